@@ -1,0 +1,140 @@
+//! The MODP groups 14, 15 and 16 (RFC 3526): a^x mod p with fixed-size Montgomery arithmetic, in constant time.
+
+use std::sync::LazyLock;
+
+use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+use crypto_bigint::{Odd, U2048, U3072, U4096, Uint};
+use zeroize::Zeroizing;
+
+use crate::suite::Group;
+use crate::{Random, Secret};
+
+/// A private exponent. Short: twice the group's strength and more (RFC 7296 §5, NIST SP 800-56A §5.6.1.1.1),
+/// which is safe because (p-1)/2 is prime.
+pub(super) struct Exponent {
+    modulus: Modulus,
+    bits: u32,
+    value: Zeroizing<U512>,
+}
+
+type U512 = crypto_bigint::U512;
+
+#[derive(Clone, Copy)]
+enum Modulus {
+    Bits2048,
+    Bits3072,
+    Bits4096,
+}
+
+impl Exponent {
+    pub(super) fn generate(group: Group, random: &mut dyn Random) -> Self {
+        let (modulus, bits) = match group {
+            Group::Modp3072 => (Modulus::Bits3072, 320),
+            Group::Modp4096 => (Modulus::Bits4096, 384),
+            _ => (Modulus::Bits2048, 256),
+        };
+        let mut octets = Zeroizing::new([0; 64]);
+        let start = octets.len() - bits as usize / 8;
+        random.fill(&mut octets[start..]);
+        // The highest bit is set, so that no exponent is short of the strength or zero.
+        octets[start] |= 0x80;
+        Exponent {
+            modulus,
+            bits,
+            value: Zeroizing::new(U512::from_be_slice(&*octets)),
+        }
+    }
+
+    /// g^x, padded to the length of the modulus (RFC 7296 §3.4).
+    pub(super) fn public(&self) -> Vec<u8> {
+        let power = match self.modulus {
+            Modulus::Bits2048 => self.power(&GROUP_2048, &U2048::from_u8(GENERATOR)),
+            Modulus::Bits3072 => self.power(&GROUP_3072, &U3072::from_u8(GENERATOR)),
+            Modulus::Bits4096 => self.power(&GROUP_4096, &U4096::from_u8(GENERATOR)),
+        };
+        power.expose().to_vec()
+    }
+
+    /// peer^x, padded to the length of the modulus; `None` unless 2 <= peer <= p-2. `peer` is as long as
+    /// the modulus.
+    pub(super) fn agree(&self, peer: &[u8]) -> Option<Secret> {
+        match self.modulus {
+            Modulus::Bits2048 => self.agree_in(&GROUP_2048, peer),
+            Modulus::Bits3072 => self.agree_in(&GROUP_3072, peer),
+            Modulus::Bits4096 => self.agree_in(&GROUP_4096, peer),
+        }
+    }
+
+    fn agree_in<const LIMBS: usize>(
+        &self,
+        params: &FixedMontyParams<LIMBS>,
+        peer: &[u8],
+    ) -> Option<Secret> {
+        let peer = Uint::<LIMBS>::from_be_slice(peer);
+        // Public values: comparing them in variable time gives nothing away.
+        let last = params.modulus().as_ref().wrapping_sub(&Uint::ONE);
+        if peer <= Uint::ONE || peer >= last {
+            return None;
+        }
+        Some(self.power(params, &peer))
+    }
+
+    fn power<const LIMBS: usize>(
+        &self,
+        params: &FixedMontyParams<LIMBS>,
+        base: &Uint<LIMBS>,
+    ) -> Secret {
+        let power = FixedMontyForm::new(base, params).pow_bounded_exp(&*self.value, self.bits);
+        let power = Zeroizing::new(power.retrieve());
+        let mut octets = Vec::with_capacity(LIMBS * size_of::<crypto_bigint::Word>());
+        for limb in power.as_limbs().iter().rev() {
+            octets.extend_from_slice(&limb.0.to_be_bytes());
+        }
+        Secret::new(octets)
+    }
+}
+
+const GENERATOR: u8 = 2;
+
+static GROUP_2048: LazyLock<FixedMontyParams<{ U2048::LIMBS }>> =
+    LazyLock::new(|| params(U2048::from_be_hex(MODP2048)));
+static GROUP_3072: LazyLock<FixedMontyParams<{ U3072::LIMBS }>> =
+    LazyLock::new(|| params(U3072::from_be_hex(MODP3072)));
+static GROUP_4096: LazyLock<FixedMontyParams<{ U4096::LIMBS }>> =
+    LazyLock::new(|| params(U4096::from_be_hex(MODP4096)));
+
+fn params<const LIMBS: usize>(modulus: Uint<LIMBS>) -> FixedMontyParams<LIMBS> {
+    FixedMontyParams::new_vartime(Odd::new(modulus).expect("every modulus is odd"))
+}
+
+/// RFC 3526: the 2048 bit MODP group, generator 2.
+const MODP2048: &str = "\
+    FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+    EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+    EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+    83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+    E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+    15728E5A8AACAA68FFFFFFFFFFFFFFFF";
+/// RFC 3526: the 3072 bit MODP group, generator 2.
+const MODP3072: &str = "\
+    FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+    EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+    EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+    83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+    E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+    15728E5A8AAAC42DAD33170D04507A33A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7\
+    ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864D87602733EC86A64521F2B18177B200C\
+    BBE117577A615D6C770988C0BAD946E208E24FA074E5AB3143DB5BFCE0FD108E4B82D120A93AD2CAFFFFFFFFFFFFFFFF";
+/// RFC 3526: the 4096 bit MODP group, generator 2.
+const MODP4096: &str = "\
+    FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+    EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+    EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+    83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+    E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+    15728E5A8AAAC42DAD33170D04507A33A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7\
+    ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864D87602733EC86A64521F2B18177B200C\
+    BBE117577A615D6C770988C0BAD946E208E24FA074E5AB3143DB5BFCE0FD108E4B82D120A92108011A723C12A787E6D7\
+    88719A10BDBA5B2699C327186AF4E23C1A946834B6150BDA2583E9CA2AD44CE8DBBBC2DB04DE8EF92E8EFC141FBECAA6\
+    287C59474E6BC05D99B2964FA090C3A2233BA186515BE7ED1F612970CEE2D7AFB81BDD762170481CD0069127D5B05AA9\
+    93B4EA988D8FDDC186FFB7DC90A6C08F4DF435C934063199FFFFFFFFFFFFFFFF";
