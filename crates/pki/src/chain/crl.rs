@@ -1,0 +1,295 @@
+//! Revocation by local CRLs (RFC 5280 §5 and §6.3).
+
+use std::collections::BTreeMap;
+
+use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension};
+
+use crate::name::{self, Rdns};
+
+use super::{
+    Certificate, ChainError, MAX_SIGNATURES, certificate::strip_zeros, check::day, path::Budget,
+    signature,
+};
+
+/// What is asked of CRLs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CrlPolicy {
+    /// A CRL is heeded where there is one. A stale one still revokes what it lists, and warns.
+    #[default]
+    IfPresent,
+    /// Every certificate below the anchor has to be covered by a current CRL of its issuer.
+    Required,
+    /// CRLs are not looked at.
+    Ignore,
+}
+
+/// The bytes are no CRL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected one X.509 CRL in DER, found {found}")]
+pub struct NotACrl {
+    found: String,
+}
+
+/// The CRLs at hand, and what is asked of them.
+#[derive(Debug, Clone, Default)]
+pub struct Crls {
+    policy: CrlPolicy,
+    lists: Vec<Crl>,
+}
+
+/// One CRL, decoded when it was loaded: looking up a serial does not read the list again.
+#[derive(Debug, Clone)]
+struct Crl {
+    der: Vec<u8>,
+    issuer: Rdns,
+    this_update: i64,
+    next_update: Option<i64>,
+    /// Serial without leading zeros, to time and reason.
+    revoked: BTreeMap<Vec<u8>, (i64, u8)>,
+    covers: Covers,
+    /// Why nothing may be concluded from it.
+    unusable: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Covers {
+    All,
+    EndEntities,
+    Authorities,
+}
+
+impl Crls {
+    /// No CRL yet.
+    pub fn new(policy: CrlPolicy) -> Self {
+        Self {
+            policy,
+            lists: Vec::new(),
+        }
+    }
+
+    /// Adds a CRL (DER). Its signature is checked when a chain brings the issuer's key.
+    pub fn add(&mut self, der: impl Into<Vec<u8>>) -> Result<(), NotACrl> {
+        self.lists.push(Crl::parse(der.into())?);
+        Ok(())
+    }
+
+    /// Judges one certificate by the newest CRL that its issuer signed and that covers it.
+    pub(super) fn check(
+        &self,
+        certificate: &Certificate<'_>,
+        issuer: &Certificate<'_>,
+        now: i64,
+        budget: &mut Budget,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ChainError> {
+        if self.policy == CrlPolicy::Ignore {
+            return Ok(());
+        }
+        let is_authority = certificate
+            .extensions
+            .basic_constraints
+            .as_ref()
+            .is_some_and(|it| it.ca);
+        let mut newest: Option<&Crl> = None;
+        let mut why = None;
+        for crl in &self.lists {
+            let covered = match crl.covers {
+                Covers::All => true,
+                Covers::EndEntities => !is_authority,
+                Covers::Authorities => is_authority,
+            };
+            if crl.issuer != issuer.subject || !covered {
+                continue;
+            }
+            match crl.flaw(issuer, now, budget, certificate)? {
+                Some(flaw) => why = Some(flaw),
+                None if newest.is_none_or(|it| it.this_update <= crl.this_update) => {
+                    newest = Some(crl);
+                }
+                None => {}
+            }
+        }
+        if let Some(crl) = newest {
+            if let Some((at, reason)) = crl.revoked.get(certificate.serial()) {
+                return Err(ChainError::Revoked {
+                    subject: certificate.subject_text(),
+                    serial: hexadecimal(certificate.serial()),
+                    on: day(*at),
+                    reason: reason_name(*reason),
+                });
+            }
+            match crl.next_update {
+                Some(next) if next < now => {
+                    why = Some(format!("it expired {}", day(next)));
+                }
+                _ => return Ok(()),
+            }
+        }
+        let Some(why) = why else {
+            return match self.policy {
+                CrlPolicy::Required => Err(ChainError::NoCurrentCrl {
+                    subject: certificate.subject_text(),
+                    issuer: issuer.subject_text(),
+                    why: "no CRL of its issuer is installed".into(),
+                }),
+                _ => Ok(()),
+            };
+        };
+        if self.policy == CrlPolicy::Required {
+            return Err(ChainError::NoCurrentCrl {
+                subject: certificate.subject_text(),
+                issuer: issuer.subject_text(),
+                why: format!("the CRL of its issuer is of no use: {why}"),
+            });
+        }
+        let warning = format!(
+            "the CRL of {} is of no use: {why}; install a current one",
+            issuer.subject_text()
+        );
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+        Ok(())
+    }
+}
+
+impl Crl {
+    fn parse(der: Vec<u8>) -> Result<Self, NotACrl> {
+        let refuse = |found: &str| NotACrl {
+            found: found.into(),
+        };
+        let (rest, list) = CertificateRevocationList::from_der(&der)
+            .map_err(|_| refuse("bytes that do not decode as one"))?;
+        if !rest.is_empty() {
+            return Err(refuse("further bytes behind it"));
+        }
+        if list.signature_algorithm != list.tbs_cert_list.signature {
+            return Err(refuse("one that names two different signature algorithms"));
+        }
+        let issuer = name::rdns(list.issuer().as_raw())
+            .ok_or_else(|| refuse("one whose issuer does not decode"))?;
+        let (covers, mut unusable) = scope(&list);
+        let mut revoked = BTreeMap::new();
+        for entry in list.iter_revoked_certificates() {
+            let mut reason = 0;
+            for extension in entry.extensions() {
+                match extension.parsed_extension() {
+                    ParsedExtension::ReasonCode(code) => reason = code.0,
+                    ParsedExtension::InvalidityDate(_) => {}
+                    // RFC 5280 §5.3: not to be used when an entry holds what is not understood.
+                    _ if extension.critical && unusable.is_none() => {
+                        unusable = Some(format!(
+                            "an entry has the critical extension {}",
+                            extension.oid
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            revoked.insert(
+                strip_zeros(entry.raw_serial()).to_vec(),
+                (entry.revocation_date.timestamp(), reason),
+            );
+        }
+        Ok(Self {
+            issuer,
+            this_update: list.last_update().timestamp(),
+            next_update: list.next_update().map(|it| it.timestamp()),
+            revoked,
+            covers,
+            unusable,
+            der,
+        })
+    }
+
+    /// What keeps the list from being believed, if anything.
+    fn flaw(
+        &self,
+        issuer: &Certificate<'_>,
+        now: i64,
+        budget: &mut Budget,
+        certificate: &Certificate<'_>,
+    ) -> Result<Option<String>, ChainError> {
+        if self.unusable.is_some() {
+            return Ok(self.unusable.clone());
+        }
+        // RFC 5280 §6.3.3 (f).
+        if issuer.extensions.key_usage.is_some_and(|it| !it.crl_sign()) {
+            return Ok(Some("its issuer's keyUsage lacks cRLSign".into()));
+        }
+        if self.this_update > now {
+            return Ok(Some(format!(
+                "it is not valid before {}",
+                day(self.this_update)
+            )));
+        }
+        if !budget.take() {
+            return Err(ChainError::TooComplex {
+                subject: certificate.subject_text(),
+                limit: MAX_SIGNATURES,
+            });
+        }
+        Ok(match signature::check_signed(&self.der, issuer) {
+            Ok(()) => None,
+            Err(signature::Flaw::Wrong) => Some("it does not carry its issuer's signature".into()),
+            Err(signature::Flaw::Unsupported(algorithm)) => {
+                Some(format!("it is signed with {algorithm}"))
+            }
+        })
+    }
+}
+
+/// What the list covers (RFC 5280 §5.2.5), and why it may not be used.
+fn scope(list: &CertificateRevocationList<'_>) -> (Covers, Option<String>) {
+    let mut covers = Covers::All;
+    for extension in list.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(_) | ParsedExtension::CRLNumber(_) => {}
+            ParsedExtension::IssuingDistributionPoint(point) => {
+                if point.indirect_crl || point.only_some_reasons.is_some() {
+                    return (
+                        covers,
+                        Some("it is indirect or covers some reasons only".into()),
+                    );
+                }
+                if point.only_contains_attribute_certs {
+                    return (covers, Some("it covers attribute certificates only".into()));
+                }
+                covers = match (point.only_contains_user_certs, point.only_contains_ca_certs) {
+                    (false, false) => Covers::All,
+                    (true, false) => Covers::EndEntities,
+                    (false, true) => Covers::Authorities,
+                    (true, true) => return (covers, Some("its scope is contradictory".into())),
+                };
+            }
+            // Delta CRLs (§5.2.4) among them.
+            _ if extension.critical => {
+                let why = format!("it has the critical extension {}", extension.oid);
+                return (covers, Some(why));
+            }
+            _ => {}
+        }
+    }
+    (covers, None)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Names of RFC 5280 §5.3.1.
+fn reason_name(code: u8) -> String {
+    match code {
+        0 => "unspecified".into(),
+        1 => "keyCompromise".into(),
+        2 => "cACompromise".into(),
+        3 => "affiliationChanged".into(),
+        4 => "superseded".into(),
+        5 => "cessationOfOperation".into(),
+        6 => "certificateHold".into(),
+        8 => "removeFromCRL".into(),
+        9 => "privilegeWithdrawn".into(),
+        10 => "aACompromise".into(),
+        other => format!("code {other}"),
+    }
+}
