@@ -1,0 +1,439 @@
+//! What goes into the core and what comes out of it.
+//!
+//! Every input is a `handle_*` call on [`crate::Endpoint`]; after each, the caller drains
+//! [`crate::Endpoint::poll_output`] until it is empty, in order. The queue is one, because order
+//! carries meaning: a Child SA is installed before the response that promises it is transmitted.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use cygnet_crypto::Secret;
+use cygnet_crypto::signature::SignatureScheme;
+use cygnet_crypto::suite::{EspSuite, Prf};
+use cygnet_wire::id::Identification;
+use cygnet_wire::ts::TrafficSelector;
+
+use crate::event::Event;
+use crate::policy::{ChildPolicy, Connection, CredentialId, PoolId, TrustId};
+
+/// A byte stream that carries IKE and ESP (RFC 9329); reserved, no transport opens one yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// How datagrams of a path travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// UDP; port 4500 carries the non-ESP marker (RFC 3948 §2.2), which the core never sees.
+    Udp,
+    /// A stream of its own.
+    Tcp(StreamId),
+}
+
+/// The way to a peer: replies leave by the address that received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// Framing, keepalives and fragmentation are properties of the transport.
+    pub transport: Transport,
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's address and port, as we see them.
+    pub remote: SocketAddr,
+    /// Interface index, 0 if it does not matter.
+    pub interface: u32,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.local, self.remote)
+    }
+}
+
+/// Names a question or an operation on the data path until its answer comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// An IKE SA of this endpoint, for as long as the program runs; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IkeSaId(pub u64);
+
+/// A Child SA (both directions) of this endpoint; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildSaId(pub u64);
+
+/// The one queue out of the core.
+#[derive(Debug)]
+pub enum Output {
+    /// A question; answer it with [`crate::Endpoint::handle_answer`], in any order, any time later.
+    Ask(AskId, Ask),
+    /// An order to the data path. Those that carry an [`AskId`] are answered likewise.
+    Data(DataCommand),
+    /// A datagram to send (without non-ESP marker; add it where `path` uses the NAT-T port).
+    Transmit(Transmit),
+    /// Something an operator or the rest of the program wants to know.
+    Event(Event),
+}
+
+/// A datagram for the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where from and where to.
+    pub path: Path,
+    /// The IKE message or fragment; or the single byte 0xFF, a NAT keepalive (RFC 3948 §2.3),
+    /// which travels without marker.
+    pub datagram: Vec<u8>,
+}
+
+/// Questions the core cannot answer: they need secrets, files, clocks, the network or the kernel.
+pub enum Ask {
+    /// Find addresses for a connection's peer, and from which local address each is reached.
+    /// Answer: [`Answer::Paths`], best first.
+    Resolve {
+        /// Whose peer is meant.
+        connection: Arc<Connection>,
+    },
+    /// Sign `octets` with the private key `credential`. Answer: [`Answer::Signed`].
+    Sign {
+        /// Which private key.
+        credential: CredentialId,
+        /// What the peer accepts and the key can do.
+        scheme: SignatureScheme,
+        /// What RFC 7296 §2.15 says is signed.
+        octets: Vec<u8>,
+    },
+    /// prf(prf(PSK, "Key Pad for IKEv2"), octets), RFC 7296 §2.15: to prove ourselves, and to know
+    /// what the peer must have sent. Answer: [`Answer::Mac`].
+    PskAuth {
+        /// Which pre-shared key.
+        credential: CredentialId,
+        /// The negotiated PRF.
+        prf: Prf,
+        /// What is authenticated.
+        octets: Vec<u8>,
+    },
+    /// Validate the peer's chain and that its leaf contains `identity`. Answer: [`Answer::Chain`].
+    ValidateChain {
+        /// Which anchors and CRLs.
+        trust: TrustId,
+        /// DER, leaf first, as the peer sent them.
+        certificates: Vec<Vec<u8>>,
+        /// What the peer claims to be (the ID payload).
+        identity: Identification,
+        /// Whether the peer is the responder of the IKE SA (a server), or the initiator.
+        peer_is_responder: bool,
+    },
+    /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer identity
+    /// gets the same address back while it is free. Ended by [`DataCommand::ReleaseLease`].
+    Lease {
+        /// From which pools.
+        pool: PoolId,
+        /// Who asks.
+        identity: Identification,
+        /// For which IKE SA the addresses are lent; a reauthenticated SA of the same peer shares
+        /// them with its predecessor.
+        ike_sa: IkeSaId,
+        /// The families asked for, with the address wished for if any.
+        wanted: Vec<WantedAddress>,
+    },
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ask::Resolve { .. } => "Resolve",
+            Ask::Sign { .. } => "Sign",
+            Ask::PskAuth { .. } => "PskAuth",
+            Ask::ValidateChain { .. } => "ValidateChain",
+            Ask::Lease { .. } => "Lease",
+        })
+    }
+}
+
+/// A virtual address a peer would like to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedAddress {
+    /// IPv4, any or this one.
+    V4(Option<std::net::Ipv4Addr>),
+    /// IPv6, any or this one.
+    V6(Option<std::net::Ipv6Addr>),
+}
+
+/// Answers to [`Ask`] and to those [`DataCommand`]s that carry an [`AskId`].
+pub enum Answer {
+    /// To [`Ask::Resolve`]: paths to try in this order, or why there are none.
+    Paths(Result<Vec<Path>, String>),
+    /// To [`Ask::Sign`].
+    Signed(Result<Vec<u8>, String>),
+    /// To [`Ask::PskAuth`].
+    Mac(Result<Secret, String>),
+    /// To [`Ask::ValidateChain`]: the leaf's SubjectPublicKeyInfo (DER), or one sentence that names
+    /// the certificate, what is wrong and what to do.
+    Chain(Result<PeerKey, String>),
+    /// To [`Ask::Lease`].
+    Leased(Result<Lease, String>),
+    /// To [`DataCommand::AllocSpi`].
+    Spi(Result<u32, String>),
+    /// To [`DataCommand::InstallIn`] and [`DataCommand::SwitchOut`].
+    Installed(Result<(), String>),
+}
+
+/// The public key a validated chain vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerKey {
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
+    /// Subject of the leaf, for people.
+    pub subject: String,
+    /// When the leaf expires; the IKE SA does not outlive it.
+    pub not_after: crate::time::UtcTime,
+}
+
+/// Addresses lent to a peer, and what else its configuration request is answered with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// One of each family at most.
+    pub addresses: Vec<IpAddr>,
+    /// Resolvers.
+    pub dns: Vec<IpAddr>,
+}
+
+/// Orders to the data path (RFC 7296 §2.8 fixes their order; DESIGN: the life of a Child SA).
+pub enum DataCommand {
+    /// Reserve an inbound SPI, unique on this machine. Answer: [`Answer::Spi`].
+    AllocSpi {
+        /// Whom to answer.
+        id: AskId,
+    },
+    /// Give back an SPI for which no `InstallIn` will come.
+    FreeSpi {
+        /// The reserved SPI.
+        spi: u32,
+    },
+    /// Be ready to receive. Answered before the message that promises it leaves.
+    InstallIn {
+        /// Whom to answer.
+        id: AskId,
+        /// Everything about the Child SA.
+        child: Arc<ChildSaParameters>,
+        /// Encryption key, then integrity key (RFC 7296 §2.17), for the inbound direction.
+        keys: Secret,
+    },
+    /// Start to send on this Child SA: it becomes the first of its policy.
+    SwitchOut {
+        /// Whom to answer.
+        id: AskId,
+        /// Everything about the Child SA; `InstallIn` named the same.
+        child: Arc<ChildSaParameters>,
+        /// Keys of the outbound direction.
+        keys: Secret,
+    },
+    /// The peer is reached another way now.
+    UpdatePath {
+        /// Which Child SA.
+        child: ChildSaId,
+        /// The new way.
+        path: Path,
+    },
+    /// Stop sending on it; if no other Child SA of its policy is left, the policy discards
+    /// (or, as a trap, acquires).
+    RemoveOut {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// Stop receiving on it and forget it.
+    RemoveIn {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// Traffic that matches `child`'s selectors and finds no Child SA raises
+    /// [`DataEvent::Acquire`]. Told on `handle_policy` for each child brought up by traffic.
+    InstallTrap {
+        /// Whose child.
+        connection: Arc<Connection>,
+        /// Which child.
+        child: Arc<ChildPolicy>,
+    },
+    /// Take the trap back.
+    RemoveTrap {
+        /// [`Connection::name`].
+        connection: String,
+        /// [`ChildPolicy::name`].
+        child: String,
+    },
+    /// The peer lent us these; put them on the tunnel's interface (initiator).
+    SetVirtual {
+        /// For which connection.
+        connection: Arc<Connection>,
+        /// Which IKE SA brought them.
+        ike_sa: IkeSaId,
+        /// What was assigned. Empty: nothing left.
+        lease: Lease,
+    },
+    /// The IKE SA that held addresses from a pool is gone (responder).
+    ReleaseLease {
+        /// The holder.
+        ike_sa: IkeSaId,
+    },
+}
+
+impl fmt::Debug for DataCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DataCommand::AllocSpi { .. } => "AllocSpi",
+            DataCommand::FreeSpi { .. } => "FreeSpi",
+            DataCommand::InstallIn { .. } => "InstallIn",
+            DataCommand::SwitchOut { .. } => "SwitchOut",
+            DataCommand::UpdatePath { .. } => "UpdatePath",
+            DataCommand::RemoveOut { .. } => "RemoveOut",
+            DataCommand::RemoveIn { .. } => "RemoveIn",
+            DataCommand::InstallTrap { .. } => "InstallTrap",
+            DataCommand::RemoveTrap { .. } => "RemoveTrap",
+            DataCommand::SetVirtual { .. } => "SetVirtual",
+            DataCommand::ReleaseLease { .. } => "ReleaseLease",
+        })
+    }
+}
+
+/// All that both directions of a Child SA need, keys aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildSaParameters {
+    /// This Child SA.
+    pub id: ChildSaId,
+    /// The IKE SA that holds it.
+    pub ike_sa: IkeSaId,
+    /// Whose it is.
+    pub connection: Arc<Connection>,
+    /// Which of the connection's children.
+    pub policy: Arc<ChildPolicy>,
+    /// The Child SA this one replaces, if it is a rekeyed one.
+    pub replaces: Option<ChildSaId>,
+    /// Chosen by us: the peer puts it into what it sends.
+    pub spi_in: u32,
+    /// Chosen by the peer.
+    pub spi_out: u32,
+    /// Algorithms and ESN.
+    pub suite: EspSuite,
+    /// Our side of the inner traffic, narrowed.
+    pub local_ts: Vec<TrafficSelector>,
+    /// The peer's side.
+    pub remote_ts: Vec<TrafficSelector>,
+    /// The way to the peer.
+    pub path: Path,
+    /// Bytes or packets after which the data path reports `SoftLimit` or `HardLimit`
+    /// (jitter applied); time limits are the core's own.
+    pub limits: DataLimits,
+    /// Whether the data path is to report the first authenticated packet (responder of a rekey).
+    pub report_first: bool,
+}
+
+/// Limits the data path counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataLimits {
+    /// Bytes sealed or opened at which the core rekeys.
+    pub soft_bytes: Option<u64>,
+    /// Bytes at which nothing more is sealed.
+    pub hard_bytes: Option<u64>,
+    /// Packets at which the core rekeys.
+    pub soft_packets: Option<u64>,
+    /// Packets at which nothing more is sealed.
+    pub hard_packets: Option<u64>,
+}
+
+/// What the data path tells the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataEvent {
+    /// A packet wants a child that does not exist; selectors of that packet.
+    Acquire {
+        /// [`Connection::name`].
+        connection: String,
+        /// [`ChildPolicy::name`].
+        child: String,
+        /// Source and destination of the packet, most specific (RFC 7296 §2.9).
+        packet: Option<(TrafficSelector, TrafficSelector)>,
+    },
+    /// Time to rekey, by bytes or packets.
+    SoftLimit {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// Nothing more is sealed on it.
+    HardLimit {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// First authenticated packet on a Child SA that asked for this report.
+    FirstAuthenticated {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// Authenticated ESP came in by another way (RFC 7296 §2.23): the peer's NAT mapping changed.
+    PeerMoved {
+        /// Which Child SA.
+        child: ChildSaId,
+        /// The way it came.
+        path: Path,
+    },
+    /// Something authenticated arrived on this Child SA at or after the last report: the peer
+    /// lives. Sent at most once a second a Child SA.
+    LastInbound {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// We sealed something on this Child SA: silence of the peer now means something.
+    LastOutbound {
+        /// Which Child SA.
+        child: ChildSaId,
+    },
+    /// ESP came for an SPI nobody knows.
+    UnknownSpi {
+        /// The SPI.
+        spi: u32,
+        /// The way it came.
+        path: Path,
+    },
+    /// The path's MTU changed.
+    PathMtu {
+        /// Which way.
+        path: Path,
+        /// Largest IP packet that fits.
+        mtu: u32,
+    },
+}
+
+/// What an operator (or the program around the core) wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Bring up a connection (or one child of it) and keep it up.
+    Up {
+        /// [`Connection::name`].
+        connection: String,
+        /// One child; `None`: all that do not wait for traffic.
+        child: Option<String>,
+    },
+    /// Take it down with DELETE and leave it down.
+    Down {
+        /// [`Connection::name`].
+        connection: String,
+        /// One child; `None`: the whole connection.
+        child: Option<String>,
+    },
+    /// Rekey now.
+    RekeyIke {
+        /// [`Connection::name`].
+        connection: String,
+    },
+    /// Rekey now.
+    RekeyChild {
+        /// [`Connection::name`].
+        connection: String,
+        /// [`ChildPolicy::name`].
+        child: String,
+    },
+    /// Reauthenticate now, make before break.
+    Reauthenticate {
+        /// [`Connection::name`].
+        connection: String,
+    },
+    /// Delete everything, then be silent; [`Event`] `Drained` tells when all is answered or given up.
+    Shutdown,
+}

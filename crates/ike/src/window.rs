@@ -1,0 +1,277 @@
+//! Message ids, the request in flight and the response to be repeated, of one IKE SA
+//! (RFC 7296 §2.1, §2.2, §2.3). Both windows have the size 1.
+
+use std::time::Duration;
+
+use cygnet_crypto::digest::sha256;
+use cygnet_wire::header::MessageId;
+
+use crate::policy::Retransmit;
+use crate::time::Instant;
+
+/// The two windows of an IKE SA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    next: Option<MessageId>,
+    in_flight: Option<InFlight>,
+    expected: Option<MessageId>,
+    pending: Option<Pending>,
+    answered: Option<Answered>,
+}
+
+/// A request of ours that has no answer yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Its message id.
+    pub id: MessageId,
+    /// Its datagrams: one, or its fragments in order.
+    pub datagrams: Vec<Vec<u8>>,
+    retransmit: Retransmit,
+    first_sent: Instant,
+    sent: u32,
+    wait: Duration,
+    due: Instant,
+}
+
+/// A request of the peer that is being worked on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pending {
+    id: MessageId,
+    digest: [u8; 32],
+}
+
+/// The last request of the peer that has an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answered {
+    id: MessageId,
+    digest: [u8; 32],
+    datagrams: Vec<Vec<u8>>,
+}
+
+/// What the message id of a request says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// The next one: open it, work on it.
+    Expected,
+    /// Being worked on: the answer will come.
+    Pending,
+    /// Answered already: once authenticated, it gets [`Window::answer_to`] again (a fragment only
+    /// if its number is 1, RFC 7383 §2.6.1).
+    Answered,
+    /// Long answered, or from the future: ignored.
+    Outside,
+}
+
+/// What became of the request in flight.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Timeout<'w> {
+    /// Nothing is due.
+    NotDue,
+    /// Send these again, bit for bit.
+    Retransmit(&'w [Vec<u8>]),
+    /// The peer counts as gone.
+    GivenUp {
+        /// Times sent.
+        sent: u32,
+        /// Since the first.
+        waited: Duration,
+    },
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(MessageId::ZERO, MessageId::ZERO)
+    }
+}
+
+impl Window {
+    /// `next` is the id of our next request, `expected` that of the peer's. Both are zero for a new
+    /// IKE SA, a rekeyed one too (RFC 7296 §2.2).
+    pub fn new(next: MessageId, expected: MessageId) -> Self {
+        Self {
+            next: Some(next),
+            in_flight: None,
+            expected: Some(expected),
+            pending: None,
+            answered: None,
+        }
+    }
+
+    /// The id for a new request: `None` while one is in flight, or when the ids are used up and
+    /// only a new IKE SA helps.
+    pub fn request_id(&self) -> Option<MessageId> {
+        match self.in_flight {
+            None => self.next,
+            Some(_) => None,
+        }
+    }
+
+    /// Whether the ids of either side are nearly used up, so that the IKE SA has to be rekeyed.
+    pub fn is_exhausted(&self) -> bool {
+        const RESERVE: u32 = 1 << 16;
+        [self.next, self.expected]
+            .into_iter()
+            .any(|id| id.is_none_or(|id| id.0 > u32::MAX - RESERVE))
+    }
+
+    /// The request of id [`Window::request_id`] goes out for the first time.
+    pub fn send(&mut self, now: Instant, datagrams: Vec<Vec<u8>>, retransmit: Retransmit) {
+        let Some(id) = self.request_id() else {
+            return;
+        };
+        let wait = retransmit.first.min(retransmit.most);
+        self.next = id.next();
+        self.in_flight = Some(InFlight {
+            id,
+            datagrams,
+            retransmit,
+            first_sent: now,
+            sent: 1,
+            wait,
+            due: now + wait,
+        });
+    }
+
+    /// The request in flight.
+    pub fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
+    }
+
+    /// Puts other datagrams in the place of those in flight, under the same id and from the start
+    /// of the schedule: IKE_SA_INIT with a cookie or another key exchange, which are new messages
+    /// with the id zero again (RFC 7296 §2.2), or fragments for a smaller path.
+    pub fn replace(&mut self, now: Instant, datagrams: Vec<Vec<u8>>) {
+        if let Some(in_flight) = &mut self.in_flight {
+            let wait = in_flight.retransmit.first.min(in_flight.retransmit.most);
+            *in_flight = InFlight {
+                id: in_flight.id,
+                datagrams,
+                retransmit: in_flight.retransmit,
+                first_sent: in_flight.first_sent,
+                sent: 1,
+                wait,
+                due: now + wait,
+            };
+        }
+    }
+
+    /// An authenticated response: whether it answers the request in flight, which it then ends.
+    pub fn handle_response(&mut self, id: MessageId) -> bool {
+        self.in_flight
+            .take_if(|in_flight| in_flight.id == id)
+            .is_some()
+    }
+
+    /// Whether a response of this id is worth being decrypted.
+    pub fn awaits_response(&self, id: MessageId) -> bool {
+        self.in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.id == id)
+    }
+
+    /// When the request in flight is due again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.in_flight.as_ref().map(|in_flight| in_flight.due)
+    }
+
+    /// The request in flight is sent again, or given up and forgotten.
+    pub fn handle_timeout(&mut self, now: Instant) -> Timeout<'_> {
+        let given_up = self
+            .in_flight
+            .take_if(|in_flight| in_flight.due <= now && in_flight.is_last());
+        if let Some(given_up) = given_up {
+            return Timeout::GivenUp {
+                sent: given_up.sent,
+                waited: now.since(given_up.first_sent),
+            };
+        }
+        match &mut self.in_flight {
+            Some(in_flight) if in_flight.due <= now => {
+                in_flight.repeat(now);
+                Timeout::Retransmit(&in_flight.datagrams)
+            }
+            _ => Timeout::NotDue,
+        }
+    }
+
+    /// What the id of a request of the peer says.
+    pub fn incoming(&self, id: MessageId) -> Incoming {
+        if self.pending.as_ref().is_some_and(|p| p.id == id) {
+            Incoming::Pending
+        } else if self.expected == Some(id) && self.pending.is_none() {
+            Incoming::Expected
+        } else if self.answered.as_ref().is_some_and(|a| a.id == id) {
+            Incoming::Answered
+        } else {
+            Incoming::Outside
+        }
+    }
+
+    /// The stored response, if `datagram` is bit for bit the request (its first fragment) that it
+    /// answers. This needs no key: who repeats a datagram gets what went to the peer anyway.
+    pub fn repeated(&self, datagram: &[u8]) -> Option<&[Vec<u8>]> {
+        let answered = self.answered.as_ref()?;
+        (answered.digest == sha256(&[datagram])).then_some(&answered.datagrams)
+    }
+
+    /// The stored response to the request `id`.
+    pub fn answer_to(&self, id: MessageId) -> Option<&[Vec<u8>]> {
+        let answered = self.answered.as_ref()?;
+        (answered.id == id).then_some(&answered.datagrams)
+    }
+
+    /// An authenticated request of the expected id is taken on. `datagram` is the one it came in,
+    /// or that of its first fragment. The response to the request before is forgotten: the peer has
+    /// it, or it would not go on (RFC 7296 §2.3).
+    pub fn begin(&mut self, id: MessageId, datagram: &[u8]) {
+        if self.incoming(id) != Incoming::Expected {
+            return;
+        }
+        self.pending = Some(Pending {
+            id,
+            digest: sha256(&[datagram]),
+        });
+        self.expected = id.next();
+        self.answered = None;
+    }
+
+    /// The id of the request being worked on.
+    pub fn pending(&self) -> Option<MessageId> {
+        self.pending.as_ref().map(|pending| pending.id)
+    }
+
+    /// The response to the request being worked on, kept for its repeats.
+    pub fn answer(&mut self, datagrams: Vec<Vec<u8>>) {
+        if let Some(pending) = self.pending.take() {
+            self.answered = Some(Answered {
+                id: pending.id,
+                digest: pending.digest,
+                datagrams,
+            });
+        }
+    }
+}
+
+impl InFlight {
+    /// Times sent so far.
+    pub fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    fn is_last(&self) -> bool {
+        self.sent > self.retransmit.tries
+    }
+
+    fn repeat(&mut self, now: Instant) {
+        self.sent += 1;
+        // A factor that is no number, or negative, repeats at an even pace.
+        let longer = self.wait.as_secs_f64() * f64::from(self.retransmit.factor);
+        self.wait = Duration::try_from_secs_f64(longer)
+            .unwrap_or(self.wait)
+            .clamp(
+                self.retransmit.first,
+                self.retransmit.most.max(self.retransmit.first),
+            );
+        self.due = now + self.wait;
+    }
+}
