@@ -39,7 +39,10 @@ impl EspHeader {
     /// Reads the header, if that many bytes are there.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h] = *bytes.first_chunk::<{ Self::LEN }>()?;
-        Some(Self { spi: u32::from_be_bytes([a, b, c, d]), seq: u32::from_be_bytes([e, f, g, h]) })
+        Some(Self {
+            spi: u32::from_be_bytes([a, b, c, d]),
+            seq: u32::from_be_bytes([e, f, g, h]),
+        })
     }
 
     /// The header as bytes.
@@ -68,18 +71,30 @@ impl EspTrailer {
     pub fn split(plain: &[u8]) -> Option<(&[u8], &[u8], Self)> {
         let (rest, &[pad_len, next_header]) = plain.split_last_chunk::<{ Self::LEN }>()?;
         let (payload, padding) = rest.split_at_checked(rest.len().checked_sub(pad_len.into())?)?;
-        Some((payload, padding, Self { pad_len, next_header }))
+        Some((
+            payload,
+            padding,
+            Self {
+                pad_len,
+                next_header,
+            },
+        ))
     }
 
     /// Whether padding is 1, 2, 3, … as RFC 4303 §2.4 prescribes where the cipher says nothing else.
     pub fn is_default_padding(padding: &[u8]) -> bool {
-        padding.iter().zip(1u8..=255).all(|(byte, expected)| *byte == expected)
+        padding
+            .iter()
+            .zip(1u8..=255)
+            .all(|(byte, expected)| *byte == expected)
     }
 
     /// Fills `out` with the default padding for it: everything but the last two bytes counts
     /// 1, 2, 3, …; those hold the trailer. Lengths beyond 257 bytes are not padding and are cut.
     pub fn emit(out: &mut [u8], next_header: u8) {
-        let Some((padding, trailer)) = out.split_last_chunk_mut::<{ Self::LEN }>() else { return };
+        let Some((padding, trailer)) = out.split_last_chunk_mut::<{ Self::LEN }>() else {
+            return;
+        };
         let mut pad_len = 0;
         for (byte, value) in padding.iter_mut().zip(1u8..=255) {
             *byte = value;
@@ -99,7 +114,13 @@ mod tests {
     fn header_example() {
         let bytes = [0xc0, 0xff, 0xee, 0x01, 0, 0, 0, 42];
         let header = EspHeader::parse(&bytes).unwrap();
-        assert_eq!(header, EspHeader { spi: 0xc0ff_ee01, seq: 42 });
+        assert_eq!(
+            header,
+            EspHeader {
+                spi: 0xc0ff_ee01,
+                seq: 42
+            }
+        );
         assert_eq!(header.emit(), bytes);
         assert_eq!(EspHeader::parse(&bytes[..7]), None);
     }
@@ -112,7 +133,13 @@ mod tests {
         let plain = [&[0x45, 0x00][..], &out].concat();
         let (payload, padding, trailer) = EspTrailer::split(&plain).unwrap();
         assert_eq!((payload, padding), (&[0x45, 0x00][..], &[1, 2, 3][..]));
-        assert_eq!(trailer, EspTrailer { pad_len: 3, next_header: 4 });
+        assert_eq!(
+            trailer,
+            EspTrailer {
+                pad_len: 3,
+                next_header: 4
+            }
+        );
         assert!(EspTrailer::is_default_padding(padding));
         assert!(!EspTrailer::is_default_padding(&[1, 2, 4]));
         assert_eq!(EspTrailer::split(&[1, 2, 3, 4]), None);

@@ -51,7 +51,7 @@ impl Sum {
 
     /// Adds another sum, of bytes at an even offset of the whole.
     #[must_use]
-    pub fn add(self, other: Self) -> Self {
+    pub fn join(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
@@ -85,7 +85,9 @@ impl Sum {
 /// +--------+--------+--------+--------+
 /// ```
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Sum {
-    address(src).add(address(dst)).add(pseudo_tail(protocol, len))
+    address(src)
+        .join(address(dst))
+        .join(pseudo_tail(protocol, len))
 }
 
 /// The part of the pseudo-header after the addresses.
@@ -99,12 +101,19 @@ pub fn pseudo_tail(protocol: u8, len: usize) -> Sum {
 /// The checksum field of an IPv4 header, given all its bytes; the field itself is taken as zero.
 pub fn ipv4_header(header: &[u8]) -> u16 {
     let (before, after) = header.split_at_checked(10).unwrap_or((header, &[]));
-    Sum::default().bytes(before).bytes(after.get(2..).unwrap_or_default()).checksum()
+    Sum::default()
+        .bytes(before)
+        .bytes(after.get(2..).unwrap_or_default())
+        .checksum()
 }
 
 /// A checksum after one 16-bit word it covers changed from `old` to `new` (RFC 1624 equation 3).
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    Sum::default().word(!checksum).word(!old).word(new).checksum()
+    Sum::default()
+        .word(!checksum)
+        .word(!old)
+        .word(new)
+        .checksum()
 }
 
 fn address(addr: IpAddr) -> Sum {
@@ -163,7 +172,7 @@ mod tests {
             let expected = naive(&bytes);
             prop_assert_eq!(Sum::default().bytes(&bytes).partial(), expected);
             prop_assert_eq!(Sum::default().bytes(left).bytes(right).partial(), expected);
-            prop_assert_eq!(Sum::default().bytes(right).add(Sum::default().bytes(left)).partial(), expected);
+            prop_assert_eq!(Sum::default().bytes(right).join(Sum::default().bytes(left)).partial(), expected);
         }
 
         #[test]

@@ -83,7 +83,12 @@ impl IcmpHeader {
     /// Reads the header.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         let [kind, code, c0, c1, rest @ ..] = head::<{ Self::LEN }>(bytes, "ICMP header")?;
-        Ok(Self { kind, code, checksum: u16::from_be_bytes([c0, c1]), rest })
+        Ok(Self {
+            kind,
+            code,
+            checksum: u16::from_be_bytes([c0, c1]),
+            rest,
+        })
     }
 
     /// The header as bytes.

@@ -94,7 +94,11 @@ pub enum HeaderError {
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated { header, needed, got } => {
+            Self::Truncated {
+                header,
+                needed,
+                got,
+            } => {
                 write!(f, "{header}: {needed} bytes expected, {got} came")
             }
             Self::Version(version) => write!(f, "IP version 4 or 6 expected, {version} came"),
@@ -113,7 +117,11 @@ fn head<const N: usize>(bytes: &[u8], header: &'static str) -> Result<[u8; N], H
     bytes
         .first_chunk::<N>()
         .copied()
-        .ok_or(HeaderError::Truncated { header, needed: N, got: bytes.len() })
+        .ok_or(HeaderError::Truncated {
+            header,
+            needed: N,
+            got: bytes.len(),
+        })
 }
 
 /// The `N` bytes at `at`, where they exist.

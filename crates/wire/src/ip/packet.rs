@@ -64,7 +64,11 @@ impl IpPacket {
             Some(4) => Self::parse_v4(bytes),
             Some(6) => Self::parse_v6(bytes),
             Some(version) => Err(HeaderError::Version(version)),
-            None => Err(HeaderError::Truncated { header: "IP header", needed: 1, got: 0 }),
+            None => Err(HeaderError::Truncated {
+                header: "IP header",
+                needed: 1,
+                got: 0,
+            }),
         }
     }
 
@@ -83,7 +87,10 @@ impl IpPacket {
         let payload_at = usize::from(h.header_len);
         let len = usize::from(h.total_len);
         if len < payload_at {
-            return Err(HeaderError::Length { header: "IPv4 packet", stated: len });
+            return Err(HeaderError::Length {
+                header: "IPv4 packet",
+                stated: len,
+            });
         }
         complete(bytes, len, "IPv4 packet")?;
         let offset = h.fragment_offset();
@@ -118,8 +125,11 @@ impl IpPacket {
         let mut at = Ipv6Header::LEN;
         let mut fragment = None;
         for _ in 0..Self::MAX_EXTENSIONS {
-            let short =
-                |needed: usize| HeaderError::Truncated { header: "IPv6 extension", needed, got: len };
+            let short = |needed: usize| HeaderError::Truncated {
+                header: "IPv6 extension",
+                needed,
+                got: len,
+            };
             match next {
                 // A mobility header has the same form but is the upper layer that selectors name
                 // (RFC 4301 §4.4.1.1), so it is not in this list.
@@ -187,7 +197,11 @@ impl IpPacket {
 
 fn complete(bytes: &[u8], len: usize, header: &'static str) -> Result<(), HeaderError> {
     if bytes.len() < len {
-        return Err(HeaderError::Truncated { header, needed: len, got: bytes.len() });
+        return Err(HeaderError::Truncated {
+            header,
+            needed: len,
+            got: bytes.len(),
+        });
     }
     Ok(())
 }
@@ -232,11 +246,22 @@ mod tests {
         let packet = IpPacket::parse(&bytes).unwrap();
         assert_eq!((packet.payload_at, packet.len), (24, 30));
         assert_eq!(packet.payload(&bytes).len(), 6);
-        assert_eq!(packet.fragment, Some(Fragment { id: 7, offset: 24, more: true }));
+        assert_eq!(
+            packet.fragment,
+            Some(Fragment {
+                id: 7,
+                offset: 24,
+                more: true
+            })
+        );
         assert!(packet.is_later_fragment());
         assert_eq!(
             IpPacket::parse(&bytes[..29]),
-            Err(HeaderError::Truncated { header: "IPv4 packet", needed: 30, got: 29 })
+            Err(HeaderError::Truncated {
+                header: "IPv4 packet",
+                needed: 30,
+                got: 29
+            })
         );
     }
 
@@ -252,7 +277,14 @@ mod tests {
         assert_eq!(packet.protocol, 17);
         assert_eq!(packet.payload_at, 40 + 32);
         assert_eq!(packet.tos, 0xb8);
-        assert_eq!(packet.fragment, Some(Fragment { id: 5, offset: 0, more: true }));
+        assert_eq!(
+            packet.fragment,
+            Some(Fragment {
+                id: 5,
+                offset: 0,
+                more: true
+            })
+        );
         assert!(!packet.is_later_fragment());
     }
 

@@ -83,7 +83,10 @@ impl TcpHeader {
         let header_len = (h[12] >> 4) * 4;
         let stated = usize::from(header_len);
         if stated < Self::LEN {
-            return Err(HeaderError::Length { header: "TCP header", stated });
+            return Err(HeaderError::Length {
+                header: "TCP header",
+                stated,
+            });
         }
         if stated > bytes.len() {
             return Err(HeaderError::Truncated {
@@ -137,7 +140,10 @@ mod tests {
         assert_eq!((header.src_port, header.dst_port), (54321, 443));
         assert_eq!((header.seq, header.ack), (0x0102_0304, 0x0506_0708));
         assert_eq!(header.flags, tcp_flags::ACK | tcp_flags::PSH);
-        assert_eq!((header.header_len, header.window, header.checksum), (20, 502, 0xabcd));
+        assert_eq!(
+            (header.header_len, header.window, header.checksum),
+            (20, 502, 0xabcd)
+        );
         assert_eq!(header.emit(), EXAMPLE);
     }
 
@@ -147,12 +153,19 @@ mod tests {
         bytes[12] = 0x40;
         assert_eq!(
             TcpHeader::parse(&bytes),
-            Err(HeaderError::Length { header: "TCP header", stated: 16 })
+            Err(HeaderError::Length {
+                header: "TCP header",
+                stated: 16
+            })
         );
         bytes[12] = 0x60;
         assert_eq!(
             TcpHeader::parse(&bytes),
-            Err(HeaderError::Truncated { header: "TCP options", needed: 24, got: 20 })
+            Err(HeaderError::Truncated {
+                header: "TCP options",
+                needed: 24,
+                got: 20
+            })
         );
     }
 }

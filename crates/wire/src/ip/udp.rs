@@ -65,12 +65,21 @@ mod tests {
         let header = UdpHeader::parse(&bytes).unwrap();
         assert_eq!(
             header,
-            UdpHeader { src_port: 5353, dst_port: 53, len: 28, checksum: 0xbeef }
+            UdpHeader {
+                src_port: 5353,
+                dst_port: 53,
+                len: 28,
+                checksum: 0xbeef
+            }
         );
         assert_eq!(header.emit(), bytes);
         assert_eq!(
             UdpHeader::parse(&bytes[..7]),
-            Err(HeaderError::Truncated { header: "UDP header", needed: 8, got: 7 })
+            Err(HeaderError::Truncated {
+                header: "UDP header",
+                needed: 8,
+                got: 7
+            })
         );
     }
 }

@@ -89,7 +89,7 @@ impl Ipv4Header {
     /// [`super::checksum::ipv4_header`].
     pub fn emit(&self) -> [u8; Self::LEN] {
         let mut h = [0; Self::LEN];
-        h[0] = 0x40 | (self.header_len / 4 & 0x0f);
+        h[0] = 0x40 | ((self.header_len / 4) & 0x0f);
         h[1] = self.tos;
         h[2..4].copy_from_slice(&self.total_len.to_be_bytes());
         h[4..6].copy_from_slice(&self.id.to_be_bytes());
@@ -148,7 +148,11 @@ mod tests {
     fn refuses_what_is_not_ipv4() {
         assert_eq!(
             Ipv4Header::parse(&EXAMPLE[..19]),
-            Err(HeaderError::Truncated { header: "IPv4 header", needed: 20, got: 19 })
+            Err(HeaderError::Truncated {
+                header: "IPv4 header",
+                needed: 20,
+                got: 19
+            })
         );
         let mut bytes = EXAMPLE;
         bytes[0] = 0x65;
@@ -156,7 +160,10 @@ mod tests {
         bytes[0] = 0x44;
         assert_eq!(
             Ipv4Header::parse(&bytes),
-            Err(HeaderError::Length { header: "IPv4 header", stated: 16 })
+            Err(HeaderError::Length {
+                header: "IPv4 header",
+                stated: 16
+            })
         );
     }
 }

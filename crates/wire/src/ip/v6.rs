@@ -68,8 +68,7 @@ impl Ipv6Header {
     /// The header as bytes.
     pub fn emit(&self) -> [u8; Self::LEN] {
         let mut h = [0; Self::LEN];
-        let first =
-            6 << 28 | u32::from(self.traffic_class) << 20 | (self.flow_label & 0x000f_ffff);
+        let first = 6 << 28 | u32::from(self.traffic_class) << 20 | (self.flow_label & 0x000f_ffff);
         h[..4].copy_from_slice(&first.to_be_bytes());
         h[4..6].copy_from_slice(&self.payload_len.to_be_bytes());
         h[6] = self.next_header;
@@ -150,7 +149,11 @@ mod tests {
     fn refuses_what_is_not_ipv6() {
         assert_eq!(
             Ipv6Header::parse(&EXAMPLE[..39]),
-            Err(HeaderError::Truncated { header: "IPv6 header", needed: 40, got: 39 })
+            Err(HeaderError::Truncated {
+                header: "IPv6 header",
+                needed: 40,
+                got: 39
+            })
         );
         let mut bytes = EXAMPLE;
         bytes[0] = 0x45;
@@ -163,7 +166,12 @@ mod tests {
         let header = Ipv6FragmentHeader::parse(&bytes).unwrap();
         assert_eq!(
             header,
-            Ipv6FragmentHeader { next_header: 17, offset: 1448, more: true, id: 0xdead_beef }
+            Ipv6FragmentHeader {
+                next_header: 17,
+                offset: 1448,
+                more: true,
+                id: 0xdead_beef
+            }
         );
         assert_eq!(header.emit(), bytes);
     }

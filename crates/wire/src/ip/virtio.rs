@@ -107,9 +107,9 @@ impl VirtioNetHeader {
 
     /// The header as bytes.
     pub fn emit(&self) -> [u8; Self::LEN] {
-        let flags = u8::from(self.needs_checksum) * Self::NEEDS_CSUM
-            | u8::from(self.data_valid) * Self::DATA_VALID;
-        let gso = self.gso_type.to_wire() | u8::from(self.ecn) * Self::GSO_ECN;
+        let flags = (u8::from(self.needs_checksum) * Self::NEEDS_CSUM)
+            | (u8::from(self.data_valid) * Self::DATA_VALID);
+        let gso = self.gso_type.to_wire() | (u8::from(self.ecn) * Self::GSO_ECN);
         let mut h = [0; Self::LEN];
         h[0] = flags;
         h[1] = gso;
