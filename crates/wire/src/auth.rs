@@ -113,3 +113,68 @@ impl<'a> DigitalSignature<'a> {
         writer.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("02 000000 cafe");
+        let payload = AuthPayload::new(AuthMethod::SHARED_KEY_MIC, vec![0xca, 0xfe]);
+        assert_eq!(AuthPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+    }
+
+    /// The AlgorithmIdentifier is ecdsa-with-SHA256 of RFC 7427 §A.3.2.
+    #[test]
+    fn octets_of_a_digital_signature() {
+        let data = hex("0c 300a06082a8648ce3d040302 beef");
+        let parsed = DigitalSignature::parse(&data).unwrap();
+        assert_eq!(parsed.algorithm, hex("300a06082a8648ce3d040302"));
+        assert_eq!(parsed.signature, [0xbe, 0xef]);
+        assert_eq!(parsed.emit().unwrap(), data);
+    }
+
+    #[test]
+    fn an_algorithm_longer_than_the_data_is_refused() {
+        let what = "Digital Signature authentication data";
+        assert_eq!(
+            DigitalSignature::parse(&[12, 0x30]),
+            Err(ParseError::Truncated {
+                what,
+                needed: 12,
+                available: 1
+            })
+        );
+        assert!(
+            DigitalSignature {
+                algorithm: &[0; 256],
+                signature: &[]
+            }
+            .emit()
+            .is_err()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::auth()) {
+            assert_round_trip(payload);
+        }
+
+        #[test]
+        fn round_trip_of_a_digital_signature(
+            algorithm in vec(any::<u8>(), 0..=255),
+            signature in vec(any::<u8>(), 0..99),
+        ) {
+            let value = DigitalSignature { algorithm: &algorithm, signature: &signature };
+            let data = value.emit().unwrap();
+            assert_eq!(DigitalSignature::parse(&data), Ok(value));
+        }
+    }
+}

@@ -136,3 +136,49 @@ impl<'a> CertReqPayload<'a> {
         writer.bytes(&self.authorities);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets_of_a_certificate() {
+        let body = hex("04 3000");
+        let payload = CertPayload::x509(vec![0x30, 0]);
+        assert_eq!(CertPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+    }
+
+    #[test]
+    fn octets_of_a_request() {
+        let body = [&[4][..], &[1; 20], &[2; 20]].concat();
+        let payload = CertReqPayload::x509(&[[1; 20], [2; 20]]);
+        let parsed = CertReqPayload::parse(&body).unwrap();
+        assert_eq!(parsed, payload);
+        assert_eq!(
+            parsed.authorities().collect::<Vec<_>>(),
+            [&[1; 20], &[2; 20]]
+        );
+        assert_eq!(emit_body(payload), body);
+    }
+
+    #[test]
+    fn half_a_hash_is_refused() {
+        let error = CertReqPayload::parse(&[4; 12]).unwrap_err();
+        assert!(
+            matches!(error, ParseError::Length { got: 11, .. }),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(cert in testing::cert(), certreq in testing::certreq()) {
+            assert_round_trip(cert);
+            assert_round_trip(certreq);
+        }
+    }
+}

@@ -356,3 +356,107 @@ fn types(value: &[u8]) -> Result<Vec<CfgAttributeType>, ParseError> {
         .map(|ty| CfgAttributeType(u16::from_be_bytes(*ty) & 0x7fff))
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets_of_a_request() {
+        let body = hex("01 000000 0001 0000 0003 0000 0008 0000 000a 0000");
+        let payload = CpPayload::new(
+            CfgType::CFG_REQUEST,
+            vec![
+                CfgAttribute::Ip4Address(None),
+                CfgAttribute::Ip4Dns(None),
+                CfgAttribute::Ip6Address(None),
+                CfgAttribute::Ip6Dns(None),
+            ],
+        );
+        assert_eq!(CpPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+    }
+
+    #[test]
+    fn octets_of_a_reply() {
+        let body = hex("02 000000
+             0001 0004 0a4d0001
+             000d 0008 0a020000 ffffff00
+             0008 0011 20010db8000000000000000000000001 40
+             0007 0003 783132
+             000e 0004 0001 0008
+             0019 0003 6c6162
+             5ba0 0002 abcd");
+        let payload = CpPayload::new(
+            CfgType::CFG_REPLY,
+            vec![
+                CfgAttribute::Ip4Address(Some([10, 77, 0, 1].into())),
+                CfgAttribute::Ip4Subnet(Some(([10, 2, 0, 0].into(), [255, 255, 255, 0].into()))),
+                CfgAttribute::Ip6Address(Some(("2001:db8::1".parse().unwrap(), 64))),
+                CfgAttribute::ApplicationVersion(b"x12"[..].into()),
+                CfgAttribute::SupportedAttributes(vec![
+                    CfgAttributeType::INTERNAL_IP4_ADDRESS,
+                    CfgAttributeType::INTERNAL_IP6_ADDRESS,
+                ]),
+                CfgAttribute::DnsDomain(b"lab"[..].into()),
+                // INTERNAL_IP4_SERVER of Windows: a number of no registry.
+                CfgAttribute::Unknown {
+                    ty: CfgAttributeType(23456),
+                    value: vec![0xab, 0xcd].into(),
+                },
+            ],
+        );
+        assert_eq!(CpPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+    }
+
+    #[test]
+    fn the_reserved_bit_is_ignored() {
+        let body = hex("01 000000 8001 0000");
+        let parsed = CpPayload::parse(&body).unwrap();
+        assert_eq!(parsed.attributes, [CfgAttribute::Ip4Address(None)]);
+    }
+
+    #[test]
+    fn values_have_the_length_of_their_type() {
+        for bad in [
+            "0001 0003 0a4d00",
+            "000d 0004 0a020000",
+            "0008 0010 20010db8000000000000000000000001",
+            "0008 0011 20010db8000000000000000000000001 81",
+            "000e 0003 000100",
+            "0001 0004 0a4d",
+        ] {
+            assert!(
+                CpPayload::parse(&hex(&format!("02 000000 {bad}"))).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn attributes_are_limited() {
+        let body = [
+            &hex("01 000000")[..],
+            &hex("0001 0000").repeat(MAX_ATTRIBUTES),
+        ]
+        .concat();
+        assert!(CpPayload::parse(&body).is_ok());
+        let body = [&body[..], &hex("0001 0000")].concat();
+        assert!(matches!(
+            CpPayload::parse(&body),
+            Err(ParseError::TooMany { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::cp()) {
+            assert_eq!(payload.clone().into_owned(), payload);
+            assert_round_trip(payload);
+        }
+    }
+}

@@ -99,3 +99,51 @@ impl DeletePayload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("03 04 0002 01020304 c0ffee12");
+        let payload = DeletePayload::ChildSas {
+            protocol: ProtocolId::ESP,
+            spis: vec![ChildSpi(0x0102_0304), ChildSpi(0xc0ff_ee12)],
+        };
+        assert_eq!(DeletePayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+        assert_eq!(
+            DeletePayload::parse(&hex("01 00 0000")),
+            Ok(DeletePayload::IkeSa)
+        );
+        assert_eq!(emit_body(DeletePayload::IkeSa), hex("01 00 0000"));
+    }
+
+    #[test]
+    fn spis_have_the_size_of_their_protocol() {
+        assert!(DeletePayload::parse(&hex("01 08 0001 0102030405060708")).is_err());
+        assert!(DeletePayload::parse(&hex("03 08 0001 0102030405060708")).is_err());
+    }
+
+    #[test]
+    fn the_count_is_the_count() {
+        assert!(DeletePayload::parse(&hex("03 04 0002 01020304")).is_err());
+        assert!(DeletePayload::parse(&hex("03 04 0001 01020304 05060708")).is_err());
+        let many = [&hex("03 04 ffff")[..], &[0; 0xffff * 4]].concat();
+        assert!(matches!(
+            DeletePayload::parse(&many),
+            Err(ParseError::TooMany { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::delete()) {
+            assert_round_trip(payload);
+        }
+    }
+}

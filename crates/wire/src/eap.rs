@@ -136,3 +136,46 @@ impl<'a> EapPayload<'a> {
         writer.patch_length_u16("an EAP packet", start + 2, start);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("02 07 000a 01 616c696365");
+        let payload = EapPayload::new(EapCode::RESPONSE, 7, EapType::IDENTITY, &b"alice"[..]);
+        assert_eq!(EapPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(payload.emit().unwrap(), body);
+        assert_eq!(emit_body(payload), body);
+
+        let success = EapPayload::bare(EapCode::SUCCESS, 8);
+        assert_eq!(EapPayload::parse(&hex("03 08 0004")), Ok(success.clone()));
+        assert_eq!(success.emit().unwrap(), hex("03 08 0004"));
+    }
+
+    #[test]
+    fn octets_after_the_packet_are_ignored() {
+        assert_eq!(
+            EapPayload::parse(&hex("03 08 0004 ffff")),
+            Ok(EapPayload::bare(EapCode::SUCCESS, 8))
+        );
+    }
+
+    #[test]
+    fn a_request_has_a_type_and_a_length_that_holds_its_header() {
+        assert!(EapPayload::parse(&hex("01 08 0004")).is_err());
+        assert!(EapPayload::parse(&hex("03 08 0003")).is_err());
+        assert!(EapPayload::parse(&hex("03 08 0009 00")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::eap()) {
+            assert_round_trip(payload);
+        }
+    }
+}

@@ -237,3 +237,52 @@ impl fmt::Display for MessageId {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, hex};
+
+    #[test]
+    fn octets() {
+        let bytes = hex("1aadb99992e85b6f 0000000000000000 21 20 22 08 00000000 000000f0");
+        let header = IkeHeader {
+            initiator_spi: Spi(0x1aad_b999_92e8_5b6f),
+            responder_spi: Spi::ZERO,
+            version: Version::V2_0,
+            exchange: ExchangeType::IKE_SA_INIT,
+            flags: Flags::new(true, false),
+            message_id: MessageId::ZERO,
+        };
+        assert_eq!(IkeHeader::parse(&bytes), Ok((header, PayloadType::SA, 240)));
+        assert_eq!(header.emit(PayloadType::SA, 240).as_slice(), bytes);
+    }
+
+    #[test]
+    fn a_short_header_is_refused() {
+        for length in 0..HEADER_LEN {
+            assert!(IkeHeader::parse(&[0x20; HEADER_LEN][..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn flags_and_ids() {
+        assert_eq!(Flags::new(true, true).0, 0x28);
+        assert!(Flags(0xff).is_initiator() && Flags(0xff).is_response());
+        assert!(!Flags(0xd7).is_initiator() && !Flags(0xd7).is_response());
+        assert_eq!(MessageId(7).next(), Some(MessageId(8)));
+        assert_eq!(MessageId(u32::MAX).next(), None);
+        assert_eq!(Spi(0xab).to_string(), "00000000000000ab");
+        assert_eq!(Spi::from_bytes(Spi(0xab).to_bytes()), Spi(0xab));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(header in testing::header(), next: u8, length: u32) {
+            let bytes = header.emit(PayloadType(next), length);
+            assert_eq!(IkeHeader::parse(&bytes), Ok((header, PayloadType(next), length)));
+        }
+    }
+}

@@ -198,3 +198,76 @@ impl fmt::Debug for Identification {
         write!(f, "Identification({} {self})", self.ty)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::payload::Payload;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("02 000000 6777612e6c6162");
+        let payload = IdPayload::new(Identification::fqdn("gwa.lab"));
+        assert_eq!(IdPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(payload.body(), body);
+        assert_eq!(emit_body(Payload::Idi(payload)), body);
+    }
+
+    #[test]
+    fn reserved_octets_survive_because_auth_covers_them() {
+        let body = hex("01 aabbcc c0000201");
+        let payload = IdPayload::parse(&body).unwrap();
+        assert_eq!(payload.id, Identification::address([192, 0, 2, 1].into()));
+        assert_eq!(payload.body(), body);
+    }
+
+    #[test]
+    fn an_address_has_its_length() {
+        let error = IdPayload::parse(&hex("01 000000 c00002")).unwrap_err();
+        let expected = "4 octets of ID_IPV4_ADDR";
+        assert_eq!(
+            error,
+            ParseError::Length {
+                what: "Identification Data",
+                expected,
+                got: 3
+            }
+        );
+        assert!(IdPayload::parse(&hex("05 000000 c0000201")).is_err());
+    }
+
+    #[test]
+    fn display_never_shows_control_characters() {
+        assert_eq!(
+            Identification::email("a@b.example").to_string(),
+            "a@b.example"
+        );
+        assert_eq!(
+            Identification::fqdn("x\n\x1b[0m").to_string(),
+            "x\\n\\u{1b}[0m"
+        );
+        assert_eq!(
+            Identification::key_id(&[0xab, 1]).to_string(),
+            "ID_KEY_ID:ab01"
+        );
+        let address = Identification::address("2001:db8::1".parse().unwrap());
+        assert_eq!(address.to_string(), "2001:db8::1");
+        let not_text = Identification {
+            ty: IdType::ID_FQDN,
+            data: vec![0xff],
+        };
+        assert_eq!(not_text.to_string(), "ID_FQDN:ff");
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::id()) {
+            assert_eq!(IdPayload::parse(&payload.body()), Ok(payload.clone()));
+            assert_round_trip(Payload::Idi(payload.clone()));
+            assert_round_trip(Payload::Idr(payload));
+        }
+    }
+}

@@ -52,3 +52,35 @@ impl<'a> KePayload<'a> {
         writer.bytes(&self.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("001f 0000 0102030405");
+        let payload = KePayload::new(TransformId::KE_CURVE25519, &[1, 2, 3, 4, 5][..]);
+        assert_eq!(KePayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+    }
+
+    #[test]
+    fn a_body_without_its_fixed_fields_is_refused() {
+        let error = KePayload::parse(&[0, 31, 0]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Key Exchange payload is cut off: the next field takes 2 octets, 1 are left"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::ke()) {
+            assert_round_trip(payload);
+        }
+    }
+}

@@ -13,6 +13,8 @@
 #[macro_use]
 mod number;
 mod codec;
+#[cfg(test)]
+mod testing;
 
 pub mod auth;
 pub mod cert;

@@ -46,3 +46,29 @@ impl<'a> Datagram<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_by_its_first_octets() {
+        assert_eq!(Datagram::classify(&[0xff]), Datagram::Keepalive);
+        assert_eq!(
+            Datagram::classify(&[0, 0, 0, 0, 7, 8]),
+            Datagram::Ike(&[7, 8])
+        );
+        assert_eq!(
+            Datagram::classify(&[0, 0, 1, 0, 7]),
+            Datagram::Esp(&[0, 0, 1, 0, 7])
+        );
+        assert_eq!(Datagram::classify(&[0xff; 5]), Datagram::Esp(&[0xff; 5]));
+    }
+
+    #[test]
+    fn what_is_too_short_is_a_runt() {
+        for runt in [&[][..], &[0], &[0xff, 0xff], &[0, 0, 0]] {
+            assert_eq!(Datagram::classify(runt), Datagram::Runt);
+        }
+    }
+}

@@ -50,3 +50,34 @@ impl<'a> NoncePayload<'a> {
         writer.bytes(&self.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, assert_round_trip, emit_body};
+
+    #[test]
+    fn octets() {
+        let body: Vec<u8> = (0..16).collect();
+        let payload = NoncePayload::parse(&body).unwrap();
+        assert_eq!(payload.data.as_ref(), body);
+        assert_eq!(emit_body(payload.clone()), body);
+    }
+
+    /// RFC 7296 §3.9.
+    #[test]
+    fn lengths_outside_16_to_256_are_refused() {
+        assert!(NoncePayload::parse(&[0; 15]).is_err());
+        assert!(NoncePayload::parse(&[0; 256]).is_ok());
+        assert!(NoncePayload::parse(&[0; 257]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::nonce()) {
+            assert_round_trip(payload);
+        }
+    }
+}

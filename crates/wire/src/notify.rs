@@ -317,3 +317,74 @@ impl<'a> NotifyPayload<'a> {
         writer.bytes(&self.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::payload::PayloadType;
+    use crate::testing::{self, assert_round_trip, emit_body, hex};
+
+    #[test]
+    fn octets() {
+        let body = hex("03 04 4009 c0ffee12");
+        let payload = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0xc0ff_ee12));
+        assert_eq!(NotifyPayload::parse(&body), Ok(payload.clone()));
+        assert_eq!(emit_body(payload), body);
+
+        let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN);
+        assert_eq!(emit_body(payload), hex("00 00 000e"));
+    }
+
+    #[test]
+    fn data_of_the_types_that_have_some() {
+        let payload = NotifyPayload::invalid_ke(TransformId::KE_ECP_256);
+        assert_eq!(emit_body(payload.clone()), hex("00 00 0011 0013"));
+        assert_eq!(payload.accepted_ke(), Ok(TransformId::KE_ECP_256));
+
+        let payload = NotifyPayload::unsupported_critical(PayloadType(99));
+        assert_eq!(payload.data.as_ref(), [99]);
+        assert_eq!(payload.unsupported_type(), Ok(PayloadType(99)));
+
+        let hashes = [HashAlgorithm::SHA2_256, HashAlgorithm::IDENTITY];
+        let payload = NotifyPayload::signature_hash_algorithms(&hashes);
+        assert_eq!(emit_body(payload.clone()), hex("00 00 402f 0002 0005"));
+        assert_eq!(payload.hash_algorithms().collect::<Vec<_>>(), hashes);
+
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(
+                NotifyPayload::additional_address(address).address(),
+                Ok(address)
+            );
+        }
+
+        let window = |octets: &'static [u8]| {
+            NotifyPayload::with_data(NotifyType::SET_WINDOW_SIZE, octets).window_size()
+        };
+        assert_eq!(window(&[0, 0, 0, 5]), Ok(5));
+        assert!(window(&[0, 0, 0, 0]).is_err());
+        assert!(window(&[0, 5]).is_err());
+        let lifetime = NotifyPayload::with_data(NotifyType::AUTH_LIFETIME, vec![0, 0, 14, 16]);
+        assert_eq!(lifetime.auth_lifetime(), Ok(3600));
+    }
+
+    #[test]
+    fn numbers_have_names_and_unknown_ones_survive() {
+        assert_eq!(
+            NotifyType::NO_PROPOSAL_CHOSEN.to_string(),
+            "NO_PROPOSAL_CHOSEN"
+        );
+        assert_eq!(NotifyType(40999).to_string(), "NotifyType(40999)");
+        assert!(NotifyType(8191).is_error());
+        assert!(!NotifyType::INITIAL_CONTACT.is_error());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::notify()) {
+            assert_round_trip(payload);
+        }
+    }
+}

@@ -402,3 +402,188 @@ impl ChainBuilder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::notify::NotifyType;
+    use crate::testing::{self, hex};
+
+    #[test]
+    fn octets() {
+        let chain = hex("29 00 0007 616263 00 00 0008 00 00 4000");
+        let mut builder = ChainBuilder::new();
+        builder
+            .push(VendorPayload::new(&b"abc"[..]))
+            .push(NotifyPayload::new(NotifyType::INITIAL_CONTACT));
+        let expected = Chain {
+            first: PayloadType::VENDOR,
+            bytes: chain.clone(),
+        };
+        assert_eq!(builder.finish(), Ok(expected));
+        assert_eq!(
+            parse_chain(PayloadType::VENDOR, &chain).unwrap(),
+            [
+                Payload::Vendor(VendorPayload::new(&b"abc"[..])),
+                Payload::Notify(NotifyPayload::new(NotifyType::INITIAL_CONTACT)),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_chain_has_no_type() {
+        let chain = ChainBuilder::new().finish().unwrap();
+        assert_eq!(
+            chain,
+            Chain {
+                first: PayloadType::NONE,
+                bytes: Vec::new()
+            }
+        );
+        assert_eq!(parse_chain(PayloadType::NONE, &[]), Ok(Vec::new()));
+    }
+
+    /// RFC 7296 §2.5: refused by its type when critical, skipped when not.
+    #[test]
+    fn unknown_payloads_are_refused_only_when_critical() {
+        let unknown = PayloadType(200);
+        let chain = hex("2b 00 0005 aa 00 00 0004");
+        let parsed = parse_chain(unknown, &chain).unwrap();
+        let [
+            Payload::Unknown {
+                ty,
+                critical: false,
+                body,
+            },
+            Payload::Vendor(_),
+        ] = &parsed[..]
+        else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!((*ty, body.as_ref()), (unknown, &[0xaa][..]));
+
+        let error = parse_chain(unknown, &hex("2b 80 0005 aa 00 00 0004")).unwrap_err();
+        assert_eq!(error, ParseError::UnsupportedCriticalPayload(unknown));
+        assert_eq!(
+            error.notify_type(),
+            NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD
+        );
+    }
+
+    /// RFC 7296 §3.2: the bit is ignored where the type is known.
+    #[test]
+    fn the_critical_bit_of_known_payloads_is_ignored() {
+        assert!(parse_chain(PayloadType::VENDOR, &hex("00 ff 0004")).is_ok());
+    }
+
+    #[test]
+    fn broken_chains_are_refused_once() {
+        for (what, chain) in [
+            ("shorter than its header", "00 00 0003"),
+            ("longer than the chain", "00 00 0005"),
+            ("a header cut off", "00 00 00"),
+            ("another promised", "2b 00 0004"),
+            ("octets after the last", "00 00 0004 00"),
+        ] {
+            let chain = hex(chain);
+            let mut payloads = Payloads::new(PayloadType::VENDOR, &chain);
+            let error = payloads.by_ref().find_map(Result::err);
+            assert!(error.is_some(), "{what}");
+            assert!(payloads.next().is_none(), "{what}: goes on after the error");
+        }
+    }
+
+    #[test]
+    fn payloads_are_limited() {
+        let chain = hex("2b 00 0004").repeat(MAX_PAYLOADS + 1);
+        let error = parse_chain(PayloadType::VENDOR, &chain).unwrap_err();
+        assert_eq!(
+            error,
+            ParseError::TooMany {
+                what: "payloads",
+                limit: MAX_PAYLOADS
+            }
+        );
+    }
+
+    #[test]
+    fn a_payload_too_large_for_its_length_is_an_error() {
+        let emit = |length| {
+            let mut builder = ChainBuilder::new();
+            builder.push(VendorPayload::new(vec![0; length]));
+            builder.finish()
+        };
+        assert!(emit(65531).is_ok());
+        assert_eq!(
+            emit(65532),
+            Err(EmitError {
+                what: "a payload",
+                limit: 65535
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payloads in vec(testing::payload(), 0..8)) {
+            let mut builder = ChainBuilder::new();
+            for payload in &payloads {
+                builder.push(payload.clone());
+            }
+            let chain = builder.finish().unwrap();
+            let parsed = parse_chain(chain.first, &chain.bytes).unwrap();
+            prop_assert_eq!(&parsed, &payloads);
+            let owned: Vec<_> = parsed.into_iter().map(Payload::into_owned).collect();
+            prop_assert_eq!(owned, payloads);
+        }
+
+        #[test]
+        fn arbitrary_octets_never_panic(first: u8, chain in vec(any::<u8>(), 0..200)) {
+            let _ = parse_chain(PayloadType(first), &chain);
+        }
+
+        /// Every parser gets octets that are not sifted out by the chain first.
+        #[test]
+        fn arbitrary_bodies_never_panic(body in vec(any::<u8>(), 0..200)) {
+            for ty in 0..=u8::MAX {
+                let _ = testing::parse_body(PayloadType(ty), &body);
+            }
+            let _ = crate::auth::DigitalSignature::parse(&body);
+            let _ = crate::sk::unpad(&body);
+            if let Ok(notify) = NotifyPayload::parse(&body) {
+                let _ = (notify.accepted_ke(), notify.unsupported_type(), notify.window_size());
+                let _ = (notify.auth_lifetime(), notify.address());
+                let _ = notify.hash_algorithms().count();
+            }
+        }
+
+        /// Valid chains with a few octets changed come further into the parsers than noise does. What
+        /// still parses must survive being emitted.
+        #[test]
+        fn mutated_chains_never_panic(
+            payloads in vec(testing::payload(), 1..6),
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut builder = ChainBuilder::new();
+            for payload in payloads {
+                builder.push(payload);
+            }
+            let mut chain = builder.finish().unwrap();
+            for (at, octet) in changes {
+                let at = at.index(chain.bytes.len());
+                chain.bytes[at] = octet;
+            }
+            if let Ok(parsed) = parse_chain(chain.first, &chain.bytes) {
+                let mut builder = ChainBuilder::new();
+                for payload in &parsed {
+                    builder.push(payload.clone());
+                }
+                let again = builder.finish().unwrap();
+                prop_assert_eq!(parse_chain(again.first, &again.bytes).unwrap(), parsed);
+            }
+        }
+    }
+}

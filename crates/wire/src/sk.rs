@@ -171,3 +171,178 @@ pub fn unpad(plaintext: &[u8]) -> Result<&[u8], ParseError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::{ExchangeType, Flags, MessageId, Spi, Version};
+    use crate::testing::{self, hex};
+
+    const HEADER: IkeHeader = IkeHeader {
+        initiator_spi: Spi(0x1aad_b999_92e8_5b6f),
+        responder_spi: Spi(0x9b54_8656_6879_723a),
+        version: Version::V2_0,
+        exchange: ExchangeType::IKE_AUTH,
+        flags: Flags::new(true, false),
+        message_id: MessageId(1),
+    };
+
+    #[test]
+    fn octets() {
+        let prefix = Prefix {
+            header: HEADER,
+            first: PayloadType::IDI,
+            fragment: None,
+        };
+        let aad = hex("1aadb99992e85b6f 9b5486566879723a 2e 20 23 08 00000001 00000024 23 00 0008");
+        assert_eq!(prefix.emit(4).unwrap(), aad);
+        assert_eq!(prefix.emitted_len(), aad.len());
+
+        let datagram = [&aad[..], &[1, 2, 3, 4]].concat();
+        let encrypted = Message::parse(&datagram)
+            .unwrap()
+            .encrypted()
+            .unwrap()
+            .unwrap();
+        let body = &[1, 2, 3, 4][..];
+        assert_eq!(
+            encrypted,
+            Encrypted {
+                first: PayloadType::IDI,
+                fragment: None,
+                aad: &aad,
+                body
+            }
+        );
+    }
+
+    /// The associated data reaches over the two fragment fields (RFC 7383 §2.5).
+    #[test]
+    fn octets_of_a_fragment() {
+        let fragment = Some(Fragment {
+            number: 2,
+            total: 3,
+        });
+        let prefix = Prefix {
+            header: HEADER,
+            first: PayloadType::NONE,
+            fragment,
+        };
+        let aad = hex(
+            "1aadb99992e85b6f 9b5486566879723a 35 20 23 08 00000001 00000025
+             00 00 0009 0002 0003",
+        );
+        assert_eq!(prefix.emit(1).unwrap(), aad);
+        assert_eq!(prefix.emitted_len(), aad.len());
+
+        let datagram = [&aad[..], &[9]].concat();
+        let encrypted = Message::parse(&datagram)
+            .unwrap()
+            .encrypted()
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            encrypted,
+            Encrypted {
+                first: PayloadType::NONE,
+                fragment,
+                aad: &aad,
+                body: &[9]
+            }
+        );
+    }
+
+    #[test]
+    fn fragment_numbers_start_at_one_and_end_at_the_total() {
+        for (number, total) in [(0, 1), (0, 0), (4, 3)] {
+            let fragment = Some(Fragment { number, total });
+            let prefix = Prefix {
+                header: HEADER,
+                first: PayloadType::NONE,
+                fragment,
+            };
+            let datagram = prefix.emit(0).unwrap();
+            assert!(
+                Message::parse(&datagram).unwrap().encrypted().is_err(),
+                "{number}/{total}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_follows_the_encrypted_payload() {
+        let prefix = Prefix {
+            header: HEADER,
+            first: PayloadType::IDI,
+            fragment: None,
+        };
+        let mut datagram = prefix.emit(4).unwrap();
+        datagram.extend_from_slice(&[0; 4]);
+        datagram[31] = 7;
+        assert!(Message::parse(&datagram).unwrap().encrypted().is_err());
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_is_an_error() {
+        let prefix = Prefix {
+            header: HEADER,
+            first: PayloadType::IDI,
+            fragment: None,
+        };
+        assert!(prefix.emit(65531).is_ok());
+        assert_eq!(prefix.emit(65532).unwrap_err().limit, 65535);
+    }
+
+    #[test]
+    fn padding_fills_the_block() {
+        for (length, block, padded) in [(0, 1, 1), (5, 4, 8), (3, 4, 4), (15, 16, 16), (16, 16, 32)]
+        {
+            let mut plaintext = vec![7; length];
+            pad(&mut plaintext, block);
+            assert_eq!(plaintext.len(), padded);
+            assert_eq!(unpad(&plaintext).unwrap(), vec![7; length]);
+        }
+    }
+
+    #[test]
+    fn padding_longer_than_the_text_is_refused() {
+        assert!(unpad(&[]).is_err());
+        assert!(unpad(&[0, 0, 3]).is_err());
+        assert_eq!(unpad(&[0xaa, 0xbb, 2]), Ok(&[][..]));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            header in testing::header(),
+            first: u8,
+            fragment: Option<(u16, u16)>,
+            body in vec(any::<u8>(), 0..99),
+        ) {
+            let fragment = fragment.map(|(a, b)| Fragment {
+                number: a.min(b).max(1),
+                total: a.max(b).max(1),
+            });
+            let prefix = Prefix { header, first: PayloadType(first), fragment };
+            let aad = prefix.emit(body.len()).unwrap();
+            let datagram = [&aad[..], &body].concat();
+            let message = Message::parse(&datagram).unwrap();
+            prop_assert_eq!(message.header, header);
+            prop_assert_eq!(
+                message.encrypted(),
+                Ok(Some(Encrypted { first: PayloadType(first), fragment, aad: &aad, body: &body }))
+            );
+        }
+
+        #[test]
+        fn unpad_undoes_pad(plaintext in vec(any::<u8>(), 0..99), block in 1..=256_usize) {
+            let mut padded = plaintext.clone();
+            pad(&mut padded, block);
+            prop_assert_eq!(padded.len() % block, 0);
+            prop_assert_eq!(unpad(&padded), Ok(&plaintext[..]));
+        }
+    }
+}

@@ -27,3 +27,29 @@ impl<'a> VendorPayload<'a> {
         Self { vid: vid.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::payload::{Payload, PayloadType};
+    use crate::testing::{self, assert_round_trip, emit_body, parse_body};
+
+    #[test]
+    fn octets() {
+        let payload = VendorPayload::new(&b"cygnet"[..]);
+        assert_eq!(emit_body(payload.clone()), b"cygnet");
+        assert_eq!(
+            parse_body(PayloadType::VENDOR, b"cygnet"),
+            Ok(Payload::Vendor(payload))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(payload in testing::vendor()) {
+            assert_round_trip(payload);
+        }
+    }
+}
