@@ -17,21 +17,6 @@ pub(crate) const TAG: usize = 16;
 /// Octets of the explicit IV of every combined mode here.
 pub(crate) const AEAD_IV: usize = 8;
 
-/// The integrity algorithm of a pair that fits together: `None` for combined modes, which take none.
-pub(crate) fn check_pairing(
-    encryption: Encryption,
-    integrity: Option<Integrity>,
-) -> Result<Option<Integrity>, KeyError> {
-    if encryption.is_aead() == integrity.is_none() {
-        Ok(integrity)
-    } else {
-        Err(KeyError::Pairing {
-            encryption,
-            aead: encryption.is_aead(),
-        })
-    }
-}
-
 fn check_len(what: String, expected: usize, key: &[u8]) -> Result<(), KeyLengthError> {
     if key.len() == expected {
         Ok(())
@@ -52,15 +37,26 @@ pub(crate) struct Aead {
 
 impl Aead {
     /// `None` when `encryption` is no combined mode; `material` is the key with the salt at its end.
-    pub(crate) fn new(encryption: Encryption, material: &[u8]) -> Result<Option<Self>, KeyError> {
+    /// Combined modes take no integrity algorithm.
+    pub(crate) fn new(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        material: &[u8],
+    ) -> Result<Option<Self>, KeyError> {
         let algorithm = match encryption {
             Encryption::AesGcm16_128 => &aead::AES_128_GCM,
             Encryption::AesGcm16_256 => &aead::AES_256_GCM,
             Encryption::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
             Encryption::AesCbc128 | Encryption::AesCbc256 => return Ok(None),
         };
-        let what = || format!("{encryption} key with salt");
-        check_len(what(), encryption.key_material_len(), material)?;
+        if integrity.is_some() {
+            return Err(KeyError::Pairing {
+                encryption,
+                aead: true,
+            });
+        }
+        let what = format!("{encryption} key with salt");
+        check_len(what, encryption.key_material_len(), material)?;
         let (key, salt) = material.split_at(encryption.key_len());
         let key = UnboundKey::new(algorithm, key).expect("the key length was checked");
         let salt = salt
@@ -116,7 +112,16 @@ pub(crate) struct Mac {
 }
 
 impl Mac {
-    pub(crate) fn new(integrity: Integrity, key: &[u8]) -> Result<Self, KeyError> {
+    /// CBC must have an integrity algorithm.
+    pub(crate) fn new(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        key: &[u8],
+    ) -> Result<Self, KeyError> {
+        let integrity = integrity.ok_or(KeyError::Pairing {
+            encryption,
+            aead: false,
+        })?;
         check_len(
             format!("{integrity} integrity key"),
             integrity.key_len(),
@@ -239,3 +244,6 @@ fn unbound_aes(encryption: Encryption, key: &[u8]) -> Result<UnboundCipherKey, K
     };
     Ok(UnboundCipherKey::new(algorithm, key).expect("the key length was checked"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,3 +32,32 @@ fn fixed<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]])
     out.copy_from_slice(context.finish().as_ref());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::hex;
+
+    #[test]
+    fn sha1_of_fips_180_4_example() {
+        let expected = hex("a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(sha1(&[b"abc"]).to_vec(), expected);
+        assert_eq!(sha1(&[b"a", b"", b"bc"]).to_vec(), expected);
+    }
+
+    #[test]
+    fn sha256_of_fips_180_4_example() {
+        let expected = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sha256(&[b"ab", b"c"]).to_vec(), expected);
+    }
+
+    /// Computed with Python's hashlib.
+    #[test]
+    fn nat_detection_covers_spis_address_and_port_in_network_order() {
+        let (i, r) = ([1; 8], [2; 8]);
+        let v4 = nat_detection_hash(i, r, "192.0.2.1".parse().unwrap(), 500);
+        assert_eq!(v4.to_vec(), hex("3ca7080caf618c11fe64bf2eb2d9795ba76b573d"));
+        let v6 = nat_detection_hash(i, r, "2001:db8::1".parse().unwrap(), 4500);
+        assert_eq!(v6.to_vec(), hex("252e224e9669b45987ec5b0c78f78077dcd943d7"));
+    }
+}

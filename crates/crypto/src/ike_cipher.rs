@@ -8,7 +8,7 @@
 //!
 //! The ICV covers header and body. Combined modes count their IV up from zero; CBC draws it at random.
 
-use crate::cipher::{AEAD_IV, Aead, BLOCK, CbcDecryptor, CbcEncryptor, Mac, TAG, check_pairing};
+use crate::cipher::{AEAD_IV, Aead, BLOCK, CbcDecryptor, CbcEncryptor, Mac, TAG};
 use crate::suite::{Encryption, Integrity};
 use crate::{KeyError, OpenError, Random, SealError, Secret};
 
@@ -17,13 +17,10 @@ pub struct IkeSealer(Sealer);
 
 enum Sealer {
     /// `next_iv` is `None` once every IV has been used.
-    Aead {
-        key: Aead,
-        next_iv: Option<u64>,
-    },
+    Aead { key: Aead, next_iv: Option<u64> },
     Cbc {
-        key: CbcEncryptor,
-        mac: Mac,
+        key: Box<CbcEncryptor>,
+        mac: Box<Mac>,
     },
 }
 
@@ -32,7 +29,10 @@ pub struct IkeOpener(Opener);
 
 enum Opener {
     Aead(Aead),
-    Cbc { key: CbcDecryptor, mac: Mac },
+    Cbc {
+        key: Box<CbcDecryptor>,
+        mac: Box<Mac>,
+    },
 }
 
 impl IkeSealer {
@@ -44,22 +44,15 @@ impl IkeSealer {
         sk_e: &[u8],
         sk_a: &[u8],
     ) -> Result<Self, KeyError> {
-        let integrity = check_pairing(encryption, integrity)?;
-        Ok(IkeSealer(match (Aead::new(encryption, sk_e)?, integrity) {
-            (None, Some(integrity)) => Sealer::Cbc {
-                key: CbcEncryptor::new(encryption, sk_e)?,
-                mac: Mac::new(integrity, sk_a)?,
-            },
-            (Some(key), None) => Sealer::Aead {
+        Ok(IkeSealer(match Aead::new(encryption, integrity, sk_e)? {
+            Some(key) => Sealer::Aead {
                 key,
                 next_iv: Some(0),
             },
-            _ => {
-                return Err(KeyError::Pairing {
-                    encryption,
-                    aead: encryption.is_aead(),
-                });
-            }
+            None => Sealer::Cbc {
+                key: Box::new(CbcEncryptor::new(encryption, sk_e)?),
+                mac: Box::new(Mac::new(encryption, integrity, sk_a)?),
+            },
         }))
     }
 
@@ -135,19 +128,12 @@ impl IkeOpener {
         sk_e: &[u8],
         sk_a: &[u8],
     ) -> Result<Self, KeyError> {
-        let integrity = check_pairing(encryption, integrity)?;
-        Ok(IkeOpener(match (Aead::new(encryption, sk_e)?, integrity) {
-            (None, Some(integrity)) => Opener::Cbc {
-                key: CbcDecryptor::new(encryption, sk_e)?,
-                mac: Mac::new(integrity, sk_a)?,
+        Ok(IkeOpener(match Aead::new(encryption, integrity, sk_e)? {
+            Some(key) => Opener::Aead(key),
+            None => Opener::Cbc {
+                key: Box::new(CbcDecryptor::new(encryption, sk_e)?),
+                mac: Box::new(Mac::new(encryption, integrity, sk_a)?),
             },
-            (Some(key), None) => Opener::Aead(key),
-            _ => {
-                return Err(KeyError::Pairing {
-                    encryption,
-                    aead: encryption.is_aead(),
-                });
-            }
         }))
     }
 
@@ -201,4 +187,190 @@ fn strip_padding(mut plaintext: Secret) -> Result<Secret, OpenError> {
         })?;
     plaintext.truncate(len);
     Ok(plaintext)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{Script, hex};
+
+    /// Every pairing there is.
+    fn pairings() -> Vec<(Encryption, Option<Integrity>)> {
+        let mut all = Vec::new();
+        for encryption in Encryption::ALL {
+            if encryption.is_aead() {
+                all.push((encryption, None));
+            } else {
+                all.extend(Integrity::ALL.map(|integrity| (encryption, Some(integrity))));
+            }
+        }
+        all
+    }
+
+    fn pair(encryption: Encryption, integrity: Option<Integrity>) -> (IkeSealer, IkeOpener) {
+        let sk_e: Vec<u8> = (1..).take(encryption.key_material_len()).collect();
+        let sk_a: Vec<u8> = (101..)
+            .take(integrity.map_or(0, Integrity::key_len))
+            .collect();
+        (
+            IkeSealer::new(encryption, integrity, &sk_e, &sk_a).unwrap(),
+            IkeOpener::new(encryption, integrity, &sk_e, &sk_a).unwrap(),
+        )
+    }
+
+    #[test]
+    fn rfc7634_appendix_b() {
+        let header = hex(
+            "c0 c1 c2 c3 c4 c5 c6 c7 d0 d1 d2 d3 d4 d5 d6 d7 2e 20 25 00 00 00 00 09 00 00 00 45 29 00 00 29",
+        );
+        let body = hex(
+            "10 11 12 13 14 15 16 17 61 03 94 70 1f 8d 01 7f 7c 12 92 48 89
+             6b 71 bf e2 52 36 ef d7 cd c6 70 66 90 63 15 b2",
+        );
+        let sk_e: Vec<u8> = (0x80..=0xa3).collect();
+        let opener = IkeOpener::new(Encryption::ChaCha20Poly1305, None, &sk_e, &[]).unwrap();
+        let notify = hex("00 00 00 0c 00 00 40 01 00 00 00 0a");
+        assert_eq!(opener.open(&header, &body).unwrap().expose(), notify);
+        // The same IV on the way out needs the counter there.
+        let mut sealer = IkeSealer::new(Encryption::ChaCha20Poly1305, None, &sk_e, &[]).unwrap();
+        if let Sealer::Aead { next_iv, .. } = &mut sealer.0 {
+            *next_iv = Some(0x1011_1213_1415_1617);
+        }
+        assert_eq!(
+            sealer
+                .seal(&mut Script::new(vec![]), &header, &notify)
+                .unwrap(),
+            body
+        );
+    }
+
+    /// Computed with OpenSSL (AES-CBC) and Python's hmac.
+    #[test]
+    fn cbc_with_hmac_as_an_independent_implementation_makes_it() {
+        let header = hex("c0c1c2c3c4c5c6c7d0d1d2d3d4d5d6d72e202500000000090000006029000044");
+        let body = hex(
+            "505152535455565758595a5b5c5d5e5f993a00ecff6988f5fbe62a282852977c\
+             844d10846c3493889d53e26d32b69c0e4bc091d95963c9db5a12060892b800d4",
+        );
+        let sk_e: Vec<u8> = (0..16).collect();
+        let sk_a: Vec<u8> = (16..80).collect();
+        let integrity = Some(Integrity::HmacSha2_512_256);
+        let notify = hex("0000000c000040010000000a");
+        let iv = (0x50..0x60).collect();
+        let mut sealer = IkeSealer::new(Encryption::AesCbc128, integrity, &sk_e, &sk_a).unwrap();
+        assert_eq!(
+            sealer.seal(&mut Script::new(iv), &header, &notify).unwrap(),
+            body
+        );
+        let opener = IkeOpener::new(Encryption::AesCbc128, integrity, &sk_e, &sk_a).unwrap();
+        assert_eq!(opener.open(&header, &body).unwrap().expose(), notify);
+    }
+
+    #[test]
+    fn the_iv_of_combined_modes_never_repeats_and_ends() {
+        let (mut sealer, _) = pair(Encryption::AesGcm16_256, None);
+        let mut none = Script::new(vec![]);
+        let first = sealer.seal(&mut none, b"header", b"").unwrap();
+        let second = sealer.seal(&mut none, b"header", b"").unwrap();
+        assert_eq!(
+            (&first[..8], &second[..8]),
+            (&[0; 8][..], &[0, 0, 0, 0, 0, 0, 0, 1][..])
+        );
+        if let Sealer::Aead { next_iv, .. } = &mut sealer.0 {
+            *next_iv = Some(u64::MAX);
+        }
+        assert_eq!(
+            sealer.seal(&mut none, b"header", b"").unwrap()[..8],
+            [0xff; 8]
+        );
+        assert_eq!(
+            sealer.seal(&mut none, b"header", b""),
+            Err(SealError::Exhausted)
+        );
+    }
+
+    #[test]
+    fn the_longest_plaintext_that_fits_is_the_longest() {
+        for (encryption, integrity) in pairings() {
+            let (sealer, _) = pair(encryption, integrity);
+            for body_len in 0..200 {
+                match sealer.max_plaintext_len(body_len) {
+                    Some(len) => {
+                        assert!(sealer.sealed_len(len) <= body_len);
+                        assert!(sealer.sealed_len(len + 1) > body_len);
+                    }
+                    None => assert!(sealer.sealed_len(0) > body_len),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_of_any_short_length_are_refused() {
+        for (encryption, integrity) in pairings() {
+            let (_, opener) = pair(encryption, integrity);
+            for len in 0..100 {
+                assert!(opener.open(b"header", &vec![0; len]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn padding_longer_than_the_plaintext_is_refused() {
+        let key: Vec<u8> = (1..=20).collect();
+        let aead = Aead::new(Encryption::AesGcm16_128, None, &key)
+            .unwrap()
+            .unwrap();
+        let mut plaintext = [7, 7, 3];
+        let tag = aead.seal([0; 8], b"header", &mut plaintext).unwrap();
+        let body = [&[0; 8][..], &plaintext, &tag].concat();
+        let opener = IkeOpener::new(Encryption::AesGcm16_128, None, &key, &[]).unwrap();
+        let error = opener.open(b"header", &body).err();
+        assert_eq!(
+            error,
+            Some(OpenError::Padding {
+                pad_len: 3,
+                available: 2
+            })
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_was_sealed_opens(
+            header in proptest::collection::vec(any::<u8>(), 0..64),
+            plaintext in proptest::collection::vec(any::<u8>(), 0..300),
+            iv in any::<[u8; 16]>(),
+        ) {
+            for (encryption, integrity) in pairings() {
+                let (mut sealer, opener) = pair(encryption, integrity);
+                let expected = sealer.sealed_len(plaintext.len());
+                let body = sealer.seal(&mut Script::new(iv.into()), &header, &plaintext).unwrap();
+                prop_assert_eq!(body.len(), expected);
+                let opened = opener.open(&header, &body).unwrap();
+                prop_assert_eq!(opened.expose(), &plaintext[..]);
+            }
+        }
+
+        #[test]
+        fn any_flipped_bit_is_refused(
+            plaintext in proptest::collection::vec(any::<u8>(), 0..60),
+            at in any::<proptest::sample::Index>(),
+            bit in 0..8,
+        ) {
+            for (encryption, integrity) in pairings() {
+                let (mut sealer, opener) = pair(encryption, integrity);
+                let header = [9; 32];
+                let body = sealer.seal(&mut Script::new(vec![5; 16]), &header, &plaintext).unwrap();
+                let mut message = [&header[..], &body].concat();
+                message[at.index(header.len() + body.len())] ^= 1_u8 << bit;
+                let (header, body) = message.split_at(header.len());
+                prop_assert_eq!(opener.open(header, body).err(), Some(OpenError::Integrity));
+            }
+        }
+    }
 }

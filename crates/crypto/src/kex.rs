@@ -162,3 +162,6 @@ fn agree_on_curve(
         Ok(Secret::from_slice(secret))
     })
 }
+
+#[cfg(test)]
+mod tests;

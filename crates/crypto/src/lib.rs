@@ -4,6 +4,7 @@
 //! The one exception is signing: ECDSA and RSA-PSS draw their nonces and salts inside the signing library.
 
 mod cipher;
+mod der;
 pub mod digest;
 pub mod esp_key;
 pub mod ike_cipher;
@@ -14,6 +15,8 @@ mod random;
 mod secret;
 pub mod signature;
 pub mod suite;
+#[cfg(test)]
+mod testing;
 
 pub use random::{Random, SystemRandom};
 pub use secret::Secret;
@@ -39,7 +42,7 @@ pub enum KeyError {
     #[error(transparent)]
     Length(#[from] KeyLengthError),
     /// A combined mode together with an integrity algorithm, or CBC without one.
-    #[error("{encryption} {} an integrity algorithm of its own beside it", if *aead { "takes no" } else { "needs" })]
+    #[error("{encryption} {} integrity algorithm beside it", if *aead { "takes no" } else { "needs an" })]
     Pairing {
         /// The encryption algorithm.
         encryption: suite::Encryption,

@@ -47,3 +47,17 @@ impl Secret {
         self.0.truncate(len);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_by_content_and_length() {
+        let secret = Secret::from_slice(b"abc");
+        assert!(secret.ct_eq(b"abc"));
+        assert!(!secret.ct_eq(b"abd"));
+        assert!(!secret.ct_eq(b"ab"));
+        assert_eq!((secret.len(), secret.is_empty()), (3, false));
+    }
+}

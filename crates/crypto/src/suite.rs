@@ -8,7 +8,7 @@ use std::fmt;
 pub mod proposal;
 pub mod registry;
 
-pub use proposal::{EspProposal, IkeProposal, ProposalError};
+pub use proposal::{EspProposal, IkeProposal, ProposalError, parse_esp_list, parse_ike_list};
 pub use registry::transform_keyword;
 
 /// Encryption algorithms (transform type 1).
@@ -415,5 +415,63 @@ impl fmt::Display for EspSuite {
             write!(f, "-{integrity}")?;
         }
         f.write_str(if self.esn { "-esn" } else { "-noesn" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_numbers_come_back() {
+        for e in Encryption::ALL {
+            let (id, bits) = e.to_wire();
+            assert_eq!(Encryption::from_wire(id, bits), Some(e));
+        }
+        assert!(
+            Integrity::ALL
+                .iter()
+                .all(|i| Integrity::from_wire(i.to_wire()) == Some(*i))
+        );
+        assert!(
+            Prf::ALL
+                .iter()
+                .all(|p| Prf::from_wire(p.to_wire()) == Some(*p))
+        );
+        assert!(
+            Group::ALL
+                .iter()
+                .all(|g| Group::from_wire(g.to_wire()) == Some(*g))
+        );
+    }
+
+    #[test]
+    fn aes_without_a_key_length_and_chacha_with_one_are_not_ours() {
+        assert_eq!(Encryption::from_wire(20, None), None);
+        assert_eq!(Encryption::from_wire(12, Some(192)), None);
+        assert_eq!(Encryption::from_wire(28, Some(256)), None);
+    }
+
+    #[test]
+    fn lengths_of_key_material() {
+        let algo = IkeSuite {
+            encryption: Encryption::AesGcm16_128,
+            integrity: None,
+            prf: Prf::HmacSha2_512,
+            group: Group::EcpP256,
+        };
+        assert_eq!(algo.key_material_len(), 3 * 64 + 2 * 20);
+        assert_eq!(algo.to_string(), "aes128gcm16-prfsha512-ecp256");
+        let windows = EspSuite {
+            encryption: Encryption::AesCbc256,
+            integrity: Some(Integrity::HmacSha2_256_128),
+            esn: true,
+        };
+        assert_eq!(windows.key_material_len(), 32 + 32);
+        assert_eq!(
+            (windows.iv_len(), windows.icv_len(), windows.pad_to()),
+            (16, 16, 16)
+        );
+        assert_eq!(windows.to_string(), "aes256-sha256-esn");
     }
 }

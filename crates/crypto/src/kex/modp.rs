@@ -138,3 +138,101 @@ const MODP4096: &str = "\
     88719A10BDBA5B2699C327186AF4E23C1A946834B6150BDA2583E9CA2AD44CE8DBBBC2DB04DE8EF92E8EFC141FBECAA6\
     287C59474E6BC05D99B2964FA090C3A2233BA186515BE7ED1F612970CEE2D7AFB81BDD762170481CD0069127D5B05AA9\
     93B4EA988D8FDDC186FFB7DC90A6C08F4DF435C934063199FFFFFFFFFFFFFFFF";
+
+/// For tests, in the order of their size.
+#[cfg(test)]
+pub(super) const MODULI: [&str; 3] = [MODP2048, MODP3072, MODP4096];
+
+#[cfg(test)]
+mod tests {
+    use crypto_bigint::{Limb, NonZero};
+
+    use super::*;
+    use crate::testing::Script;
+
+    /// RFC 3526: p = 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + c).
+    #[test]
+    fn moduli_obey_their_defining_formula() {
+        assert_eq!(
+            formula(2048, 124_476),
+            U4096::from(&U2048::from_be_hex(MODP2048))
+        );
+        assert_eq!(
+            formula(3072, 1_690_314),
+            U4096::from(&U3072::from_be_hex(MODP3072))
+        );
+        assert_eq!(formula(4096, 240_904), U4096::from_be_hex(MODP4096));
+    }
+
+    fn formula(n: u32, c: u64) -> U4096 {
+        let power = |exponent: u32| U4096::ONE.shl_vartime(exponent);
+        let middle = scaled_pi(n - 130)
+            .wrapping_add(&U4096::from_u64(c))
+            .shl_vartime(64);
+        // 2^4096 does not fit, but all of this wraps back below it.
+        let top = if n == 4096 { U4096::ZERO } else { power(n) };
+        top.wrapping_sub(&power(n - 64))
+            .wrapping_sub(&U4096::ONE)
+            .wrapping_add(&middle)
+    }
+
+    /// [2^bits pi] by Machin's formula, with 60 bits to guard against rounding.
+    fn scaled_pi(bits: u32) -> U4096 {
+        let unity = U4096::ONE.shl_vartime(bits + 60);
+        let arctan_inverse = |x: u64| {
+            let over = |value: &U4096, by: u64| value.div_rem_limb(nonzero(by)).0;
+            let (mut term, mut n, mut negative) = (over(&unity, x), 1, false);
+            let mut sum = U4096::ZERO;
+            while term != U4096::ZERO {
+                let part = over(&term, n);
+                sum = if negative {
+                    sum.wrapping_sub(&part)
+                } else {
+                    sum.wrapping_add(&part)
+                };
+                term = over(&term, x * x);
+                n += 2;
+                negative = !negative;
+            }
+            sum
+        };
+        let four = |value: U4096| value.shl_vartime(2);
+        four(four(arctan_inverse(5)).wrapping_sub(&arctan_inverse(239))).shr_vartime(60)
+    }
+
+    fn nonzero(value: u64) -> NonZero<Limb> {
+        NonZero::new(Limb(value)).expect("not zero")
+    }
+
+    /// Powers of 2 and of 5, computed with Python's pow(); told by their SHA2-256.
+    #[test]
+    fn powers_are_those_of_an_independent_implementation() {
+        let expected = [
+            (
+                Group::Modp2048,
+                "688b73ccffa631130635f80eda46360fe324a18ad422f6981fd96130cee52859",
+                "bf7326dad4a2b7ed801fcdb8357631254c3e04ed5ba7c28c9d6996447ee9e2d2",
+            ),
+            (
+                Group::Modp3072,
+                "dac03c1fc3f5e9a6432d5b0d70ceec3214ab5521857cde0c7bf38d6bdd4147a1",
+                "267b4f91020963c81b25cfca1250a6dfbecc4c37ea5111bfc44ffe470d66e652",
+            ),
+            (
+                Group::Modp4096,
+                "4dab27c15dceb14605547ad4617a10a391386f70c401b3aa395fa998fd56f1a3",
+                "069ea9456eac5f0db4da09eadb703120685ecb230303aa61620bfdc72e429119",
+            ),
+        ];
+        for (group, of_2, of_5) in expected {
+            let draw = (0..48_u32).map(|i| (7 * i + 1) as u8).collect();
+            let exponent = Exponent::generate(group, &mut Script::new(draw));
+            let digest = |octets: &[u8]| crate::digest::sha256(&[octets]).to_vec();
+            assert_eq!(digest(&exponent.public()), crate::testing::hex(of_2));
+            let mut five = vec![0; group.public_len()];
+            *five.last_mut().unwrap() = 5;
+            let power = exponent.agree(&five).unwrap();
+            assert_eq!(digest(power.expose()), crate::testing::hex(of_5));
+        }
+    }
+}
