@@ -9,6 +9,34 @@
 //!
 //! Parsing borrows from the datagram and never panics, whatever the bytes. Wherever a peer chooses
 //! a count, there is a limit on it. Numbers this crate does not know survive a round trip.
+//!
+//! ```
+//! use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
+//! use cygnet_wire::message::{Message, MessageBuilder};
+//! use cygnet_wire::notify::{NotifyPayload, NotifyType};
+//! use cygnet_wire::payload::Payload;
+//!
+//! let mut builder = MessageBuilder::new(IkeHeader {
+//!     initiator_spi: Spi(0x1122_3344_5566_7788),
+//!     responder_spi: Spi::ZERO,
+//!     version: Version::V2_0,
+//!     exchange: ExchangeType::IKE_SA_INIT,
+//!     flags: Flags::new(false, true),
+//!     message_id: MessageId::ZERO,
+//! });
+//! builder.push(NotifyPayload::with_data(NotifyType::COOKIE, &[1, 2, 3][..]));
+//! let datagram = builder.finish()?;
+//!
+//! for payload in Message::parse(&datagram)?.parse_payloads()? {
+//!     match payload {
+//!         Payload::Notify(notify) if notify.ty == NotifyType::COOKIE => {
+//!             assert_eq!(notify.data.as_ref(), [1, 2, 3]);
+//!         }
+//!         other => panic!("unexpected {}", other.ty()),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[macro_use]
 mod number;

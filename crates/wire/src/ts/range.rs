@@ -35,7 +35,7 @@ impl AddrRange {
         }
     }
 
-    /// A subnet; see [`TrafficSelector::from_prefix`].
+    /// A subnet; see [`super::TrafficSelector::from_prefix`].
     pub fn from_prefix(addr: IpAddr, prefix_len: u8) -> Self {
         let prefix_len = u32::from(prefix_len);
         match addr {
