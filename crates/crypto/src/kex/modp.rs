@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{Odd, U2048, U3072, U4096, Uint};
+use crypto_bigint::{Odd, U512, U2048, U3072, U4096, Uint};
 use zeroize::Zeroizing;
 
 use crate::suite::Group;
@@ -16,8 +16,6 @@ pub(super) struct Exponent {
     bits: u32,
     value: Zeroizing<U512>,
 }
-
-type U512 = crypto_bigint::U512;
 
 #[derive(Clone, Copy)]
 enum Modulus {
@@ -84,7 +82,8 @@ impl Exponent {
         params: &FixedMontyParams<LIMBS>,
         base: &Uint<LIMBS>,
     ) -> Secret {
-        let power = FixedMontyForm::new(base, params).pow_bounded_exp(&*self.value, self.bits);
+        let base = FixedMontyForm::new(base, params);
+        let power = Zeroizing::new(base.pow_bounded_exp(&*self.value, self.bits));
         let power = Zeroizing::new(power.retrieve());
         let mut octets = Vec::with_capacity(LIMBS * size_of::<crypto_bigint::Word>());
         for limb in power.as_limbs().iter().rev() {
