@@ -6,12 +6,12 @@ use crate::Secret;
 use crate::suite::Prf;
 
 impl Prf {
-    /// prf(key, parts[0] | parts[1] | …).
+    /// `prf(key, parts[0] | parts[1] | …)`.
     pub fn compute(self, key: &[u8], parts: &[&[u8]]) -> Secret {
         Secret::from_slice(self.tag(&hmac::Key::new(self.hmac(), key), parts).as_ref())
     }
 
-    /// The first `len` octets of prf+(key, seed[0] | seed[1] | …).
+    /// The first `len` octets of `prf+(key, seed[0] | seed[1] | …)`.
     ///
     /// # Panics
     /// Beyond 255 blocks, which prf+ does not define and no key of IKE needs.
