@@ -104,3 +104,89 @@ fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_wire::payload::{ChainBuilder, Payload, parse_chain};
+
+    fn over_the_wire(payload: CpPayload<'_>) -> CpPayload<'static> {
+        let mut chain = ChainBuilder::new();
+        chain.push(payload);
+        let chain = chain.finish().unwrap();
+        match parse_chain(chain.first, &chain.bytes).unwrap().remove(0) {
+            Payload::Cp(payload) => payload.into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn lease(addresses: &[&str], dns: &[&str]) -> Lease {
+        let parse = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect();
+        Lease {
+            addresses: parse(addresses),
+            dns: parse(dns),
+        }
+    }
+
+    #[test]
+    fn wishes_and_leases_survive_the_wire() {
+        let wishes = [
+            WantedAddress::V4(Some("10.99.0.7".parse().unwrap())),
+            WantedAddress::V6(None),
+        ];
+        assert_eq!(wanted(&over_the_wire(request(&wishes))), wishes);
+        let lent = lease(&["10.99.0.7", "fd99::7"], &["10.99.0.1", "fd99::1"]);
+        assert_eq!(assigned(&over_the_wire(reply(&lent)), &wishes), lent);
+    }
+
+    #[test]
+    fn an_unspecified_wish_is_none_in_particular() {
+        let payload = CpPayload::new(
+            CfgType::CFG_REQUEST,
+            vec![
+                CfgAttribute::Ip4Address(Some("0.0.0.0".parse().unwrap())),
+                CfgAttribute::Ip4Address(Some("10.0.0.1".parse().unwrap())),
+                CfgAttribute::Ip6Address(Some(("::".parse().unwrap(), 64))),
+            ],
+        );
+        assert_eq!(
+            wanted(&payload),
+            [WantedAddress::V4(None), WantedAddress::V6(None)]
+        );
+    }
+
+    #[test]
+    fn a_request_is_no_reply_and_the_reverse() {
+        let wishes = [WantedAddress::V4(None)];
+        assert_eq!(assigned(&request(&wishes), &wishes), Lease::default());
+        let lent = lease(&["10.99.0.7"], &[]);
+        assert_eq!(wanted(&reply(&lent)), []);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_and_can_be_an_address_is_taken() {
+        let lent = lease(
+            &[
+                "224.0.0.1",
+                "127.0.0.1",
+                "10.99.0.7",
+                "10.99.0.8",
+                "fd99::7",
+            ],
+            &["0.0.0.0", "10.99.0.1", "10.99.0.1"],
+        );
+        assert_eq!(
+            assigned(&reply(&lent), &[WantedAddress::V4(None)]),
+            lease(&["10.99.0.7"], &["10.99.0.1"])
+        );
+    }
+
+    #[test]
+    fn a_flood_of_resolvers_is_cut_off() {
+        let many = Lease {
+            addresses: Vec::new(),
+            dns: (0..100).map(|i| IpAddr::from([10, 0, 0, i + 1])).collect(),
+        };
+        assert_eq!(assigned(&reply(&many), &[]).dns.len(), MOST);
+    }
+}

@@ -193,3 +193,186 @@ impl ChildKeys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_random::TestRandom;
+    use cygnet_crypto::suite::{Encryption, Group, Integrity, Prf};
+
+    // The expected values were computed independently, with Python's hmac and hashlib, from the
+    // formulas of RFC 7296 §2.13, §2.14, §2.17 and §2.18.
+
+    const SUITE: IkeSuite = IkeSuite {
+        encryption: Encryption::AesGcm16_128,
+        integrity: None,
+        prf: Prf::HmacSha2_256,
+        group: Group::Curve25519,
+    };
+    const LEGACY: IkeSuite = IkeSuite {
+        encryption: Encryption::AesCbc256,
+        integrity: Some(Integrity::HmacSha2_512_256),
+        prf: Prf::HmacSha2_384,
+        group: Group::Modp2048,
+    };
+    const CHILD: EspSuite = EspSuite {
+        encryption: Encryption::AesGcm16_256,
+        integrity: None,
+        esn: true,
+    };
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn counting(from: u8, len: u8) -> Vec<u8> {
+        (from..from + len).collect()
+    }
+
+    fn first_exchange() -> Exchanged {
+        Exchanged {
+            nonce_i: counting(0, 32),
+            nonce_r: counting(0x80, 48),
+            spi_i: Spi(0x1122_3344_5566_7788),
+            spi_r: Spi(0x99aa_bbcc_ddee_ff00),
+        }
+    }
+
+    fn initial(role: Role) -> IkeKeys {
+        let shared = Secret::new(counting(0x40, 32));
+        IkeKeys::initial(SUITE, role, &first_exchange(), &shared).unwrap()
+    }
+
+    fn rekeyed(role: Role) -> IkeKeys {
+        let exchanged = Exchanged {
+            nonce_i: vec![0x11; 32],
+            nonce_r: vec![0x22; 32],
+            spi_i: Spi(0x0102_0304_0506_0708),
+            spi_r: Spi(0x1112_1314_1516_1718),
+        };
+        let shared = Secret::new(counting(0xc0, 32));
+        initial(role.other())
+            .successor(LEGACY, role, &exchanged, &shared)
+            .unwrap()
+    }
+
+    /// That `keys` seals with these keys, and its other side opens with them.
+    fn assert_ciphers(mut keys: IkeKeys, suite: IkeSuite, sk_e: &str, sk_a: &str, peer: &IkeKeys) {
+        let (header, text) = (b"the header", b"payloads");
+        let body = keys
+            .sealer()
+            .seal(&mut TestRandom::new(1), header, text)
+            .unwrap();
+        let opener = IkeOpener::new(
+            suite.encryption,
+            suite.integrity,
+            &unhex(sk_e),
+            &unhex(sk_a),
+        )
+        .unwrap();
+        assert_eq!(opener.open(header, &body).unwrap().expose(), text);
+        assert_eq!(peer.opener().open(header, &body).unwrap().expose(), text);
+        assert!(keys.opener().open(header, &body).is_err());
+    }
+
+    #[test]
+    fn the_first_keys_are_those_of_the_rfc() {
+        let keys = initial(Role::Initiator);
+        assert_eq!(
+            hex(keys.sk_d.expose()),
+            "ef330910f2220d7f0619ff0da2708b01b8f8d02e6644522e2c45def461d6f11b"
+        );
+        assert_eq!(
+            hex(keys.sk_p(Role::Initiator).expose()),
+            "a7c64abab39fe3bb70ecf4d5942ae19692c87109da5ff775806d52d4043dcf33"
+        );
+        assert_eq!(
+            hex(keys.sk_p(Role::Responder).expose()),
+            "f4a224cdc97e196a5eac98be3637481b65b3154516a4eb8baffac5e0f5fa9ade"
+        );
+        let sk_ei = "f0bbb22fb60d9e66f9bcf261d9c7c83687e79b2f";
+        let sk_er = "ff90d77638e854b723e77ef686f4feb5f03df57b";
+        assert_ciphers(keys, SUITE, sk_ei, "", &initial(Role::Responder));
+        let responder = initial(Role::Responder);
+        assert_ciphers(responder, SUITE, sk_er, "", &initial(Role::Initiator));
+    }
+
+    #[test]
+    fn a_rekeyed_ike_sa_has_keys_of_the_old_and_the_new_prf() {
+        let keys = rekeyed(Role::Initiator);
+        assert_eq!(
+            hex(keys.sk_d.expose()),
+            "54b7a69710ea8ee042f4e8a2622b454df4b3c2aa75525944171e61a5ea0a50b1\
+             b338989ffceb96c093be9f85c0c4d48c"
+        );
+        assert_eq!(
+            hex(keys.sk_p(Role::Responder).expose()),
+            "779c529b78901c09000258d92d7a6f5991df36df28fe449c5038d1ef5fa4114f\
+             551069703d12220855523abfab873a42"
+        );
+        assert_ciphers(
+            keys,
+            LEGACY,
+            "3e30cebaf46572f638cc6bfcd901606314e2b3b4e0edef0ed6651d9f5ab28a5f",
+            "f051a1bdaf0f4f3d1ee5825a46912db6dab86e1998a24a4821e0541295287a3f\
+             7a8f78306efdabeedfbc901ea98b81938254d29e11a20965977826429f112a39",
+            &rekeyed(Role::Responder),
+        );
+        assert_ciphers(
+            rekeyed(Role::Responder),
+            LEGACY,
+            "171581e4e31bdbd2c0a2b1ebac802652d4f71340e37507d5c3a3f3eec0e2a207",
+            "cb15d659026c0cd57e2b290c0ad3b016f33fb03acad72bfc8b70f66e411f5dd6\
+             917738911ac76f45615ebbe28d93810e842b8f969acb3b19fc3589468ea1fdcf",
+            &rekeyed(Role::Initiator),
+        );
+    }
+
+    #[test]
+    fn children_have_key_material_with_and_without_a_key_exchange() {
+        let keys = initial(Role::Initiator);
+        let Exchanged {
+            nonce_i, nonce_r, ..
+        } = first_exchange();
+        let plain = keys.child(CHILD, None, &nonce_i, &nonce_r);
+        assert_eq!(
+            hex(plain.initiator.expose()),
+            "05ed095fb55205dfa6e313e83137f5be6c40f02bf70f3e4770677fd686379053540bb829"
+        );
+        assert_eq!(
+            hex(plain.responder.expose()),
+            "20d23c4f7f150c4c39d0a79fdc6c386b081a5923de7f18e4dfded22369dcc0e3949af3da"
+        );
+        let shared = Secret::new(counting(0xc0, 32));
+        let fresh = keys.child(CHILD, Some(&shared), &nonce_i, &nonce_r);
+        assert_eq!(
+            hex(fresh.initiator.expose()),
+            "f56901675c7047eeb898f446d81081359a131d8e142a9452b0629a06e3303c95b8264e01"
+        );
+        assert_eq!(
+            hex(fresh.responder.expose()),
+            "795d8a1b3acf4a5933db1872a72c23b30c13dd3c4ec3bee8e55df4cd8d0be9d44db7a20d"
+        );
+    }
+
+    #[test]
+    fn what_one_side_sends_with_the_other_receives_with() {
+        let (nonce_i, nonce_r) = ([1; 32], [2; 32]);
+        let child = |role| {
+            initial(role)
+                .child(CHILD, None, &nonce_i, &nonce_r)
+                .directions(role)
+        };
+        let (in_i, out_i) = child(Role::Initiator);
+        let (in_r, out_r) = child(Role::Responder);
+        assert!(in_i.ct_eq(out_r.expose()) && in_r.ct_eq(out_i.expose()));
+        assert!(!in_i.ct_eq(out_i.expose()));
+    }
+}

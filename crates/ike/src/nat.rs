@@ -98,3 +98,127 @@ pub fn notifies(spi_i: Spi, spi_r: Spi, path: &Path, claim: bool) -> [NotifyPayl
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Transport;
+
+    const SPI_I: Spi = Spi(0x1122_3344_5566_7788);
+    const SPI_R: Spi = Spi(0x99aa_bbcc_ddee_ff00);
+
+    fn path(local: &str, remote: &str) -> Path {
+        Path {
+            transport: Transport::Udp,
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            interface: 0,
+        }
+    }
+
+    /// What is seen at `here` of what was sent on `there`.
+    fn seen(there: &Path, here: &Path, peer_claims: bool, we_claim: bool) -> Nat {
+        let notifies = notifies(SPI_I, SPI_R, there, peer_claims);
+        Nat::observe(&notifies, SPI_I, SPI_R, here, we_claim)
+    }
+
+    /// Computed with Python's hashlib: sha1(SPIi | SPIr | 192.0.2.1 | 500) and the same of
+    /// 0.0.0.0 and port 0.
+    #[test]
+    fn hashes_are_those_of_the_rfc_and_a_claim_falsifies_the_source_alone() {
+        let path = path("192.0.2.1:500", "192.0.2.1:500");
+        let hex = |n: &NotifyPayload<'_>| -> String {
+            n.data.iter().map(|b| format!("{b:02x}")).collect()
+        };
+        let true_hash = "c31e70110fc425fd1cdd03aa08eef6ef77e1d848";
+        let false_hash = "48684d162b441001dac25daab6f185f8f39dd172";
+        let [source, destination] = notifies(SPI_I, SPI_R, &path, false);
+        assert_eq!(source.ty, NotifyType::NAT_DETECTION_SOURCE_IP);
+        assert_eq!(destination.ty, NotifyType::NAT_DETECTION_DESTINATION_IP);
+        assert_eq!(
+            (hex(&source), hex(&destination)),
+            (true_hash.into(), true_hash.into())
+        );
+        let [source, destination] = notifies(SPI_I, SPI_R, &path, true);
+        assert_eq!(
+            (hex(&source), hex(&destination)),
+            (false_hash.into(), true_hash.into())
+        );
+    }
+
+    #[test]
+    fn without_nat_esp_needs_no_udp() {
+        let nat = seen(
+            &path("192.0.2.1:500", "198.51.100.1:500"),
+            &path("198.51.100.1:500", "192.0.2.1:500"),
+            false,
+            false,
+        );
+        assert!(nat.supported && !nat.local && !nat.remote);
+        assert!(!nat.encapsulates() && !nat.needs_keepalives());
+    }
+
+    #[test]
+    fn a_nat_is_seen_on_the_side_it_is_on() {
+        // The client at 10.0.0.2 comes out of 203.0.113.9:1024.
+        let client = path("10.0.0.2:500", "198.51.100.1:500");
+        let server = path("198.51.100.1:500", "203.0.113.9:1024");
+        let at_server = seen(&client, &server, false, false);
+        assert!(at_server.remote && !at_server.local && at_server.encapsulates());
+        assert!(!at_server.needs_keepalives());
+        let at_client = seen(&server, &client, false, false);
+        assert!(at_client.local && !at_client.remote && at_client.encapsulates());
+        assert!(at_client.needs_keepalives());
+    }
+
+    #[test]
+    fn a_changed_port_alone_is_a_nat() {
+        let nat = seen(
+            &path("192.0.2.1:500", "198.51.100.1:500"),
+            &path("198.51.100.1:500", "192.0.2.1:1025"),
+            false,
+            false,
+        );
+        assert!(nat.remote && !nat.local);
+    }
+
+    #[test]
+    fn a_claim_encapsulates_and_is_not_taken_for_an_observation() {
+        let one = path("192.0.2.1:500", "[2001:db8::1]:500");
+        let one = Path {
+            remote: "198.51.100.1:500".parse().unwrap(),
+            ..one
+        };
+        let other = path("198.51.100.1:500", "192.0.2.1:500");
+        // The peer claims: for us it is before a NAT.
+        let nat = seen(&one, &other, true, false);
+        assert!(nat.remote && !nat.local && nat.encapsulates());
+        // We claim: nothing is observed, and ESP travels in UDP all the same.
+        let nat = seen(&one, &other, false, true);
+        assert!(!nat.remote && !nat.local && nat.claimed && nat.encapsulates());
+        assert!(!nat.needs_keepalives());
+    }
+
+    #[test]
+    fn one_of_several_sources_suffices() {
+        let here = path("198.51.100.1:500", "192.0.2.1:500");
+        let there = path("192.0.2.1:500", "198.51.100.1:500");
+        let [_, destination] = notifies(SPI_I, SPI_R, &there, false);
+        let [right, _] = notifies(SPI_I, SPI_R, &there, false);
+        let [wrong, _] = notifies(
+            SPI_I,
+            SPI_R,
+            &path("10.9.9.9:500", "198.51.100.1:500"),
+            false,
+        );
+        let all = [wrong, right, destination];
+        assert!(!Nat::observe(&all, SPI_I, SPI_R, &here, false).remote);
+    }
+
+    #[test]
+    fn a_peer_that_sends_none_cannot_be_encapsulated() {
+        let here = path("198.51.100.1:500", "192.0.2.1:500");
+        let nat = Nat::observe(&[], SPI_I, SPI_R, &here, true);
+        assert!(!nat.supported && !nat.encapsulates());
+    }
+}

@@ -59,6 +59,8 @@ pub struct Explanation {
     pub closest: Option<(u8, usize)>,
     /// What the two do not share.
     pub mismatches: Vec<Mismatch>,
+    /// A proposal would have done, but its SPI has the wrong length or a reserved value.
+    pub unusable_spi: bool,
 }
 
 /// A transform type in which the two sides share nothing.
@@ -109,9 +111,16 @@ pub fn default_ike() -> Vec<IkeProposal> {
     IkeProposal::defaults()
 }
 
-/// What we offer and accept when nothing is configured: modern algorithms alone.
+/// What we offer and accept when nothing is configured: modern algorithms alone. A key exchange of
+/// its own for each new Child SA is wanted but not demanded, because many peers are set up without.
 pub fn default_esp() -> Vec<EspProposal> {
-    EspProposal::defaults()
+    let with_group = EspProposal::defaults();
+    let mut proposals = with_group.clone();
+    proposals.extend(with_group.into_iter().map(|proposal| EspProposal {
+        group: Vec::new(),
+        ..proposal
+    }));
+    proposals
 }
 
 /// The SA payload that offers `proposals`; `spi` is [`ProposalSpi::None`] in IKE_SA_INIT, the new
@@ -384,8 +393,15 @@ fn numbered(
     spi: &ProposalSpi,
     transforms: impl IntoIterator<Item = Vec<Transform>>,
 ) -> SaPayload {
+    let mut distinct: Vec<Vec<Transform>> = Vec::new();
+    for transforms in transforms {
+        // In IKE_AUTH, proposals that differ in their groups are the same.
+        if !distinct.contains(&transforms) {
+            distinct.push(transforms);
+        }
+    }
     let proposals = (1..=u8::MAX)
-        .zip(transforms)
+        .zip(distinct)
         .map(|(number, transforms)| Proposal {
             number,
             protocol,
@@ -415,6 +431,7 @@ fn select<C>(
 ) -> Result<C, Explanation> {
     let candidates = theirs.proposals.iter().filter(|p| p.protocol == protocol);
     let mut closest: Option<(u8, Vec<Mismatch>)> = None;
+    let mut unusable_spi = false;
     for modern in [true, false] {
         for their in candidates.clone() {
             for our in ours {
@@ -425,8 +442,9 @@ fn select<C>(
                             transforms,
                             ..their.clone()
                         };
-                        if let Some(choice) = choice(chosen) {
-                            return Ok(choice);
+                        match choice(chosen) {
+                            Some(choice) => return Ok(choice),
+                            None => unusable_spi = true,
                         }
                     }
                     Err(mismatches) => {
@@ -450,6 +468,7 @@ fn select<C>(
         },
         closest: number.map(|number| (number, candidates.count())),
         mismatches: mismatches.unwrap_or_default(),
+        unusable_spi,
     })
 }
 
@@ -640,6 +659,9 @@ impl fmt::Display for Mismatch {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no {} proposal in common", self.protocol)?;
+        if self.unusable_spi {
+            return f.write_str(": the SPI of the peer's proposal has a wrong length or value");
+        }
         match self.closest {
             None => write!(f, ": peer offers none for {}", self.protocol)?,
             Some((number, count)) if count > 1 => {
@@ -655,3 +677,6 @@ impl fmt::Display for Explanation {
             })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,207 @@ impl Part {
         self.plaintext.len()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::test_random::TestRandom;
+    use cygnet_crypto::suite::{Encryption, Integrity};
+    use cygnet_wire::header::{ExchangeType, Flags, MessageId, Spi, Version};
+    use cygnet_wire::payload::ChainBuilder;
+    use cygnet_wire::vendor::VendorPayload;
+    use proptest::prelude::*;
+
+    /// Both ends of one direction.
+    pub(crate) fn ciphers(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+    ) -> (IkeSealer, IkeOpener) {
+        let sk_e = vec![0x5a; encryption.key_material_len()];
+        let sk_a = vec![0xa5; integrity.map_or(0, Integrity::key_len)];
+        (
+            IkeSealer::new(encryption, integrity, &sk_e, &sk_a).unwrap(),
+            IkeOpener::new(encryption, integrity, &sk_e, &sk_a).unwrap(),
+        )
+    }
+
+    pub(crate) fn gcm() -> (IkeSealer, IkeOpener) {
+        ciphers(Encryption::AesGcm16_128, None)
+    }
+
+    pub(crate) fn header(id: u32) -> IkeHeader {
+        IkeHeader {
+            initiator_spi: Spi(1),
+            responder_spi: Spi(2),
+            version: Version::V2_0,
+            exchange: ExchangeType::IKE_AUTH,
+            flags: Flags::new(true, false),
+            message_id: MessageId(id),
+        }
+    }
+
+    /// Payloads of about `len` octets.
+    pub(crate) fn chain(len: usize) -> Chain {
+        let mut chain = ChainBuilder::new();
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        for part in bytes.chunks(5000) {
+            chain.push(VendorPayload::new(part));
+        }
+        chain.finish().unwrap()
+    }
+
+    pub(crate) fn part(opener: &IkeOpener, datagram: &[u8]) -> Authenticated<Part> {
+        match open(opener, &Message::parse(datagram).unwrap()).unwrap() {
+            Opened::Part(part) => part,
+            Opened::Whole(_) => panic!("not a fragment"),
+        }
+    }
+
+    fn whole(opener: &IkeOpener, datagram: &[u8]) -> Result<Authenticated<Content>, ProtectError> {
+        match open(opener, &Message::parse(datagram).unwrap())? {
+            Opened::Whole(content) => Ok(content),
+            Opened::Part(_) => panic!("a fragment"),
+        }
+    }
+
+    /// The payloads of a message, emitted again.
+    pub(crate) fn again(content: &Content) -> Chain {
+        let mut chain = ChainBuilder::new();
+        for payload in content.payloads().unwrap() {
+            chain.push(payload);
+        }
+        chain.finish().unwrap()
+    }
+
+    #[test]
+    fn a_message_survives_every_cipher() {
+        let cbc = Some(Integrity::HmacSha2_384_192);
+        for (encryption, integrity) in [
+            (Encryption::AesGcm16_128, None),
+            (Encryption::AesGcm16_256, None),
+            (Encryption::ChaCha20Poly1305, None),
+            (Encryption::AesCbc128, cbc),
+            (Encryption::AesCbc256, cbc),
+        ] {
+            let (mut sealer, opener) = ciphers(encryption, integrity);
+            let chain = chain(300);
+            let mut random = TestRandom::new(1);
+            let sealed = seal(&mut sealer, &mut random, header(1), &chain, Some(1000)).unwrap();
+            assert_eq!(sealed.len(), 1);
+            let content = whole(&opener, &sealed[0]).unwrap();
+            assert_eq!(content.header, header(1));
+            assert_eq!(again(&content), chain);
+        }
+    }
+
+    #[test]
+    fn an_empty_message_is_a_message() {
+        let (mut sealer, opener) = gcm();
+        let empty = ChainBuilder::new().finish().unwrap();
+        let mut random = TestRandom::new(1);
+        let sealed = seal(&mut sealer, &mut random, header(2), &empty, None).unwrap();
+        assert_eq!(
+            whole(&opener, &sealed[0])
+                .unwrap()
+                .payloads()
+                .unwrap()
+                .len(),
+            0
+        );
+    }
+
+    /// Wherever a bit is flipped, header included, nothing authenticated comes out.
+    #[test]
+    fn no_bit_can_be_changed() {
+        let (mut sealer, opener) = gcm();
+        let mut random = TestRandom::new(1);
+        let sealed = seal(&mut sealer, &mut random, header(1), &chain(40), None).unwrap();
+        for bit in 0..sealed[0].len() * 8 {
+            let mut altered = sealed[0].clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            let opened = Message::parse(&altered)
+                .map_err(ProtectError::from)
+                .and_then(|message| open(&opener, &message));
+            assert!(opened.is_err(), "bit {bit} was changed");
+        }
+    }
+
+    #[test]
+    fn a_message_in_clear_is_refused() {
+        let (_, opener) = gcm();
+        let mut builder = cygnet_wire::message::MessageBuilder::new(header(1));
+        builder.push(VendorPayload::new(b"in clear"));
+        let datagram = builder.finish().unwrap();
+        assert_eq!(whole(&opener, &datagram).err(), Some(ProtectError::InClear));
+    }
+
+    #[test]
+    fn what_no_path_carries_is_not_sent() {
+        let (mut sealer, _) = gcm();
+        let mut random = TestRandom::new(1);
+        let error = seal(
+            &mut sealer,
+            &mut random,
+            header(1),
+            &chain(60_000),
+            Some(548),
+        );
+        assert!(matches!(
+            error,
+            Err(SealMessageError::Fragments { needed }) if needed > 64
+        ));
+    }
+
+    #[test]
+    fn the_datagram_leaves_room_for_what_is_around_it() {
+        let path = |remote: &str| Path {
+            transport: Transport::Udp,
+            local: remote.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            interface: 0,
+        };
+        let v4 = path("192.0.2.1:500");
+        let v6 = path("[2001:db8::1]:500");
+        assert_eq!(max_datagram(&v4, 1280), Some(1280 - 20 - 8 - 4));
+        assert_eq!(max_datagram(&v6, 1280), Some(1280 - 40 - 8 - 4));
+        assert_eq!(max_datagram(&v4, 100), Some(576 - 20 - 8 - 4));
+        assert_eq!(max_datagram(&v4, 0), None);
+        let tcp = Path {
+            transport: Transport::Tcp(crate::io::StreamId(1)),
+            ..v4
+        };
+        assert_eq!(max_datagram(&tcp, 1280), None);
+    }
+
+    proptest! {
+        #[test]
+        fn fragments_fit_and_come_together(
+            len in 1_usize..20_000,
+            most in 524_usize..1500,
+            legacy in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let (mut sealer, opener) = if legacy {
+                ciphers(Encryption::AesCbc256, Some(Integrity::HmacSha2_512_256))
+            } else {
+                gcm()
+            };
+            let chain = chain(len);
+            let mut random = TestRandom::new(seed);
+            let sealed = seal(&mut sealer, &mut random, header(3), &chain, Some(most)).unwrap();
+            prop_assert!(sealed.iter().all(|datagram| datagram.len() <= most));
+            if sealed.len() == 1 {
+                let content = whole(&opener, &sealed[0]).unwrap();
+                prop_assert_eq!(again(&content), chain);
+            } else {
+                let total = sealed.len() as u16;
+                let parts: Vec<_> = sealed.iter().map(|d| part(&opener, d)).collect();
+                for (number, part) in (1..).zip(&parts) {
+                    prop_assert_eq!(part.fragment, Fragment { number, total });
+                }
+                let content = Authenticated::join(parts).unwrap();
+                prop_assert_eq!(again(&content), chain);
+            }
+        }
+    }
+}

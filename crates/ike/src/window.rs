@@ -275,3 +275,168 @@ impl InFlight {
         self.due = now + self.wait;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRANSMIT: Retransmit = Retransmit {
+        first: Duration::from_millis(500),
+        factor: 2.0,
+        most: Duration::from_secs(3),
+        tries: 4,
+    };
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_boot(Duration::from_millis(millis))
+    }
+
+    fn datagrams(text: &str) -> Vec<Vec<u8>> {
+        text.split(' ').map(|d| d.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_request_is_repeated_ever_more_slowly_and_then_given_up() {
+        let mut window = Window::default();
+        window.send(at(1000), datagrams("request"), RETRANSMIT);
+        let mut sent_at = Vec::new();
+        let given_up = loop {
+            let due = window.poll_timeout().unwrap();
+            assert_eq!(
+                window.handle_timeout(due - Duration::from_millis(1)),
+                Timeout::NotDue
+            );
+            match window.handle_timeout(due) {
+                Timeout::Retransmit(again) => {
+                    assert_eq!(again, datagrams("request"));
+                    sent_at.push(due.since(at(1000)).as_millis());
+                }
+                Timeout::GivenUp { sent, waited } => break (sent, waited),
+                Timeout::NotDue => panic!("due at {due:?}"),
+            }
+        };
+        // Waits of 0.5, 1, 2, 3 and 3 s.
+        assert_eq!(sent_at, [500, 1500, 3500, 6500]);
+        assert_eq!(given_up, (5, Duration::from_millis(9500)));
+        assert_eq!(window.poll_timeout(), None);
+        assert_eq!(window.handle_timeout(at(99_999)), Timeout::NotDue);
+    }
+
+    #[test]
+    fn a_senseless_factor_repeats_at_an_even_pace() {
+        for factor in [f32::NAN, -1.0, 0.0, f32::INFINITY] {
+            let mut window = Window::default();
+            let retransmit = Retransmit {
+                factor,
+                ..RETRANSMIT
+            };
+            window.send(at(0), datagrams("request"), retransmit);
+            window.handle_timeout(at(500));
+            assert_eq!(window.poll_timeout(), Some(at(1000)), "factor {factor}");
+        }
+    }
+
+    /// RFC 7296 §2.3: the window is 1, so the next request waits for the response.
+    #[test]
+    fn one_request_is_in_flight_at_a_time() {
+        let mut window = Window::default();
+        assert_eq!(window.request_id(), Some(MessageId(0)));
+        window.send(at(0), datagrams("one"), RETRANSMIT);
+        assert_eq!(window.request_id(), None);
+        window.send(at(1), datagrams("two"), RETRANSMIT);
+        assert_eq!(window.in_flight().unwrap().datagrams, datagrams("one"));
+        assert!(window.awaits_response(MessageId(0)));
+        assert!(!window.handle_response(MessageId(1)));
+        assert!(window.handle_response(MessageId(0)));
+        assert!(!window.handle_response(MessageId(0)), "answered only once");
+        assert_eq!(window.request_id(), Some(MessageId(1)));
+        assert_eq!(window.poll_timeout(), None);
+    }
+
+    /// RFC 7296 §2.6: IKE_SA_INIT with the cookie has the message id zero again.
+    #[test]
+    fn a_request_can_be_replaced_under_its_id() {
+        let mut window = Window::default();
+        window.send(at(0), datagrams("init"), RETRANSMIT);
+        window.handle_timeout(at(500));
+        assert_eq!(window.in_flight().unwrap().sent(), 2);
+        window.replace(at(600), datagrams("init-with-cookie"));
+        let in_flight = window.in_flight().unwrap();
+        assert_eq!((in_flight.id, in_flight.sent()), (MessageId(0), 1));
+        assert_eq!(window.poll_timeout(), Some(at(1100)));
+        assert!(window.handle_response(MessageId(0)));
+        assert_eq!(window.request_id(), Some(MessageId(1)));
+    }
+
+    #[test]
+    fn a_request_of_the_peer_is_worked_on_once_and_answered_as_often_as_repeated() {
+        let mut window = Window::default();
+        assert_eq!(window.incoming(MessageId(0)), Incoming::Expected);
+        assert_eq!(window.incoming(MessageId(1)), Incoming::Outside);
+        window.begin(MessageId(0), b"request 0");
+        assert_eq!(window.pending(), Some(MessageId(0)));
+        assert_eq!(window.incoming(MessageId(0)), Incoming::Pending);
+        assert_eq!(window.incoming(MessageId(1)), Incoming::Outside);
+        assert_eq!(window.repeated(b"request 0"), None, "no answer yet");
+
+        window.answer(datagrams("answer-0"));
+        assert_eq!(window.incoming(MessageId(0)), Incoming::Answered);
+        assert_eq!(window.incoming(MessageId(1)), Incoming::Expected);
+        assert_eq!(
+            window.repeated(b"request 0"),
+            Some(&datagrams("answer-0")[..])
+        );
+        assert_eq!(window.repeated(b"request 0 altered"), None);
+        assert_eq!(
+            window.answer_to(MessageId(0)),
+            Some(&datagrams("answer-0")[..])
+        );
+        assert_eq!(window.answer_to(MessageId(1)), None);
+
+        window.begin(MessageId(1), b"request 1");
+        assert_eq!(window.incoming(MessageId(0)), Incoming::Outside);
+        assert_eq!(window.repeated(b"request 0"), None);
+    }
+
+    #[test]
+    fn only_the_expected_request_is_taken_on() {
+        let mut window = Window::new(MessageId(5), MessageId(7));
+        window.begin(MessageId(8), b"from the future");
+        window.begin(MessageId(6), b"from the past");
+        assert_eq!(window.pending(), None);
+        window.begin(MessageId(7), b"expected");
+        window.begin(MessageId(8), b"too early");
+        assert_eq!(window.pending(), Some(MessageId(7)));
+        assert_eq!(window.request_id(), Some(MessageId(5)));
+    }
+
+    /// RFC 7383 §2.6.1: a repeated fragmented request is answered on its first fragment, which is
+    /// the datagram the request is known by.
+    #[test]
+    fn a_fragmented_request_is_known_by_its_first_fragment() {
+        let mut window = Window::default();
+        window.begin(MessageId(0), b"fragment 1");
+        window.answer(datagrams("answer-1 answer-2"));
+        assert_eq!(
+            window.repeated(b"fragment 1").map(<[_]>::len),
+            Some(2),
+            "all fragments of the answer"
+        );
+        assert_eq!(window.repeated(b"fragment 2"), None);
+    }
+
+    /// RFC 7296 §2.2: message ids never wrap.
+    #[test]
+    fn ids_end_and_never_wrap() {
+        let mut window = Window::new(MessageId(u32::MAX), MessageId(u32::MAX));
+        assert!(window.is_exhausted());
+        assert!(!Window::default().is_exhausted());
+        window.send(at(0), datagrams("last"), RETRANSMIT);
+        assert!(window.handle_response(MessageId(u32::MAX)));
+        assert_eq!(window.request_id(), None);
+        window.begin(MessageId(u32::MAX), b"last");
+        window.answer(datagrams("answer"));
+        assert_eq!(window.incoming(MessageId(0)), Incoming::Outside);
+        assert_eq!(window.incoming(MessageId(u32::MAX)), Incoming::Answered);
+    }
+}
