@@ -1,1 +1,186 @@
-//! Placeholder
+//! `cygnet.toml`: text to policy, with errors that point at the line.
+//!
+//! [`Config::parse`] reads the text and the public files it names (certificates, CRLs) through a
+//! callback, so that the supervisor (which has files) and the engine (which has none) arrive at
+//! the very same [`cygnet_ike::policy::Policy`]. Private keys and pre-shared keys are only named.
+
+mod build;
+mod error;
+mod parse;
+mod raw;
+mod units;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
+use ipnet::IpNet;
+
+pub use error::{ConfigError, Mistake};
+
+/// Name of the connection that the `[server]` section becomes.
+pub const SERVER: &str = "server";
+
+/// A configuration, checked, ready to be obeyed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The program itself.
+    pub daemon: Daemon,
+    /// `[server]`.
+    pub server: Option<Server>,
+    /// `[tunnel.NAME]`, by name.
+    pub tunnels: BTreeMap<String, Tunnel>,
+    /// `[gateway]`.
+    pub gateway: Option<Gateway>,
+    /// What the IKE core obeys.
+    pub policy: Arc<Policy>,
+    /// Files of the secrets the policy names.
+    pub credentials: BTreeMap<CredentialId, CredentialFile>,
+    /// Anchors and CRLs the policy names.
+    pub trusts: BTreeMap<TrustId, Trust>,
+    /// Pools the policy names.
+    pub pools: BTreeMap<PoolId, Pool>,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Control socket and journal.
+    pub run_dir: String,
+    /// Most talkative level that is written.
+    pub log: LogLevel,
+    /// User the engine becomes: a name or a number.
+    pub engine_user: String,
+    /// Local IKE port.
+    pub ike_port: u16,
+    /// Local NAT-T port: IKE with marker, and ESP.
+    pub natt_port: u16,
+    /// Local addresses to answer on.
+    pub listen: Vec<IpAddr>,
+}
+
+/// Levels of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What needs a hand.
+    Error,
+    /// What may need one.
+    Warn,
+    /// One line each event that matters.
+    Info,
+    /// Addresses and user names too.
+    Debug,
+    /// Packets too.
+    Trace,
+}
+
+/// `[server]`, network side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// TUN interface.
+    pub interface: String,
+    /// Its MTU, if fixed.
+    pub mtu: Option<u16>,
+    /// Addresses lent to clients.
+    pub pools: Vec<IpNet>,
+    /// What clients may reach.
+    pub networks: Vec<IpNet>,
+    /// Where clients' traffic leaves; `None`: the interface of the default route.
+    pub uplink: Option<String>,
+    /// Translate clients' addresses there.
+    pub nat: bool,
+}
+
+/// `[tunnel.NAME]`, network side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// TUN interface.
+    pub interface: String,
+    /// Its MTU, if fixed.
+    pub mtu: Option<u16>,
+    /// Networks of the peer's side as configured, over all children.
+    pub remote_networks: Vec<IpNet>,
+    /// Networks of ours as configured; empty where they are the virtual or outer address.
+    pub local_networks: Vec<IpNet>,
+    /// Whether the peer lends us addresses.
+    pub virtual_address: bool,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Through which tunnel.
+    pub tunnel: String,
+    /// Interfaces of the LAN.
+    pub lan: Vec<String>,
+    /// Networks of the LAN; `None`: what the interfaces have.
+    pub networks: Option<Vec<IpNet>>,
+    /// Fail closed.
+    pub guard: bool,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialFile {
+    /// A private key; `certificate` is the file whose leaf it must match.
+    Key {
+        /// Path as written.
+        path: String,
+        /// Path as written.
+        certificate: String,
+    },
+    /// A pre-shared key.
+    Psk {
+        /// Path as written.
+        path: String,
+    },
+}
+
+/// Who vouches for peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Anchors, DER.
+    pub anchors: Vec<Vec<u8>>,
+    /// CRL files' contents, as read.
+    pub crls: Vec<Vec<u8>>,
+}
+
+/// Addresses to lend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Networks, at most one of each family is used for a lease.
+    pub networks: Vec<IpNet>,
+    /// Resolvers handed out with an address.
+    pub dns: Vec<IpAddr>,
+}
+
+impl Config {
+    /// Reads `text`, which is called `name` in messages. `read` yields the content of a public
+    /// file by its path as written, or one sentence why not.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        read: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
+    ) -> Result<Config, ConfigError> {
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| {
+            let mistake = Mistake {
+                span: e.span().unwrap_or(0..0),
+                message: e.message().trim().replace('\n', "; "),
+                help: None,
+            };
+            ConfigError::new(name, text, vec![mistake])
+        })?;
+        build::Builder::new(read)
+            .build(&raw)
+            .map_err(|mistakes| ConfigError::new(name, text, mistakes))
+    }
+
+    /// The interface of a connection of the policy.
+    pub fn interface_of(&self, connection: &str) -> Option<&str> {
+        if connection == SERVER {
+            return self.server.as_ref().map(|s| s.interface.as_str());
+        }
+        self.tunnels.get(connection).map(|t| t.interface.as_str())
+    }
+}

@@ -1,0 +1,144 @@
+//! Values that mean something to IKE: identities, proposals, selectors, certificates.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use cygnet_crypto::signature::{KeyKind, VerifyingKey};
+use cygnet_ike::identity;
+use cygnet_ike::policy::{Host, IdentityPattern};
+use cygnet_ike::proposal::{EspProposal, IkeProposal};
+use cygnet_pki::{DistinguishedName, certreq, load};
+use cygnet_wire::id::Identification;
+use cygnet_wire::ts::TrafficSelector;
+use ipnet::IpNet;
+
+/// Names of tunnels and children: they end up in interface names, URLs and log lines.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// A host name (RFC 1123 §2.1) or an address.
+pub(crate) fn host(text: &str) -> Result<Host, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Host::Address(address));
+    }
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // Digits and dots alone are an address written wrongly, never a name.
+    let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if !numeric && name.len() <= 253 && name.split('.').all(label) {
+        return Ok(Host::Name(name.to_owned()));
+    }
+    Err(format!(
+        "`{text}` is neither a host name nor an address: expected one such as \"vpn.example.org\" or \"203.0.113.5\""
+    ))
+}
+
+pub(crate) fn identity_of_host(host: &Host) -> IdentityPattern {
+    IdentityPattern::Exactly(match host {
+        Host::Address(address) => Identification::address(*address),
+        Host::Name(name) => Identification::fqdn(name),
+    })
+}
+
+pub(crate) fn identification(text: &str) -> Result<Identification, String> {
+    if identity::is_distinguished_name(text) {
+        return distinguished_name(text).map(|der| Identification::dn(&der));
+    }
+    identity::parse(text).map_err(|e| e.to_string())
+}
+
+pub(crate) fn identity_pattern(text: &str) -> Result<IdentityPattern, String> {
+    if text == "any" {
+        return Ok(IdentityPattern::Any);
+    }
+    if identity::is_distinguished_name(text) {
+        let der = distinguished_name(text)?;
+        return Ok(if text.contains('*') {
+            IdentityPattern::DnTemplate(der)
+        } else {
+            IdentityPattern::Exactly(Identification::dn(&der))
+        });
+    }
+    identity::parse_pattern(text).map_err(|e| e.to_string())
+}
+
+fn distinguished_name(text: &str) -> Result<Vec<u8>, String> {
+    text.parse::<DistinguishedName>()
+        .map(|n| n.as_der().to_vec())
+        .map_err(|e| e.to_string())
+}
+
+pub(crate) fn dn_identity(subject: Vec<u8>) -> Identification {
+    Identification::dn(&subject)
+}
+
+pub(crate) fn ike_proposal(text: &str) -> Result<IkeProposal, String> {
+    text.parse::<IkeProposal>().map_err(|e| e.to_string())
+}
+
+pub(crate) fn esp_proposal(text: &str) -> Result<EspProposal, String> {
+    text.parse::<EspProposal>().map_err(|e| e.to_string())
+}
+
+pub(crate) fn default_ike() -> Vec<IkeProposal> {
+    cygnet_ike::proposal::default_ike()
+}
+
+pub(crate) fn default_esp() -> Vec<EspProposal> {
+    cygnet_ike::proposal::default_esp()
+}
+
+pub(crate) fn selector(network: &IpNet) -> TrafficSelector {
+    TrafficSelector::from_prefix(network.addr(), network.prefix_len())
+}
+
+pub(crate) fn network_of(selector: &TrafficSelector) -> Option<IpNet> {
+    let (address, length) = selector.to_prefix()?;
+    IpNet::new(address, length).ok()
+}
+
+/// Our own certificate, as far as it is public.
+pub(crate) struct OwnCertificate {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: KeyKind,
+    pub(crate) subject: Vec<u8>,
+}
+
+pub(crate) fn certificate_chain(path: &str, bytes: &[u8]) -> Result<OwnCertificate, String> {
+    let file = load::certificates(bytes, Path::new(path)).map_err(|e| e.to_string())?;
+    let subject = cygnet_pki::identity::subject(&file.leaf).map_err(|e| format!("{path}: {e}"))?;
+    let spki =
+        cygnet_pki::identity::public_key_info(&file.leaf).map_err(|e| format!("{path}: {e}"))?;
+    let key = VerifyingKey::from_spki_der(&spki)
+        .map_err(|e| format!("{path}: {e}"))?
+        .kind();
+    let chain = std::iter::once(file.leaf).chain(file.chain).collect();
+    Ok(OwnCertificate {
+        chain,
+        key,
+        subject: subject.as_der().to_vec(),
+    })
+}
+
+pub(crate) fn anchors(path: &str, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    load::authorities(bytes, Path::new(path)).map_err(|e| e.to_string())
+}
+
+pub(crate) fn crl(path: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    load::crls(bytes, Path::new(path)).map_err(|e| e.to_string())?;
+    Ok(bytes.to_vec())
+}
+
+pub(crate) fn key_hash(certificate: &[u8]) -> Option<[u8; 20]> {
+    certreq::key_hash(certificate)
+}

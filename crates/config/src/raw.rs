@@ -1,0 +1,219 @@
+//! The file as written: every key, with its place, before it means anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+/// One string or several.
+#[derive(Clone, Debug)]
+pub(crate) enum OneOrMany {
+    /// `"a"`
+    One(Spanned<String>),
+    /// `["a", "b"]`
+    Many(Vec<Spanned<String>>),
+}
+
+impl OneOrMany {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Spanned<String>> {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many.as_slice(),
+        }
+        .iter()
+    }
+}
+
+/// `true`, `false`, or the addresses wished for.
+#[derive(Clone, Debug)]
+pub(crate) enum VirtualAddress {
+    Any(bool),
+    These(Vec<Spanned<String>>),
+}
+
+/// What TOML has where several kinds of value are allowed. serde's own untagged enums lose the
+/// places of what they hold, so the choice is made by hand.
+enum Choice {
+    Flag(bool),
+    Text(String),
+    List(Vec<Spanned<String>>),
+}
+
+struct ChoiceVisitor {
+    expected: &'static str,
+}
+
+impl<'de> Visitor<'de> for ChoiceVisitor {
+    type Value = Choice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Choice, E> {
+        Ok(Choice::Flag(flag))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Choice, E> {
+        Ok(Choice::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Choice, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Choice::List(list))
+    }
+}
+
+const STRINGS: &str = "a string or a list of strings";
+
+struct Strings(Choice);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = ChoiceVisitor { expected: STRINGS };
+        deserializer.deserialize_any(visitor).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Strings>::deserialize(deserializer)?;
+        let span = spanned.span();
+        match spanned.into_inner().0 {
+            Choice::Text(text) => Ok(Self::One(Spanned::new(span, text))),
+            Choice::List(list) => Ok(Self::Many(list)),
+            Choice::Flag(flag) => Err(de::Error::invalid_type(Unexpected::Bool(flag), &STRINGS)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VirtualAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "true, false, or a list of addresses such as [\"10.99.0.7\"]";
+        match deserializer.deserialize_any(ChoiceVisitor { expected: EXPECTED })? {
+            Choice::Flag(flag) => Ok(Self::Any(flag)),
+            Choice::List(list) => Ok(Self::These(list)),
+            Choice::Text(text) => Err(de::Error::invalid_type(Unexpected::Str(&text), &EXPECTED)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConfig {
+    #[serde(default)]
+    pub(crate) daemon: RawDaemon,
+    pub(crate) server: Option<Spanned<RawServer>>,
+    #[serde(default)]
+    pub(crate) tunnel: BTreeMap<Spanned<String>, Spanned<RawTunnel>>,
+    pub(crate) gateway: Option<Spanned<RawGateway>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDaemon {
+    pub(crate) run_dir: Option<Spanned<String>>,
+    pub(crate) log: Option<Spanned<String>>,
+    pub(crate) engine_user: Option<Spanned<String>>,
+    pub(crate) ike_port: Option<Spanned<u16>>,
+    pub(crate) natt_port: Option<Spanned<u16>>,
+    pub(crate) listen: Option<OneOrMany>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawServer {
+    pub(crate) identity: Option<Spanned<String>>,
+    pub(crate) certificate: Option<Spanned<String>>,
+    pub(crate) key: Option<Spanned<String>>,
+    pub(crate) ca: Option<OneOrMany>,
+    pub(crate) crl: Option<OneOrMany>,
+    pub(crate) psk: Option<Spanned<String>>,
+    pub(crate) pools: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) dns: Vec<Spanned<String>>,
+    pub(crate) networks: Option<Vec<Spanned<String>>>,
+    pub(crate) uplink: Option<Spanned<String>>,
+    pub(crate) nat: Option<bool>,
+    pub(crate) ike: Option<Vec<Spanned<String>>>,
+    pub(crate) esp: Option<Vec<Spanned<String>>>,
+    pub(crate) verify_sha1: Option<bool>,
+    pub(crate) ike_lifetime: Option<Spanned<String>>,
+    pub(crate) child_lifetime: Option<Spanned<String>>,
+    pub(crate) liveness: Option<Spanned<String>>,
+    pub(crate) fragment_size: Option<Spanned<u16>>,
+    pub(crate) replay_window: Option<Spanned<u32>>,
+    pub(crate) interface: Option<Spanned<String>>,
+    pub(crate) mtu: Option<Spanned<u16>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTunnel {
+    pub(crate) remote: Option<OneOrMany>,
+    pub(crate) remote_port: Option<Spanned<u16>>,
+    pub(crate) remote_identity: Option<OneOrMany>,
+    pub(crate) identity: Option<Spanned<String>>,
+    pub(crate) certificate: Option<Spanned<String>>,
+    pub(crate) key: Option<Spanned<String>>,
+    pub(crate) ca: Option<OneOrMany>,
+    pub(crate) crl: Option<OneOrMany>,
+    pub(crate) psk: Option<Spanned<String>>,
+    pub(crate) virtual_address: Option<VirtualAddress>,
+    pub(crate) local_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) remote_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) start: Option<Spanned<String>>,
+    pub(crate) ike: Option<Vec<Spanned<String>>>,
+    pub(crate) esp: Option<Vec<Spanned<String>>>,
+    pub(crate) verify_sha1: Option<bool>,
+    pub(crate) force_udp: Option<bool>,
+    pub(crate) ike_lifetime: Option<Spanned<String>>,
+    pub(crate) child_lifetime: Option<Spanned<String>>,
+    pub(crate) child_bytes: Option<Spanned<String>>,
+    pub(crate) child_packets: Option<Spanned<u64>>,
+    pub(crate) reauth: Option<Spanned<String>>,
+    pub(crate) liveness: Option<Spanned<String>>,
+    pub(crate) retransmit: Option<RawRetransmit>,
+    pub(crate) fragment_size: Option<Spanned<u16>>,
+    pub(crate) replay_window: Option<Spanned<u32>>,
+    pub(crate) interface: Option<Spanned<String>>,
+    pub(crate) mtu: Option<Spanned<u16>>,
+    #[serde(default)]
+    pub(crate) child: BTreeMap<Spanned<String>, Spanned<RawChild>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawChild {
+    pub(crate) local_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) remote_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) start: Option<Spanned<String>>,
+    pub(crate) esp: Option<Vec<Spanned<String>>>,
+    pub(crate) child_lifetime: Option<Spanned<String>>,
+    pub(crate) child_bytes: Option<Spanned<String>>,
+    pub(crate) child_packets: Option<Spanned<u64>>,
+    pub(crate) replay_window: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRetransmit {
+    pub(crate) first: Option<Spanned<String>>,
+    pub(crate) factor: Option<Spanned<f32>>,
+    pub(crate) most: Option<Spanned<String>>,
+    pub(crate) tries: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawGateway {
+    pub(crate) tunnel: Spanned<String>,
+    pub(crate) lan: OneOrMany,
+    pub(crate) networks: Option<Vec<Spanned<String>>>,
+    pub(crate) guard: Option<bool>,
+}

@@ -1,0 +1,212 @@
+//! Configurations good and bad, as a person would write them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cygnet_config::{Config, ConfigError, CredentialFile};
+use cygnet_ike::policy::{Host, IdentityPattern, LocalAuth, Remote, SelectorTemplate, Start};
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    Config::parse("cygnet.toml", text, &mut |path| {
+        files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| format!("cannot read {path}: No such file or directory"))
+    })
+}
+
+/// What a person sees, a line each.
+fn mistakes(text: &str) -> Vec<String> {
+    let error = parse(text).expect_err("a mistake");
+    error.to_string().lines().map(str::to_owned).collect()
+}
+
+const OFFICE: &str = r#"
+[tunnel.office]
+remote = "203.0.113.7"
+psk = "office.psk"
+local_networks = ["10.1.0.0/24", "10.1.1.0/24"]
+remote_networks = ["10.2.0.0/24"]
+"#;
+
+#[test]
+fn an_empty_configuration_is_good_and_asks_for_nothing() {
+    let config = parse("").unwrap();
+    assert!(config.policy.connections.is_empty());
+    assert_eq!(config.daemon.ike_port, 500);
+    assert_eq!(config.daemon.run_dir, "/run/cygnet");
+}
+
+#[test]
+fn an_office_tunnel_has_defaults_for_all_it_does_not_say() {
+    let config = parse(OFFICE).unwrap();
+    let connection = config.policy.connection("office").unwrap();
+    assert_eq!(
+        connection.remote,
+        Remote::Hosts {
+            hosts: vec![Host::Address("203.0.113.7".parse().unwrap())],
+            port: 500
+        }
+    );
+    assert!(matches!(
+        connection.remote_identity,
+        IdentityPattern::Exactly(_)
+    ));
+    assert!(matches!(connection.local_auth, LocalAuth::Psk(_)));
+    assert!(connection.claim_nat);
+    let child = &connection.children[0];
+    assert_eq!(child.start, Start::Always);
+    assert_eq!(child.lifetime.time, Duration::from_secs(3600));
+    assert_eq!(child.replay_window, 4096);
+    assert_eq!(child.local.len(), 2);
+    let tunnel = &config.tunnels["office"];
+    assert_eq!(tunnel.interface, "cyg-office");
+    assert_eq!(tunnel.remote_networks, ["10.2.0.0/24".parse().unwrap()]);
+    assert!(config.credentials.values().any(|c| *c
+        == CredentialFile::Psk {
+            path: "office.psk".into()
+        }));
+}
+
+#[test]
+fn both_ends_arrive_at_the_same_policy() {
+    assert_eq!(parse(OFFICE).unwrap(), parse(OFFICE).unwrap());
+}
+
+#[test]
+fn a_client_wants_everything_by_default() {
+    let config =
+        parse("[tunnel.home]\nremote = \"vpn.example.org\"\npsk = \"k\"\nvirtual_address = true\n")
+            .unwrap();
+    let connection = config.policy.connection("home").unwrap();
+    assert_eq!(connection.request_virtual.len(), 2);
+    assert_eq!(connection.children[0].local, [SelectorTemplate::Dynamic]);
+    assert_eq!(connection.children[0].remote.len(), 2);
+}
+
+#[test]
+fn children_inherit_from_their_tunnel() {
+    let config = parse(
+        r#"
+[tunnel.office]
+remote = "any"
+remote_identity = "b.example.org"
+psk = "k"
+child_lifetime = "10m"
+[tunnel.office.child.one]
+remote_networks = ["10.2.0.0/24"]
+[tunnel.office.child.two]
+remote_networks = ["10.3.0.0/24"]
+child_lifetime = "20m"
+"#,
+    )
+    .unwrap();
+    let children = &config.policy.connection("office").unwrap().children;
+    assert_eq!(children[0].name, "one");
+    assert_eq!(children[0].lifetime.time, Duration::from_secs(600));
+    assert_eq!(children[0].start, Start::Manual);
+    assert_eq!(children[1].lifetime.time, Duration::from_secs(1200));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_what_is_expected() {
+    let seen = mistakes("[tunnel.a]\nremote = \"b\"\nremot_identity = \"x\"\n");
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].starts_with("cygnet.toml:3:1: "), "{seen:?}");
+    assert!(seen[0].contains("remot_identity"), "{seen:?}");
+    assert!(seen[0].contains("remote_identity"), "{seen:?}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
+    let seen = mistakes(
+        r#"[tunnel.office]
+remote = "203.0.113.300"
+psk = "k"
+remote_networks = ["10.2.0.7/24"]
+child_lifetime = "1 hour"
+ike = ["aes128gcm16-prfsha256-modp1024"]
+"#,
+    );
+    assert_eq!(seen.len(), 4, "{seen:#?}");
+    assert!(
+        seen[0].contains(":2:10: `203.0.113.300` is neither"),
+        "{seen:#?}"
+    );
+    assert!(seen[1].contains(":4:20: `10.2.0.7/24`"), "{seen:#?}");
+    assert!(seen[1].contains("10.2.0.0/24"), "{seen:#?}");
+    assert!(seen[2].contains(":5:18: `1 hour`"), "{seen:#?}");
+    assert!(seen[3].contains(":6:8: "), "{seen:#?}");
+    assert!(seen[3].contains("modp1024"), "{seen:#?}");
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_place() {
+    let seen = mistakes("[daemon]\nike_port = \"500\"\n");
+    assert!(seen[0].starts_with("cygnet.toml:2:12: "), "{seen:?}");
+    let seen = mistakes("[tunnel.a]\nremote = 5\n");
+    assert!(
+        seen[0].contains("a string or a list of strings"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn missing_credentials_are_listed() {
+    let seen = mistakes("[tunnel.a]\nremote = \"b\"\ncertificate = \"c.crt\"\n");
+    assert!(
+        seen[0].contains("`a` lacks: key, ca; give `certificate`, `key` and `ca`, or `psk`"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_where_it_is_written() {
+    let seen = mistakes(
+        "[tunnel.a]\nremote = \"b\"\ncertificate = \"c.crt\"\nkey = \"c.key\"\nca = \"ca.crt\"\n",
+    );
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(
+        seen[0].starts_with("cygnet.toml:3:15: cannot read c.crt"),
+        "{seen:?}"
+    );
+    assert!(
+        seen[1].starts_with("cygnet.toml:5:6: cannot read ca.crt"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_gateway_names_a_tunnel_that_exists() {
+    let seen = mistakes("[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n");
+    assert!(seen[0].contains("there is no tunnel `home`"), "{seen:?}");
+}
+
+#[test]
+fn a_peer_that_calls_must_be_named() {
+    let seen = mistakes("[tunnel.a]\nremote = \"any\"\npsk = \"k\"\n");
+    assert!(seen[0].contains("does not say who that is"), "{seen:?}");
+    let seen = mistakes(
+        "[tunnel.a]\nremote = \"any\"\nremote_identity = \"b\"\npsk = \"k\"\nstart = \"always\"\n",
+    );
+    assert!(seen[0].starts_with("cygnet.toml:5:9: "), "{seen:?}");
+}
+
+#[test]
+fn names_and_interfaces_do_not_collide() {
+    let seen = mistakes("[tunnel.server]\nremote = \"b\"\npsk = \"k\"\n");
+    assert!(seen[0].contains("[server] section"), "{seen:?}");
+    let seen = mistakes(
+        "[tunnel.a]\nremote = \"b\"\npsk = \"k\"\n[tunnel.b]\nremote = \"b\"\npsk = \"k\"\ninterface = \"cyg-a\"\n",
+    );
+    assert!(seen[0].contains("`cyg-a` is used twice"), "{seen:?}");
+}
+
+#[test]
+fn overlapping_pools_are_refused() {
+    let seen = mistakes(
+        "[server]\nidentity = \"vpn.example.org\"\npsk = \"k\"\npools = [\"10.0.0.0/8\", \"10.99.0.0/24\"]\n",
+    );
+    assert!(seen[0].contains("overlaps"), "{seen:?}");
+}
