@@ -92,6 +92,11 @@ pub fn subject(certificate: &[u8]) -> Result<DistinguishedName, crate::NotACerti
     Ok(Certificate::parse(certificate)?.subject_name())
 }
 
+/// The SubjectPublicKeyInfo (DER) of a certificate (DER).
+pub fn public_key_info(certificate: &[u8]) -> Result<Vec<u8>, crate::NotACertificate> {
+    Ok(Certificate::parse(certificate)?.spki().to_vec())
+}
+
 fn contains(
     subject: &DistinguishedName,
     names: &[SubjectAltName],

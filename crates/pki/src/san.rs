@@ -65,11 +65,17 @@ pub(crate) mod general_name {
     pub(crate) const IP: u8 = 0x87;
 }
 
-/// Reads the extension's value; `None` where any of it does not decode.
+/// How many names or subtrees one extension may hold: each name meets each subtree.
+pub(crate) const MAX_NAMES: usize = 1024;
+
+/// Reads the extension's value; `None` where any of it does not decode, or there are more than [`MAX_NAMES`].
 pub(crate) fn parse(value: &[u8]) -> Option<Vec<SubjectAltName>> {
     let mut names = Reader::new(der::single(value, tag::SEQUENCE)?.content);
     let mut out = Vec::new();
     while !names.is_empty() {
+        if out.len() == MAX_NAMES {
+            return None;
+        }
         let name = names.element()?;
         out.push(match name.tag {
             general_name::RFC822 => SubjectAltName::Email(utf8(name.content)?),

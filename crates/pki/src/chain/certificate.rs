@@ -146,6 +146,10 @@ impl Extensions {
         if !all.is_empty() && x509.version() != X509Version::V3 {
             return Err("extensions, though it is not of version 3".into());
         }
+        // Far above what occurs; keeps the search for duplicates short.
+        if all.len() > 64 {
+            return Err(format!("{} extensions", all.len()));
+        }
         for (at, extension) in all.iter().enumerate() {
             // RFC 5280 §4.2: no more than one instance of a particular extension.
             if all.iter().take(at).any(|other| other.oid == extension.oid) {

@@ -31,11 +31,11 @@ pub(super) fn path(
             });
         }
     }
-    for (below, authority) in authorities.iter().enumerate().rev() {
-        // Of the certificates below, the last is the end entity, which a path length does not count (§4.2.1.9).
-        let between = authorities.get(..below).unwrap_or_default();
-        let issued = between.last().unwrap_or(end_entity);
-        may_issue(authority, issued, between)?;
+    for (authority, issued) in authorities.iter().zip(path) {
+        may_issue(authority, issued)?;
+    }
+    for (below, authority) in authorities.iter().enumerate() {
+        path_length(authority, authorities.get(..below).unwrap_or_default())?;
     }
     if let Some(usage) = end_entity.extensions.key_usage
         && !usage.digital_signature()
@@ -84,39 +84,44 @@ fn dates(certificate: &Certificate<'_>, now: i64, authority: bool) -> Result<(),
     Ok(())
 }
 
-/// Whether `authority` may have issued what lies below it: `between` are the authorities there, nearest last.
-fn may_issue(
-    authority: &Certificate<'_>,
-    issued: &Certificate<'_>,
-    between: &[&Certificate<'_>],
-) -> Result<(), ChainError> {
-    let constraints = authority
-        .extensions
-        .basic_constraints
-        .as_ref()
-        .filter(|it| it.ca)
-        .ok_or_else(|| ChainError::NotAnAuthority {
+/// Whether `authority` may have issued the certificate below it (§6.1.4 (k), (n)).
+fn may_issue(authority: &Certificate<'_>, issued: &Certificate<'_>) -> Result<(), ChainError> {
+    let constraints = &authority.extensions.basic_constraints;
+    if !constraints.as_ref().is_some_and(|it| it.ca) {
+        return Err(ChainError::NotAnAuthority {
             subject: authority.subject_text(),
             issued: issued.subject_text(),
-        })?;
-    if let Some(usage) = authority.extensions.key_usage
-        && !usage.key_cert_sign()
-    {
-        return Err(ChainError::KeyUsage {
-            subject: authority.subject_text(),
-            needed: "keyCertSign",
         });
     }
-    let found = between.iter().filter(|it| !it.is_self_issued()).count();
-    let found = u32::try_from(found).unwrap_or(u32::MAX);
-    match constraints.path_len_constraint {
-        Some(allowed) if found > allowed => Err(ChainError::PathLength {
+    match authority.extensions.key_usage {
+        Some(usage) if !usage.key_cert_sign() => Err(ChainError::KeyUsage {
             subject: authority.subject_text(),
-            allowed,
-            found,
+            needed: "keyCertSign",
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether the authorities between `authority` and the end entity are few enough; self-issued ones do not count
+/// (§4.2.1.9).
+fn path_length(
+    authority: &Certificate<'_>,
+    between: &[&Certificate<'_>],
+) -> Result<(), ChainError> {
+    let constraints = authority.extensions.basic_constraints.as_ref();
+    let Some(allowed) = constraints.and_then(|it| it.path_len_constraint) else {
+        return Ok(());
+    };
+    let found = between.iter().filter(|it| !it.is_self_issued()).count();
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found > allowed {
+        return Err(ChainError::PathLength {
+            subject: authority.subject_text(),
+            allowed,
+            found,
+        });
+    }
+    Ok(())
 }
 
 /// Key purposes (RFC 5280 §4.2.1.12) by object identifier.

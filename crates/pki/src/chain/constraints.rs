@@ -45,6 +45,9 @@ impl NameConstraints {
             while !subtrees.is_empty() {
                 let mut subtree = Reader::new(subtrees.expect(tag::SEQUENCE)?.content);
                 list.push(Subtree::parse(subtree.element()?)?);
+                if list.len() > san::MAX_NAMES {
+                    return None;
+                }
                 // minimum is 0, which DER leaves out, and maximum is absent.
                 if !subtree.is_empty() {
                     return None;

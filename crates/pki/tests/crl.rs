@@ -1,0 +1,235 @@
+//! Revocation by CRLs that openssl made, compared with `openssl verify -crl_check_all`.
+
+mod openssl;
+
+use cygnet_pki::{ChainError, CrlPolicy, PeerRole, ValidatedPeer, validate_chain};
+use openssl::{CA, LEAF, Lab, NOW, at, crls, make};
+
+const FROM: &str = "20270601000000Z";
+const TO: &str = "20270701000000Z";
+
+fn judge(
+    lab: &Lab,
+    leaf: &str,
+    policy: CrlPolicy,
+    lists: &[Vec<u8>],
+) -> Result<ValidatedPeer, ChainError> {
+    validate_chain(
+        &lab.der(leaf),
+        &[&lab.der("inter")],
+        &lab.anchors(&["root"]),
+        &crls(policy, lists),
+        PeerRole::Responder,
+        Some(at(NOW)),
+    )
+}
+
+/// With every certificate covered, openssl and `Required` judge the same.
+fn agree(lab: &Lab, leaf: &str, lists: &[Vec<u8>]) -> Result<ValidatedPeer, ChainError> {
+    let ours = judge(lab, leaf, CrlPolicy::Required, lists);
+    let theirs = lab.verify(leaf, &["inter"], &["root"], lists, NOW, &["-crl_check_all"]);
+    assert_eq!(
+        ours.is_ok(),
+        theirs.is_ok(),
+        "{leaf}: ours {ours:?}, openssl {theirs:?}"
+    );
+    ours
+}
+
+fn world(name: &str) -> Lab {
+    let lab = Lab::new(name);
+    lab.root("root");
+    lab.make(make("inter", "/CN=inter", "root", CA));
+    lab.make(make("alice", "/CN=alice", "inter", LEAF));
+    lab.make(make("bob", "/CN=bob", "inter", LEAF));
+    lab
+}
+
+#[test]
+fn revoked_certificates_are_refused_with_date_and_reason() {
+    let lab = world("revoked");
+    let root = lab.crl("root", &[], FROM, TO);
+    let inter = lab.crl(
+        "inter",
+        &[("alice", "270610080000Z", "keyCompromise")],
+        FROM,
+        TO,
+    );
+    let lists = [root.clone(), inter];
+    let error = agree(&lab, "alice", &lists).expect_err("revoked");
+    assert_eq!(
+        error,
+        ChainError::Revoked {
+            subject: "CN=alice".into(),
+            serial: "1002".into(),
+            on: "2027-06-10".into(),
+            reason: "keyCompromise".into()
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "certificate CN=alice (serial 1002) was revoked by its issuer on 2027-06-10, reason: keyCompromise; \
+         issue a new one if the peer is still welcome"
+    );
+    assert!(
+        agree(&lab, "bob", &lists)
+            .expect("not listed")
+            .warnings
+            .is_empty()
+    );
+    assert_eq!(
+        judge(&lab, "alice", CrlPolicy::IfPresent, &lists[1..]),
+        Err(error)
+    );
+    judge(&lab, "alice", CrlPolicy::Ignore, &lists).expect("not looked at");
+
+    // An authority on the way.
+    let root = lab.crl(
+        "root",
+        &[("inter", "270602000000Z", "CACompromise")],
+        FROM,
+        TO,
+    );
+    let inter = lab.crl("inter", &[], FROM, TO);
+    assert_eq!(
+        agree(&lab, "bob", &[root, inter]),
+        Err(ChainError::Revoked {
+            subject: "CN=inter".into(),
+            serial: "1001".into(),
+            on: "2027-06-02".into(),
+            reason: "cACompromise".into()
+        })
+    );
+}
+
+#[test]
+fn required_lists_have_to_be_there_and_current() {
+    let lab = world("required");
+    let root = lab.crl("root", &[], FROM, TO);
+    let inter = lab.crl("inter", &[], FROM, TO);
+    agree(&lab, "bob", &[root.clone(), inter.clone()]).expect("covered");
+    let lacking = |subject: &str, issuer: &str, why: &str| {
+        Err(ChainError::NoCurrentCrl {
+            subject: subject.into(),
+            issuer: issuer.into(),
+            why: why.into(),
+        })
+    };
+    let none = "no CRL of its issuer is installed";
+    assert_eq!(agree(&lab, "bob", &[]), lacking("CN=bob", "CN=inter", none));
+    assert_eq!(
+        agree(&lab, "bob", std::slice::from_ref(&inter)),
+        lacking("CN=inter", "O=lab, CN=root", none)
+    );
+
+    let stale = lab.crl(
+        "inter",
+        &[("alice", "270502000000Z", "superseded")],
+        "20270501000000Z",
+        "20270601000000Z",
+    );
+    assert_eq!(
+        agree(&lab, "bob", &[root.clone(), stale.clone()]),
+        lacking(
+            "CN=bob",
+            "CN=inter",
+            "the CRL of its issuer is of no use: it expired 2027-06-01"
+        )
+    );
+    // By default a stale list warns, and still revokes.
+    let peer = judge(
+        &lab,
+        "bob",
+        CrlPolicy::IfPresent,
+        std::slice::from_ref(&stale),
+    )
+    .expect("a warning only");
+    assert_eq!(
+        peer.warnings,
+        ["the CRL of CN=inter is of no use: it expired 2027-06-01; install a current one"]
+    );
+    assert!(matches!(
+        judge(
+            &lab,
+            "alice",
+            CrlPolicy::IfPresent,
+            std::slice::from_ref(&stale)
+        ),
+        Err(ChainError::Revoked { .. })
+    ));
+    // The newest one counts: alice is welcome again, in either order of the files.
+    for lists in [[stale.clone(), inter.clone()], [inter, stale]] {
+        let peer = judge(&lab, "alice", CrlPolicy::IfPresent, &lists).expect("no longer listed");
+        assert!(peer.warnings.is_empty(), "{:?}", peer.warnings);
+    }
+    let future = lab.crl("inter", &[], "20270620000000Z", TO);
+    assert_eq!(
+        agree(&lab, "bob", &[root, future]),
+        lacking(
+            "CN=bob",
+            "CN=inter",
+            "the CRL of its issuer is of no use: it is not valid before 2027-06-20"
+        )
+    );
+}
+
+#[test]
+fn lists_that_are_not_the_issuers_say_nothing() {
+    let lab = world("foreign");
+    let root = lab.crl("root", &[], FROM, TO);
+    // A stranger of the same name, without the key.
+    lab.make(make("posing", "/CN=inter", "posing", CA));
+    let forged = lab.crl(
+        "posing",
+        &[("bob", "270610080000Z", "keyCompromise")],
+        FROM,
+        TO,
+    );
+    let peer = judge(
+        &lab,
+        "bob",
+        CrlPolicy::IfPresent,
+        std::slice::from_ref(&forged),
+    )
+    .expect("ignored");
+    assert_eq!(
+        peer.warnings,
+        [
+            "the CRL of CN=inter is of no use: it does not carry its issuer's signature; install a current one"
+        ]
+    );
+    assert!(agree(&lab, "bob", &[root.clone(), forged]).is_err());
+    // Another authority's list is no concern of this chain.
+    lab.root("other");
+    let other = lab.crl(
+        "other",
+        &[("bob", "270610080000Z", "keyCompromise")],
+        FROM,
+        TO,
+    );
+    let peer = judge(&lab, "bob", CrlPolicy::IfPresent, &[other]).expect("not its issuer");
+    assert!(peer.warnings.is_empty());
+
+    // An authority that may not sign CRLs.
+    lab.make(make(
+        "inter",
+        "/CN=inter",
+        "root",
+        "basicConstraints=CA:TRUE\nkeyUsage=keyCertSign\n",
+    ));
+    lab.make(make(
+        "carol",
+        "/CN=carol",
+        "inter",
+        "subjectAltName=DNS:a\n",
+    ));
+    let inter = lab.crl("inter", &[], FROM, TO);
+    assert_eq!(
+        agree(&lab, "carol", &[root, inter]).map(|_| ()),
+        Err(ChainError::NoCurrentCrl {
+            subject: "CN=carol".into(),
+            issuer: "CN=inter".into(),
+            why: "the CRL of its issuer is of no use: its issuer's keyUsage lacks cRLSign".into()
+        })
+    );
+}
