@@ -86,7 +86,7 @@ impl Diagnostic for ConfigError {
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         let helps: Vec<&str> = self
-            .mistakes
+            .mistakes()
             .iter()
             .filter_map(|m| m.help.as_deref())
             .collect();
