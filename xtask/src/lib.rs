@@ -1,0 +1,14 @@
+//! What a person or CI runs: `cargo xtask demo | test | interop | setup`.
+//!
+//! [`lab`] is the library underneath: hosts in network namespaces, wires, routers with NAT, packet
+//! watches, a certificate authority for tests, and real strongSwan peers.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod demo;
+pub mod interop;
+pub mod lab;
+pub mod project;
+pub mod setup;
+pub mod steps;
+pub mod webhost;

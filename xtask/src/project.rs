@@ -1,0 +1,60 @@
+//! Where things are in this repository, and how its program is built.
+
+use crate::lab::{Context, Exec, Failure, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Builds `cygnet`, optimised, and says where it is. Shows what cargo says.
+pub fn build_cygnet() -> Result<PathBuf> {
+    let status = cargo()
+        .args(["build", "--release", "--quiet", "--package", "cygnet"])
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        return Err(Failure::new(
+            "cargo build --release -p cygnet failed, see above",
+        ));
+    }
+    let path = cygnet();
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Failure::new(format!("cargo built no {}", path.display())))
+}
+
+/// Where the built program is.
+pub fn cygnet() -> PathBuf {
+    // The directory may have been chosen by CARGO_TARGET_DIR; this program lies in it.
+    let own = std::env::current_exe().unwrap_or_default();
+    let target = own
+        .ancestors()
+        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .map_or_else(|| root().join("target"), Path::to_owned);
+    target.join("release/cygnet")
+}
+
+/// Cargo, at the root of the repository.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// This program, to be run again on a host of the lab with a hidden command.
+pub fn own_program() -> Result<String> {
+    let path = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// This program with a hidden command.
+pub fn own_command(arguments: &[&str]) -> Result<Exec> {
+    let program = own_program()?;
+    let argv = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+    Ok(Exec::new(argv))
+}

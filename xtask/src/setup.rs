@@ -1,0 +1,116 @@
+//! Installs what the lab runs, from Debian, and only what is missing.
+
+use crate::lab::{Exec, Failure, Result};
+use std::time::Duration;
+
+/// Everything that the demo, the tests and the interop scenarios run.
+const PACKAGES: &[&str] = &[
+    "busybox-static",
+    "charon-systemd",
+    "curl",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "iputils-ping",
+    "libcharon-extra-plugins",
+    "libstrongswan-extra-plugins",
+    "libstrongswan-standard-plugins",
+    "nftables",
+    "openssl",
+    "procps",
+    "python3",
+    "strongswan-charon",
+    "strongswan-pki",
+    "strongswan-swanctl",
+    "tcpdump",
+    "user-mode-linux",
+    "util-linux",
+];
+
+/// Downloads take a while on a slow line.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Installs what is missing. Says what it does, and nothing when there is nothing to do.
+pub fn ensure() -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(format!(
+            "these packages are missing, and only root can install them: {}\n\
+             run `sudo apt-get install {}`, or run this as root",
+            missing.join(", "),
+            missing.join(" ")
+        )));
+    }
+    eprintln!("installing {}", missing.join(", "));
+    apt(&["update"]).map_err(|failure| {
+        failure.while_doing("cannot read the lists of packages; is this machine online?")
+    })?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt(&arguments)?;
+    let still = self::missing()?;
+    if still.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "apt-get ended well, yet these are missing: {}",
+        still.join(", ")
+    )))
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut argv = vec!["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"];
+    argv.extend_from_slice(arguments);
+    Exec::new(argv)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .patience(PATIENCE)
+        .run()
+        .map(drop)
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let mut argv = vec![
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${Package} ${db:Status-Status}\n",
+    ];
+    argv.extend(PACKAGES);
+    let finished = Exec::new(argv).finish().map_err(|failure| {
+        failure.while_doing("this needs Debian or a system made from it (dpkg, apt-get)")
+    })?;
+    Ok(not_installed(&finished.stdout))
+}
+
+/// Which of the packages the answer of `dpkg-query` does not call installed.
+fn not_installed(answer: &str) -> Vec<&'static str> {
+    let installed: Vec<&str> = answer
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    PACKAGES
+        .iter()
+        .copied()
+        .filter(|package| !installed.contains(package))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_installed_counts() {
+        let all: String = PACKAGES
+            .iter()
+            .map(|package| format!("{package} installed\n"))
+            .collect();
+        assert!(not_installed(&all).is_empty());
+        let removed = all.replace("curl installed", "curl config-files");
+        assert_eq!(not_installed(&removed), ["curl"]);
+        assert_eq!(not_installed(""), PACKAGES);
+    }
+}
