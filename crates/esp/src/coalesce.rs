@@ -207,7 +207,7 @@ impl Joiner {
             Version::V4 => {
                 let header = Ipv4Header::parse(bytes).ok()?;
                 let whole = bytes.get(..Ipv4Header::LEN)?;
-                if !Sum::default().bytes(whole).is_valid() {
+                if !Sum::default().bytes(whole).is_valid() || header.checksum == 0xffff {
                     return None;
                 }
                 (header.id, packet.payload_at != Ipv4Header::LEN)
@@ -223,8 +223,10 @@ impl Joiner {
                 let header = TcpHeader::parse(upper).ok()?;
                 // Everything else than acknowledged data stands for itself, CWR too: it would be
                 // repeated or lost.
-                let plain = tcp_flags::ACK | tcp_flags::ECE | LAST_ONLY;
-                if header.flags & !plain != 0 || header.flags & tcp_flags::ACK == 0 {
+                let joinable = tcp_flags::ACK | tcp_flags::ECE | LAST_ONLY;
+                let plain = header.flags & !joinable == 0 && header.flags & tcp_flags::ACK != 0;
+                // All ones is a zero that nobody writes, and would come back as the other one.
+                if !plain || header.checksum == 0xffff {
                     return None;
                 }
                 (
@@ -471,3 +473,6 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()
     *bytes.get_mut(at..)?.first_chunk_mut::<N>()? = value;
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,3 +230,6 @@ impl From<cygnet_crypto::OpenError> for DropReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

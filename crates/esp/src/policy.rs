@@ -223,3 +223,6 @@ impl<K: Copy + Ord> Index<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

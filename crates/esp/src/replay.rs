@@ -272,7 +272,7 @@ mod tests {
         let window = ReplayWindow::new(64, true);
         assert_eq!(window.check(0xffff_ffff), Err(Refused::TooOld));
         let last = ReplayWindow::new(64, true);
-        last.commit(u64::MAX).unwrap();
+        last.top.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(last.check(5), Err(Refused::TooOld));
     }
 

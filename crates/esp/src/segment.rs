@@ -175,7 +175,9 @@ impl<'p> Segments<'p> {
         let allowed = self.packet.version == Version::V4
             && !self.packet.dont_fragment
             && self.next == 0
-            && size != 0;
+            && self.bytes.len() > max_len
+            && size != 0
+            && self.ends_within_a_datagram();
         if allowed {
             // A checksum covers the whole packet, so it is made before the packet is cut.
             let checksum = checksum.map(|(start, at)| (at, complete_checksum(self.bytes, start)));
@@ -268,6 +270,13 @@ impl<'p> Segments<'p> {
         }
         self.next += 1;
         Some(len)
+    }
+
+    /// Whether the offsets of this packet's fragments can be told: a fragment may claim to lie beyond
+    /// what a datagram can be.
+    fn ends_within_a_datagram(&self) -> bool {
+        let offset = self.packet.fragment.map_or(0, |fragment| fragment.offset);
+        usize::from(offset) + self.packet.payload(self.bytes).len() <= usize::from(u16::MAX)
     }
 
     fn whole(
@@ -449,3 +458,6 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()
     *bytes.get_mut(at..)?.first_chunk_mut::<N>()? = value;
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,6 @@ fn emit(out: &mut [u8], parts: [&[u8]; 3]) -> Option<usize> {
     }
     Some(at)
 }
+
+#[cfg(test)]
+mod tests;
