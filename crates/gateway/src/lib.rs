@@ -1,1 +1,65 @@
-//! Placeholder
+//! What the machine's network must look like, as pure data.
+//!
+//! [`NetworkPlan::new`] turns [`Inputs`] (which tunnels are up, which LAN, which pool) into
+//! links, routes, rules, sysctls and one nftables table. [`GuardPlan::new`] makes the part that
+//! fails closed. Nothing here touches a kernel: `cygnet-linux` applies both, and may be asked for
+//! the difference between what is and what should be at any time.
+//!
+//! Two owners, told apart by the protocol number their routes and rules carry: what the plan made
+//! ([`PLAN_PROTOCOL`]) is taken back when the program ends; what the guard made
+//! ([`GUARD_PROTOCOL`]) stays until `cygnet gateway off`.
+//!
+//! # The order of the policy rules
+//!
+//! | priority | rule | why |
+//! |---|---|---|
+//! | 100 | `iif LAN to LAN-network lookup main suppress_prefixlength 0` | LAN to LAN, never by a default route |
+//! | 101 | `iif LAN from DIRECT lookup main` | devices that are exempt |
+//! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable |
+//! | 150, 151 | `fwmark OUTER lookup main`, `fwmark OUTER unreachable` | outer packets never enter a tunnel |
+//! | 152 | `to ENDPOINT ipproto udp lookup main` | strict reverse-path filters ask without a mark |
+//! | 160 | `from VIRTUAL-ADDRESS lookup 51457+n` | answers leave by the tunnel they came by |
+//! | 190 | `lookup 51456` | what everybody on this box reaches by tunnel |
+
+mod error;
+mod guard;
+mod inputs;
+mod mtu;
+mod nft;
+mod plan;
+
+pub use error::PlanError;
+pub use guard::{GuardInputs, GuardPlan};
+pub use inputs::{Devices, Inputs, InterfaceName, Lan, Server, Tunnel};
+pub use mtu::{EspFraming, inner_mtu, tcp_mss};
+pub use plan::{Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl};
+
+/// Route and rule protocol number (`ip route … proto 201`) of everything a [`NetworkPlan`] sets.
+pub const PLAN_PROTOCOL: u8 = 201;
+
+/// Route and rule protocol number of everything a [`GuardPlan`] sets.
+pub const GUARD_PROTOCOL: u8 = 202;
+
+/// Firewall mark on outer packets (`SO_MARK` of the IKE and ESP sockets): "cyg" in ASCII.
+pub const OUTER_MARK: u32 = 0x0063_7967;
+
+/// Routing table of the guard. Ends in `unreachable default`, IPv4 and IPv6.
+pub const GUARD_TABLE: u32 = 51450;
+
+/// Routing table of tunnels that carry the box's own traffic, and of the server's pools.
+pub const SHARED_TABLE: u32 = 51456;
+
+/// Priorities of the guard's rules.
+pub const GUARD_PRIORITIES: std::ops::RangeInclusive<u32> = 100..=149;
+
+/// Priorities of the plan's rules.
+pub const PLAN_PRIORITIES: std::ops::RangeInclusive<u32> = 150..=199;
+
+/// The plan's nftables table, family inet.
+pub const PLAN_TABLE: &str = "cygnet";
+
+/// The guard's nftables table, family inet.
+pub const GUARD_NFT_TABLE: &str = "cygnet_guard";
+
+/// The kernel's main routing table.
+pub const MAIN_TABLE: u32 = 254;

@@ -1,0 +1,203 @@
+//! The guard: packets of tunnelled devices go into a tunnel or nowhere.
+//!
+//! Two layers, each enough by itself. Routing: what comes in from the LAN is looked up in a table
+//! that holds tunnel routes and ends in `unreachable default`. Filter: in the forward hook, what
+//! comes in from the LAN is dropped unless it leaves by a tunnel or stays in the LAN. A foreign
+//! `nft flush ruleset` leaves the first, a foreign `ip rule flush` the second.
+//!
+//! Only forwarded packets are concerned: SSH, DNS or ping to the box itself find its addresses in
+//! the local table, which is asked before any rule of ours, and its own packets come in nowhere.
+
+use ipnet::IpNet;
+
+use crate::inputs::{Devices, InterfaceName, Lan};
+use crate::plan::{Family, Route, RouteKind, Rule, RuleAction};
+use crate::{GUARD_TABLE, MAIN_TABLE, nft};
+
+/// What the guard depends on: known before any tunnel is up, from configuration alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardInputs {
+    /// The LAN.
+    pub lan: Lan,
+    /// TUNs that tunnelled devices may leave by, whether they exist yet or not.
+    pub tunnels: Vec<InterfaceName>,
+}
+
+/// What stays in place until `cygnet gateway off`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardPlan {
+    /// `unreachable default` of both families, with [`crate::GUARD_PROTOCOL`].
+    pub routes: Vec<Route>,
+    /// Rules within [`crate::GUARD_PRIORITIES`].
+    pub rules: Vec<Rule>,
+    /// Text for `nft -f -` that replaces `table inet cygnet_guard` in one transaction.
+    pub nft: String,
+}
+
+impl GuardPlan {
+    /// Makes the guard for a LAN.
+    #[must_use]
+    pub fn new(inputs: &GuardInputs) -> Self {
+        let routes = Family::BOTH
+            .map(|family| Route {
+                table: GUARD_TABLE,
+                destination: family.default_route(),
+                kind: RouteKind::Unreachable,
+                // The last resort: any route of the plan has a lower metric.
+                metric: u32::MAX,
+                preferred_source: None,
+            })
+            .to_vec();
+        let mut rules: Vec<Rule> = inputs
+            .lan
+            .interfaces
+            .iter()
+            .flat_map(|interface| interface_rules(&inputs.lan, interface))
+            .collect();
+        rules.sort();
+        rules.dedup();
+        Self {
+            routes,
+            rules,
+            nft: nft::guard(inputs),
+        }
+    }
+}
+
+fn interface_rules(lan: &Lan, interface: &InterfaceName) -> Vec<Rule> {
+    let rule = |priority, family, table| Rule {
+        iif: Some(interface.clone()),
+        ..Rule::new(priority, family, RuleAction::Lookup(table))
+    };
+    let mut rules = Vec::new();
+    for net in &lan.networks {
+        // A cable that is out takes the LAN's own route away; the default route must not step in.
+        rules.push(Rule {
+            to: Some(net.trunc()),
+            suppress_prefix_length: Some(0),
+            ..rule(100, Family::of_net(*net), MAIN_TABLE)
+        });
+    }
+    if let Devices::AllBut(exempt) = &lan.devices {
+        for net in exempt {
+            rules.push(Rule {
+                from: Some(net.trunc()),
+                ..rule(101, Family::of_net(*net), MAIN_TABLE)
+            });
+        }
+    }
+    for family in Family::BOTH {
+        let named = named(&lan.devices, family);
+        if named.is_empty() {
+            rules.push(rule(102, family, GUARD_TABLE));
+        }
+        for net in named {
+            rules.push(Rule {
+                from: Some(net.trunc()),
+                ..rule(102, family, GUARD_TABLE)
+            });
+        }
+    }
+    rules
+}
+
+/// The devices of [`Devices::Only`] in one family; empty: the whole family is guarded.
+pub(crate) fn named(devices: &Devices, family: Family) -> Vec<IpNet> {
+    match devices {
+        Devices::Only(nets) => nets
+            .iter()
+            .filter(|n| Family::of_net(**n) == family)
+            .copied()
+            .collect(),
+        Devices::All | Devices::AllBut(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(devices: Devices) -> GuardPlan {
+        GuardPlan::new(&GuardInputs {
+            lan: Lan {
+                interfaces: vec!["eth0".parse().unwrap()],
+                networks: vec![
+                    "192.168.1.5/24".parse().unwrap(),
+                    "fd00:1::/64".parse().unwrap(),
+                ],
+                devices,
+            },
+            tunnels: vec!["cyg0".parse().unwrap()],
+        })
+    }
+
+    #[test]
+    fn both_families_end_unreachable() {
+        let plan = guard(Devices::All);
+        let ends: Vec<_> = plan
+            .routes
+            .iter()
+            .map(|r| (r.destination.to_string(), r.kind.clone(), r.table))
+            .collect();
+        assert_eq!(
+            ends,
+            [
+                ("0.0.0.0/0".to_owned(), RouteKind::Unreachable, GUARD_TABLE),
+                ("::/0".to_owned(), RouteKind::Unreachable, GUARD_TABLE),
+            ]
+        );
+        let catch_all: Vec<_> = plan.rules.iter().filter(|r| r.priority == 102).collect();
+        assert_eq!(catch_all.len(), 2);
+        assert!(catch_all.iter().all(|r| r.from.is_none() && r.to.is_none()));
+        let lan: Vec<_> = plan.rules.iter().filter(|r| r.priority == 100).collect();
+        assert_eq!(lan.len(), 2);
+        assert!(lan.iter().all(|r| r.suppress_prefix_length == Some(0)));
+        assert_eq!(lan[0].to.unwrap().to_string(), "192.168.1.0/24");
+    }
+
+    #[test]
+    fn naming_ipv4_devices_guards_all_of_ipv6() {
+        let plan = guard(Devices::Only(vec!["192.168.1.77/32".parse().unwrap()]));
+        let rules: Vec<_> = plan
+            .rules
+            .iter()
+            .filter(|r| r.priority == 102)
+            .map(|r| (r.family, r.from.map(|n| n.to_string())))
+            .collect();
+        assert_eq!(
+            rules,
+            [
+                (Family::V4, Some("192.168.1.77/32".to_owned())),
+                (Family::V6, None)
+            ]
+        );
+        assert!(
+            plan.nft.contains("ip saddr != { 192.168.1.77/32 } return"),
+            "{}",
+            plan.nft
+        );
+        assert!(!plan.nft.contains("ip6 saddr !="), "{}", plan.nft);
+    }
+
+    #[test]
+    fn the_filter_layer_for_one_leg() {
+        assert_eq!(
+            guard(Devices::AllBut(vec!["192.168.1.9/32".parse().unwrap()])).nft,
+            "table inet cygnet_guard\n\
+             delete table inet cygnet_guard\n\
+             table inet cygnet_guard {\n\
+             \tchain forward {\n\
+             \t\ttype filter hook forward priority -10; policy accept;\n\
+             \t\tiifname { \"eth0\" } jump tunnelled\n\
+             \t}\n\
+             \tchain tunnelled {\n\
+             \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
+             \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
+             \t\tip saddr { 192.168.1.9/32 } return\n\
+             \t\toifname { \"cyg0\" } return\n\
+             \t\tcounter drop\n\
+             \t}\n\
+             }\n"
+        );
+    }
+}

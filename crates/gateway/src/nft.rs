@@ -1,0 +1,220 @@
+//! The two nftables tables as text for `nft -f -`.
+//!
+//! Each text names the table, deletes it and makes it anew: one transaction, in which the table
+//! may or may not have existed. Written for nft 1.0.6 and later: no `destroy`, a newline after
+//! each closing brace.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::guard::{GuardInputs, named};
+use crate::inputs::{Devices, Inputs, InterfaceName};
+use crate::mtu::tcp_mss;
+use crate::plan::Family;
+use crate::{GUARD_NFT_TABLE, PLAN_TABLE};
+
+/// The plan's table.
+pub(crate) fn plan(inputs: &Inputs) -> String {
+    let mut forward = Vec::new();
+    for (interface, mtu) in ours(inputs) {
+        for direction in ["iifname", "oifname"] {
+            for (family, v6) in [("ipv4", false), ("ipv6", true)] {
+                // `set` only ever lowers the value.
+                forward.push(format!(
+                    "{direction} \"{interface}\" meta nfproto {family} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
+                    tcp_mss(mtu, v6)
+                ));
+            }
+        }
+    }
+    forward.extend(forward_filter(inputs));
+    let nat = translation(inputs);
+    table(
+        PLAN_TABLE,
+        &[
+            (
+                "forward",
+                "type filter hook forward priority 0; policy accept;",
+                forward,
+            ),
+            (
+                "postrouting",
+                "type nat hook postrouting priority 100; policy accept;",
+                nat,
+            ),
+        ],
+    )
+}
+
+/// Connections that nobody inside asked for. The rest is accepted: what else may pass is the
+/// operator's firewall's business.
+fn forward_filter(inputs: &Inputs) -> Vec<String> {
+    let mut rules = Vec::new();
+    // Behind a translated tunnel the LAN is not addressable; whoever addresses it nevertheless
+    // is the provider trying.
+    let translated: Vec<_> = inputs
+        .tunnels
+        .iter()
+        .filter(|t| !t.virtual_addresses.is_empty())
+        .map(|t| &t.interface)
+        .collect();
+    if !translated.is_empty() {
+        let names = names(translated);
+        rules.push(format!("iifname {names} ct state new,invalid counter drop"));
+    }
+    if let Some(server) = &inputs.server {
+        let tun = &server.interface;
+        if !server.client_to_client {
+            rules.push(format!("iifname \"{tun}\" oifname \"{tun}\" counter drop"));
+        }
+        if let (true, Some(uplink)) = (server.masquerade, &inputs.uplink) {
+            rules.push(format!(
+                "iifname \"{uplink}\" oifname \"{tun}\" ct state new,invalid counter drop"
+            ));
+        }
+    }
+    rules
+}
+
+fn translation(inputs: &Inputs) -> Vec<String> {
+    let mut rules = Vec::new();
+    for tunnel in &inputs.tunnels {
+        for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
+            let lent: Vec<&IpAddr> = tunnel
+                .virtual_addresses
+                .iter()
+                .filter(|a| Family::of(**a) == family)
+                .collect();
+            if let Some(address) = lent.first() {
+                rules.push(format!(
+                    "oifname \"{}\" {keyword} saddr != {} snat {keyword} to {address}",
+                    tunnel.interface,
+                    set(&lent)
+                ));
+            }
+        }
+    }
+    let outside = match &inputs.uplink {
+        Some(uplink) => format!("oifname \"{uplink}\""),
+        None => format!(
+            "oifname != {}",
+            names(ours(inputs).into_iter().map(|(name, _)| name))
+        ),
+    };
+    if let Some(server) = inputs.server.as_ref().filter(|s| s.masquerade) {
+        rules.extend(per_family(&server.pools, |keyword, nets| {
+            format!("{outside} {keyword} saddr {nets} masquerade")
+        }));
+    }
+    // A direct device's answers have to come back through this box, or the router sees one half
+    // of each connection and the box the other.
+    if let Some((lan, uplink)) = inputs.lan.as_ref().zip(inputs.uplink.as_ref())
+        && let Devices::AllBut(direct) = &lan.devices
+    {
+        for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
+            let of = |nets: &[IpNet]| -> Vec<IpNet> {
+                let wanted = nets.iter().filter(|n| Family::of_net(**n) == family);
+                wanted.map(IpNet::trunc).collect()
+            };
+            let (direct, local) = (of(direct), of(&lan.networks));
+            if !direct.is_empty() && !local.is_empty() {
+                rules.push(format!(
+                    "oifname \"{uplink}\" {keyword} saddr {} {keyword} daddr != {} masquerade",
+                    set(&direct),
+                    set(&local)
+                ));
+            }
+        }
+    }
+    rules
+}
+
+/// The guard's table.
+pub(crate) fn guard(inputs: &GuardInputs) -> String {
+    let lan = names(&inputs.lan.interfaces);
+    // With one leg the LAN is also the way out, so the interface alone says nothing: what stays
+    // in the LAN has an address of the LAN.
+    let mut tunnelled = per_family(&inputs.lan.networks, |keyword, nets| {
+        format!("oifname {lan} {keyword} daddr {nets} return")
+    });
+    if let Devices::AllBut(exempt) = &inputs.lan.devices {
+        tunnelled.extend(per_family(exempt, |keyword, nets| {
+            format!("{keyword} saddr {nets} return")
+        }));
+    }
+    for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
+        let named: Vec<IpNet> = named(&inputs.lan.devices, family)
+            .iter()
+            .map(IpNet::trunc)
+            .collect();
+        if !named.is_empty() {
+            tunnelled.push(format!("{keyword} saddr != {} return", set(&named)));
+        }
+    }
+    if !inputs.tunnels.is_empty() {
+        tunnelled.push(format!("oifname {} return", names(&inputs.tunnels)));
+    }
+    tunnelled.push("counter drop".to_owned());
+    table(
+        GUARD_NFT_TABLE,
+        &[
+            (
+                "forward",
+                "type filter hook forward priority -10; policy accept;",
+                vec![format!("iifname {lan} jump tunnelled")],
+            ),
+            ("tunnelled", "", tunnelled),
+        ],
+    )
+}
+
+/// Our TUNs with their MTUs.
+fn ours(inputs: &Inputs) -> Vec<(&InterfaceName, u16)> {
+    let tunnels = inputs.tunnels.iter().map(|t| (&t.interface, t.mtu));
+    tunnels
+        .chain(inputs.server.iter().map(|s| (&s.interface, s.mtu)))
+        .collect()
+}
+
+/// One rule for each family that has a network.
+fn per_family(nets: &[IpNet], rule: impl Fn(&str, String) -> String) -> Vec<String> {
+    [("ip", Family::V4), ("ip6", Family::V6)]
+        .into_iter()
+        .filter_map(|(keyword, family)| {
+            let nets: Vec<IpNet> = nets
+                .iter()
+                .filter(|n| Family::of_net(**n) == family)
+                .map(IpNet::trunc)
+                .collect();
+            (!nets.is_empty()).then(|| rule(keyword, set(&nets)))
+        })
+        .collect()
+}
+
+fn set<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    format!("{{ {} }}", items.join(", "))
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a InterfaceName>) -> String {
+    let quoted: Vec<String> = names.into_iter().map(|n| format!("\"{n}\"")).collect();
+    set(&quoted)
+}
+
+fn table(name: &str, chains: &[(&str, &str, Vec<String>)]) -> String {
+    let mut text = format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n");
+    // A chain is declared before it is jumped to, whatever the order of reading.
+    for (chain, hook, rules) in chains {
+        text.push_str(&format!("\tchain {chain} {{\n"));
+        for line in std::iter::once(*hook).chain(rules.iter().map(String::as_str)) {
+            if !line.is_empty() {
+                text.push_str(&format!("\t\t{line}\n"));
+            }
+        }
+        text.push_str("\t}\n");
+    }
+    text.push_str("}\n");
+    text
+}

@@ -1,0 +1,443 @@
+//! Links, routes, rules and sysctls for tunnels, LAN and pool.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::inputs::{Inputs, InterfaceName, Tunnel};
+use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, nft};
+
+/// Everything `cygnet run` sets and takes back, the guard excepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// TUNs: they exist already (a descriptor holds them), this is how they are configured.
+    pub links: Vec<LinkPlan>,
+    /// Routes, all with [`crate::PLAN_PROTOCOL`].
+    pub routes: Vec<Route>,
+    /// Policy rules, all within [`crate::PLAN_PRIORITIES`].
+    pub rules: Vec<Rule>,
+    /// Kernel settings, in the order in which they have to be made.
+    pub sysctls: Vec<Sysctl>,
+    /// Text for `nft -f -` that replaces `table inet cygnet` in one transaction.
+    pub nft: String,
+}
+
+/// A TUN's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkPlan {
+    /// Its name.
+    pub interface: InterfaceName,
+    /// Its MTU.
+    pub mtu: u16,
+    /// Exactly the addresses it has, besides what the kernel adds.
+    pub addresses: Vec<IpNet>,
+}
+
+/// Address family of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Of an address.
+    #[must_use]
+    pub fn of(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Of a prefix.
+    #[must_use]
+    pub fn of_net(net: IpNet) -> Self {
+        Self::of(net.addr())
+    }
+
+    /// The prefix that holds everything.
+    #[must_use]
+    pub fn default_route(self) -> IpNet {
+        match self {
+            Self::V4 => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+            Self::V6 => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+        }
+    }
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Routing table.
+    pub table: u32,
+    /// Where to.
+    pub destination: IpNet,
+    /// How.
+    pub kind: RouteKind,
+    /// Lower wins; 0 is the kernel's default for the family.
+    pub metric: u32,
+    /// Source address the machine's own packets take.
+    pub preferred_source: Option<IpAddr>,
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// Into this interface.
+    Device(InterfaceName),
+    /// Nowhere; the sender is told.
+    Unreachable,
+    /// Ends the lookup in this table; the next rule decides.
+    Throw,
+}
+
+/// One policy rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Its place.
+    pub priority: u32,
+    /// Its family.
+    pub family: Family,
+    /// Only packets that came in here.
+    pub iif: Option<InterfaceName>,
+    /// Only from here.
+    pub from: Option<IpNet>,
+    /// Only to here.
+    pub to: Option<IpNet>,
+    /// Only with this firewall mark.
+    pub fwmark: Option<u32>,
+    /// Only of this IP protocol.
+    pub ip_protocol: Option<u8>,
+    /// Ignore a result whose prefix is this short or shorter.
+    pub suppress_prefix_length: Option<u32>,
+    /// What then.
+    pub action: RuleAction,
+}
+
+impl Rule {
+    /// A rule that matches every packet of the family.
+    #[must_use]
+    pub fn new(priority: u32, family: Family, action: RuleAction) -> Self {
+        Self {
+            priority,
+            family,
+            iif: None,
+            from: None,
+            to: None,
+            fwmark: None,
+            ip_protocol: None,
+            suppress_prefix_length: None,
+            action,
+        }
+    }
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleAction {
+    /// Look the destination up there.
+    Lookup(u32),
+    /// Nowhere; the sender is told.
+    Unreachable,
+}
+
+/// One kernel setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// Path below /proc/sys, e.g. `net/ipv4/conf/*/send_redirects`; `*` stands for `all`,
+    /// `default` and every interface there is.
+    pub path: String,
+    /// What to write.
+    pub value: String,
+    /// Change only where this stands now.
+    pub only_if: Option<String>,
+    /// Its absence is no error: an older kernel, or IPv6 switched off.
+    pub optional: bool,
+}
+
+impl NetworkPlan {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the inputs contradict themselves.
+    pub fn new(inputs: &Inputs) -> Result<Self, PlanError> {
+        check(inputs)?;
+        let mut plan = Self {
+            links: links(inputs),
+            nft: nft::plan(inputs),
+            sysctls: sysctls(inputs),
+            ..Self::default()
+        };
+        plan.tunnel_routes(inputs);
+        plan.pool_routes(inputs);
+        plan.keep_local_networks_local(inputs);
+        plan.rules(inputs);
+        plan.routes.sort();
+        plan.routes.dedup();
+        plan.rules.sort();
+        plan.rules.dedup();
+        Ok(plan)
+    }
+
+    fn tunnel_routes(&mut self, inputs: &Inputs) {
+        for (n, tunnel) in (0u32..).zip(&inputs.tunnels) {
+            for net in &tunnel.remote {
+                let family = Family::of_net(*net);
+                let carried = carries(tunnel, family);
+                let route = |table| Route {
+                    table,
+                    destination: net.trunc(),
+                    kind: if carried {
+                        RouteKind::Device(tunnel.interface.clone())
+                    } else {
+                        RouteKind::Unreachable
+                    },
+                    metric: 100 + n,
+                    preferred_source: tunnel
+                        .virtual_addresses
+                        .iter()
+                        .chain(&tunnel.source)
+                        .find(|a| Family::of(**a) == family)
+                        .copied(),
+                };
+                if tunnel.own_traffic {
+                    self.routes.push(route(SHARED_TABLE));
+                }
+                if carried {
+                    self.routes.push(route(SHARED_TABLE + 1 + n));
+                }
+                if carried && inputs.lan.is_some() && tunnel.carries_lan {
+                    self.routes.push(Route {
+                        preferred_source: None,
+                        ..route(GUARD_TABLE)
+                    });
+                }
+            }
+        }
+    }
+
+    fn pool_routes(&mut self, inputs: &Inputs) {
+        let Some(server) = &inputs.server else { return };
+        for pool in &server.pools {
+            let family = Family::of_net(*pool);
+            let route = |table, preferred_source| Route {
+                table,
+                destination: pool.trunc(),
+                kind: RouteKind::Device(server.interface.clone()),
+                metric: 100,
+                preferred_source,
+            };
+            let source = server.addresses.iter().find(|a| Family::of(**a) == family);
+            self.routes.push(route(SHARED_TABLE, source.copied()));
+            if inputs.lan.is_some() {
+                self.routes.push(route(GUARD_TABLE, None));
+            }
+        }
+    }
+
+    /// A tunnel that claims more than the networks on our own interfaces leaves those alone. The
+    /// main table is not asked in general: routes that a DHCP server slipped in there (option
+    /// 121) would then lead around the tunnel.
+    fn keep_local_networks_local(&mut self, inputs: &Inputs) {
+        let swallowed = |net: &IpNet| {
+            inputs
+                .tunnels
+                .iter()
+                .filter(|t| t.own_traffic)
+                .flat_map(|t| &t.remote)
+                .any(|claimed| claimed.contains(net))
+        };
+        let link_local = [
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+            IpNet::V6(Ipv6Net::new_assert(
+                Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
+                10,
+            )),
+        ];
+        let throws: Vec<Route> = lan_networks(inputs)
+            .into_iter()
+            .chain(link_local)
+            .filter(swallowed)
+            .map(|net| Route {
+                table: SHARED_TABLE,
+                destination: net,
+                kind: RouteKind::Throw,
+                metric: 0,
+                preferred_source: None,
+            })
+            .collect();
+        self.routes.extend(throws);
+    }
+
+    fn rules(&mut self, inputs: &Inputs) {
+        if inputs.tunnels.is_empty() && inputs.server.is_none() {
+            return;
+        }
+        for family in Family::BOTH {
+            let outer = Some(OUTER_MARK);
+            self.rules.push(Rule {
+                fwmark: outer,
+                ..Rule::new(150, family, RuleAction::Lookup(MAIN_TABLE))
+            });
+            // No way out is an error to report, not a reason to send the outer packet inwards.
+            self.rules.push(Rule {
+                fwmark: outer,
+                ..Rule::new(151, family, RuleAction::Unreachable)
+            });
+            if self
+                .routes
+                .iter()
+                .any(|r| r.table == SHARED_TABLE && Family::of_net(r.destination) == family)
+            {
+                self.rules
+                    .push(Rule::new(190, family, RuleAction::Lookup(SHARED_TABLE)));
+            }
+        }
+        for (n, tunnel) in (0u32..).zip(&inputs.tunnels) {
+            for endpoint in tunnel.endpoints.iter().filter(|_| tunnel.own_traffic) {
+                self.rules.push(Rule {
+                    to: Some(IpNet::from(*endpoint)),
+                    ip_protocol: Some(17),
+                    ..Rule::new(152, Family::of(*endpoint), RuleAction::Lookup(MAIN_TABLE))
+                });
+            }
+            for address in &tunnel.virtual_addresses {
+                self.rules.push(Rule {
+                    from: Some(IpNet::from(*address)),
+                    ..Rule::new(
+                        160,
+                        Family::of(*address),
+                        RuleAction::Lookup(SHARED_TABLE + 1 + n),
+                    )
+                });
+            }
+        }
+    }
+}
+
+/// Whether packets of a family can pass. Where the peer lent addresses, only of those families:
+/// the others have nothing to be translated to, and saying "unreachable" at once is better than
+/// leading them around the tunnel. A site's selectors carry packets as they are.
+fn carries(tunnel: &Tunnel, family: Family) -> bool {
+    let lent = &tunnel.virtual_addresses;
+    lent.is_empty() || lent.iter().any(|a| Family::of(*a) == family)
+}
+
+/// Networks on our own interfaces, the LAN's included.
+fn lan_networks(inputs: &Inputs) -> BTreeSet<IpNet> {
+    inputs
+        .local_networks
+        .iter()
+        .chain(inputs.lan.iter().flat_map(|lan| &lan.networks))
+        .map(IpNet::trunc)
+        .collect()
+}
+
+fn check(inputs: &Inputs) -> Result<(), PlanError> {
+    if inputs.tunnels.len() > 256 {
+        return Err(PlanError::TooManyTunnels(inputs.tunnels.len()));
+    }
+    let mut names = BTreeSet::new();
+    let tunnels = inputs.tunnels.iter().map(|t| {
+        let ipv6 = t.remote.iter().any(|n| n.addr().is_ipv6()) && carries(t, Family::V6);
+        (&t.interface, t.mtu, ipv6)
+    });
+    let server = inputs.server.iter().map(|s| {
+        let ipv6 = s.pools.iter().any(|n| n.addr().is_ipv6());
+        (&s.interface, s.mtu, ipv6)
+    });
+    for (interface, mtu, ipv6) in tunnels.chain(server) {
+        if !names.insert(interface) {
+            return Err(PlanError::SameInterface(interface.to_string()));
+        }
+        // RFC 8200 §5, RFC 791.
+        let least = if ipv6 { 1280 } else { 576 };
+        if mtu < least {
+            return Err(PlanError::Mtu {
+                interface: interface.to_string(),
+                mtu,
+                least,
+            });
+        }
+    }
+    let local = lan_networks(inputs);
+    for tunnel in inputs.tunnels.iter().filter(|t| t.own_traffic) {
+        if let Some(network) = tunnel.remote.iter().find(|n| local.contains(&n.trunc())) {
+            let tunnel = tunnel.interface.to_string();
+            return Err(PlanError::Overlap {
+                tunnel,
+                network: *network,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn links(inputs: &Inputs) -> Vec<LinkPlan> {
+    let tunnels = inputs
+        .tunnels
+        .iter()
+        .map(|t| (&t.interface, t.mtu, &t.virtual_addresses));
+    let server = inputs
+        .server
+        .iter()
+        .map(|s| (&s.interface, s.mtu, &s.addresses));
+    tunnels
+        .chain(server)
+        .map(|(interface, mtu, addresses)| LinkPlan {
+            interface: interface.clone(),
+            mtu,
+            addresses: addresses.iter().map(|a| IpNet::from(*a)).collect(),
+        })
+        .collect()
+}
+
+fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
+    let set = |path: &str, value: &str| Sysctl {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        only_if: None,
+        optional: path.starts_with("net/ipv6"),
+    };
+    let mut all = Vec::new();
+    for link in links(inputs) {
+        let name = link.interface;
+        // What comes out of a tunnel has the internet's addresses, and the route back to those,
+        // asked for without the interface it came from, is the uplink. The strictest of `all` and
+        // the interface counts, except that 2 (loose) beats 1 (strict).
+        all.push(set(&format!("net/ipv4/conf/{name}/rp_filter"), "2"));
+        // No link-local address: nobody would answer its router solicitations.
+        all.push(set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1"));
+        all.push(set(&format!("net/ipv6/conf/{name}/accept_ra"), "0"));
+    }
+    let site = inputs
+        .tunnels
+        .iter()
+        .any(|t| t.virtual_addresses.is_empty());
+    if inputs.lan.is_none() && inputs.server.is_none() && !site {
+        return all;
+    }
+    // A router ignores router advertisements unless told 2; told later, the kernel has already
+    // dropped the default route it learned.
+    all.push(Sysctl {
+        only_if: Some("1".to_owned()),
+        ..set("net/ipv6/conf/*/accept_ra", "2")
+    });
+    // Forwarding first: switching it resets the redirect settings.
+    all.push(set("net/ipv4/conf/all/forwarding", "1"));
+    all.push(set("net/ipv6/conf/all/forwarding", "1"));
+    // With one leg every packet leaves by the interface it came by, and a redirect would send
+    // the device straight to the router, past the tunnel.
+    all.push(set("net/ipv4/conf/*/send_redirects", "0"));
+    all.push(set("net/ipv4/conf/*/accept_redirects", "0"));
+    all.push(set("net/ipv6/conf/*/accept_redirects", "0"));
+    all
+}
+
+#[cfg(test)]
+mod tests;

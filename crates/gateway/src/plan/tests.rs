@@ -1,0 +1,249 @@
+use super::*;
+use crate::inputs::{Devices, Lan, Server};
+
+fn name(s: &str) -> InterfaceName {
+    s.parse().unwrap()
+}
+
+fn net(s: &str) -> IpNet {
+    s.parse().unwrap()
+}
+
+fn tunnel() -> Tunnel {
+    Tunnel {
+        interface: name("cyg0"),
+        mtu: 1438,
+        virtual_addresses: vec!["10.99.0.2".parse().unwrap()],
+        remote: vec![net("0.0.0.0/0"), net("::/0")],
+        source: Vec::new(),
+        endpoints: vec!["203.0.113.10".parse().unwrap()],
+        own_traffic: false,
+        carries_lan: true,
+    }
+}
+
+fn gateway() -> Inputs {
+    Inputs {
+        tunnels: vec![tunnel()],
+        lan: Some(Lan {
+            interfaces: vec![name("eth0")],
+            networks: vec![net("192.168.1.0/24")],
+            devices: Devices::All,
+        }),
+        local_networks: vec![net("192.168.1.0/24")],
+        uplink: Some(name("eth0")),
+        server: None,
+    }
+}
+
+fn in_table(plan: &NetworkPlan, table: u32) -> Vec<String> {
+    plan.routes
+        .iter()
+        .filter(|r| r.table == table)
+        .map(|r| format!("{} {:?} {}", r.destination, r.kind, r.metric))
+        .collect()
+}
+
+#[test]
+fn a_gateway_sends_the_lan_but_not_itself() {
+    let plan = NetworkPlan::new(&gateway()).unwrap();
+    assert_eq!(
+        in_table(&plan, GUARD_TABLE),
+        ["0.0.0.0/0 Device(InterfaceName(\"cyg0\")) 100"],
+        "IPv6 has no virtual address to be translated to and stays unreachable"
+    );
+    assert!(in_table(&plan, SHARED_TABLE).is_empty());
+    assert!(
+        plan.rules
+            .iter()
+            .all(|r| r.priority != 190 && r.priority != 152)
+    );
+    assert_eq!(
+        plan.nft,
+        "table inet cygnet\n\
+         delete table inet cygnet\n\
+         table inet cygnet {\n\
+         \tchain forward {\n\
+         \t\ttype filter hook forward priority 0; policy accept;\n\
+         \t\tiifname \"cyg0\" meta nfproto ipv4 tcp flags & (syn | rst) == syn tcp option maxseg size set 1398\n\
+         \t\tiifname \"cyg0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1378\n\
+         \t\toifname \"cyg0\" meta nfproto ipv4 tcp flags & (syn | rst) == syn tcp option maxseg size set 1398\n\
+         \t\toifname \"cyg0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1378\n\
+         \t\tiifname { \"cyg0\" } ct state new,invalid counter drop\n\
+         \t}\n\
+         \tchain postrouting {\n\
+         \t\ttype nat hook postrouting priority 100; policy accept;\n\
+         \t\toifname \"cyg0\" ip saddr != { 10.99.0.2 } snat ip to 10.99.0.2\n\
+         \t}\n\
+         }\n"
+    );
+    let from: Vec<_> = plan.rules.iter().filter(|r| r.priority == 160).collect();
+    assert_eq!(from.len(), 1);
+    assert_eq!(from[0].action, RuleAction::Lookup(SHARED_TABLE + 1));
+}
+
+#[test]
+fn forwarding_comes_before_what_it_resets_and_after_what_it_would_lose() {
+    let plan = NetworkPlan::new(&gateway()).unwrap();
+    let at = |path: &str| plan.sysctls.iter().position(|s| s.path == path).unwrap();
+    assert!(at("net/ipv6/conf/*/accept_ra") < at("net/ipv6/conf/all/forwarding"));
+    assert!(at("net/ipv4/conf/all/forwarding") < at("net/ipv4/conf/*/accept_redirects"));
+    assert!(at("net/ipv4/conf/all/forwarding") < at("net/ipv4/conf/*/send_redirects"));
+    assert_eq!(plan.sysctls[at("net/ipv4/conf/cyg0/rp_filter")].value, "2");
+}
+
+#[test]
+fn a_client_goes_out_by_tunnel_and_keeps_its_own_networks() {
+    let mut inputs = gateway();
+    inputs.lan = None;
+    inputs.tunnels[0].own_traffic = true;
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    assert_eq!(
+        in_table(&plan, SHARED_TABLE),
+        [
+            "0.0.0.0/0 Device(InterfaceName(\"cyg0\")) 100",
+            "169.254.0.0/16 Throw 0",
+            "192.168.1.0/24 Throw 0",
+            "224.0.0.0/4 Throw 0",
+            "::/0 Unreachable 100",
+            "fe80::/10 Throw 0",
+        ]
+    );
+    let endpoint: Vec<_> = plan.rules.iter().filter(|r| r.priority == 152).collect();
+    assert_eq!(endpoint.len(), 1);
+    assert_eq!(endpoint[0].to, Some(net("203.0.113.10/32")));
+    assert!(
+        plan.sysctls.iter().all(|s| !s.path.contains("forwarding")),
+        "a client is no router"
+    );
+}
+
+#[test]
+fn outer_packets_come_first_and_never_fall_through() {
+    let mut inputs = gateway();
+    inputs.tunnels[0].own_traffic = true;
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    for family in Family::BOTH {
+        let rules: Vec<_> = plan.rules.iter().filter(|r| r.family == family).collect();
+        assert_eq!(rules[0].action, RuleAction::Lookup(MAIN_TABLE));
+        assert_eq!(rules[0].fwmark, Some(OUTER_MARK));
+        assert_eq!(rules[1].action, RuleAction::Unreachable);
+        assert_eq!(rules[1].fwmark, Some(OUTER_MARK));
+    }
+    assert!(
+        plan.rules
+            .iter()
+            .all(|r| crate::PLAN_PRIORITIES.contains(&r.priority))
+    );
+}
+
+#[test]
+fn a_server_routes_its_pools_and_translates_them_outside() {
+    let inputs = Inputs {
+        server: Some(Server {
+            interface: name("cygs"),
+            mtu: 1438,
+            pools: vec![net("10.99.0.0/24"), net("fd99::/64")],
+            addresses: vec!["10.99.0.1".parse().unwrap()],
+            masquerade: true,
+            client_to_client: false,
+        }),
+        uplink: Some(name("eth0")),
+        ..Inputs::default()
+    };
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    assert_eq!(in_table(&plan, SHARED_TABLE).len(), 2);
+    for line in [
+        "oifname \"eth0\" ip saddr { 10.99.0.0/24 } masquerade",
+        "oifname \"eth0\" ip6 saddr { fd99::/64 } masquerade",
+        "iifname \"cygs\" oifname \"cygs\" counter drop",
+        "iifname \"eth0\" oifname \"cygs\" ct state new,invalid counter drop",
+    ] {
+        assert!(plan.nft.contains(line), "{line} not in\n{}", plan.nft);
+    }
+    let unknown_uplink = NetworkPlan::new(&Inputs {
+        uplink: None,
+        ..inputs
+    })
+    .unwrap();
+    assert!(
+        unknown_uplink
+            .nft
+            .contains("oifname != { \"cygs\" } ip saddr { 10.99.0.0/24 } masquerade")
+    );
+}
+
+#[test]
+fn a_site_translates_nothing_and_lets_the_other_office_in() {
+    let mut site = tunnel();
+    site.virtual_addresses.clear();
+    site.remote = vec![net("10.2.0.0/24")];
+    site.source = vec!["10.1.0.1".parse().unwrap()];
+    site.own_traffic = true;
+    let inputs = Inputs {
+        tunnels: vec![site],
+        local_networks: vec![net("10.1.0.0/24")],
+        ..Inputs::default()
+    };
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    assert!(
+        !plan.nft.contains("snat") && !plan.nft.contains("drop"),
+        "{}",
+        plan.nft
+    );
+    assert_eq!(
+        plan.routes[0].preferred_source,
+        Some("10.1.0.1".parse().unwrap())
+    );
+    assert!(
+        plan.sysctls
+            .iter()
+            .any(|s| s.path == "net/ipv4/conf/all/forwarding")
+    );
+}
+
+#[test]
+fn contradictions_are_named() {
+    let mut inputs = gateway();
+    inputs.tunnels[0].own_traffic = true;
+    inputs.tunnels[0].remote = vec![net("192.168.1.0/24")];
+    assert!(matches!(
+        NetworkPlan::new(&inputs),
+        Err(PlanError::Overlap { .. })
+    ));
+
+    let mut inputs = gateway();
+    inputs.tunnels.push(tunnel());
+    assert_eq!(
+        NetworkPlan::new(&inputs),
+        Err(PlanError::SameInterface("cyg0".to_owned()))
+    );
+
+    let mut inputs = gateway();
+    inputs.tunnels[0].mtu = 1200;
+    assert!(NetworkPlan::new(&inputs).is_ok(), "only IPv4 is carried");
+    inputs.tunnels[0]
+        .virtual_addresses
+        .push("fd99::2".parse().unwrap());
+    assert!(matches!(
+        NetworkPlan::new(&inputs),
+        Err(PlanError::Mtu { least: 1280, .. })
+    ));
+}
+
+#[test]
+fn two_tunnels_with_the_same_selectors_coexist_by_metric() {
+    let mut inputs = gateway();
+    let mut second = tunnel();
+    second.interface = name("cyg1");
+    second.virtual_addresses = vec!["10.98.0.2".parse().unwrap()];
+    inputs.tunnels.push(second);
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    assert_eq!(
+        in_table(&plan, GUARD_TABLE),
+        [
+            "0.0.0.0/0 Device(InterfaceName(\"cyg0\")) 100",
+            "0.0.0.0/0 Device(InterfaceName(\"cyg1\")) 101",
+        ]
+    );
+}
