@@ -177,3 +177,124 @@ fn at(address: &[u8]) -> Option<(&[u8], &[u8])> {
     let (local, domain) = address.split_at_checked(at)?;
     Some((local, domain.strip_prefix(b"@")?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> IdentityPattern {
+        parse_pattern(text).unwrap()
+    }
+
+    #[track_caller]
+    fn matches(text: &str, identity: &str) -> bool {
+        pattern(text).matches(&parse(identity).unwrap())
+    }
+
+    #[test]
+    fn texts_mean_what_people_mean_by_them() {
+        for (text, ty) in [
+            ("alice@example.org", IdType::ID_RFC822_ADDR),
+            ("vpn.example.org", IdType::ID_FQDN),
+            ("vpn.example.org.", IdType::ID_FQDN),
+            ("alice", IdType::ID_FQDN),
+            ("203.0.113.5", IdType::ID_IPV4_ADDR),
+            ("2001:db8::1", IdType::ID_IPV6_ADDR),
+            (" padded.example.org ", IdType::ID_FQDN),
+        ] {
+            let identity = parse(text).unwrap();
+            assert_eq!(identity.ty, ty, "{text}");
+            assert_eq!(display(&identity), text.trim().trim_end_matches('.'));
+        }
+        assert_eq!(pattern("any"), IdentityPattern::Any);
+        assert_eq!(pattern("%any"), IdentityPattern::Any);
+        assert_eq!(pattern("*"), IdentityPattern::Any);
+    }
+
+    #[test]
+    fn what_names_nobody_is_refused_with_the_reason() {
+        assert_eq!(parse(" "), Err(IdentityError::Empty));
+        for dn in ["CN=alice", "C=XX, O=lab, CN=*", "2.5.4.3=x"] {
+            assert!(matches!(
+                parse(dn),
+                Err(IdentityError::DistinguishedName(_))
+            ));
+            assert!(matches!(
+                parse_pattern(dn),
+                Err(IdentityError::DistinguishedName(_))
+            ));
+        }
+        // An equals sign in a mail address is none of a name.
+        assert!(parse("a=b@example.org").is_err());
+        assert!(parse("a+b=c@example.org").is_ok());
+        assert!(matches!(
+            parse("two words"),
+            Err(IdentityError::Characters(_))
+        ));
+        for text in ["*.*.org", "a*.org", "*.", "*@", "*org", "vpn.*", "*.a@b"] {
+            assert!(
+                matches!(parse_pattern(text), Err(IdentityError::Wildcard(_))),
+                "{text}"
+            );
+        }
+        assert!(matches!(parse("*"), Err(IdentityError::Wildcard(_))));
+        assert!(matches!(
+            parse("*.example.org"),
+            Err(IdentityError::Wildcard(_))
+        ));
+    }
+
+    #[test]
+    fn names_match_in_any_case_and_mail_boxes_exactly() {
+        assert!(matches("vpn.example.org", "VPN.Example.ORG"));
+        assert!(!matches("vpn.example.org", "vpn.example.com"));
+        assert!(matches("alice@example.org", "alice@EXAMPLE.org"));
+        assert!(!matches("alice@example.org", "Alice@example.org"));
+        assert!(!matches("alice@example.org", "bob@example.org"));
+        assert!(matches("203.0.113.5", "203.0.113.5"));
+        assert!(matches("any", "whoever"));
+    }
+
+    /// The kind counts: a peer that names itself by a text is not the address of that text.
+    #[test]
+    fn another_kind_of_identity_is_another_identity() {
+        let text = Identification::fqdn("203.0.113.5");
+        assert!(!pattern("203.0.113.5").matches(&text));
+        let mail = Identification {
+            ty: IdType::ID_RFC822_ADDR,
+            data: b"vpn.example.org".to_vec(),
+        };
+        assert!(!pattern("vpn.example.org").matches(&mail));
+        assert!(!pattern("*.example.org").matches(&mail));
+    }
+
+    #[test]
+    fn a_star_stands_for_something_at_the_front() {
+        assert!(matches("*.example.org", "vpn.example.org"));
+        assert!(matches("*.example.org", "a.b.EXAMPLE.org"));
+        assert!(!matches("*.example.org", "example.org"));
+        assert!(!matches("*.example.org", "vpn.example.org.evil.net"));
+        assert!(!matches("*.example.org", "evilexample.org"));
+        assert!(!pattern("*.example.org").matches(&Identification::fqdn(".example.org")));
+        assert!(matches("*@example.org", "alice@example.org"));
+        assert!(!matches("*@example.org", "alice@sub.example.org"));
+        assert!(!pattern("*@example.org").matches(&Identification::email("@example.org")));
+    }
+
+    #[test]
+    fn one_of_several_suffices() {
+        let any_of = IdentityPattern::AnyOf(vec![pattern("a.org"), pattern("*@b.org")]);
+        assert!(any_of.matches(&parse("a.org").unwrap()));
+        assert!(any_of.matches(&parse("x@b.org").unwrap()));
+        assert!(!any_of.matches(&parse("b.org").unwrap()));
+        assert!(!IdentityPattern::AnyOf(Vec::new()).matches(&parse("a.org").unwrap()));
+        assert_eq!(any_of.to_string(), "a.org or *@b.org");
+    }
+
+    #[test]
+    fn key_ids_match_to_the_bit() {
+        let exactly = IdentityPattern::Exactly(Identification::key_id(b"Key"));
+        assert!(exactly.matches(&Identification::key_id(b"Key")));
+        assert!(!exactly.matches(&Identification::key_id(b"key")));
+    }
+}

@@ -435,7 +435,13 @@ fn select<C>(
     for modern in [true, false] {
         for their in candidates.clone() {
             for our in ours {
-                let our: Vec<_> = our.iter().filter(|t| !modern || is_modern(t)).collect();
+                let (our, left_out): (Vec<_>, Vec<_>) =
+                    our.iter().partition(|t| !modern || is_modern(t));
+                // A type of which nothing is modern is not a type of which nothing is needed.
+                let missing = |t: &&Transform| our.iter().all(|kept| kept.ty != t.ty);
+                if left_out.iter().any(missing) {
+                    continue;
+                }
                 match meet(&our, their, sent) {
                     Ok(transforms) => {
                         let chosen = Proposal {

@@ -260,3 +260,6 @@ fn bounds(addrs: &AddrRange) -> (u128, u128) {
         AddrRange::V6(lo, hi) => (lo.to_bits(), hi.to_bits()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,8 @@ impl Attribute<'_> {
 
     fn to_text(&self) -> String {
         let value = match self.text() {
-            Some(text) => text.escape_debug().to_string(),
+            // A comma of the value is not one between attributes.
+            Some(text) => text.escape_debug().to_string().replace(',', "\\,"),
             None => self
                 .value
                 .iter()
@@ -175,4 +176,171 @@ fn any_element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     };
     let (content, rest) = rest.split_at_checked(len)?;
     Some((tag, content, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{display, same};
+    use crate::policy::IdentityPattern;
+    use cygnet_wire::id::Identification;
+    use proptest::prelude::*;
+
+    /// The subject of a certificate of `openssl req -subj "/C=XX/O=Lab  Works/CN=Alice"`.
+    const OPENSSL: &str = "3032310b300906035504061302585831133011060355040a0c0a4c61622020576f726b7331\
+                           0e300c06035504030c05416c696365";
+
+    const CN: &[u8] = &[0x55, 0x04, 0x03];
+    const O: &[u8] = &[0x55, 0x04, 0x0a];
+
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        let mut der = vec![tag];
+        match u8::try_from(content.len()) {
+            Ok(len @ 0..=0x7f) => der.push(len),
+            Ok(len) => der.extend([0x81, len]),
+            Err(_) => {
+                der.push(0x82);
+                der.extend((content.len() as u16).to_be_bytes());
+            }
+        }
+        der.extend(content);
+        der
+    }
+
+    /// A name of RDNs of attributes.
+    fn name(rdns: &[&[(&[u8], u8, &str)]]) -> Vec<u8> {
+        let rdns: Vec<u8> = rdns
+            .iter()
+            .flat_map(|rdn| {
+                let attributes: Vec<u8> = rdn
+                    .iter()
+                    .flat_map(|(oid, tag, value)| {
+                        let pair = [tlv(OBJECT_IDENTIFIER, oid), tlv(*tag, value.as_bytes())];
+                        tlv(SEQUENCE, &pair.concat())
+                    })
+                    .collect();
+                tlv(SET, &attributes)
+            })
+            .collect();
+        tlv(SEQUENCE, &rdns)
+    }
+
+    fn lab(tag: u8, o: &str, cn: &str) -> Vec<u8> {
+        name(&[&[(O, tag, o)], &[(CN, tag, cn)]])
+    }
+
+    fn openssl() -> Vec<u8> {
+        (0..OPENSSL.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&OPENSSL[i..i + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_name_is_shown_as_people_write_it() {
+        assert_eq!(
+            display(&Identification::dn(&openssl())),
+            "C=XX, O=Lab  Works, CN=Alice"
+        );
+        assert_eq!(
+            to_text(&name(&[&[
+                (CN, UTF8_STRING, "a"),
+                (O, UTF8_STRING, "b, c\n")
+            ]]))
+            .unwrap(),
+            "CN=a + O=b\\, c\\n"
+        );
+        assert_eq!(
+            to_text(&name(&[&[(&[0x2a, 0x03], 0x02, "x")]])).unwrap(),
+            "2a03=78"
+        );
+        assert_eq!(to_text(b"no name"), None);
+    }
+
+    /// RFC 5280 §7.1.
+    #[test]
+    fn text_compares_in_any_case_type_and_spacing() {
+        let utf8 = lab(UTF8_STRING, "Lab Works", "Alice");
+        let printable = lab(PRINTABLE_STRING, " lab   works ", "ALICE");
+        assert!(same(
+            &Identification::dn(&utf8),
+            &Identification::dn(&printable)
+        ));
+        for other in [
+            lab(UTF8_STRING, "LabWorks", "Alice"),
+            lab(UTF8_STRING, "Lab Works", "Bob"),
+            lab(UTF8_STRING, "Alice", "Lab Works"),
+            name(&[&[(O, UTF8_STRING, "Lab Works")]]),
+            name(&[
+                &[(CN, UTF8_STRING, "Alice")],
+                &[(O, UTF8_STRING, "Lab Works")],
+            ]),
+            name(&[&[(O, UTF8_STRING, "Lab Works"), (CN, UTF8_STRING, "Alice")]]),
+        ] {
+            assert!(!matches(&utf8, &other, false), "{:?}", to_text(&other));
+        }
+    }
+
+    #[test]
+    fn a_star_matches_one_value_where_it_is_allowed() {
+        let template = lab(UTF8_STRING, "lab", "*");
+        let pattern = IdentityPattern::DnTemplate(template.clone());
+        let identity = |o, cn| Identification::dn(&lab(PRINTABLE_STRING, o, cn));
+        assert!(pattern.matches(&identity("LAB", "anyone")));
+        assert!(!pattern.matches(&identity("other", "anyone")));
+        let longer = name(&[
+            &[(O, UTF8_STRING, "lab")],
+            &[(CN, UTF8_STRING, "a")],
+            &[(CN, UTF8_STRING, "b")],
+        ]);
+        assert!(!pattern.matches(&Identification::dn(&longer)));
+        assert!(!pattern.matches(&Identification::fqdn("lab")));
+        // The star of a peer stands for itself.
+        let exactly = IdentityPattern::Exactly(Identification::dn(&lab(UTF8_STRING, "lab", "a")));
+        assert!(!exactly.matches(&Identification::dn(&template)));
+        assert_eq!(pattern.to_string(), "O=lab, CN=*");
+    }
+
+    #[test]
+    fn attributes_of_one_rdn_have_no_order() {
+        let one = name(&[&[(CN, UTF8_STRING, "a"), (O, UTF8_STRING, "b")]]);
+        let other = name(&[&[(O, UTF8_STRING, "b"), (CN, UTF8_STRING, "a")]]);
+        assert!(matches(&one, &other, false));
+    }
+
+    #[test]
+    fn long_values_are_read() {
+        for len in [127, 128, 255, 256, 1000] {
+            let long = "x".repeat(len);
+            let der = lab(UTF8_STRING, &long, "a");
+            assert!(matches(&der, &der, false), "{len} octets");
+            assert!(to_text(&der).unwrap().contains(&long));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_matches_nothing_but_itself() {
+        let broken = Identification::dn(b"\x30\x05junk");
+        assert!(same(&broken, &broken));
+        assert!(!matches(b"\x30\x05junk", b"\x30\x05junk", false));
+        let many: Vec<_> = std::iter::repeat_n(&[(CN, UTF8_STRING, "a")][..], MOST + 1).collect();
+        assert_eq!(parse(&name(&many)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_bring_it_down(
+            der in proptest::collection::vec(any::<u8>(), 0..80),
+            cut in any::<prop::sample::Index>(),
+            octet in any::<u8>(),
+        ) {
+            let _ = to_text(&der);
+            let mut altered = openssl();
+            let at = cut.index(altered.len());
+            altered[at] = octet;
+            let _ = to_text(&altered);
+            let _ = matches(&openssl(), &altered, true);
+            let _ = matches(&altered[..at], &altered, true);
+        }
+    }
 }

@@ -316,6 +316,18 @@ fn forward_secrecy_is_agreed_on_in_create_child_sa_alone() {
     );
 }
 
+/// A group that is not modern is demanded all the same.
+#[test]
+fn forward_secrecy_by_modp_is_not_skipped() {
+    let exchange = ChildExchange::CreateChildSa;
+    let ours = [esp("aes256gcm16-modp2048")];
+    let theirs = offer_esp(&[esp("aes256gcm16")], NEW_SPI, exchange);
+    assert!(select_esp(&ours, &theirs, exchange, None).is_err());
+    let theirs = offer_esp(&[esp("aes256gcm16-modp2048")], NEW_SPI, exchange);
+    let choice = select_esp(&ours, &theirs, exchange, None).unwrap();
+    assert_eq!(choice.group, Some(Group::Modp2048));
+}
+
 #[test]
 fn the_defaults_meet_peers_with_and_without_forward_secrecy() {
     for peer in ["aes256gcm16", "aes256gcm16-ecp384"] {
@@ -545,6 +557,17 @@ proptest! {
         let received = over_the_wire(offered.clone());
         if let Ok(choice) = select_esp(&responder, &received, exchange, None) {
             prop_assert!(!auth || choice.group.is_none());
+            for side in [&initiator, &responder] {
+                prop_assert!(auth || side.iter().any(|p| match choice.group {
+                    Some(group) => p.group.contains(&group),
+                    None => p.group.is_empty(),
+                }));
+                prop_assert!(side.iter().any(|p| {
+                    p.encryption.contains(&choice.suite.encryption)
+                        && p.esn.contains(&choice.suite.esn)
+                        && choice.suite.integrity.is_none_or(|i| p.integrity.contains(&i))
+                }));
+            }
             let answer = over_the_wire(choice.answer(0x1234));
             let accepted = accept_esp(&offered, &answer).unwrap();
             prop_assert_eq!(accepted.suite, choice.suite);
