@@ -558,15 +558,17 @@ proptest! {
         if let Ok(choice) = select_esp(&responder, &received, exchange, None) {
             prop_assert!(!auth || choice.group.is_none());
             for side in [&initiator, &responder] {
-                prop_assert!(auth || side.iter().any(|p| match choice.group {
+                let same_group = |p: &EspProposal| match choice.group {
                     Some(group) => p.group.contains(&group),
-                    None => p.group.is_empty(),
-                }));
-                prop_assert!(side.iter().any(|p| {
-                    p.encryption.contains(&choice.suite.encryption)
+                    None => auth || p.group.is_empty(),
+                };
+                let allows = |p: &EspProposal| {
+                    same_group(p)
+                        && p.encryption.contains(&choice.suite.encryption)
                         && p.esn.contains(&choice.suite.esn)
                         && choice.suite.integrity.is_none_or(|i| p.integrity.contains(&i))
-                }));
+                };
+                prop_assert!(side.iter().any(allows));
             }
             let answer = over_the_wire(choice.answer(0x1234));
             let accepted = accept_esp(&offered, &answer).unwrap();
