@@ -2,7 +2,7 @@
 
 use cygnet_crypto::suite::EspSuite;
 use cygnet_wire::esp::{EspHeader, EspTrailer};
-use cygnet_wire::ip::{Ipv4Header, Ipv6Header, UdpHeader, Version};
+use cygnet_wire::ip::{Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, Version};
 
 /// The lengths of a suite's parts of an ESP packet, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,16 @@ impl Overhead {
         self.max_inner_in(outer_mtu.saturating_sub(ip + udp))
     }
 
+    /// The longest TCP payload in an inner packet of `max_inner` bytes without options: what MSS is
+    /// clamped to (RFC 9293 §3.7.1).
+    pub fn tcp_mss(max_inner: usize, inner: Version) -> usize {
+        let ip = match inner {
+            Version::V4 => Ipv4Header::LEN,
+            Version::V6 => Ipv6Header::LEN,
+        };
+        max_inner.saturating_sub(ip + TcpHeader::LEN)
+    }
+
     /// Bytes at the end of a sealed packet that are its ICV.
     pub fn icv_len(self) -> usize {
         self.icv_len
@@ -97,6 +107,8 @@ mod tests {
             gcm.max_inner_len(1500, Encapsulation::None, Version::V4),
             1446
         );
+        assert_eq!(Overhead::tcp_mss(1438, Version::V4), 1398);
+        assert_eq!(Overhead::tcp_mss(1438, Version::V6), 1378);
         // 1500 - 20 - 8 - 8 - 16 - 16 = 1432, whole blocks of sixteen: 1424.
         let cbc = Overhead::of(suite_cbc(false));
         assert_eq!(

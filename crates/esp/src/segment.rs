@@ -189,7 +189,9 @@ impl<'p> Segments<'p> {
         allowed
     }
 
-    /// Starts again with the first packet: a batch was lost before it was sent.
+    /// Starts again with the first packet, cut as before: a batch was lost before it was sent. Where the
+    /// path has become narrower, the read is to be understood anew, so that [`crate::toobig::fit`] can
+    /// cut it differently.
     pub fn rewind(&mut self) {
         self.next = 0;
     }
