@@ -9,6 +9,9 @@ use crate::io::DataLimits;
 use crate::policy::Lifetime;
 use crate::time::Instant;
 
+/// Longer lifetimes count as this; arithmetic with it cannot overflow.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// The limits of one SA. Soft limits have a random part taken off, so that two ends with the same
 /// configuration rarely rekey at once (RFC 7296 §2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +27,14 @@ pub struct Deadlines {
 impl Deadlines {
     /// Of an SA that begins `now`.
     pub fn new(lifetime: &Lifetime, now: Instant, random: &mut dyn Random) -> Self {
+        let time = lifetime.time.min(FOREVER);
         let percent = u32::from(lifetime.jitter_percent.min(100));
-        let jitter = fraction(lifetime.time * percent / 100, random);
-        let hard = lifetime.time + lifetime.time * u32::from(lifetime.hard_percent) / 100;
+        let jitter = fraction(time * percent / 100, random);
+        let hard = time + time * u32::from(lifetime.hard_percent) / 100;
         let bytes = lifetime.bytes.map(|n| counted(n, lifetime, random));
         let packets = lifetime.packets.map(|n| counted(n, lifetime, random));
         Self {
-            soft: now + (lifetime.time - jitter),
+            soft: now + (time - jitter),
             hard: now + hard,
             data: DataLimits {
                 soft_bytes: bytes.map(|(soft, _)| soft),
@@ -54,6 +58,7 @@ impl Deadlines {
 
 /// When to reauthenticate: `after` the authentication, less up to a tenth of it.
 pub fn reauthenticate_at(after: Duration, now: Instant, random: &mut dyn Random) -> Instant {
+    let after = after.min(FOREVER);
     now + (after - fraction(after / 10, random))
 }
 
@@ -118,13 +123,16 @@ mod tests {
     }
 
     #[test]
-    fn counters_near_their_end_do_not_overflow() {
+    fn limits_without_end_do_not_overflow() {
         let lifetime = Lifetime {
             bytes: Some(u64::MAX),
             packets: Some(1),
+            time: Duration::MAX,
             ..LIFETIME
         };
-        let data = Deadlines::new(&lifetime, Instant::default(), &mut TestRandom::new(4)).data;
+        let deadlines = Deadlines::new(&lifetime, Instant::default(), &mut TestRandom::new(4));
+        assert!(deadlines.soft < deadlines.hard);
+        let data = deadlines.data;
         assert_eq!(data.hard_bytes, Some(u64::MAX));
         assert_eq!(data.soft_packets, Some(1));
     }

@@ -123,7 +123,8 @@ pub fn seal(
         fragment: None,
     };
     let whole_len = whole.emitted_len() + sealer.sealed_len(chain.bytes.len());
-    let Some(most) = max_datagram.filter(|most| whole_len > *most) else {
+    let too_long = |most: &usize| whole_len > *most && !chain.bytes.is_empty();
+    let Some(most) = max_datagram.filter(too_long) else {
         return Ok(vec![seal_one(sealer, random, &whole, &chain.bytes)?]);
     };
     let fragment_prefix = |number, total| Prefix {
