@@ -175,6 +175,8 @@ mod selectors;
 mod testing;
 pub mod toobig;
 mod tos;
+#[cfg(test)]
+mod tunnel_tests;
 
 pub use batch::{NoRoom, Outer, SendBatch, Slot};
 pub use coalesce::{JoinConfig, Joined, Joiner};
