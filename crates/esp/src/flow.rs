@@ -106,3 +106,35 @@ impl Ports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Spec, Upper};
+
+    fn ports(protocol: u8, payload: &[u8]) -> Ports {
+        let bytes = Spec::of(true, Upper::Other(protocol), payload).bytes();
+        Flow::of(&IpPacket::parse(&bytes).unwrap(), &bytes).ports
+    }
+
+    #[test]
+    fn each_protocol_shows_what_it_has() {
+        let pair = Ports::Pair {
+            src: 0x0102,
+            dst: 0x0304,
+        };
+        for protocol in [6, 17, 33, 132, 136] {
+            assert_eq!(ports(protocol, &[1, 2, 3, 4]), pair);
+            assert_eq!(ports(protocol, &[1, 2, 3]), Ports::Opaque, "cut short");
+        }
+        assert_eq!(
+            ports(protocol::ICMPV6, &[128, 0, 1, 2]),
+            Ports::Kind(0x8000)
+        );
+        assert_eq!(
+            ports(protocol::MOBILITY, &[59, 0, 5, 0]),
+            Ports::Kind(0x0500)
+        );
+        assert_eq!(ports(47, &[1, 2, 3, 4]), Ports::Opaque, "GRE has none");
+    }
+}

@@ -124,3 +124,70 @@ impl Key {
         (mixed >> 48) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cygnet_wire::ip::Fragment;
+
+    use super::*;
+    use crate::testing;
+
+    fn piece(id: u32, offset: u16) -> IpPacket {
+        let packet = IpPacket::parse(&testing::udp_v4(b"x")).unwrap();
+        IpPacket {
+            fragment: Some(Fragment {
+                id,
+                offset,
+                more: true,
+            }),
+            ..packet
+        }
+    }
+
+    fn flow(packet: &IpPacket, ports: Ports) -> Flow {
+        Flow {
+            src: packet.src,
+            dst: packet.dst,
+            protocol: packet.protocol,
+            ports,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_first_fragments_takes_no_more_memory() {
+        let mut table = FragmentTable::new();
+        for id in 0..10_000 {
+            let first = piece(id, 0);
+            let ports = Ports::Pair {
+                src: id as u16,
+                dst: 443,
+            };
+            assert_eq!(
+                table.resolve(&first, flow(&first, ports)),
+                Some(flow(&first, ports))
+            );
+            let later = piece(id, 1400);
+            let resolved = table.resolve(&later, flow(&later, Ports::Opaque));
+            assert_eq!(resolved, Some(flow(&first, ports)));
+        }
+        let known = (0..10_000)
+            .filter(|id| {
+                let later = piece(*id, 1400);
+                table.resolve(&later, flow(&later, Ports::Opaque)).is_some()
+            })
+            .count();
+        assert!(known <= SETS * WAYS && known > SETS, "{known} remembered");
+    }
+
+    #[test]
+    fn a_newer_datagram_of_the_same_identification_replaces_the_older() {
+        let mut table = FragmentTable::new();
+        for src in [1, 2] {
+            let first = piece(7, 0);
+            table.resolve(&first, flow(&first, Ports::Pair { src, dst: 9 }));
+        }
+        let later = piece(7, 8);
+        let resolved = table.resolve(&later, flow(&later, Ports::Opaque)).unwrap();
+        assert_eq!(resolved.ports, Ports::Pair { src: 2, dst: 9 });
+    }
+}
