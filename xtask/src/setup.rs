@@ -7,6 +7,7 @@ use std::time::Duration;
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "charon-systemd",
+    "conntrack",
     "curl",
     "ethtool",
     "iperf3",

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is, one step after the other, and what became of each.
 
-use crate::demo::{self, Program};
+use crate::demo;
+use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::{interop, project, setup};
 use std::io::{BufRead, BufReader};
@@ -42,19 +43,19 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "demo cygnet-cygnet",
-        run: || demo_of(Program::Cygnet, Program::Cygnet),
+        run: || demos(Cygnet, Cygnet),
     },
     Step {
         name: "demo cygnet-strongswan",
-        run: || demo_of(Program::Cygnet, Program::Strongswan),
+        run: || demos(Cygnet, Strongswan),
     },
     Step {
         name: "demo strongswan-cygnet",
-        run: || demo_of(Program::Strongswan, Program::Cygnet),
+        run: || demos(Strongswan, Cygnet),
     },
     Step {
         name: "demo strongswan-strongswan",
-        run: || demo_of(Program::Strongswan, Program::Strongswan),
+        run: || demos(Strongswan, Strongswan),
     },
 ];
 
@@ -198,16 +199,21 @@ fn interop_scenarios() -> Result<Tally> {
     Ok(tally)
 }
 
-fn demo_of(gateway: Program, server: Program) -> Result<Tally> {
-    let options = demo::Options {
-        server,
-        gateway,
-        stay: false,
-        json: true,
-        rp_filter: false,
-        foreign_firewall: false,
-    };
-    demo::run(&options).map(Tally::one)
+/// The demo as it is, and where the kernel filters by reverse path and a foreign firewall drops.
+fn demos(gateway: Program, server: Program) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for hostile in [false, true] {
+        let options = demo::Options {
+            server,
+            gateway,
+            stay: false,
+            json: true,
+            rp_filter: hostile,
+            foreign_firewall: hostile,
+        };
+        tally.add(Tally::one(demo::run(&options)?));
+    }
+    Ok(tally)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::lab::{Failure, Result};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// What `wait_for_first_byte` prints when it is about to begin, and when it has succeeded.
@@ -73,17 +74,25 @@ fn length_asked(request: &str) -> Asked {
     }
 }
 
-/// Asks again and again, without a pause, until the web host answers; prints [`BEGUN`], then
-/// [`ANSWERED`] and the address that the web host saw.
+/// Asks every few milliseconds until the web host answers; prints [`BEGUN`], then [`ANSWERED`] and the
+/// address that the web host saw.
 pub fn wait_for_first_byte(host: SocketAddr, patience: Duration) -> Result<()> {
     println!("{BEGUN}");
     let end = Instant::now() + patience;
+    let (answers, answer) = mpsc::channel();
     while Instant::now() < end {
-        if let Ok(seen) = ask(host) {
+        // A question that is lost must not hold up the next: the kernel waits a second before it
+        // repeats a SYN.
+        let answers = answers.clone();
+        std::thread::spawn(move || {
+            if let Ok(seen) = ask(host) {
+                let _ = answers.send(seen);
+            }
+        });
+        if let Ok(seen) = answer.recv_timeout(Duration::from_millis(5)) {
             println!("{ANSWERED} {seen}");
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
     Err(Failure::new(format!(
         "{host} did not answer within {patience:?}"
@@ -91,8 +100,7 @@ pub fn wait_for_first_byte(host: SocketAddr, patience: Duration) -> Result<()> {
 }
 
 fn ask(host: SocketAddr) -> Result<IpAddr> {
-    // Much shorter than the kernel's pause before it repeats a SYN.
-    let mut stream = TcpStream::connect_timeout(&host, Duration::from_millis(30))?;
+    let mut stream = TcpStream::connect_timeout(&host, Duration::from_millis(300))?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")?;
     let mut text = String::new();

@@ -1,56 +1,44 @@
 //! Cygnet at either end: one configuration file, one program.
 
 use super::end::{Certificates, GATEWAY_NAME, POOL, SERVER_NAME, VpnEnd};
+use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::process::last_lines;
 use crate::lab::world::{SERVER, World};
-use crate::lab::{Exec, Failure, Lab, Namespace, Process, Result, wait_for};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use crate::lab::{Failure, Lab, Namespace, Result};
 
 /// A Cygnet as gateway or server.
 pub(super) struct CygnetEnd {
-    program: PathBuf,
     namespace: Namespace,
-    config: String,
-    files: Vec<(&'static str, String)>,
+    setup: Setup,
     /// The tunnel that `up` brings up; the server has none.
     tunnel: Option<&'static str>,
-    socket: PathBuf,
-    process: Option<Process>,
+    cygnet: Option<Cygnet>,
 }
 
 impl CygnetEnd {
-    pub(super) fn server(program: &Path, world: &World, certificates: &Certificates) -> Self {
-        Self {
-            program: program.to_owned(),
-            namespace: world.server.clone(),
-            config: format!(
-                "[server]
+    pub(super) fn server(world: &World, certificates: &Certificates) -> Self {
+        let config = format!(
+            "[server]
 identity = \"{SERVER_NAME}\"
 certificate = \"own.crt\"
 key = \"own.key\"
 ca = [\"ca.crt\"]
 pools = [\"{POOL}\"]
 "
-            ),
-            files: vec![
-                ("own.crt", certificates.server.chain()),
-                ("own.key", certificates.server.key.clone()),
-                ("ca.crt", certificates.authority.clone()),
-            ],
+        );
+        Self {
+            namespace: world.server.clone(),
+            setup: Setup::new(config)
+                .credential("own", &certificates.server)
+                .file("ca.crt", certificates.authority.clone()),
             tunnel: None,
-            socket: PathBuf::new(),
-            process: None,
+            cygnet: None,
         }
     }
 
-    pub(super) fn gateway(program: &Path, world: &World, certificates: &Certificates) -> Self {
-        Self {
-            program: program.to_owned(),
-            namespace: world.gateway.clone(),
-            config: format!(
-                "[tunnel.home]
+    pub(super) fn gateway(world: &World, certificates: &Certificates) -> Self {
+        let config = format!(
+            "[tunnel.home]
 remote = \"{SERVER}\"
 remote_identity = \"{SERVER_NAME}\"
 identity = \"{GATEWAY_NAME}\"
@@ -64,115 +52,63 @@ start = \"manual\"
 tunnel = \"home\"
 lan = \"eth0\"
 "
-            ),
-            files: vec![
-                ("own.crt", certificates.gateway.chain()),
-                ("own.key", certificates.gateway.key.clone()),
-                ("ca.crt", certificates.authority.clone()),
-            ],
+        );
+        Self {
+            namespace: world.gateway.clone(),
+            setup: Setup::new(config)
+                .credential("own", &certificates.gateway)
+                .file("ca.crt", certificates.authority.clone()),
             tunnel: Some("home"),
-            socket: PathBuf::new(),
-            process: None,
+            cygnet: None,
         }
     }
 
-    fn control(&self, arguments: &[&str]) -> Result<String> {
-        let program = self.program.to_string_lossy();
-        let socket = self.socket.to_string_lossy();
-        let argv = std::iter::once(&*program)
-            .chain(arguments.iter().copied())
-            .chain(["--socket", &*socket]);
-        self.namespace.exec(argv)
+    fn running(&self) -> Result<&Cygnet> {
+        self.cygnet
+            .as_ref()
+            .ok_or_else(|| Failure::new("cygnet was not started"))
     }
 }
 
 impl VpnEnd for CygnetEnd {
     fn start(&mut self, lab: &Lab) -> Result<()> {
-        let directory = lab.subdirectory(&format!("cygnet-{}", self.namespace.name()))?;
-        for (name, text) in &self.files {
-            let path = directory.join(name);
-            fs::write(&path, text)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        }
-        let run = directory.join("run");
-        let config = directory.join("cygnet.toml");
-        fs::write(
-            &config,
-            format!(
-                "[daemon]\nrun_dir = \"{}\"\n\n{}",
-                run.display(),
-                self.config
-            ),
-        )?;
-        self.socket = run.join("control.sock");
-        let command = Exec::new([
-            &self.program.to_string_lossy(),
-            "run",
-            "--config",
-            &config.to_string_lossy(),
-        ]);
-        let mut process = self.namespace.spawn_exec(command)?;
-        wait_for("cygnet answers", Duration::from_secs(10), || {
-            crate::ensure!(
-                process.is_running(),
-                "cygnet ended: {}",
-                process.last_words()
-            );
-            Ok((self.socket.exists() && self.control(&["status"]).is_ok()).then_some(()))
-        })
-        .map_err(|failure| {
-            failure.while_doing(format!("starting cygnet on {}", self.namespace.name()))
-        })?;
-        self.process = Some(process);
-        Ok(())
+        let cygnet = self
+            .cygnet
+            .insert(Cygnet::prepare(lab, &self.namespace, &self.setup)?);
+        cygnet.restart()
     }
 
     fn up(&mut self) -> Result<()> {
-        match self.tunnel {
-            Some(tunnel) => self.control(&["up", tunnel]).map(drop),
-            None => Ok(()),
-        }
+        self.tunnel
+            .map_or(Ok(()), |tunnel| self.running()?.up(tunnel))
     }
 
     fn stop(&mut self) -> Result<()> {
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        if !process.is_running() {
-            return Err(Failure::new(format!(
-                "cygnet had ended by itself: {}",
-                process.last_words()
-            )));
-        }
-        if !process.stop() {
-            return Err(Failure::new(
-                "cygnet did not end within five seconds of SIGTERM",
-            ));
-        }
-        Ok(())
+        self.cygnet.as_mut().map_or(Ok(()), Cygnet::stop)
     }
 
     fn pids(&self) -> Vec<u32> {
-        let supervisor = self.process.as_ref().map(Process::pid);
-        let others = self.namespace.pids().unwrap_or_default();
-        supervisor.map_or_else(Vec::new, |_| others)
+        let processes = self
+            .running()
+            .and_then(Cygnet::status)
+            .unwrap_or_default()
+            .processes;
+        let supervisor = self.cygnet.as_ref().and_then(Cygnet::pid);
+        supervisor.into_iter().chain(processes.engine).collect()
     }
 
     fn firewall_advice(&self) -> Result<Vec<String>> {
-        let status: serde_json::Value =
-            serde_json::from_str(&self.control(&["status", "--json"])?)?;
-        let warnings = status["warnings"].as_array().cloned().unwrap_or_default();
+        let warnings = self.running()?.status()?.warnings;
         Ok(warnings
             .iter()
-            .filter_map(|warning| warning.as_str())
-            .flat_map(rules_offered)
+            .flat_map(|warning| rules_offered(warning))
             .collect())
     }
 
     fn last_words(&self) -> String {
-        self.process
+        self.cygnet
             .as_ref()
-            .map_or_else(String::new, Process::last_words)
+            .map_or_else(String::new, |cygnet| last_lines(&cygnet.log(), 20))
     }
 }
 

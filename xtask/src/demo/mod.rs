@@ -54,10 +54,8 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let mut report = Report::new(options.gateway, options.server);
     let outcome = play(options, &mut report);
+    interrupt::check()?;
     if let Err(failure) = &outcome {
-        if failure.is_interrupt() {
-            return Err(Failure::interrupted());
-        }
         report.claim(false, failure.to_string());
     }
     if !options.stay || outcome.is_err() {
@@ -81,13 +79,12 @@ fn play(options: &Options, report: &mut Report) -> Result<()> {
         }
     }
     let certificates = Certificates::issue()?;
-    let program = project::cygnet();
     let mut server: Box<dyn VpnEnd> = match options.server {
-        Program::Cygnet => Box::new(CygnetEnd::server(&program, &world, &certificates)),
+        Program::Cygnet => Box::new(CygnetEnd::server(&world, &certificates)),
         Program::Strongswan => Box::new(StrongSwanEnd::server(&world, &certificates)),
     };
     let mut gateway: Box<dyn VpnEnd> = match options.gateway {
-        Program::Cygnet => Box::new(CygnetEnd::gateway(&program, &world, &certificates)),
+        Program::Cygnet => Box::new(CygnetEnd::gateway(&world, &certificates)),
         Program::Strongswan => Box::new(StrongSwanEnd::gateway(&world, &certificates)),
     };
 
@@ -149,7 +146,7 @@ fn through_tunnel(
         ),
     );
     if options.stay {
-        stay(report, world)?;
+        stay(options, report, world)?;
     }
     gateway.stop()?;
     let closed = !reaches_web(&world.laptop)? && watch.leaked()? == leaked;
@@ -254,7 +251,7 @@ fn reaches_web(host: &Namespace) -> Result<bool> {
 }
 
 /// Prints what to try, and waits for Ctrl-C.
-fn stay(report: &Report, world: &World) -> Result<()> {
+fn stay(options: &Options, report: &Report, world: &World) -> Result<()> {
     println!("{}", report.to_table());
     let on = |host: &Namespace, command: &str| {
         println!("  ip netns exec {} {command}", host.full_name())
@@ -266,6 +263,9 @@ fn stay(report: &Report, world: &World) -> Result<()> {
     on(&world.gateway, "ip route show table all");
     on(&world.server, "nft list ruleset");
     println!("\n  Ctrl-C ends it and cleans up.");
+    if options.json {
+        println!("{}", report.to_json());
+    }
     loop {
         interrupt::pause(Duration::from_secs(1))?;
     }

@@ -3,7 +3,7 @@
 use super::{Scenario, all};
 use crate::lab::{Context, Exec, Failure, Lab, Result, interrupt};
 use crate::{project, setup};
-use serde_json::json;
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -167,17 +167,25 @@ fn print(outcome: &Outcome, json: bool) {
         Ok(seen) => seen.clone(),
         Err(failure) => failure.to_string(),
     };
-    let (name, ok) = (outcome.scenario.name, outcome.result.is_ok());
+    let (scenario, ok) = (outcome.scenario.name, outcome.result.is_ok());
     if json {
-        println!(
-            "{}",
-            json!({ "scenario": name, "ok": ok, "detail": detail })
-        );
+        let line = serde_json::to_string(&Line {
+            scenario,
+            ok,
+            detail,
+        });
+        println!("{}", line.unwrap_or_default());
     } else {
         let mark = if ok { "ok  " } else { "FAIL" };
-        println!(
-            "{mark} {name:<36} {:>6.1} s  {detail}",
-            outcome.elapsed.as_secs_f64()
-        );
+        let seconds = outcome.elapsed.as_secs_f64();
+        println!("{mark} {scenario:<36} {seconds:>6.1} s  {detail}");
     }
+}
+
+/// The line for a program, in the order of its keys.
+#[derive(Serialize)]
+struct Line {
+    scenario: &'static str,
+    ok: bool,
+    detail: String,
 }

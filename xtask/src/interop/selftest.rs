@@ -6,6 +6,7 @@ use crate::lab::offices::{Nat, Offices};
 use crate::lab::pki::{Authority, KeyKind, Request};
 use crate::lab::strongswan::{Auth, Child, Config, Connection, Setup, StrongSwan};
 use crate::lab::traffic::{UdpFlow, ping, ping_all};
+use crate::lab::world::{HOME_PUBLIC, World};
 use crate::lab::{Lab, Result, wait_for};
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "lab-revoked",
         about: "strongSwan to strongSwan: a revoked certificate is refused",
         play: revoked,
+    },
+    Scenario {
+        name: "lab-demo-sees-leaks",
+        about: "the demo's world: what goes past the tunnel is counted before the router's NAT and behind it",
+        play: world_sees_leaks,
     },
 ];
 
@@ -213,4 +219,31 @@ fn revoked(lab: &mut Lab) -> Result<String> {
     let line = gwb.wait_for_log("certificate was revoked", Duration::from_secs(2))?;
     ensure!(gwb.sas()?.is_empty(), "the responder keeps an SA");
     Ok(line.trim().to_owned())
+}
+
+fn world_sees_leaks(lab: &mut Lab) -> Result<String> {
+    let world = World::build(lab)?;
+    let watch = world.watch()?;
+    ensure!(watch.leaked()? == 0, "counted without traffic");
+    let seen = world.seen_as(&world.laptop)?;
+    ensure!(seen == HOME_PUBLIC, "the web host saw {seen}");
+    let leaked = watch.leaked()?;
+    // A handshake, a question, an answer, the end: both directions.
+    ensure!(
+        leaked >= 8,
+        "a whole HTTP exchange past the tunnel was {leaked} packets"
+    );
+    // A gateway that only forwards: one leg, no tunnel.
+    world.gateway.forward_packets()?;
+    world.route_through_gateway()?;
+    let watch = world.watch()?;
+    world.seen_as(&world.phone)?;
+    let through = watch.leaked()?;
+    ensure!(
+        through >= 8,
+        "an HTTP exchange forwarded in clear was {through} packets"
+    );
+    Ok(format!(
+        "{leaked} and {through} packets in clear were counted"
+    ))
 }

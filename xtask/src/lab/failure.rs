@@ -5,7 +5,6 @@ use std::fmt;
 /// What went wrong, outermost context first. Any standard error becomes one with `?`.
 pub struct Failure {
     message: String,
-    interrupted: bool,
 }
 
 /// Shorthand used all over the lab.
@@ -16,21 +15,7 @@ impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            interrupted: false,
         }
-    }
-
-    /// The failure that every lab call answers with once Ctrl-C was pressed.
-    pub fn interrupted() -> Self {
-        Self {
-            message: "interrupted".to_owned(),
-            interrupted: true,
-        }
-    }
-
-    /// Whether this is only the echo of Ctrl-C.
-    pub fn is_interrupt(&self) -> bool {
-        self.interrupted
     }
 
     /// Puts what was being done before the message.

@@ -42,7 +42,7 @@ pub fn install() -> Result<()> {
 /// Fails once Ctrl-C was pressed, so that work in progress stops at its next step.
 pub fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::SeqCst) {
-        return Err(Failure::interrupted());
+        return Err(Failure::new("interrupted"));
     }
     Ok(())
 }

@@ -18,24 +18,14 @@ pub fn forward_ike(router: &Namespace, outside: &str, to: &str) -> Result<()> {
     ))
 }
 
-/// Forgets all mappings, as a router does that was restarted: the next packet gets a new port.
-pub fn forget_mappings(router: &Namespace, first_port: u16, outside: &str) -> Result<()> {
-    // A different port range makes sure that the new mapping differs from the old one.
+/// Forgets all mappings of [`masquerade`], as a router does that was restarted: what comes next gets
+/// UDP ports from `first_port` on, whatever it had before.
+pub fn forget_mappings(router: &Namespace, outside: &str, first_port: u16) -> Result<()> {
+    let last_port = first_port.saturating_add(500);
     router.nft(&format!(
-        "table ip nat_out\ndelete table ip nat_out\ntable ip nat_out {{\nchain post {{\ntype nat hook postrouting priority 100;\noifname \"{outside}\" ip protocol udp masquerade to :{first_port}-{}\noifname \"{outside}\" masquerade\n}}\n}}\n",
-        first_port.saturating_add(500)
+        "table ip nat_out\ndelete table ip nat_out\ntable ip nat_out {{\nchain post {{\ntype nat hook postrouting priority 100;\noifname \"{outside}\" ip protocol udp masquerade to :{first_port}-{last_port}\noifname \"{outside}\" masquerade\n}}\n}}\n"
     ))?;
-    flush_connections(router)
-}
-
-/// Empties the table of connections without `conntrack(8)`: the entries belong to a zone of rules that
-/// this sysctl pair makes expire.
-fn flush_connections(router: &Namespace) -> Result<()> {
-    router.shell(
-        "cd /proc/sys/net/netfilter; u=$(cat nf_conntrack_udp_timeout) s=$(cat nf_conntrack_udp_timeout_stream); \
-         echo 0 > nf_conntrack_udp_timeout; echo 0 > nf_conntrack_udp_timeout_stream; sleep 1; \
-         echo $u > nf_conntrack_udp_timeout; echo $s > nf_conntrack_udp_timeout_stream",
-    )?;
+    router.exec(["conntrack", "-F"])?;
     Ok(())
 }
 
@@ -81,5 +71,40 @@ impl<'a> ForwardWatch<'a> {
             .router
             .exec(["nft", "-j", "list", "counters", "table", "inet", "watch"])?;
         Ok((counter(&text, "tunnel")?, counter(&text, "leaked")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::offices::{Nat, Offices};
+    use crate::lab::{Lab, wait_for};
+    use std::time::Duration;
+
+    #[test]
+    fn a_router_that_forgot_maps_to_another_port() {
+        let lab = Lab::new().unwrap();
+        let offices = Offices::build(&lab, Nat::BeforeA).unwrap();
+        let receive = "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 4500))\nwhile True: print(s.recvfrom(9)[1][1], flush=True)";
+        let receiver = offices.b.gateway.spawn(["python3", "-c", receive]).unwrap();
+        wait_for("the receiver listens", Duration::from_secs(5), || {
+            let listening = offices.b.gateway.exec(["ss", "-Hlun", "sport = :4500"])?;
+            Ok((!listening.is_empty()).then_some(()))
+        })
+        .unwrap();
+        let send = "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 4500)); s.sendto(b'x', ('192.0.2.2', 4500))";
+        let router = offices.nat_a.as_ref().unwrap();
+        let port_of_next = |count: usize| {
+            offices.a.gateway.exec(["python3", "-c", send]).unwrap();
+            wait_for("a datagram arrives", Duration::from_secs(5), || {
+                Ok(receiver.log().lines().nth(count).map(str::to_owned))
+            })
+            .unwrap()
+            .parse::<u16>()
+            .unwrap()
+        };
+        assert_eq!(port_of_next(0), 4500);
+        forget_mappings(router, "out", 20_000).unwrap();
+        assert!((20_000..=20_500).contains(&port_of_next(1)));
     }
 }
