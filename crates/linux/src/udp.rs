@@ -1,0 +1,445 @@
+//! UDP sockets for IKE and ESP: batches, the address a datagram came to, its TOS.
+//!
+//! One socket is one port of one family, bound to the wildcard (or to one address), because a
+//! reply has to leave by the address that received: [`Received::destination`] becomes
+//! [`Transmit::source`].
+//!
+//! **Fragmentation outside.** Both families send with DF (`IP_PMTUDISC_DO`): an ESP datagram
+//! larger than the path is an error to act on, [`SendError::TooBig`], and never fragments. IKE has
+//! its own fragmentation (RFC 7383); where a peer lacks it, [`UdpSocket::send_fragmenting`] lets
+//! the IP layer cut that one datagram.
+#![allow(unsafe_code)]
+
+mod address;
+mod control;
+mod errors;
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use libc::{c_int, c_void};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::{Error, Result};
+use address::RawAddress;
+use control::{Control, SOL_UDP, UDP_GRO};
+pub use errors::{PathError, PathErrorKind};
+
+/// How to open a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Address and port; the family's wildcard as a rule. Port 0: any.
+    pub local: SocketAddr,
+    /// Firewall mark of what is sent; needs CAP_NET_ADMIN.
+    pub mark: Option<u32>,
+    /// Receive neighbouring datagrams of one sender and size in one piece.
+    pub gro: bool,
+    /// Socket buffers in bytes, beyond the system's limits where privileges allow; 0: default.
+    pub buffer: usize,
+    /// Collect ICMP errors for [`UdpSocket::poll_error`].
+    pub error_queue: bool,
+}
+
+impl UdpOptions {
+    /// All that a data path wants.
+    #[must_use]
+    pub fn new(local: SocketAddr) -> Self {
+        Self {
+            local,
+            mark: None,
+            gro: true,
+            buffer: 4 << 20,
+            error_queue: true,
+        }
+    }
+}
+
+/// What came with a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// Size of each datagram in it, the last may be shorter; equal to `len` for a single one.
+    pub segment: usize,
+    /// Sender.
+    pub source: SocketAddr,
+    /// The address of ours it was sent to.
+    pub destination: IpAddr,
+    /// Index of the interface it came in by.
+    pub interface: u32,
+    /// TOS or traffic class: DSCP and ECN.
+    pub tos: u8,
+    /// The buffer was too small and the rest is lost.
+    pub truncated: bool,
+}
+
+/// What to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Transmit<'a> {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Address of ours to send from; `None`: the kernel's choice.
+    pub source: Option<IpAddr>,
+    /// Interface to send from, 0 for the routing table's choice.
+    pub interface: u32,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// Cut into datagrams of this size, the last may be shorter. Set it for two or more only.
+    pub segment: Option<u16>,
+    /// One or more datagrams, gathered.
+    pub parts: &'a [IoSlice<'a>],
+}
+
+/// Why nothing was sent, sorted by what the caller does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// `EIO`, or `EINVAL` for a batch: this path has no segmentation offload. Send the datagrams
+    /// one by one from now on.
+    #[error("no UDP segmentation offload on this path")]
+    NoSegmentation,
+    /// `EMSGSIZE`: a datagram is larger than the path MTU. Ask [`path_mtu`], cut again.
+    #[error("larger than the path MTU")]
+    TooBig,
+    /// `EAGAIN` or `ENOBUFS`: the queue is full. Wait until writable, or drop.
+    #[error("the send queue is full")]
+    Full,
+    /// `ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL` and the like: no way there, or the source
+    /// address is gone.
+    #[error("no route: {0}")]
+    Unreachable(io::Error),
+    /// `EPERM`: an output filter of this machine dropped it.
+    #[error("a firewall rule of this machine forbids it")]
+    Filtered,
+    /// Anything else.
+    #[error(transparent)]
+    Other(io::Error),
+}
+
+/// A non-blocking UDP socket.
+#[derive(Debug)]
+pub struct UdpSocket {
+    fd: OwnedFd,
+    local: SocketAddr,
+}
+
+impl UdpSocket {
+    /// Opens and binds.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`], [`Error::NoSuchAddress`], [`Error::NotPermitted`] for a mark or a port
+    /// below 1024.
+    pub fn bind(options: &UdpOptions) -> Result<Self> {
+        let local = options.local;
+        let what = || format!("open UDP {local}");
+        let v6 = local.is_ipv6();
+        let family = if v6 {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)
+            .map_err(|e| Error::io(what(), e))?;
+        let mut must = vec![
+            (libc::SOL_IP, libc::IP_PKTINFO, 1),
+            (libc::SOL_IP, libc::IP_RECVTOS, 1),
+            (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+            (
+                libc::SOL_IP,
+                libc::IP_RECVERR,
+                c_int::from(options.error_queue),
+            ),
+        ];
+        if v6 {
+            must = vec![
+                (libc::SOL_IPV6, libc::IPV6_V6ONLY, 1),
+                (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1),
+                (libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1),
+                (
+                    libc::SOL_IPV6,
+                    libc::IPV6_MTU_DISCOVER,
+                    libc::IPV6_PMTUDISC_DO,
+                ),
+                (
+                    libc::SOL_IPV6,
+                    libc::IPV6_RECVERR,
+                    c_int::from(options.error_queue),
+                ),
+            ];
+        }
+        if let Some(mark) = options.mark {
+            must.push((libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed()));
+        }
+        for (level, name, value) in must {
+            set_int(&fd, level, name, value)
+                .map_err(|e| Error::io(format!("{}: option {level}/{name}", what()), e))?;
+        }
+        if options.gro && set_int(&fd, SOL_UDP, UDP_GRO, 1).is_err() {
+            tracing::info!("UDP {local}: this kernel has no receive offload");
+        }
+        if options.buffer > 0 {
+            let _ = sockopt::set_socket_recv_buffer_size_force(&fd, options.buffer)
+                .or_else(|_| sockopt::set_socket_recv_buffer_size(&fd, options.buffer));
+            let _ = sockopt::set_socket_send_buffer_size_force(&fd, options.buffer)
+                .or_else(|_| sockopt::set_socket_send_buffer_size(&fd, options.buffer));
+        }
+        rustix::net::bind(&fd, &local).map_err(|e| match e {
+            rustix::io::Errno::ADDRINUSE => Error::PortInUse(local),
+            rustix::io::Errno::ADDRNOTAVAIL => Error::NoSuchAddress(local),
+            _ => Error::io(what(), e),
+        })?;
+        Self::from_fd(fd)
+    }
+
+    /// A socket that another process opened with [`UdpSocket::bind`] and sent.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it is no bound IP socket.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let local = rustix::net::getsockname(&fd)
+            .ok()
+            .and_then(|a| SocketAddr::try_from(a).ok())
+            .ok_or_else(|| Error::Io {
+                what: "use a descriptor as UDP socket".to_owned(),
+                source: io::ErrorKind::InvalidInput.into(),
+            })?;
+        Ok(Self { fd, local })
+    }
+
+    /// Address and port it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Receives one datagram, or a train of them with GRO. 65 535 bytes hold any.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there.
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<Received> {
+        // An ICMP error for an earlier datagram is handed to whatever call comes next; it says
+        // nothing about this one. There are at most as many as the queue holds.
+        for _ in 0..64 {
+            match self.recv_once(buf) {
+                Err(e) if is_pending_error(&e) => {}
+                other => return other,
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn recv_once(&self, buf: &mut [u8]) -> io::Result<Received> {
+        let mut name = RawAddress::empty();
+        let mut control = Control::new();
+        let mut iov = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        let mut header = control.header_for_receiving(&mut iov, &mut name);
+        // SAFETY: every pointer in `header` is to a live local or to `buf`, with its length.
+        let n = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, 0) };
+        let len = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        let source = name.socket_addr().ok_or(io::ErrorKind::InvalidData)?;
+        let mut received = Received {
+            len,
+            segment: len,
+            source,
+            destination: self.local.ip(),
+            interface: 0,
+            tos: 0,
+            truncated: header.msg_flags & libc::MSG_TRUNC != 0,
+        };
+        control.read_into(&header, &mut received);
+        Ok(received)
+    }
+
+    /// Sends one datagram or a batch.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was sent then.
+    pub fn send(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
+        let mut result = self.send_once(transmit);
+        // See `recv`: an old error, not ours.
+        for _ in 0..3 {
+            match &result {
+                Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                    result = self.send_once(transmit);
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|e| SendError::sort(e, transmit.segment.is_some()))
+    }
+
+    /// Sends one datagram that the IP layer may fragment. The socket's option is switched for the
+    /// moment: another thread's send may be affected, which costs an ESP datagram that fragments.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send_fragmenting(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
+        let (level, name, may, must_not) = if self.local.is_ipv6() {
+            (
+                libc::SOL_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_WANT,
+                libc::IPV6_PMTUDISC_DO,
+            )
+        } else {
+            (
+                libc::SOL_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_WANT,
+                libc::IP_PMTUDISC_DO,
+            )
+        };
+        set_int(&self.fd, level, name, may).map_err(SendError::Other)?;
+        let result = self.send(transmit);
+        set_int(&self.fd, level, name, must_not).map_err(SendError::Other)?;
+        result
+    }
+
+    fn send_once(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut name = RawAddress::from(transmit.destination);
+        let mut control = Control::new();
+        let mut header = control.header_for_sending(transmit, &mut name);
+        header.msg_iov = transmit.parts.as_ptr().cast::<libc::iovec>().cast_mut();
+        header.msg_iovlen = transmit.parts.len() as _;
+        // SAFETY: IoSlice is ABI-compatible with iovec, and the kernel only reads through it; the
+        // other pointers in `header` are to live locals.
+        let n =
+            unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+        if n < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The next ICMP error for something this socket sent, if there is one.
+    ///
+    /// # Errors
+    /// Of `recvmsg(2)`.
+    pub fn poll_error(&self) -> io::Result<Option<PathError>> {
+        errors::poll(&self.fd)
+    }
+
+    /// Gives up the wrapper, keeps the socket open.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl SendError {
+    fn sort(error: io::Error, batch: bool) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EIO) => Self::NoSegmentation,
+            Some(libc::EINVAL) if batch => Self::NoSegmentation,
+            Some(libc::EMSGSIZE) => Self::TooBig,
+            Some(libc::EAGAIN | libc::ENOBUFS) => Self::Full,
+            Some(libc::EPERM) => Self::Filtered,
+            Some(
+                libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::EADDRNOTAVAIL
+                | libc::ENODEV
+                | libc::ENXIO,
+            ) => Self::Unreachable(error),
+            // A source address that is no longer ours.
+            Some(libc::EINVAL) => Self::Unreachable(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// The kernel's idea of the path MTU to a destination, for marked packets.
+///
+/// # Errors
+/// [`Error::Netlink`] when there is no route.
+pub fn path_mtu(destination: SocketAddr, mark: Option<u32>) -> Result<u32> {
+    let what = || format!("ask for the path MTU to {}", destination.ip());
+    let v6 = destination.is_ipv6();
+    let family = if v6 {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let fd = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| Error::io(what(), e))?;
+    if let Some(mark) = mark {
+        set_int(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
+            .map_err(|e| Error::io(what(), e))?;
+    }
+    rustix::net::connect(&fd, &destination).map_err(|e| Error::Netlink {
+        what: what(),
+        source: e.into(),
+    })?;
+    let (level, name) = if v6 {
+        (libc::SOL_IPV6, libc::IPV6_MTU)
+    } else {
+        (libc::SOL_IP, libc::IP_MTU)
+    };
+    let mut mtu: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `mtu`.
+    let r = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw mut mtu).cast::<c_void>(),
+            &raw mut len,
+        )
+    };
+    if r < 0 {
+        return Err(Error::io(what(), io::Error::last_os_error()));
+    }
+    Ok(u32::try_from(mtu).unwrap_or_default())
+}
+
+fn is_pending_error(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EMSGSIZE
+                | libc::EACCES
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EOPNOTSUPP
+                | libc::ENONET
+        )
+    )
+}
+
+fn set_int(fd: &OwnedFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads size_of::<c_int>() bytes from `value`.
+    let r = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast::<c_void>(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if r < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
