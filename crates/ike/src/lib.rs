@@ -1,22 +1,32 @@
 //! IKEv2 (RFC 7296) as a pure state machine: no sockets, no clock, no randomness of its own.
 
+mod admission;
 pub mod auth;
 pub mod backoff;
 pub mod config_payload;
+mod context;
 pub mod cookie;
+mod duplicates;
+mod endpoint;
 pub mod event;
 pub mod fragment;
 pub mod identity;
 pub mod io;
+mod keeper;
 pub mod keys;
 pub mod lifetime;
 pub mod nat;
 pub mod policy;
 pub mod proposal;
 pub mod protect;
+mod refusal;
+mod sa;
 pub mod selector;
+pub mod status;
 pub mod time;
 pub mod window;
+
+pub use endpoint::Endpoint;
 
 #[cfg(test)]
 mod test_random;

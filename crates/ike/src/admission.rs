@@ -1,0 +1,366 @@
+//! Strangers: what they can cost is bounded, and nothing they send leads to more than came in
+//! (RFC 7296 §2.6, §2.21.4).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_wire::header::{ExchangeType, Flags, HEADER_LEN, IkeHeader, Spi, Version};
+use cygnet_wire::message::{Message, MessageBuilder};
+use cygnet_wire::notify::{NotifyPayload, NotifyType};
+use cygnet_wire::payload::Payload;
+use cygnet_wire::sa::TransformId;
+
+use crate::context::Context;
+use crate::cookie::Cookies;
+use crate::endpoint::Endpoint;
+use crate::event::{EventKind, Reason};
+use crate::io::{IkeSaId, Path};
+use crate::policy::Connection;
+use crate::proposal;
+use crate::sa::contents::Contents;
+use crate::sa::{IkeSa, State};
+use crate::time::Instant;
+
+/// Answers to strangers, and events about them, in one [`INTERVAL`].
+const ANSWERS: u32 = 50;
+const EVENTS: u32 = 10;
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Half-open IKE SAs and how many answers strangers still get.
+pub(crate) struct Admission {
+    cookies: Cookies,
+    half_open: BTreeMap<IkeSaId, (IpAddr, Spi)>,
+    per_source: BTreeMap<IpAddr, usize>,
+    /// Calls by where they come from and their SPI, to recognise repeats.
+    calls: BTreeMap<(IpAddr, Spi), IkeSaId>,
+    call_of: BTreeMap<IkeSaId, (IpAddr, Spi)>,
+    since: Instant,
+    answers: u32,
+    events: u32,
+    asking: bool,
+    reported: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(cx: &mut Context) -> Self {
+        let now = cx.boot();
+        Self {
+            cookies: Cookies::new(now, cx.random.as_mut()),
+            half_open: BTreeMap::new(),
+            per_source: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            call_of: BTreeMap::new(),
+            since: now,
+            answers: 0,
+            events: 0,
+            asking: false,
+            reported: false,
+        }
+    }
+
+    pub(crate) fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+
+    fn refill(&mut self, now: Instant) {
+        if now.since(self.since) >= INTERVAL {
+            self.since = now;
+            self.answers = 0;
+            self.events = 0;
+        }
+    }
+
+    fn may_answer(&mut self, cx: &Context) -> bool {
+        self.refill(cx.boot());
+        self.answers += 1;
+        self.answers <= ANSWERS
+    }
+
+    /// An event about a stranger: not more of them than a person can read.
+    fn event(&mut self, cx: &mut Context, path: Path, reason: Reason) {
+        self.refill(cx.boot());
+        self.events += 1;
+        if self.events <= EVENTS {
+            cx.event_of_path(Some(path), EventKind::Refused { reason });
+        }
+    }
+
+    /// Notes whether an IKE SA is still half open.
+    pub(crate) fn settle(&mut self, id: IkeSaId, sa: &IkeSa) {
+        // One that failed to authenticate lingers for its repeats, and counts as long.
+        let counts = matches!(sa.state, State::AuthResponder(_) | State::Closed { .. });
+        if !counts {
+            self.no_longer_half_open(id);
+        }
+    }
+
+    fn no_longer_half_open(&mut self, id: IkeSaId) {
+        if let Some((source, _)) = self.half_open.remove(&id)
+            && let Some(count) = self.per_source.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&source);
+            }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: IkeSaId) {
+        self.no_longer_half_open(id);
+        if let Some(call) = self.call_of.remove(&id) {
+            self.calls.remove(&call);
+        }
+    }
+
+    fn admit(&mut self, id: IkeSaId, path: Path, spi: Spi) {
+        let source = source_of(path);
+        self.half_open.insert(id, (source, spi));
+        *self.per_source.entry(source).or_default() += 1;
+        let call = (path.remote.ip(), spi);
+        self.calls.insert(call, id);
+        self.call_of.insert(id, call);
+    }
+
+    /// Tells when cookies begin and end.
+    pub(crate) fn report(&mut self, cx: &mut Context) {
+        let threshold = cx.policy.limits.cookie_threshold;
+        if self.half_open.len() >= threshold {
+            self.asking = true;
+        } else if self.half_open.len() <= threshold / 2 {
+            self.asking = false;
+        }
+        if self.asking != self.reported {
+            self.reported = self.asking;
+            cx.event_of_path(None, EventKind::Cookies { on: self.asking });
+        }
+    }
+
+    /// RFC 7296 §2.5: a higher major version is answered with ours.
+    pub(crate) fn refuse_version(&mut self, cx: &mut Context, path: Path, datagram: &[u8]) {
+        cx.counters.stray += 1;
+        let Ok((header, _, _)) = IkeHeader::parse(datagram) else {
+            return;
+        };
+        if header.version.major() > Version::V2_0.major() && !header.flags.is_response() {
+            let notify = NotifyPayload::with_data(
+                NotifyType::INVALID_MAJOR_VERSION,
+                vec![Version::V2_0.major()],
+            );
+            self.answer(cx, path, &header, datagram.len(), notify.into());
+        }
+    }
+
+    /// An answer outside of any IKE SA: never longer than what it answers, and not too many.
+    fn answer(
+        &mut self,
+        cx: &mut Context,
+        path: Path,
+        to: &IkeHeader,
+        len: usize,
+        payload: Payload<'static>,
+    ) {
+        let header = IkeHeader {
+            version: Version::V2_0,
+            flags: Flags::new(!to.flags.is_initiator(), true),
+            ..*to
+        };
+        let mut message = MessageBuilder::new(header);
+        message.push(payload);
+        if let Ok(datagram) = message.finish()
+            && datagram.len() <= len.max(HEADER_LEN)
+            && self.may_answer(cx)
+        {
+            cx.transmit(path, datagram);
+        }
+    }
+}
+
+impl Endpoint {
+    /// A message for an IKE SA that nobody here knows.
+    pub(crate) fn handle_stray(&mut self, path: Path, message: &Message<'_>) {
+        self.cx.counters.stray += 1;
+        let header = &message.header;
+        if header.flags.is_response() {
+            // RFC 7296 §2.21.4: a hint, no more. It may be INVALID_IKE_SPI of a peer that restarted.
+            let complains = message
+                .parse_payloads()
+                .is_ok_and(|p| Contents::of(p).error().is_some());
+            if complains {
+                self.hint(path);
+            }
+            return;
+        }
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            return;
+        }
+        let payload = NotifyPayload::new(NotifyType::INVALID_IKE_SPI).into();
+        let len = message.bytes.len();
+        self.admission
+            .answer(&mut self.cx, path, header, len, payload);
+    }
+
+    /// Somebody calls.
+    pub(crate) fn handle_call(&mut self, path: Path, message: &Message<'_>) {
+        let spi_i = message.header.initiator_spi;
+        if let Some(id) = self
+            .admission
+            .calls
+            .get(&(path.remote.ip(), spi_i))
+            .copied()
+        {
+            // A repeated call gets the same answer; another one under the same SPI none.
+            self.cx.counters.repeated += 1;
+            if let Some(sa) = self.sas.get_mut(&id)
+                && let Some(stored) = sa.channel.window.repeated(message.bytes)
+            {
+                let stored = stored.to_vec();
+                sa.channel.transmit(&mut self.cx, path, &stored);
+            }
+            return;
+        }
+        // Before anything is allocated: is there room, and does the caller receive at all?
+        let limits = self.cx.policy.limits;
+        let half_open = self.admission.half_open.len();
+        let from_source = self.admission.per_source.get(&source_of(path)).copied();
+        if half_open >= limits.half_open
+            || from_source.unwrap_or(0) >= limits.half_open_per_source
+            || self.sas.len() >= limits.ike_sas
+        {
+            self.cx.counters.dropped += 1;
+            return;
+        }
+        if half_open >= limits.cookie_threshold && !self.check_cookie(path, message) {
+            return;
+        }
+        let contents = match message.parse_payloads() {
+            Ok(payloads) => Contents::of(payloads),
+            Err(error) => {
+                self.cx.counters.stray += 1;
+                let payload = crate::sa::negotiate::syntax_notify(&error);
+                let len = message.bytes.len();
+                let header = &message.header;
+                self.admission
+                    .answer(&mut self.cx, path, header, len, payload);
+                return;
+            }
+        };
+        self.answer_call(path, message, &contents);
+    }
+
+    fn check_cookie(&mut self, path: Path, message: &Message<'_>) -> bool {
+        use cygnet_wire::payload::PayloadType;
+        let Ok(Some(nonce)) = message.find(PayloadType::NONCE) else {
+            self.cx.counters.stray += 1;
+            return false;
+        };
+        let now = self.cx.boot();
+        let spi = message.header.initiator_spi;
+        let source = path.remote.ip();
+        let cookies = &mut self.admission.cookies;
+        let random = self.cx.random.as_mut();
+        // RFC 7296 §2.6: the cookie is the first payload.
+        if let Some(Ok(first)) = message.payloads().next()
+            && let Ok(Payload::Notify(notify)) = first.parse()
+            && notify.ty == NotifyType::COOKIE
+            && cookies.verify(now, random, &notify.data, nonce.body, source, spi)
+        {
+            return true;
+        }
+        let cookie = cookies.make(now, random, nonce.body, source, spi);
+        let payload = NotifyPayload::with_data(NotifyType::COOKIE, cookie.to_vec());
+        self.cx.counters.cookies += 1;
+        let header = message.header;
+        let len = message.bytes.len();
+        // Every caller may have one: it costs us nothing but the answer.
+        let header = IkeHeader {
+            flags: Flags::new(false, true),
+            ..header
+        };
+        let mut answer = MessageBuilder::new(header);
+        answer.push(payload);
+        if let Ok(datagram) = answer.finish()
+            && datagram.len() <= len
+        {
+            self.cx.transmit(path, datagram);
+        }
+        false
+    }
+
+    fn answer_call(&mut self, path: Path, message: &Message<'_>, contents: &Contents) {
+        let header = &message.header;
+        let len = message.bytes.len();
+        let candidates: Vec<Arc<Connection>> = (self.cx.policy.connections.iter())
+            .filter(|c| c.local_address.is_none_or(|local| local == path.local.ip()))
+            .filter(|c| c.remote.may_call_from(path.remote))
+            .cloned()
+            .collect();
+        let (Some(offer), Some(ke)) = (&contents.sa, &contents.ke) else {
+            let payload = NotifyPayload::new(NotifyType::INVALID_SYNTAX).into();
+            self.cx.counters.stray += 1;
+            return self
+                .admission
+                .answer(&mut self.cx, path, header, len, payload);
+        };
+        if candidates.is_empty() {
+            self.cx.counters.refused += 1;
+            let reason = Reason::NoConnection(format!(
+                "no connection is meant for a call from {} to {}",
+                path.remote.ip(),
+                path.local.ip()
+            ));
+            self.admission.event(&mut self.cx, path, reason);
+            let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
+            return self
+                .admission
+                .answer(&mut self.cx, path, header, len, payload);
+        }
+        // Nobody knows yet which of them is meant: any proposal of any of them will do.
+        let proposals: Vec<_> = candidates
+            .iter()
+            .map(|c| c.ike_proposals.as_slice())
+            .collect();
+        let choice = match proposal::select_ike(&proposals, offer, Some(ke.method)) {
+            Ok(choice) => choice,
+            Err(why) => {
+                self.cx.counters.refused += 1;
+                let reason = Reason::NoProposal(why.to_string());
+                self.admission.event(&mut self.cx, path, reason);
+                let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
+                return self
+                    .admission
+                    .answer(&mut self.cx, path, header, len, payload);
+            }
+        };
+        if let Some(group) = choice.wrong_group(ke.method) {
+            let payload = NotifyPayload::invalid_ke(TransformId(group.to_wire())).into();
+            return self
+                .admission
+                .answer(&mut self.cx, path, header, len, payload);
+        }
+        let call = (header.initiator_spi, message.bytes);
+        match IkeSa::answer(&mut self.cx, candidates, &choice, path, call, contents) {
+            Ok(sa) => {
+                self.admission.admit(sa.id(), path, header.initiator_spi);
+                self.insert(sa);
+            }
+            Err(reason) => {
+                self.cx.counters.refused += 1;
+                self.admission.event(&mut self.cx, path, reason);
+            }
+        }
+    }
+}
+
+/// Whom a call is counted for: an IPv4 address, or the /64 of an IPv6 address, which one host has
+/// to itself.
+fn source_of(path: Path) -> IpAddr {
+    match path.remote.ip() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let network = v6.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
+}

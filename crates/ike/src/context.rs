@@ -1,0 +1,276 @@
+//! What every part of the endpoint works with: the moment, the policy, randomness, names for new
+//! things, the output queue, and who waits for which answer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_crypto::Random;
+use cygnet_wire::id::Identification;
+
+use crate::event::{Event, EventKind, Reason};
+use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
+use crate::policy::Policy;
+use crate::sa::IkeSa;
+use crate::sa::established::Estate;
+use crate::time::{Instant, Now};
+
+/// How long packets in flight still find the inbound half of a deleted Child SA.
+pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(5);
+
+/// The endpoint's belongings, IKE SAs and connections aside.
+pub(crate) struct Context {
+    pub(crate) now: Now,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) random: Box<dyn Random + Send>,
+    pub(crate) counters: Counters,
+    /// Which IKE SA holds a Child SA.
+    pub(crate) holders: BTreeMap<ChildSaId, IkeSaId>,
+    /// What IKE SAs report to the endpoint; worked off after each input.
+    pub(crate) upcalls: VecDeque<Upcall>,
+    /// Where the peers of our IKE SAs are, those that have only begun included.
+    pub(crate) peers: BTreeMap<IkeSaId, IpAddr>,
+    /// Announced Child SAs of one policy and peer, whichever IKE SA holds them.
+    pub(crate) bearers: BTreeMap<Bearer, BTreeSet<ChildSaId>>,
+    out: VecDeque<Output>,
+    /// Child SAs that send as soon as the one named first is gone.
+    waiters: BTreeMap<ChildSaId, BTreeSet<ChildSaId>>,
+    waiting: BTreeMap<AskId, Waiting>,
+    /// Inbound halves that outlive their Child SA by [`IN_FLIGHT`], oldest first.
+    lingering: VecDeque<(Instant, ChildSaId)>,
+    last_ask: u64,
+    last_ike_sa: u64,
+    last_child_sa: u64,
+}
+
+/// Connection, child, peer: what Child SAs have in common that replace each other.
+pub(crate) type Bearer = (String, String, Identification);
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// An IKE SA, for an exchange in progress.
+    IkeSa(IkeSaId),
+    /// A Child SA, whichever IKE SA holds it by then.
+    ChildSa(ChildSaId),
+    /// The keeper, for the connection of that name.
+    Keeper(String),
+}
+
+/// What an IKE SA reports to the endpoint.
+pub(crate) enum Upcall {
+    /// Both sides are authenticated. With `initial_contact` the peer says that it knows of no
+    /// other IKE SA between the two identities.
+    Established { sa: IkeSaId, initial_contact: bool },
+    /// A rekey made a new IKE SA.
+    Rekeyed(Box<IkeSa>),
+    /// `to` takes what `from` holds: the peer uses it already (RFC 7296 §2.8.2).
+    Inherit { from: IkeSaId, to: IkeSaId },
+    /// `to` inherits (RFC 7296 §2.8).
+    Bequest { to: IkeSaId, estate: Box<Estate> },
+    /// It has ended; nothing of it is left on the data path but packets in flight.
+    Closed { sa: IkeSaId, reason: Reason },
+    /// A child carries traffic.
+    ChildUp { sa: IkeSaId, name: String },
+    /// A child could not be made.
+    ChildFailed {
+        sa: IkeSaId,
+        name: String,
+        reason: Reason,
+    },
+    /// A child has ended and was not replaced.
+    ChildDown {
+        sa: IkeSaId,
+        name: String,
+        reason: Reason,
+    },
+    /// This Child SA is to be taken off the data path; those that waited for it may send.
+    Removed { child: ChildSaId, sending: bool },
+    /// Time to authenticate anew.
+    Reauthenticate(IkeSaId),
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that were no IKE message, or for an IKE SA nobody knows.
+    pub stray: u64,
+    /// Datagrams that did not authenticate.
+    pub forged: u64,
+    /// Repeated messages.
+    pub repeated: u64,
+    /// Calls dropped because too many IKE SAs were half open.
+    pub dropped: u64,
+    /// Cookies asked for.
+    pub cookies: u64,
+    /// Calls refused in IKE_SA_INIT or IKE_AUTH.
+    pub refused: u64,
+    /// Requests repeated by us.
+    pub retransmitted: u64,
+    /// IKE SAs established, rekeys not counted.
+    pub established: u64,
+    /// Child SAs installed, rekeys counted.
+    pub children: u64,
+}
+
+impl Context {
+    pub(crate) fn new(random: Box<dyn Random + Send>, policy: Arc<Policy>) -> Self {
+        Self {
+            now: Now {
+                boot: Instant::default(),
+                utc: None,
+            },
+            policy,
+            random,
+            counters: Counters::default(),
+            holders: BTreeMap::new(),
+            upcalls: VecDeque::new(),
+            peers: BTreeMap::new(),
+            bearers: BTreeMap::new(),
+            out: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            lingering: VecDeque::new(),
+            last_ask: 0,
+            last_ike_sa: 0,
+            last_child_sa: 0,
+        }
+    }
+
+    pub(crate) fn boot(&self) -> Instant {
+        self.now.boot
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub(crate) fn new_ike_sa_id(&mut self) -> IkeSaId {
+        self.last_ike_sa += 1;
+        IkeSaId(self.last_ike_sa)
+    }
+
+    pub(crate) fn new_child_sa_id(&mut self) -> ChildSaId {
+        self.last_child_sa += 1;
+        ChildSaId(self.last_child_sa)
+    }
+
+    fn new_ask(&mut self, who: Waiting) -> AskId {
+        self.last_ask += 1;
+        let id = AskId(self.last_ask);
+        self.waiting.insert(id, who);
+        id
+    }
+
+    /// Asks; whoever `who` names gets the answer.
+    pub(crate) fn ask(&mut self, who: Waiting, ask: Ask) -> AskId {
+        let id = self.new_ask(who);
+        self.out.push_back(Output::Ask(id, ask));
+        id
+    }
+
+    /// Orders something of the data path that is answered.
+    pub(crate) fn order(
+        &mut self,
+        who: Waiting,
+        command: impl FnOnce(AskId) -> DataCommand,
+    ) -> AskId {
+        let id = self.new_ask(who);
+        self.out.push_back(Output::Data(command(id)));
+        id
+    }
+
+    /// Who waits for this answer; each is given once.
+    pub(crate) fn take_waiting(&mut self, id: AskId) -> Option<Waiting> {
+        self.waiting.remove(&id)
+    }
+
+    /// An answer that nobody waits for any more: what it gave goes back.
+    pub(crate) fn discard(&mut self, answer: Answer) {
+        if let Answer::Spi(Ok(spi)) = answer {
+            self.data(DataCommand::FreeSpi { spi });
+        }
+    }
+
+    pub(crate) fn data(&mut self, command: DataCommand) {
+        self.out.push_back(Output::Data(command));
+    }
+
+    pub(crate) fn transmit(&mut self, path: Path, datagram: Vec<u8>) {
+        self.out
+            .push_back(Output::Transmit(Transmit { path, datagram }));
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    /// An event about the endpoint or about a stranger.
+    pub(crate) fn event_of_path(&mut self, path: Option<Path>, kind: EventKind) {
+        self.event(Event {
+            connection: None,
+            ike_sa: None,
+            path,
+            peer: None,
+            kind,
+        });
+    }
+
+    pub(crate) fn upcall(&mut self, upcall: Upcall) {
+        self.upcalls.push_back(upcall);
+    }
+
+    pub(crate) fn random_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.random.fill(&mut bytes);
+        u64::from_be_bytes(bytes)
+    }
+
+    /// Between half of `most` and all of it, so that two ends do not act at the same moment again
+    /// and again.
+    pub(crate) fn jittered(&mut self, most: Duration) -> Duration {
+        let share = (self.random_u64() >> 40) as f64 / f64::from(1u32 << 24);
+        most.mul_f64(0.5 + share / 2.0)
+    }
+
+    /// Whether another IKE SA than `sa` leads to that address.
+    pub(crate) fn knows_peer_beside(&self, sa: IkeSaId, peer: IpAddr) -> bool {
+        self.peers
+            .iter()
+            .any(|(id, address)| *id != sa && *address == peer)
+    }
+
+    /// `waiter` sends once `gone` is gone.
+    pub(crate) fn waiting_for(&mut self, gone: ChildSaId, waiter: ChildSaId) {
+        self.waiters.entry(gone).or_default().insert(waiter);
+    }
+
+    /// Those that waited for `gone`.
+    pub(crate) fn take_waiters(&mut self, gone: ChildSaId) -> BTreeSet<ChildSaId> {
+        self.waiters.remove(&gone).unwrap_or_default()
+    }
+
+    /// The inbound half is removed when packets in flight have had time to arrive.
+    pub(crate) fn remove_in_later(&mut self, child: ChildSaId) {
+        self.holders.remove(&child);
+        let at = self.boot() + IN_FLIGHT;
+        self.lingering.push_back((at, child));
+    }
+
+    pub(crate) fn next_removal(&self) -> Option<Instant> {
+        self.lingering.front().map(|(at, _)| *at)
+    }
+
+    /// Removes inbound halves that are due; with `all`, every one.
+    pub(crate) fn remove_lingering(&mut self, all: bool) {
+        let now = self.boot();
+        while let Some((at, child)) = self.lingering.front().copied() {
+            if at > now && !all {
+                break;
+            }
+            self.lingering.pop_front();
+            self.data(DataCommand::RemoveIn { child });
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The public face: every input goes in here, every output comes out of one queue, and what an
+//! input leads to is done before the call returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_crypto::Random;
+use cygnet_wire::ParseError;
+use cygnet_wire::header::{ExchangeType, IkeHeader, Spi};
+use cygnet_wire::message::Message;
+
+use crate::admission::Admission;
+use crate::context::{Context, Upcall, Waiting};
+use crate::event::{EventKind, Reason};
+use crate::io::{Answer, AskId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
+use crate::keeper::Keeper;
+use crate::policy::Policy;
+use crate::sa::established::Established;
+use crate::sa::exchange::{Exchange, Task};
+use crate::sa::{IkeSa, State};
+use crate::time::{Instant, Now};
+
+/// How long [`Command::Shutdown`] waits for peers that do not answer.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// All IKE SAs of this machine, and what is to be up.
+///
+/// After each `handle_*`, drain [`Endpoint::poll_output`] until it is empty, in order; then call
+/// [`Endpoint::handle_timeout`] no later than [`Endpoint::poll_timeout`] says.
+pub struct Endpoint {
+    pub(crate) cx: Context,
+    pub(crate) sas: BTreeMap<IkeSaId, IkeSa>,
+    pub(crate) keeper: Keeper,
+    pub(crate) admission: Admission,
+    by_spi: BTreeMap<Spi, IkeSaId>,
+    due: BTreeSet<(Instant, IkeSaId)>,
+    due_of: BTreeMap<IkeSaId, Instant>,
+    /// IKE SAs that an input has changed.
+    touched: BTreeSet<IkeSaId>,
+    /// Shutting down; until then.
+    draining: Option<Instant>,
+    drained: bool,
+}
+
+impl Endpoint {
+    /// An endpoint that does nothing yet: [`Endpoint::handle_policy`] sets it going.
+    pub fn new(random: Box<dyn Random + Send>, policy: Arc<Policy>) -> Self {
+        let mut cx = Context::new(random, policy);
+        let admission = Admission::new(&mut cx);
+        Self {
+            cx,
+            sas: BTreeMap::new(),
+            keeper: Keeper::default(),
+            admission,
+            by_spi: BTreeMap::new(),
+            due: BTreeSet::new(),
+            due_of: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            draining: None,
+            drained: false,
+        }
+    }
+
+    /// A datagram from the network, without non-ESP marker.
+    pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &[u8]) {
+        self.cx.now = now;
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(ParseError::MajorVersion { .. }) => {
+                self.admission.refuse_version(&mut self.cx, path, datagram);
+                return;
+            }
+            Err(_) => {
+                self.cx.counters.stray += 1;
+                return;
+            }
+        };
+        let header = &message.header;
+        let own_spi = if header.flags.is_initiator() {
+            header.responder_spi
+        } else {
+            header.initiator_spi
+        };
+        if let Some(id) = self.by_spi.get(&own_spi).copied() {
+            if let Some(sa) = self.sas.get_mut(&id) {
+                sa.handle_datagram(&mut self.cx, path, &message);
+            }
+            self.touched.insert(id);
+        } else if is_call(header) {
+            if self.draining.is_none() {
+                self.handle_call(path, &message);
+            }
+        } else {
+            self.handle_stray(path, &message);
+        }
+        self.settle();
+    }
+
+    /// The answer to an [`Output::Ask`] or to an order that carries an [`AskId`].
+    pub fn handle_answer(&mut self, now: Now, id: AskId, answer: Answer) {
+        self.cx.now = now;
+        match self.cx.take_waiting(id) {
+            Some(Waiting::IkeSa(sa_id)) => match self.sas.get_mut(&sa_id) {
+                Some(sa) => {
+                    sa.handle_answer(&mut self.cx, id, answer);
+                    self.touched.insert(sa_id);
+                }
+                None => self.cx.discard(answer),
+            },
+            Some(Waiting::ChildSa(child)) => {
+                if let Answer::Installed(Err(error)) = answer {
+                    self.with_holder(child, |state, channel, cx| {
+                        state.switch_failed(channel, cx, child, &error);
+                    });
+                }
+            }
+            Some(Waiting::Keeper(name)) => self.handle_resolved(&name, id, answer),
+            None => self.cx.discard(answer),
+        }
+        self.settle();
+    }
+
+    /// What the data path reports.
+    pub fn handle_data(&mut self, now: Now, event: DataEvent) {
+        self.cx.now = now;
+        match &event {
+            DataEvent::Acquire {
+                connection,
+                child,
+                packet,
+            } => self.handle_acquire(connection, child, packet.clone()),
+            DataEvent::UnknownSpi { path, .. } => self.hint(*path),
+            DataEvent::PathMtu { path, mtu } => self.handle_path_mtu(*path, *mtu),
+            DataEvent::SoftLimit { child }
+            | DataEvent::HardLimit { child }
+            | DataEvent::FirstAuthenticated { child }
+            | DataEvent::PeerMoved { child, .. }
+            | DataEvent::LastInbound { child }
+            | DataEvent::LastOutbound { child } => {
+                let child = *child;
+                self.with_holder(child, |state, channel, cx| {
+                    state.handle_data(channel, cx, &event);
+                });
+            }
+        }
+        self.settle();
+    }
+
+    /// What an operator wants.
+    pub fn handle_command(&mut self, now: Now, command: Command) {
+        self.cx.now = now;
+        match command {
+            Command::Shutdown => self.shut_down(),
+            command => self.obey(command),
+        }
+        self.settle();
+    }
+
+    /// Another policy from now on. Connections that are equal in both are not touched.
+    pub fn handle_policy(&mut self, now: Now, policy: Arc<Policy>) {
+        self.cx.now = now;
+        self.apply_policy(policy);
+        self.settle();
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.cx.now = now;
+        self.cx.remove_lingering(false);
+        let is_due = |at: &Instant| *at <= now.boot;
+        while let Some((_, id)) = self.due.first().filter(|(at, _)| is_due(at)).copied() {
+            self.forget_deadline(id);
+            let Some(sa) = self.sas.get_mut(&id) else {
+                continue;
+            };
+            match sa.state {
+                State::Closed { until } if is_due(&until) => {
+                    self.forget(id);
+                    continue;
+                }
+                _ => sa.handle_timeout(&mut self.cx),
+            }
+            self.touched.insert(id);
+        }
+        self.keep_all_due();
+        if self.draining.is_some_and(|at| is_due(&at)) {
+            for sa in self.sas.values_mut() {
+                sa.drop_silently(&mut self.cx, Reason::Operator);
+            }
+        }
+        self.settle();
+    }
+
+    /// The next thing to be done outside; `None`: nothing until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.cx.poll_output()
+    }
+
+    /// When [`Endpoint::handle_timeout`] is to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.due.first().map(|(at, _)| *at),
+            self.cx.next_removal(),
+            self.keeper.deadline(),
+            self.draining,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Works off what IKE SAs report, until there is nothing left, then notes their deadlines.
+    pub(crate) fn settle(&mut self) {
+        while let Some(upcall) = self.cx.upcalls.pop_front() {
+            self.handle_upcall(upcall);
+        }
+        for id in std::mem::take(&mut self.touched) {
+            self.forget_deadline(id);
+            match self.sas.get(&id) {
+                Some(sa) => {
+                    // A deadline in the past is one at once, not one for ever.
+                    if let Some(at) = sa.deadline() {
+                        self.due.insert((at, id));
+                        self.due_of.insert(id, at);
+                    }
+                    match sa.state {
+                        State::Closed { .. } | State::AuthResponder(_) => {
+                            self.cx.peers.remove(&id);
+                        }
+                        _ => {
+                            self.cx.peers.insert(id, sa.channel.path.remote.ip());
+                        }
+                    }
+                    self.admission.settle(id, sa);
+                }
+                None => {
+                    self.cx.peers.remove(&id);
+                }
+            }
+        }
+        self.admission.report(&mut self.cx);
+        self.finish_draining();
+    }
+
+    fn handle_upcall(&mut self, upcall: Upcall) {
+        match upcall {
+            Upcall::Established {
+                sa,
+                initial_contact,
+            } => self.handle_established(sa, initial_contact),
+            Upcall::Rekeyed(sa) => {
+                if let Some(state) = sa.established() {
+                    let replaces = state.replaces;
+                    let suite = sa.channel.keys.as_ref().map(|k| k.suite().to_string());
+                    self.cx.event(state.event(
+                        &sa.channel,
+                        EventKind::IkeUp {
+                            suite: suite.unwrap_or_default(),
+                            nat_local: sa.channel.nat.local,
+                            nat_remote: sa.channel.nat.remote,
+                            replaces,
+                        },
+                    ));
+                }
+                let id = sa.id();
+                if let Some(state) = sa.established() {
+                    let name = state.peering.connection.name.clone();
+                    self.keeper.names.insert(id, name);
+                }
+                self.insert(*sa);
+                self.proceed(id);
+            }
+            Upcall::Inherit { from, to } => {
+                let estate = self.sas.get_mut(&from).and_then(|sa| {
+                    let (_, state) = sa.established_mut()?;
+                    Some(state.bequeath(&self.cx))
+                });
+                self.touched.insert(from);
+                match estate {
+                    Some(estate) => self.bequest(to, estate),
+                    None => self.change(to, |state, _, _| {
+                        state.life = crate::sa::established::Life::Live;
+                    }),
+                }
+            }
+            Upcall::Bequest { to, estate } => self.bequest(to, *estate),
+            Upcall::Closed { sa, reason } => self.handle_closed(sa, reason),
+            Upcall::ChildUp { sa, name } => self.handle_child_up(sa, &name),
+            Upcall::ChildFailed { sa, name, reason } => {
+                self.handle_child_failed(sa, &name, reason);
+            }
+            Upcall::ChildDown { sa, name, reason } => self.handle_child_down(sa, &name, &reason),
+            Upcall::Removed { child, sending } => {
+                for waiter in self.cx.take_waiters(child) {
+                    self.with_holder(waiter, |state, _, cx| state.child_peer_ready(cx, waiter));
+                }
+                if sending {
+                    self.cx.data(DataCommand::RemoveOut { child });
+                }
+                self.cx.remove_in_later(child);
+            }
+            Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
+        }
+    }
+
+    fn bequest(&mut self, to: IkeSaId, estate: crate::sa::established::Estate) {
+        let heir = self.sas.get(&to).and_then(IkeSa::established);
+        if let Some(heir) = heir {
+            if let Some(from) = heir.replaces {
+                self.line_goes_on(from, to);
+            }
+            self.change(to, |state, channel, cx| state.inherit(channel, cx, estate));
+        } else {
+            // The heir has ended in the meantime: nobody holds the children any more.
+            for (_, child) in estate.children {
+                child.remove(&mut self.cx, to, &estate.peering, Reason::DeletedByPeer);
+            }
+            estate.peering.release(&mut self.cx);
+        }
+    }
+
+    /// Changes an established IKE SA and lets it go on.
+    pub(crate) fn change(
+        &mut self,
+        id: IkeSaId,
+        change: impl FnOnce(&mut Established, &mut crate::sa::channel::Channel, &mut Context),
+    ) {
+        if let Some(sa) = self.sas.get_mut(&id) {
+            sa.with_established(&mut self.cx, change);
+            self.touched.insert(id);
+        }
+    }
+
+    pub(crate) fn proceed(&mut self, id: IkeSaId) {
+        self.change(id, |_, _, _| {});
+    }
+
+    /// Changes the IKE SA that holds a Child SA.
+    fn with_holder(
+        &mut self,
+        child: crate::io::ChildSaId,
+        change: impl FnOnce(&mut Established, &mut crate::sa::channel::Channel, &mut Context),
+    ) {
+        if let Some(id) = self.cx.holders.get(&child).copied() {
+            self.change(id, change);
+        }
+    }
+
+    pub(crate) fn insert(&mut self, sa: IkeSa) {
+        let id = sa.id();
+        self.by_spi.insert(sa.channel.own_spi(), id);
+        self.sas.insert(id, sa);
+        self.touched.insert(id);
+    }
+
+    fn forget_deadline(&mut self, id: IkeSaId) {
+        if let Some(at) = self.due_of.remove(&id) {
+            self.due.remove(&(at, id));
+        }
+    }
+
+    fn forget(&mut self, id: IkeSaId) {
+        self.forget_deadline(id);
+        self.cx.peers.remove(&id);
+        if let Some(sa) = self.sas.remove(&id) {
+            self.by_spi.remove(&sa.channel.own_spi());
+        }
+        self.admission.forget(id);
+    }
+
+    /// Unprotected word that something is amiss with a peer (RFC 7296 §2.21.4).
+    pub(crate) fn hint(&mut self, path: Path) {
+        let peer = path.remote.ip();
+        let ids: Vec<_> = (self.cx.peers.iter())
+            .filter(|(_, address)| **address == peer)
+            .map(|(id, _)| *id)
+            .take(64)
+            .collect();
+        for id in ids {
+            self.change(id, |state, _, cx| state.hint(cx));
+        }
+    }
+
+    /// A narrower path fragments IKE messages smaller.
+    fn handle_path_mtu(&mut self, path: Path, mtu: u32) {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        for sa in self.sas.values_mut() {
+            let channel = &mut sa.channel;
+            if channel.path.remote == path.remote && channel.fragment_size > mtu {
+                channel.fragment_size = mtu;
+            }
+        }
+    }
+
+    fn shut_down(&mut self) {
+        self.draining = Some(self.cx.boot() + DRAIN);
+        self.drained = false;
+        self.keeper.rest();
+        let ids: Vec<_> = self.sas.keys().copied().collect();
+        for id in ids {
+            self.delete_ike_sa(id, Reason::Operator);
+        }
+    }
+
+    /// Ends an IKE SA: with DELETE where the peer knows it.
+    pub(crate) fn delete_ike_sa(&mut self, id: IkeSaId, reason: Reason) {
+        let Some(sa) = self.sas.get_mut(&id) else {
+            return;
+        };
+        self.touched.insert(id);
+        match &sa.state {
+            State::Established(state) => {
+                if !matches!(state.current, Some(Exchange::DeleteIke { .. })) {
+                    sa.with_established(&mut self.cx, |state, _, cx| {
+                        state.push(cx, Task::DeleteIke { reason });
+                    });
+                }
+            }
+            State::Closed { .. } => {}
+            _ => sa.drop_silently(&mut self.cx, reason),
+        }
+    }
+
+    fn finish_draining(&mut self) {
+        if self.draining.is_none() || self.sas.values().any(|sa| !sa.is_closed()) {
+            return;
+        }
+        self.draining = None;
+        if !std::mem::replace(&mut self.drained, true) {
+            self.cx.remove_lingering(true);
+            self.cx.event_of_path(None, EventKind::Drained);
+        }
+    }
+
+    pub(crate) fn is_resting(&self) -> bool {
+        self.draining.is_some() || self.drained
+    }
+}
+
+/// The first message of somebody who wants an IKE SA.
+fn is_call(header: &IkeHeader) -> bool {
+    header.exchange == ExchangeType::IKE_SA_INIT
+        && header.flags.is_initiator()
+        && !header.flags.is_response()
+        && header.responder_spi.is_zero()
+        && !header.initiator_spi.is_zero()
+        && header.message_id.0 == 0
+}

@@ -1,0 +1,681 @@
+//! What is to be up, and comes back for ever: connections we call, their children, and what
+//! operators and traffic ask for. After every change, [`Endpoint::keep`] compares what is wanted
+//! with what is there, and does the next thing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_wire::ts::TrafficSelector;
+
+use crate::backoff::Backoff;
+use crate::context::Waiting;
+use crate::endpoint::Endpoint;
+use crate::event::{Event, EventKind, Reason};
+use crate::io::{Answer, Ask, AskId, Command, DataCommand, IkeSaId, Path};
+use crate::policy::{ChildPolicy, Connection, Policy, Remote, Start};
+use crate::sa::IkeSa;
+use crate::sa::exchange::{Task, Tries};
+use crate::sa::initiator::Call;
+use crate::time::Instant;
+
+/// An IKE SA that ends sooner than this counts as a call that failed.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// All connections that we call.
+#[derive(Default)]
+pub(crate) struct Keeper {
+    pub(crate) kept: BTreeMap<String, Kept>,
+    /// The connection of each established IKE SA.
+    pub(crate) names: BTreeMap<IkeSaId, String>,
+    resting: bool,
+}
+
+/// One connection that we call.
+pub(crate) struct Kept {
+    pub(crate) connection: Arc<Connection>,
+    /// Children that are to be up.
+    pub(crate) wanted: BTreeSet<String>,
+    /// The connection itself is to be up, without any child if need be.
+    up: bool,
+    /// Children that packets wait for.
+    demands: Vec<Demand>,
+    dial: Dial,
+    backoff: Option<Backoff>,
+    attempt: u32,
+    up_since: Option<Instant>,
+    pub(crate) why: Option<Reason>,
+    /// Being authenticated anew: another one is to take its place.
+    pub(crate) replacing: Option<IkeSaId>,
+    /// Children that failed, and when they are tried again.
+    retries: BTreeMap<String, Retry>,
+}
+
+struct Demand {
+    child: String,
+    packet: Option<(TrafficSelector, TrafficSelector)>,
+}
+
+struct Retry {
+    backoff: Backoff,
+    at: Option<Instant>,
+}
+
+/// The call.
+enum Dial {
+    Idle,
+    Waiting(Instant),
+    Resolving(AskId),
+    Dialing { sa: IkeSaId, rest: VecDeque<Path> },
+}
+
+impl Keeper {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.resting {
+            return None;
+        }
+        self.kept.values().filter_map(Kept::deadline).min()
+    }
+
+    /// Nothing is to be up any more.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+    }
+}
+
+impl Kept {
+    fn new(connection: Arc<Connection>) -> Self {
+        let always = |child: &&Arc<ChildPolicy>| child.start == Start::Always;
+        let wanted = connection.children.iter().filter(always);
+        Self {
+            wanted: wanted.map(|child| child.name.clone()).collect(),
+            connection,
+            up: false,
+            demands: Vec::new(),
+            dial: Dial::Idle,
+            backoff: None,
+            attempt: 0,
+            up_since: None,
+            why: None,
+            replacing: None,
+            retries: BTreeMap::new(),
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.up || !self.wanted.is_empty() || !self.demands.is_empty() || self.replacing.is_some()
+    }
+
+    /// When it is called again.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        match self.dial {
+            Dial::Waiting(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let retries = self.retries.values().filter_map(|retry| retry.at);
+        retries.chain(self.next_try()).min()
+    }
+
+    /// In the order of the configuration.
+    fn child(&self, name: &str) -> Option<&Arc<ChildPolicy>> {
+        self.connection.children.iter().find(|c| c.name == name)
+    }
+}
+
+impl Endpoint {
+    /// The established IKE SA of a connection that new things are done on.
+    pub(crate) fn best_sa(&self, name: &str, except: Option<IkeSaId>) -> Option<IkeSaId> {
+        let connection = &self.keeper.kept.get(name)?.connection;
+        let mut best: Option<&IkeSa> = None;
+        for sa in self.sas.values() {
+            let Some(state) = sa.established() else {
+                continue;
+            };
+            if Some(sa.id()) == except
+                || !state.is_live()
+                || state.peering.superseded_at.is_some()
+                || state.peering.connection != *connection
+            {
+                continue;
+            }
+            let better = match best.and_then(IkeSa::established) {
+                None => true,
+                Some(other) if other.peering.dialed == state.peering.dialed => true,
+                // Both ends called: both prefer the same one.
+                Some(other) => state.peering.origin > other.peering.origin,
+            };
+            if better {
+                best = Some(sa);
+            }
+        }
+        best.map(IkeSa::id)
+    }
+
+    /// Does the next thing that brings a connection up.
+    pub(crate) fn keep(&mut self, name: &str) {
+        if self.is_resting() {
+            return;
+        }
+        let replacing = self.keeper.kept.get(name).and_then(|kept| kept.replacing);
+        match self.best_sa(name, replacing) {
+            Some(sa) => self.keep_children(name, sa, replacing),
+            None => self.keep_calling(name),
+        }
+    }
+
+    fn keep_children(&mut self, name: &str, sa: IkeSaId, replacing: Option<IkeSaId>) {
+        let now = self.cx.boot();
+        let old_children: BTreeSet<String> = replacing
+            .and_then(|old| self.sas.get(&old)?.established())
+            .map(|old| old.children.values().map(|c| c.name().to_owned()).collect())
+            .unwrap_or_default();
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
+            kept.dial = Dial::Idle;
+        }
+        let Some(state) = self.sas.get(&sa).and_then(IkeSa::established) else {
+            return;
+        };
+        kept.demands
+            .retain(|demand| state.child_named(&demand.child).is_none());
+        let mut create = Vec::new();
+        let mut pending = false;
+        for child in &kept.connection.children {
+            let demand = kept
+                .demands
+                .iter()
+                .find(|demand| demand.child == child.name);
+            let needed = kept.wanted.contains(&child.name)
+                || demand.is_some()
+                || old_children.contains(&child.name);
+            if !needed || state.child_named(&child.name).is_some() {
+                continue;
+            }
+            let retry = kept.retries.get(&child.name);
+            let failed = retry.is_some();
+            pending |= !failed;
+            if retry.and_then(|r| r.at).is_some_and(|at| at > now) || state.has_child(&child.name) {
+                continue;
+            }
+            let packet = demand.and_then(|demand| demand.packet.clone());
+            create.push((Arc::clone(child), packet));
+        }
+        let done = replacing.filter(|_| !pending);
+        if done.is_some() {
+            kept.replacing = None;
+        }
+        if !create.is_empty() {
+            self.change(sa, |state, _, cx| {
+                for (policy, packet) in create {
+                    let tries = Tries::default();
+                    state.push(
+                        cx,
+                        Task::CreateChild {
+                            policy,
+                            packet,
+                            tries,
+                        },
+                    );
+                }
+            });
+        }
+        if let Some(old) = done {
+            self.delete_ike_sa(old, Reason::Replaced);
+        }
+    }
+
+    fn keep_calling(&mut self, name: &str) {
+        let now = self.cx.boot();
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
+            return;
+        }
+        match kept.dial {
+            Dial::Idle => {}
+            Dial::Waiting(at) if at <= now => {}
+            Dial::Waiting(_) | Dial::Resolving(_) | Dial::Dialing { .. } => return,
+        }
+        let who = Waiting::Keeper(name.to_owned());
+        let connection = Arc::clone(&kept.connection);
+        kept.dial = Dial::Resolving(self.cx.ask(who, Ask::Resolve { connection }));
+    }
+
+    /// Where the peer is.
+    pub(crate) fn handle_resolved(&mut self, name: &str, id: AskId, answer: Answer) {
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        if !matches!(kept.dial, Dial::Resolving(ask) if ask == id) || self.keeper.resting {
+            return;
+        }
+        let Answer::Paths(paths) = answer else {
+            return;
+        };
+        match paths {
+            Ok(paths) if !paths.is_empty() => self.dial(name, paths.into()),
+            Ok(_) => {
+                let error = "the peer's name has no address that is reachable from here";
+                self.call_failed(name, Reason::Unreachable(error.to_owned()));
+            }
+            Err(error) => self.call_failed(name, Reason::Unreachable(error)),
+        }
+    }
+
+    /// Calls by the first of these paths.
+    fn dial(&mut self, name: &str, mut paths: VecDeque<Path>) {
+        let Some(path) = paths.pop_front() else {
+            return;
+        };
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        kept.attempt = kept.attempt.saturating_add(1);
+        let attempt = kept.attempt;
+        let old = kept
+            .replacing
+            .and_then(|old| self.sas.get(&old)?.established());
+        let old_child = old.and_then(|old| {
+            let installed = old.children.values().map(|c| &c.params.policy);
+            installed.into_iter().next().cloned()
+        });
+        let replaces = kept
+            .replacing
+            .zip(old.map(|old| old.peering.assigned.clone()));
+        let demand = kept.demands.first();
+        let (child, packet) = match demand.and_then(|d| Some((kept.child(&d.child)?, &d.packet))) {
+            Some((child, packet)) => (Some(Arc::clone(child)), packet.clone()),
+            None => {
+                let wanted = |c: &&Arc<ChildPolicy>| kept.wanted.contains(&c.name);
+                let first = kept.connection.children.iter().find(wanted).cloned();
+                (first.or(old_child), None)
+            }
+        };
+        let call = Call {
+            connection: Arc::clone(&kept.connection),
+            child,
+            packet,
+            replaces,
+        };
+        self.cx.event(Event {
+            connection: Some(name.to_owned()),
+            ike_sa: None,
+            path: Some(path),
+            peer: None,
+            kind: EventKind::Connecting { attempt },
+        });
+        match IkeSa::dial(&mut self.cx, call, path) {
+            Ok(sa) => {
+                kept.dial = Dial::Dialing {
+                    sa: sa.id(),
+                    rest: paths,
+                };
+                self.insert(sa);
+            }
+            Err(reason) => self.call_failed(name, reason),
+        }
+    }
+
+    /// A call came to nothing: the next address, or again later.
+    fn call_failed(&mut self, name: &str, reason: Reason) {
+        let now = self.cx.boot();
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        kept.why = Some(reason.clone());
+        if let Dial::Dialing { rest, .. } = &mut kept.dial
+            && !rest.is_empty()
+        {
+            let rest = std::mem::take(rest);
+            kept.dial = Dial::Idle;
+            return self.dial(name, rest);
+        }
+        // A packet asks again; nobody else does.
+        kept.demands.clear();
+        kept.dial = Dial::Idle;
+        if !kept.is_wanted() {
+            kept.attempt = 0;
+            return;
+        }
+        let backoff = kept.backoff.get_or_insert_with(|| Backoff::new(now));
+        let after = backoff.failed(now, self.cx.random.as_mut());
+        kept.dial = Dial::Waiting(now + after);
+        self.cx.event(Event {
+            connection: Some(name.to_owned()),
+            ike_sa: None,
+            path: None,
+            peer: None,
+            kind: EventKind::Retry { after, reason },
+        });
+    }
+
+    /// Waits are over.
+    pub(crate) fn keep_all_due(&mut self) {
+        let now = self.cx.boot();
+        let due = |kept: &&mut Kept| kept.deadline().is_some_and(|at| at <= now);
+        let mut names = Vec::new();
+        for kept in self.keeper.kept.values_mut().filter(due) {
+            for retry in kept.retries.values_mut() {
+                retry.at.take_if(|at| *at <= now);
+            }
+            names.push(kept.connection.name.clone());
+        }
+        for name in names {
+            self.keep(&name);
+        }
+    }
+
+    /// An IKE SA is up; those it makes superfluous end.
+    pub(crate) fn handle_established(&mut self, id: IkeSaId, initial_contact: bool) {
+        let now = self.cx.boot();
+        let Some(state) = self.sas.get(&id).and_then(IkeSa::established) else {
+            return;
+        };
+        let name = state.peering.connection.name.clone();
+        let known = self.cx.policy.connection(&name);
+        if known != Some(&state.peering.connection) {
+            // The policy changed while the peer was authenticating.
+            return self.delete_ike_sa(id, Reason::Operator);
+        }
+        self.keeper.names.insert(id, name.clone());
+        if let Some(kept) = self.keeper.kept.get_mut(&name) {
+            if matches!(kept.dial, Dial::Dialing { sa, .. } if sa == id) {
+                kept.dial = Dial::Idle;
+            }
+            kept.up_since = Some(now);
+            kept.why = None;
+            kept.attempt = 0;
+        }
+        self.settle_duplicates(id, initial_contact);
+        self.keep(&name);
+    }
+
+    /// Takes it back: a call, or its failure.
+    pub(crate) fn handle_closed(&mut self, id: IkeSaId, reason: Reason) {
+        let now = self.cx.boot();
+        let calling = self
+            .keeper
+            .kept
+            .values()
+            .find(|kept| matches!(kept.dial, Dial::Dialing { sa, .. } if sa == id));
+        if let Some(name) = calling.map(|kept| kept.connection.name.clone()) {
+            return self.call_failed(&name, reason);
+        }
+        let Some(name) = self.keeper.names.remove(&id) else {
+            return;
+        };
+        let replacing = self.keeper.kept.get(&name).and_then(|kept| kept.replacing);
+        let still_up = self.best_sa(&name, None).is_some();
+        let Some(kept) = self.keeper.kept.get_mut(&name) else {
+            return;
+        };
+        if replacing == Some(id) {
+            kept.replacing = None;
+        }
+        if reason == Reason::Replaced || still_up {
+            return self.keep(&name);
+        }
+        kept.why = Some(reason.clone());
+        let stable = kept
+            .up_since
+            .take()
+            .is_some_and(|since| now.since(since) >= STABLE);
+        if stable {
+            kept.backoff = None;
+            self.keep(&name);
+        } else if matches!(kept.dial, Dial::Idle) {
+            self.call_failed(&name, reason);
+        }
+    }
+
+    pub(crate) fn handle_child_up(&mut self, sa: IkeSaId, child: &str) {
+        let Some(name) = self.keeper.names.get(&sa).cloned() else {
+            return;
+        };
+        if let Some(kept) = self.keeper.kept.get_mut(&name) {
+            kept.retries.remove(child);
+            kept.backoff = None;
+        }
+        self.keep(&name);
+    }
+
+    pub(crate) fn handle_child_failed(&mut self, sa: IkeSaId, child: &str, reason: Reason) {
+        let Some(name) = self.keeper.names.get(&sa).cloned() else {
+            return;
+        };
+        let Some(kept) = self.keeper.kept.get_mut(&name) else {
+            return;
+        };
+        kept.demands.retain(|demand| demand.child != child);
+        kept.why = Some(reason.clone());
+        let after = self.retry_child(&name, child);
+        if let Some(after) = after {
+            self.cx.event(Event {
+                connection: Some(name.clone()),
+                ike_sa: Some(sa),
+                path: None,
+                peer: None,
+                kind: EventKind::Retry { after, reason },
+            });
+        }
+        self.keep(&name);
+    }
+
+    /// Notes that a child failed; when it is tried again, if it is wanted.
+    fn retry_child(&mut self, name: &str, child: &str) -> Option<Duration> {
+        let now = self.cx.boot();
+        let kept = self.keeper.kept.get_mut(name)?;
+        let wanted = kept.wanted.contains(child);
+        if !wanted && kept.replacing.is_none() {
+            return None;
+        }
+        let retry = kept
+            .retries
+            .entry(child.to_owned())
+            .or_insert_with(|| Retry {
+                backoff: Backoff::new(now),
+                at: None,
+            });
+        let after = retry.backoff.failed(now, self.cx.random.as_mut());
+        retry.at = Some(now + after);
+        wanted.then_some(after)
+    }
+
+    pub(crate) fn handle_child_down(&mut self, sa: IkeSaId, child: &str, reason: &Reason) {
+        let Some(name) = self.keeper.names.get(&sa).cloned() else {
+            return;
+        };
+        if *reason == Reason::DeletedByPeer && self.sas.get(&sa).is_some_and(|sa| !sa.is_closed()) {
+            // Not at once: the peer had a reason.
+            self.retry_child(&name, child);
+        }
+        self.keep(&name);
+    }
+
+    /// A packet wants a child.
+    pub(crate) fn handle_acquire(
+        &mut self,
+        name: &str,
+        child: &str,
+        packet: Option<(TrafficSelector, TrafficSelector)>,
+    ) {
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        let known = kept.child(child).is_some();
+        if known && !kept.demands.iter().any(|demand| demand.child == child) {
+            let child = child.to_owned();
+            kept.demands.push(Demand { child, packet });
+        }
+        self.keep(name);
+    }
+
+    /// RFC 7296 §2.8.3: a new IKE SA first, then the end of the old.
+    pub(crate) fn reauthenticate(&mut self, id: IkeSaId) {
+        let dialed = self
+            .sas
+            .get(&id)
+            .and_then(IkeSa::established)
+            .is_some_and(|s| s.peering.dialed);
+        let Some(name) = self.keeper.names.get(&id).cloned().filter(|_| dialed) else {
+            return;
+        };
+        if let Some(kept) = self.keeper.kept.get_mut(&name)
+            && kept.replacing.is_none()
+        {
+            kept.replacing = Some(id);
+            kept.retries.clear();
+            self.keep(&name);
+        }
+    }
+
+    /// An IKE SA that is being replaced has been rekeyed.
+    pub(crate) fn line_goes_on(&mut self, from: IkeSaId, to: IkeSaId) {
+        for kept in self.keeper.kept.values_mut() {
+            if kept.replacing == Some(from) {
+                kept.replacing = Some(to);
+            }
+        }
+    }
+
+    /// What an operator wants.
+    pub(crate) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Up { connection, child } => {
+                if let Some(kept) = self.keeper.kept.get_mut(&connection) {
+                    let by_hand = |c: &&Arc<ChildPolicy>| match &child {
+                        Some(name) => c.name == *name,
+                        None => c.start != Start::Traffic,
+                    };
+                    let children = kept.connection.children.iter().filter(by_hand);
+                    kept.wanted.extend(children.map(|c| c.name.clone()));
+                    kept.up = true;
+                    kept.retries.clear();
+                    if matches!(kept.dial, Dial::Waiting(_)) {
+                        kept.dial = Dial::Idle;
+                    }
+                }
+                self.keep(&connection);
+            }
+            Command::Down { connection, child } => self.take_down(&connection, child.as_deref()),
+            Command::RekeyIke { connection } => {
+                for id in self.live_sas(&connection) {
+                    self.change(id, |state, _, cx| state.push_rekey_ike(cx));
+                }
+            }
+            Command::RekeyChild { connection, child } => {
+                for id in self.live_sas(&connection) {
+                    self.change(id, |state, _, cx| {
+                        if let Some(id) = state.child_named(&child).map(|c| c.id()) {
+                            state.push_rekey_child(cx, id);
+                        }
+                    });
+                }
+            }
+            Command::Reauthenticate { connection } => {
+                for id in self.live_sas(&connection) {
+                    self.reauthenticate(id);
+                }
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    pub(crate) fn sas_of(&self, name: &str) -> Vec<IkeSaId> {
+        let of = |sa: &&IkeSa| sa.connection().is_some_and(|c| c.name == name);
+        self.sas.values().filter(of).map(IkeSa::id).collect()
+    }
+
+    fn live_sas(&self, name: &str) -> Vec<IkeSaId> {
+        let live = |id: &IkeSaId| {
+            let state = self.sas.get(id).and_then(IkeSa::established);
+            state.is_some_and(|state| state.is_live())
+        };
+        self.sas_of(name).into_iter().filter(live).collect()
+    }
+
+    fn take_down(&mut self, name: &str, child: Option<&str>) {
+        let Some(child) = child else {
+            if let Some(kept) = self.keeper.kept.get_mut(name) {
+                kept.wanted.clear();
+                kept.up = false;
+                kept.demands.clear();
+                kept.retries.clear();
+                kept.replacing = None;
+                kept.dial = Dial::Idle;
+                kept.why = Some(Reason::Operator);
+            }
+            for id in self.sas_of(name) {
+                self.delete_ike_sa(id, Reason::Operator);
+            }
+            return;
+        };
+        if let Some(kept) = self.keeper.kept.get_mut(name) {
+            kept.wanted.remove(child);
+            kept.demands.retain(|demand| demand.child != child);
+        }
+        for id in self.live_sas(name) {
+            self.change(id, |state, _, cx| state.take_child_down(cx, child));
+        }
+    }
+
+    /// Another policy: what is gone or different ends, what is new begins.
+    pub(crate) fn apply_policy(&mut self, policy: Arc<Policy>) {
+        self.cx.policy = Arc::clone(&policy);
+        let unchanged = |connection: &Arc<Connection>| {
+            policy
+                .connection(&connection.name)
+                .is_some_and(|c| c == connection)
+        };
+        let stale: Vec<_> = (self.keeper.kept.values())
+            .filter(|kept| !unchanged(&kept.connection))
+            .map(|kept| Arc::clone(&kept.connection))
+            .collect();
+        for connection in stale {
+            self.keeper.kept.remove(&connection.name);
+            for child in connection
+                .children
+                .iter()
+                .filter(|c| c.start == Start::Traffic)
+            {
+                self.cx.data(DataCommand::RemoveTrap {
+                    connection: connection.name.clone(),
+                    child: child.name.clone(),
+                });
+            }
+        }
+        let of_stale = |sa: &&IkeSa| sa.connection().is_some_and(|c| !unchanged(c));
+        let stale: Vec<_> = self.sas.values().filter(of_stale).map(IkeSa::id).collect();
+        for id in stale {
+            self.delete_ike_sa(id, Reason::Operator);
+        }
+        for connection in &policy.connections {
+            if self.keeper.kept.contains_key(&connection.name) {
+                continue;
+            }
+            for child in connection
+                .children
+                .iter()
+                .filter(|c| c.start == Start::Traffic)
+            {
+                self.cx.data(DataCommand::InstallTrap {
+                    connection: Arc::clone(connection),
+                    child: Arc::clone(child),
+                });
+            }
+            let kept = Kept::new(Arc::clone(connection));
+            self.keeper.kept.insert(connection.name.clone(), kept);
+            self.keep(&connection.name);
+        }
+    }
+}

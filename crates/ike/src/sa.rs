@@ -1,0 +1,269 @@
+//! One IKE SA: its channel to the peer, and its state, which is consumed by each input.
+
+pub(crate) mod auth_initiator;
+pub(crate) mod auth_responder;
+pub(crate) mod channel;
+pub(crate) mod child;
+pub(crate) mod collision;
+pub(crate) mod contents;
+pub(crate) mod create_child;
+pub(crate) mod established;
+pub(crate) mod exchange;
+pub(crate) mod informational;
+pub(crate) mod initiator;
+pub(crate) mod negotiate;
+pub(crate) mod rekey_ike;
+pub(crate) mod serve_child;
+pub(crate) mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_wire::header::Spi;
+use cygnet_wire::id::Identification;
+use cygnet_wire::message::Message;
+
+use crate::context::{Context, Upcall};
+use crate::event::{Event, EventKind, Reason};
+use crate::io::{Answer, AskId, DataCommand, IkeSaId, Lease, Path};
+use crate::policy::Connection;
+use crate::sa::auth_initiator::AuthInitiator;
+use crate::sa::auth_responder::AuthResponder;
+use crate::sa::channel::{Channel, Received};
+use crate::sa::established::Established;
+use crate::sa::initiator::Initiating;
+use crate::time::{Instant, UtcTime};
+
+/// How long the last response of an IKE SA that has ended is still repeated.
+const ECHO: Duration = Duration::from_secs(30);
+
+/// One IKE SA.
+pub(crate) struct IkeSa {
+    pub(crate) channel: Channel,
+    pub(crate) state: State,
+}
+
+/// Where it is in its life.
+pub(crate) enum State {
+    /// IKE_SA_INIT is under way, started by us.
+    Initiating(Box<Initiating>),
+    /// IKE_AUTH is under way, started by us.
+    AuthInitiator(Box<AuthInitiator>),
+    /// IKE_SA_INIT is answered; the peer is to authenticate.
+    AuthResponder(Box<AuthResponder>),
+    /// Both are authenticated.
+    Established(Box<Established>),
+    /// Over; repeats of the peer's last request get the last response again until then.
+    Closed { until: Instant },
+}
+
+/// Who the two ends are. A rekeyed IKE SA inherits it.
+#[derive(Clone)]
+pub(crate) struct Peering {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) local_id: Identification,
+    pub(crate) peer_id: Identification,
+    /// Whether we called.
+    pub(crate) dialed: bool,
+    /// The SPIs of the first IKE SA of this line: both ends know them.
+    pub(crate) origin: (Spi, Spi),
+    /// The IKE SA that authenticated, and holds the addresses.
+    pub(crate) authenticated_as: IkeSaId,
+    /// When.
+    pub(crate) authenticated_at: Instant,
+    /// When the peer's certificate expires.
+    pub(crate) not_after: Option<UtcTime>,
+    pub(crate) reauthenticate_at: Option<Instant>,
+    /// Another IKE SA has taken its place; if the peer does not delete it, we do then.
+    pub(crate) superseded_at: Option<Instant>,
+    /// Inner addresses of ours.
+    pub(crate) assigned: Lease,
+    /// Inner addresses of the peer.
+    pub(crate) lent: Option<Lease>,
+}
+
+impl Peering {
+    pub(crate) fn event(&self, ike_sa: IkeSaId, path: Path, kind: EventKind) -> Event {
+        Event {
+            connection: Some(self.connection.name.clone()),
+            ike_sa: Some(ike_sa),
+            path: Some(path),
+            peer: Some(self.peer_id.clone()),
+            kind,
+        }
+    }
+
+    /// Gives addresses back: the last IKE SA of this line has ended.
+    pub(crate) fn release(&self, cx: &mut Context) {
+        if self.lent.is_some() {
+            cx.data(DataCommand::ReleaseLease {
+                ike_sa: self.authenticated_as,
+            });
+        }
+        if !self.assigned.addresses.is_empty() {
+            cx.data(DataCommand::SetVirtual {
+                connection: Arc::clone(&self.connection),
+                ike_sa: self.authenticated_as,
+                lease: Lease::default(),
+            });
+        }
+    }
+}
+
+impl IkeSa {
+    pub(crate) fn id(&self) -> IkeSaId {
+        self.channel.id
+    }
+
+    pub(crate) fn established(&self) -> Option<&Established> {
+        match &self.state {
+            State::Established(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn established_mut(&mut self) -> Option<(&mut Channel, &mut Established)> {
+        match &mut self.state {
+            State::Established(state) => Some((&mut self.channel, state)),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer has yet to prove who it is, or never did.
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.state, State::AuthResponder(_))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    /// The connection, as far as it is known.
+    pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.state {
+            State::Initiating(state) => Some(&state.connection),
+            State::AuthInitiator(state) => Some(&state.connection),
+            State::Established(state) => Some(&state.peering.connection),
+            State::AuthResponder(_) | State::Closed { .. } => None,
+        }
+    }
+
+    /// Replaces the state by what `next` makes of it.
+    fn step(&mut self, next: impl FnOnce(State, &mut Channel) -> State) {
+        // `Closed` is only a place-holder: `next` always yields the new state.
+        let placeholder = State::Closed {
+            until: Instant::default(),
+        };
+        let state = std::mem::replace(&mut self.state, placeholder);
+        self.state = next(state, &mut self.channel);
+    }
+
+    /// A datagram with our SPI in it.
+    pub(crate) fn handle_datagram(&mut self, cx: &mut Context, path: Path, message: &Message<'_>) {
+        self.step(|state, channel| match state {
+            State::Initiating(state) => state.handle_datagram(channel, cx, path, message),
+            State::AuthInitiator(state) => match channel.receive(cx, path, message) {
+                Received::Response(inbound) => state.handle_response(channel, cx, inbound),
+                Received::Request(_) | Received::Nothing => State::AuthInitiator(state),
+            },
+            State::AuthResponder(state) => match channel.receive(cx, path, message) {
+                Received::Request(inbound) => state.handle_request(channel, cx, inbound),
+                Received::Response(_) | Received::Nothing => State::AuthResponder(state),
+            },
+            State::Established(state) => match channel.receive(cx, path, message) {
+                Received::Request(inbound) => state.handle_request(channel, cx, inbound),
+                Received::Response(inbound) => state.handle_response(channel, cx, inbound),
+                Received::Nothing => State::Established(state),
+            },
+            State::Closed { until } => {
+                // Nothing new is worked on; a repeated request gets its response.
+                if let Some(stored) = channel.window.repeated(message.bytes) {
+                    let stored = stored.to_vec();
+                    cx.counters.repeated += 1;
+                    channel.transmit(cx, path, &stored);
+                }
+                State::Closed { until }
+            }
+        });
+    }
+
+    /// An answer to a question of this IKE SA.
+    pub(crate) fn handle_answer(&mut self, cx: &mut Context, id: AskId, answer: Answer) {
+        self.step(|state, channel| match state {
+            State::AuthInitiator(state) => state.handle_answer(channel, cx, id, answer),
+            State::AuthResponder(state) => state.handle_answer(channel, cx, id, answer),
+            State::Established(state) => state.handle_answer(channel, cx, id, answer),
+            state @ (State::Initiating(_) | State::Closed { .. }) => {
+                cx.discard(answer);
+                state
+            }
+        });
+    }
+
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
+        self.step(|state, channel| {
+            if matches!(state, State::Closed { .. }) {
+                return state;
+            }
+            let alive = channel.handle_timeout(cx);
+            match (state, alive) {
+                (State::Initiating(state), Ok(())) => state.handle_timeout(channel, cx),
+                (State::Initiating(state), Err(reason)) => state.give_up(channel, cx, reason),
+                (State::AuthInitiator(state), Ok(())) => State::AuthInitiator(state),
+                (State::AuthInitiator(state), Err(reason)) => state.fail(channel, cx, reason),
+                (State::AuthResponder(state), _) => state.handle_timeout(channel, cx),
+                (State::Established(state), Ok(())) => state.handle_timeout(channel, cx),
+                (State::Established(state), Err(reason)) => state.end(channel, cx, reason),
+                (state @ State::Closed { .. }, _) => state,
+            }
+        });
+    }
+
+    /// Changes the established state in place, then goes on with what is to be done.
+    pub(crate) fn with_established(
+        &mut self,
+        cx: &mut Context,
+        change: impl FnOnce(&mut Established, &mut Channel, &mut Context),
+    ) {
+        self.step(|state, channel| match state {
+            State::Established(mut state) => {
+                change(&mut state, channel, cx);
+                state.proceed(channel, cx)
+            }
+            state => state,
+        });
+    }
+
+    /// Ends it without a word to the peer.
+    pub(crate) fn drop_silently(&mut self, cx: &mut Context, reason: Reason) {
+        self.step(|state, channel| match state {
+            State::Initiating(state) => state.give_up(channel, cx, reason),
+            State::AuthInitiator(state) => state.fail(channel, cx, reason),
+            State::AuthResponder(state) => state.abandon(channel, cx, reason),
+            State::Established(state) => state.end(channel, cx, reason),
+            state @ State::Closed { .. } => state,
+        });
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let state = match &self.state {
+            State::Initiating(state) => state.deadline(),
+            State::AuthInitiator(_) => None,
+            State::AuthResponder(state) => Some(state.deadline()),
+            State::Established(state) => state.deadline(&self.channel),
+            State::Closed { until } => return Some(*until),
+        };
+        [state, self.channel.deadline()].into_iter().flatten().min()
+    }
+}
+
+/// The IKE SA has ended: reports it, and keeps the last response for repeats.
+pub(crate) fn closed(channel: &Channel, cx: &mut Context, reason: Reason) -> State {
+    cx.upcall(Upcall::Closed {
+        sa: channel.id,
+        reason,
+    });
+    State::Closed {
+        until: cx.boot() + ECHO,
+    }
+}

@@ -1,0 +1,730 @@
+//! The responder's half of the initial exchanges: IKE_SA_INIT is answered, then the peer proves
+//! who it is, and only then it is known which connection it is for (RFC 7296 §1.2, §2.15, §2.21).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use cygnet_crypto::suite::IkeSuite;
+use cygnet_wire::auth::{AuthMethod, AuthPayload};
+use cygnet_wire::cert::{CertPayload, CertReqPayload};
+use cygnet_wire::header::{ExchangeType, MessageId, Spi};
+use cygnet_wire::id::{IdPayload, Identification};
+use cygnet_wire::message::MessageBuilder;
+use cygnet_wire::notify::{NotifyPayload, NotifyType};
+use cygnet_wire::payload::Payload;
+use cygnet_wire::sa::ProposalSpi;
+
+use crate::auth::{self, Signing};
+use crate::config_payload;
+use crate::context::{Context, Waiting};
+use crate::event::{Event, EventKind, Reason};
+use crate::identity;
+use crate::io::{Answer, Ask, AskId, DataCommand, Lease, Path};
+use crate::keys::{Exchanged, IkeKeys, Role};
+use crate::nat::{self, Nat};
+use crate::policy::{Connection, LocalAuth, RemoteAuth};
+use crate::proposal::{self, ChildExchange, EspChoice, IkeChoice};
+use crate::sa::auth_initiator::{announce, ask_for_proof, proof_payload, verify};
+use crate::sa::channel::{Channel, Inbound};
+use crate::sa::child::{ChildSa, SendWhen};
+use crate::sa::contents::Contents;
+use crate::sa::established::{Established, Life};
+use crate::sa::initiator::Begun;
+use crate::sa::negotiate::{
+    self, Draft, id_payload, ke_payload, nonce_payload, notify, syntax_notify, tsi, tsr,
+};
+use crate::sa::rekey_ike::new_spi;
+use crate::sa::serve_child::{Refusal, choose_policy};
+use crate::sa::{IkeSa, Peering, State, closed};
+use crate::time::{Instant, UtcTime};
+
+/// Half open.
+pub(crate) struct AuthResponder {
+    /// Those that the call may be for, in order.
+    candidates: VecDeque<Arc<Connection>>,
+    begun: Begun,
+    deadline: Instant,
+    /// The peer's IKE_AUTH, once it is here.
+    request: Option<Request>,
+    stage: Stage,
+    /// Why candidates were passed over.
+    why: Vec<Reason>,
+}
+
+/// The request being worked on.
+struct Request {
+    path: Path,
+    contents: Contents,
+    id: IdPayload,
+    auth: AuthPayload<'static>,
+    initial_contact: bool,
+}
+
+enum Stage {
+    /// The peer is to send IKE_AUTH.
+    Waiting,
+    /// Its proof is being verified, as one of this connection.
+    Verify(AskId, Arc<Connection>, Vec<u8>),
+    /// Ours is being made.
+    Prove(AskId, Box<Proven>, Option<Signing>),
+    /// Addresses are being lent.
+    Lease(AskId, Box<Proven>),
+    /// The Child SA is being made.
+    Spi(AskId, Box<Proven>, Box<Accepted>),
+    /// The Child SA is being installed.
+    Install(AskId, Box<Proven>, Box<Accepted>, Box<ChildSa>),
+}
+
+/// The peer is who it says.
+struct Proven {
+    peering: Peering,
+    local_id: IdPayload,
+    proof: Option<AuthPayload<'static>>,
+}
+
+/// The Child SA, agreed on.
+struct Accepted {
+    choice: EspChoice,
+    draft: Option<Draft>,
+}
+
+impl IkeSa {
+    /// Answers IKE_SA_INIT: keys are made, nothing else is believed yet. `request` is the message
+    /// itself, `candidates` those whose proposals were chosen from.
+    pub(crate) fn answer(
+        cx: &mut Context,
+        candidates: Vec<Arc<Connection>>,
+        choice: &IkeChoice,
+        path: Path,
+        (spi_i, request): (Spi, &[u8]),
+        contents: &Contents,
+    ) -> Result<Self, Reason> {
+        let protocol = |error: String| Reason::Protocol(error);
+        let (Some(ke), Some(nonce_i)) = (&contents.ke, &contents.nonce) else {
+            return Err(protocol(
+                "the peer's IKE_SA_INIT has no KE or nonce payload".to_owned(),
+            ));
+        };
+        let group = choice.suite.group;
+        let (public, shared) =
+            negotiate::answer_key_exchange(cx, group, &ke.data).map_err(protocol)?;
+        let id = cx.new_ike_sa_id();
+        let spi_r = new_spi(cx);
+        let exchanged = Exchanged {
+            nonce_i: nonce_i.clone(),
+            nonce_r: negotiate::nonce(cx.random.as_mut()),
+            spi_i,
+            spi_r,
+        };
+        let keys = IkeKeys::initial(choice.suite, Role::Responder, &exchanged, &shared)
+            .map_err(|e| Reason::Local(e.to_string()))?;
+        let first = candidates.first();
+        let retransmit = first
+            .map(|c| c.retransmit)
+            .unwrap_or(crate::policy::Retransmit {
+                first: std::time::Duration::from_secs(2),
+                factor: 1.8,
+                most: std::time::Duration::from_secs(60),
+                tries: 5,
+            });
+        let claim = candidates.iter().any(|c| c.claim_nat);
+        let mut channel = Channel::new(cx, id, Role::Responder, (spi_i, spi_r), path, retransmit);
+        // RFC 7296 §2.23: the responder's SPI was still zero when the initiator hashed.
+        channel.nat = Nat::observe(&contents.notifies, spi_i, Spi::ZERO, &path, claim);
+        channel.keys = Some(keys);
+        if contents.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED) {
+            channel.fragment_size = first.map_or(0, |c| c.fragment_size);
+        }
+        let header = channel.header(ExchangeType::IKE_SA_INIT, MessageId::ZERO, true);
+        let mut message = MessageBuilder::new(header);
+        message.push(choice.answer(ProposalSpi::None));
+        message.push(ke_payload(group, &public));
+        message.push(nonce_payload(&exchanged.nonce_r));
+        for notify in nat::notifies(spi_i, spi_r, &path, claim) {
+            message.push(notify);
+        }
+        message.push(NotifyPayload::new(
+            NotifyType::IKEV2_FRAGMENTATION_SUPPORTED,
+        ));
+        message.push(auth::announce_hashes());
+        message.push(NotifyPayload::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED));
+        for connection in &candidates {
+            if let RemoteAuth::Certificate { authorities, .. } = &connection.remote_auth {
+                message.push(CertReqPayload::x509(authorities));
+                break;
+            }
+        }
+        let response = message.finish().map_err(|e| Reason::Local(e.to_string()))?;
+        channel.window.begin(MessageId::ZERO, request);
+        channel.transmit(cx, path, std::slice::from_ref(&response));
+        channel.window.answer(vec![response.clone()]);
+        let begun = Begun {
+            nonce_i: exchanged.nonce_i,
+            nonce_r: exchanged.nonce_r,
+            request: request.to_vec(),
+            response,
+            hashes: contents
+                .notify(NotifyType::SIGNATURE_HASH_ALGORITHMS)
+                .map(auth::announced_hashes),
+            childless: true,
+        };
+        let state = AuthResponder {
+            candidates: candidates.into(),
+            begun,
+            deadline: cx.boot() + cx.policy.limits.half_open_timeout,
+            request: None,
+            stage: Stage::Waiting,
+            why: Vec::new(),
+        };
+        Ok(Self {
+            channel,
+            state: State::AuthResponder(Box::new(state)),
+        })
+    }
+}
+
+impl AuthResponder {
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn handle_timeout(
+        self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+    ) -> State {
+        if self.deadline > cx.boot() {
+            return State::AuthResponder(self);
+        }
+        let reason = Reason::Protocol("the peer did not authenticate in time".to_owned());
+        self.abandon(channel, cx, reason)
+    }
+
+    /// It came to nothing; the peer is not told.
+    pub(crate) fn abandon(
+        self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        reason: Reason,
+    ) -> State {
+        match self.stage {
+            Stage::Install(_, proven, _, child) => {
+                child.abandon(cx);
+                proven.peering.release(cx);
+            }
+            Stage::Lease(_, proven) | Stage::Spi(_, proven, _) => proven.peering.release(cx),
+            Stage::Waiting | Stage::Verify(..) | Stage::Prove(..) => {}
+        }
+        closed(channel, cx, reason)
+    }
+
+    pub(crate) fn handle_request(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        inbound: Inbound,
+    ) -> State {
+        // RFC 7296 §2.23: an initiator that found a NAT goes on from its other port.
+        channel.path = inbound.path;
+        let exchange = inbound.exchange;
+        let contents = match inbound.contents {
+            Ok(contents) if exchange == ExchangeType::IKE_AUTH => contents,
+            Ok(_) => {
+                // An initiator that does not accept our answer says so and is gone.
+                let _ = channel.respond(cx, exchange, inbound.path, Vec::new());
+                let reason = Reason::Protocol(format!("{exchange} came in the place of IKE_AUTH"));
+                return self.abandon(channel, cx, reason);
+            }
+            Err(error) => {
+                let payloads = vec![syntax_notify(&error)];
+                let _ = channel.respond(cx, exchange, inbound.path, payloads);
+                let reason =
+                    Reason::Protocol(format!("the peer's IKE_AUTH request is malformed: {error}"));
+                self.report(channel, cx, None, &reason);
+                return self.abandon(channel, cx, reason);
+            }
+        };
+        let mut contents = contents;
+        let (id, auth) = (contents.idi.take(), contents.auth.take());
+        let initial_contact = contents.has(NotifyType::INITIAL_CONTACT);
+        let path = inbound.path;
+        let (Some(id), Some(auth)) = (id, auth) else {
+            let reason = Reason::PeerAuthentication(
+                "the peer's IKE_AUTH has no AUTH payload: it wants EAP; set it to a certificate or \
+                 a pre-shared key"
+                    .to_owned(),
+            );
+            return self.refuse(channel, cx, path, reason);
+        };
+        self.request = Some(Request {
+            path,
+            contents,
+            id,
+            auth,
+            initial_contact,
+        });
+        self.next_candidate(channel, cx)
+    }
+
+    /// Tries the peer's claim on the next connection that it fits.
+    fn next_candidate(mut self: Box<Self>, channel: &mut Channel, cx: &mut Context) -> State {
+        let Some(request) = &self.request else {
+            return State::AuthResponder(self);
+        };
+        let Some(keys) = &channel.keys else {
+            return State::AuthResponder(self);
+        };
+        let suite = keys.suite();
+        while let Some(connection) = self.candidates.pop_front() {
+            if let Err(why) = fits(&connection, request, channel, &suite) {
+                self.why.push(why);
+                continue;
+            }
+            let octets = auth::signed_octets(
+                suite.prf,
+                &self.begun.request,
+                &self.begun.nonce_r,
+                keys.sk_p(Role::Initiator),
+                &request.id,
+            );
+            let ask = match &connection.remote_auth {
+                RemoteAuth::Psk(credential) => Ask::PskAuth {
+                    credential: credential.clone(),
+                    prf: suite.prf,
+                    octets: octets.clone(),
+                },
+                RemoteAuth::Certificate { trust, .. } => Ask::ValidateChain {
+                    trust: trust.clone(),
+                    certificates: request.contents.certificates.clone(),
+                    identity: request.id.id.clone(),
+                    peer_is_responder: false,
+                },
+            };
+            let ask = cx.ask(Waiting::IkeSa(channel.id), ask);
+            self.stage = Stage::Verify(ask, connection, octets);
+            return State::AuthResponder(self);
+        }
+        // What was tried says more than what did not come into question.
+        let tried = |why: &&Reason| matches!(why, Reason::PeerAuthentication(_));
+        let why = self.why.iter().find(tried).or(self.why.first()).cloned();
+        let reason = why.unwrap_or_else(|| {
+            Reason::NoConnection("no connection is meant for this peer".to_owned())
+        });
+        let path = request.path;
+        self.refuse(channel, cx, path, reason)
+    }
+
+    fn report(
+        &self,
+        channel: &Channel,
+        cx: &mut Context,
+        peer: Option<Identification>,
+        reason: &Reason,
+    ) {
+        cx.counters.refused += 1;
+        cx.event(Event {
+            connection: None,
+            ike_sa: Some(channel.id),
+            path: Some(channel.path),
+            peer,
+            kind: EventKind::Refused {
+                reason: reason.clone(),
+            },
+        });
+    }
+
+    /// RFC 7296 §2.21.2: whatever the cause, the peer learns no more than this.
+    fn refuse(
+        self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        path: Path,
+        reason: Reason,
+    ) -> State {
+        let ty = match &reason {
+            Reason::NoProposal(_) => NotifyType::NO_PROPOSAL_CHOSEN,
+            _ => NotifyType::AUTHENTICATION_FAILED,
+        };
+        let _ = channel.respond(cx, ExchangeType::IKE_AUTH, path, vec![notify(ty)]);
+        let peer = self.request.as_ref().map(|request| request.id.id.clone());
+        self.report(channel, cx, peer, &reason);
+        self.abandon(channel, cx, reason)
+    }
+
+    pub(crate) fn handle_answer(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        id: AskId,
+        answer: Answer,
+    ) -> State {
+        let Some(request) = &self.request else {
+            cx.discard(answer);
+            return State::AuthResponder(self);
+        };
+        let path = request.path;
+        let stage = std::mem::replace(&mut self.stage, Stage::Waiting);
+        match (stage, answer) {
+            (Stage::Verify(ask, connection, octets), answer) if ask == id => {
+                match verify(&connection, &request.auth, &octets, answer) {
+                    Ok(not_after) => self.prove(channel, cx, connection, not_after),
+                    Err(why) => {
+                        self.why.push(why);
+                        self.next_candidate(channel, cx)
+                    }
+                }
+            }
+            (Stage::Prove(ask, mut proven, signing), answer) if ask == id => {
+                match proof_payload(signing, answer) {
+                    Ok(payload) => {
+                        proven.proof = Some(payload);
+                        self.lend(channel, cx, proven)
+                    }
+                    Err(reason) => self.refuse(channel, cx, path, reason),
+                }
+            }
+            (Stage::Lease(ask, mut proven), Answer::Leased(result)) if ask == id => match result {
+                Ok(lease) => {
+                    proven.peering.lent = Some(lease);
+                    self.choose_child(channel, cx, proven)
+                }
+                Err(error) => {
+                    let reason =
+                        Reason::Local(format!("no virtual address could be lent: {error}"));
+                    let ty = NotifyType::INTERNAL_ADDRESS_FAILURE;
+                    self.respond(channel, cx, *proven, Err(Refusal::because(ty, reason)))
+                }
+            },
+            (Stage::Spi(ask, proven, mut accepted), Answer::Spi(result)) if ask == id => {
+                match (result, accepted.draft.take()) {
+                    (Ok(spi), Some(draft)) => self.install(
+                        channel,
+                        cx,
+                        proven,
+                        accepted,
+                        Draft {
+                            spi_in: spi,
+                            ..draft
+                        },
+                    ),
+                    (Ok(spi), None) => {
+                        cx.data(DataCommand::FreeSpi { spi });
+                        State::AuthResponder(self)
+                    }
+                    (Err(error), _) => self.respond(channel, cx, *proven, Err(local(&error))),
+                }
+            }
+            (Stage::Install(ask, proven, accepted, child), Answer::Installed(result))
+                if ask == id =>
+            {
+                match result {
+                    Ok(()) => {
+                        self.respond(channel, cx, *proven, Ok(Some((accepted.choice, *child))))
+                    }
+                    Err(error) => {
+                        child.abandon(cx);
+                        self.respond(channel, cx, *proven, Err(local(&error)))
+                    }
+                }
+            }
+            (stage, answer) => {
+                self.stage = stage;
+                cx.discard(answer);
+                State::AuthResponder(self)
+            }
+        }
+    }
+
+    /// The peer is who it says; now we.
+    fn prove(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        connection: Arc<Connection>,
+        not_after: Option<UtcTime>,
+    ) -> State {
+        let (Some(request), Some(keys)) = (&self.request, &channel.keys) else {
+            return State::AuthResponder(self);
+        };
+        let path = request.path;
+        let local_id = IdPayload::new(own_identity(&connection, channel));
+        let peering = Peering {
+            local_id: local_id.id.clone(),
+            peer_id: request.id.id.clone(),
+            dialed: false,
+            origin: (channel.spi_i, channel.spi_r),
+            authenticated_as: channel.id,
+            authenticated_at: cx.boot(),
+            not_after,
+            reauthenticate_at: None,
+            superseded_at: None,
+            assigned: Lease::default(),
+            lent: None,
+            connection,
+        };
+        let prf = keys.suite().prf;
+        let octets = auth::signed_octets(
+            prf,
+            &self.begun.response,
+            &self.begun.nonce_i,
+            keys.sk_p(Role::Responder),
+            &local_id,
+        );
+        let who = Waiting::IkeSa(channel.id);
+        let connection = &peering.connection;
+        match ask_for_proof(
+            cx,
+            who,
+            connection,
+            self.begun.hashes.as_deref(),
+            prf,
+            octets,
+        ) {
+            Ok((ask, signing)) => {
+                let proven = Proven {
+                    peering,
+                    local_id,
+                    proof: None,
+                };
+                self.stage = Stage::Prove(ask, Box::new(proven), signing);
+                State::AuthResponder(self)
+            }
+            Err(reason) => self.refuse(channel, cx, path, reason),
+        }
+    }
+
+    fn lend(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        mut proven: Box<Proven>,
+    ) -> State {
+        let cp = self.request.as_ref().and_then(|r| r.contents.cp.as_ref());
+        let wanted = cp.map(config_payload::wanted).unwrap_or_default();
+        match &proven.peering.connection.pool {
+            Some(pool) if !wanted.is_empty() => {
+                let ask = Ask::Lease {
+                    pool: pool.clone(),
+                    identity: proven.peering.peer_id.clone(),
+                    ike_sa: channel.id,
+                    wanted,
+                };
+                let ask = cx.ask(Waiting::IkeSa(channel.id), ask);
+                // Whatever the answer, it is given back at the end.
+                proven.peering.lent = Some(Lease::default());
+                self.stage = Stage::Lease(ask, proven);
+                State::AuthResponder(self)
+            }
+            _ => self.choose_child(channel, cx, proven),
+        }
+    }
+
+    fn choose_child(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        proven: Box<Proven>,
+    ) -> State {
+        let Some(request) = &self.request else {
+            return State::AuthResponder(self);
+        };
+        let contents = &request.contents;
+        let Some(offer) = &contents.sa else {
+            // RFC 6023: without a child.
+            return self.respond(channel, cx, *proven, Ok(None));
+        };
+        let agreed =
+            choose_policy(channel, &proven.peering, contents, None).and_then(|(policy, sides)| {
+                let proposals = &policy.esp_proposals;
+                match proposal::select_esp(proposals, offer, ChildExchange::IkeAuth, None) {
+                    Ok(choice) => Ok((policy, sides, choice)),
+                    Err(why) => Err(Refusal::because(
+                        NotifyType::NO_PROPOSAL_CHOSEN,
+                        Reason::NoProposal(why.to_string()),
+                    )),
+                }
+            });
+        match agreed {
+            Ok((policy, sides, choice)) => {
+                let draft = Draft {
+                    policy,
+                    replaces: None,
+                    suite: choice.suite,
+                    spi_in: 0,
+                    spi_out: choice.peer_spi.0,
+                    sides,
+                };
+                let who = Waiting::IkeSa(channel.id);
+                let ask = cx.order(who, |id| DataCommand::AllocSpi { id });
+                let draft = Some(draft);
+                self.stage = Stage::Spi(ask, proven, Box::new(Accepted { choice, draft }));
+                State::AuthResponder(self)
+            }
+            Err(refusal) => self.respond(channel, cx, *proven, Err(refusal)),
+        }
+    }
+
+    fn install(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        proven: Box<Proven>,
+        accepted: Box<Accepted>,
+        draft: Draft,
+    ) -> State {
+        let Some(keys) = &channel.keys else {
+            return State::AuthResponder(self);
+        };
+        let keys = keys.child(draft.suite, None, &self.begun.nonce_i, &self.begun.nonce_r);
+        // A peer that authenticates anew still receives on its old Child SA, and not yet on this.
+        let peering = &proven.peering;
+        let bearer = (
+            peering.connection.name.clone(),
+            draft.policy.name.clone(),
+            peering.peer_id.clone(),
+        );
+        let when = match cx.bearers.get(&bearer) {
+            Some(old) => SendWhen::PeerReady(old.clone()),
+            None => SendWhen::Told,
+        };
+        let (child, ask) = draft.install(cx, channel, peering, keys, Role::Responder, when);
+        self.stage = Stage::Install(ask, proven, accepted, Box::new(child));
+        State::AuthResponder(self)
+    }
+
+    /// The IKE SA is up, whatever becomes of the child (RFC 7296 §1.2).
+    fn respond(
+        self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        proven: Proven,
+        child: Result<Option<(EspChoice, ChildSa)>, Refusal>,
+    ) -> State {
+        let Proven {
+            peering,
+            local_id,
+            proof,
+        } = proven;
+        let Some(request) = self.request else {
+            return closed(channel, cx, Reason::Local("no request".to_owned()));
+        };
+        let connection = Arc::clone(&peering.connection);
+        let mut payloads: Vec<Payload<'static>> = vec![id_payload(Role::Responder, &local_id)];
+        if let LocalAuth::Certificate { chain, .. } = &connection.local_auth {
+            payloads.extend(
+                chain
+                    .iter()
+                    .map(|der| CertPayload::x509(der.clone()).into()),
+            );
+        }
+        payloads.extend(proof.map(Payload::from));
+        if let Some(lease) = peering.lent.as_ref().filter(|l| !l.addresses.is_empty()) {
+            payloads.push(config_payload::reply(lease).into());
+        }
+        let mut refused = None;
+        match &child {
+            Ok(Some((choice, child))) => {
+                payloads.push(choice.answer(child.params.spi_in).into());
+                payloads.push(tsi(&child.params.remote_ts));
+                payloads.push(tsr(&child.params.local_ts));
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                payloads.push(refusal.notify.clone());
+                refused = refusal.reason.clone();
+            }
+        }
+        channel.retransmit = connection.retransmit;
+        if channel.fragment_size != 0 {
+            channel.fragment_size = connection.fragment_size;
+        }
+        let sent = channel.respond(cx, ExchangeType::IKE_AUTH, request.path, payloads);
+        let mut state = Box::new(Established::new(cx, peering, Life::Live, None));
+        announce(&state, channel, cx, request.initial_contact);
+        if let Err(reason) = sent {
+            if let Ok(Some((_, child))) = child {
+                child.abandon(cx);
+            }
+            return state.end(channel, cx, reason);
+        }
+        if let Some(reason) = refused {
+            cx.event(state.event(channel, EventKind::Refused { reason }));
+        }
+        if let Ok(Some((_, mut child))) = child {
+            if !child.params.report_first {
+                child.switch_out(cx);
+            }
+            child.announce(cx, &state.peering);
+            state.children.insert(child.id(), child);
+        }
+        state.proceed(channel, cx)
+    }
+}
+
+/// Whether the connection may be meant: who we are to be, who the peer says it is, how it proves
+/// it, and the algorithms that were chosen before this was known.
+fn fits(
+    connection: &Connection,
+    request: &Request,
+    channel: &Channel,
+    suite: &IkeSuite,
+) -> Result<(), Reason> {
+    let name = &connection.name;
+    let peer = identity::display(&request.id.id);
+    if let Some(wanted) = &request.contents.idr {
+        let own = own_identity(connection, channel);
+        if !identity::same(&own, &wanted.id) {
+            return Err(Reason::NoConnection(format!(
+                "the peer {peer} wants to talk to {}, connection {name} is {}",
+                identity::display(&wanted.id),
+                identity::display(&own)
+            )));
+        }
+    }
+    if !connection.remote_identity.matches(&request.id.id) {
+        return Err(Reason::NoConnection(format!(
+            "the peer is {peer}, connection {name} expects {}",
+            connection.remote_identity
+        )));
+    }
+    let with_psk = request.auth.method == AuthMethod::SHARED_KEY_MIC;
+    match (&connection.remote_auth, with_psk) {
+        (RemoteAuth::Psk(_), true) | (RemoteAuth::Certificate { .. }, false) => {}
+        (RemoteAuth::Psk(_), false) => {
+            return Err(Reason::PeerAuthentication(format!(
+                "the peer {peer} proves itself with a certificate, connection {name} expects a \
+                 pre-shared key"
+            )));
+        }
+        (RemoteAuth::Certificate { .. }, true) => {
+            return Err(Reason::PeerAuthentication(format!(
+                "the peer {peer} proves itself with a pre-shared key, connection {name} expects a \
+                 certificate"
+            )));
+        }
+    }
+    if !with_psk && request.contents.certificates.is_empty() {
+        return Err(Reason::PeerAuthentication(format!(
+            "the peer {peer} sent no certificate; set it to send its own"
+        )));
+    }
+    if !proposal::allows_ike(&connection.ike_proposals, suite) {
+        return Err(Reason::NoProposal(format!(
+            "{suite} was agreed on with {peer}, connection {name} does not allow it"
+        )));
+    }
+    Ok(())
+}
+
+fn own_identity(connection: &Connection, channel: &Channel) -> Identification {
+    connection
+        .local_identity
+        .clone()
+        .unwrap_or_else(|| Identification::address(channel.path.local.ip()))
+}
+
+fn local(error: &str) -> Refusal {
+    // RFC 7296 §2.21.2: the IKE SA stays; the peer may try again.
+    let reason = Reason::Local(format!("the Child SA could not be installed: {error}"));
+    Refusal::because(NotifyType::TEMPORARY_FAILURE, reason)
+}

@@ -1,0 +1,349 @@
+//! The protected channel between the two ends of one IKE SA: keys, message windows, fragments,
+//! retransmission, and the way to the peer.
+
+use cygnet_wire::ParseError;
+use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
+use cygnet_wire::message::Message;
+use cygnet_wire::payload::{ChainBuilder, Payload};
+
+use crate::context::Context;
+use crate::event::Reason;
+use crate::fragment::Reassembly;
+use crate::io::{IkeSaId, Path};
+use crate::keys::{IkeKeys, Role};
+use crate::nat::Nat;
+use crate::policy::Retransmit;
+use crate::protect::{self, Authenticated, Content, Opened};
+use crate::sa::contents::Contents;
+use crate::time::Instant;
+use crate::window::{Incoming, Timeout, Window};
+
+/// One end of the channel.
+pub(crate) struct Channel {
+    pub(crate) id: IkeSaId,
+    /// Ours in this IKE SA; a rekey by the other side changes it.
+    pub(crate) role: Role,
+    pub(crate) spi_i: Spi,
+    pub(crate) spi_r: Spi,
+    pub(crate) path: Path,
+    pub(crate) nat: Nat,
+    pub(crate) keys: Option<IkeKeys>,
+    pub(crate) window: Window,
+    pub(crate) retransmit: Retransmit,
+    /// Largest IP packet for our messages; 0: the peer knows no fragments, or we are not to send
+    /// them.
+    pub(crate) fragment_size: u16,
+    /// When it began.
+    pub(crate) since: Instant,
+    /// Last authenticated message of the peer.
+    pub(crate) last_in: Instant,
+    /// Last datagram to the peer.
+    pub(crate) last_out: Instant,
+    requests: Reassembly,
+    responses: Reassembly,
+    /// The datagram of fragment 1 of the request being reassembled: its repeats are answered.
+    first_part: Option<(MessageId, Vec<u8>)>,
+}
+
+/// An authenticated message.
+pub(crate) struct Inbound {
+    pub(crate) exchange: ExchangeType,
+    pub(crate) path: Path,
+    /// Its payloads, or what the peer did wrong.
+    pub(crate) contents: Result<Contents, ParseError>,
+    /// Whether the peer now is elsewhere than before (RFC 7296 §2.23); where it was.
+    pub(crate) moved_from: Option<Path>,
+}
+
+/// What a datagram brought.
+pub(crate) enum Received {
+    /// The next request of the peer: it gets exactly one response.
+    Request(Inbound),
+    /// The response to our request in flight, which is in flight no more.
+    Response(Inbound),
+    /// Nothing to act on.
+    Nothing,
+}
+
+impl Channel {
+    pub(crate) fn new(
+        cx: &Context,
+        id: IkeSaId,
+        role: Role,
+        (spi_i, spi_r): (Spi, Spi),
+        path: Path,
+        retransmit: Retransmit,
+    ) -> Self {
+        let now = cx.boot();
+        Self {
+            id,
+            role,
+            spi_i,
+            spi_r,
+            path,
+            nat: Nat::default(),
+            keys: None,
+            window: Window::default(),
+            retransmit,
+            fragment_size: 0,
+            since: now,
+            last_in: now,
+            last_out: now,
+            requests: Reassembly::default(),
+            responses: Reassembly::default(),
+            first_part: None,
+        }
+    }
+
+    /// The SPI by which the peer's messages find this IKE SA.
+    pub(crate) fn own_spi(&self) -> Spi {
+        match self.role {
+            Role::Initiator => self.spi_i,
+            Role::Responder => self.spi_r,
+        }
+    }
+
+    pub(crate) fn header(
+        &self,
+        exchange: ExchangeType,
+        message_id: MessageId,
+        response: bool,
+    ) -> IkeHeader {
+        IkeHeader {
+            initiator_spi: self.spi_i,
+            responder_spi: self.spi_r,
+            version: Version::V2_0,
+            exchange,
+            flags: Flags::new(self.role == Role::Initiator, response),
+            message_id,
+        }
+    }
+
+    /// Sends a request and repeats it until it is answered or given up.
+    pub(crate) fn send_request(
+        &mut self,
+        cx: &mut Context,
+        exchange: ExchangeType,
+        payloads: Vec<Payload<'static>>,
+    ) -> Result<(), Reason> {
+        let Some(id) = self.window.request_id() else {
+            return Err(Reason::Local(
+                "message ids are used up or a request is in flight".to_owned(),
+            ));
+        };
+        let datagrams = self.seal(cx, self.header(exchange, id, false), payloads)?;
+        self.transmit(cx, self.path, &datagrams);
+        self.window.send(cx.boot(), datagrams, self.retransmit);
+        Ok(())
+    }
+
+    /// Answers the request being worked on, and its repeats.
+    pub(crate) fn respond(
+        &mut self,
+        cx: &mut Context,
+        exchange: ExchangeType,
+        path: Path,
+        payloads: Vec<Payload<'static>>,
+    ) -> Result<(), Reason> {
+        let Some(id) = self.window.pending() else {
+            return Ok(());
+        };
+        let datagrams = self.seal(cx, self.header(exchange, id, true), payloads)?;
+        self.transmit(cx, path, &datagrams);
+        self.window.answer(datagrams);
+        Ok(())
+    }
+
+    fn seal(
+        &mut self,
+        cx: &mut Context,
+        header: IkeHeader,
+        payloads: Vec<Payload<'static>>,
+    ) -> Result<Vec<Vec<u8>>, Reason> {
+        let local = |error: &dyn std::fmt::Display| Reason::Local(format!("cannot send: {error}"));
+        let mut chain = ChainBuilder::new();
+        for payload in payloads {
+            chain.push(payload);
+        }
+        let chain = chain.finish().map_err(|e| local(&e))?;
+        let Some(keys) = &mut self.keys else {
+            return Err(Reason::Local("cannot send: no keys yet".to_owned()));
+        };
+        let most = protect::max_datagram(&self.path, self.fragment_size);
+        protect::seal(keys.sealer(), cx.random.as_mut(), header, &chain, most)
+            .map_err(|e| local(&e))
+    }
+
+    pub(crate) fn transmit(&mut self, cx: &mut Context, path: Path, datagrams: &[Vec<u8>]) {
+        self.last_out = cx.boot();
+        for datagram in datagrams {
+            cx.transmit(path, datagram.clone());
+        }
+    }
+
+    /// Takes a datagram in: window, authentication, reassembly, in that order.
+    pub(crate) fn receive(
+        &mut self,
+        cx: &mut Context,
+        path: Path,
+        message: &Message<'_>,
+    ) -> Received {
+        let header = message.header;
+        let from_initiator = self.role == Role::Responder;
+        if header.flags.is_initiator() != from_initiator
+            || header.initiator_spi != self.spi_i
+            || header.responder_spi != self.spi_r
+        {
+            cx.counters.stray += 1;
+            return Received::Nothing;
+        }
+        let response = header.flags.is_response();
+        let mut repeat = false;
+        if response {
+            if !self.window.awaits_response(header.message_id) {
+                cx.counters.repeated += 1;
+                return Received::Nothing;
+            }
+        } else if let Some(stored) = self.window.repeated(message.bytes) {
+            let stored = stored.to_vec();
+            cx.counters.repeated += 1;
+            self.transmit(cx, path, &stored);
+            return Received::Nothing;
+        } else {
+            match self.window.incoming(header.message_id) {
+                Incoming::Expected => {}
+                Incoming::Answered => repeat = true,
+                Incoming::Pending | Incoming::Outside => {
+                    cx.counters.repeated += 1;
+                    return Received::Nothing;
+                }
+            }
+        }
+        let fragment = match message.encrypted() {
+            Ok(Some(encrypted)) => encrypted.fragment,
+            Ok(None) | Err(_) => {
+                cx.counters.forged += 1;
+                return Received::Nothing;
+            }
+        };
+        let reassembly = if response {
+            &self.responses
+        } else {
+            &self.requests
+        };
+        if let Some(fragment) = fragment
+            && !repeat
+            && !reassembly.wants(&header, fragment)
+        {
+            return Received::Nothing;
+        }
+        let Some(keys) = &self.keys else {
+            return Received::Nothing;
+        };
+        let opened = match protect::open(keys.opener(), message) {
+            Ok(opened) => opened,
+            Err(_) => {
+                cx.counters.forged += 1;
+                return Received::Nothing;
+            }
+        };
+        if repeat {
+            cx.counters.repeated += 1;
+            // RFC 7383 §2.6.1: only the first fragment of a repeated request is answered.
+            if fragment.is_none_or(|f| f.number == 1)
+                && let Some(stored) = self.window.answer_to(header.message_id)
+            {
+                let stored = stored.to_vec();
+                self.transmit(cx, path, &stored);
+            }
+            return Received::Nothing;
+        }
+        let now = cx.boot();
+        let content = match opened {
+            Opened::Whole(content) => content,
+            Opened::Part(part) => {
+                if part.fragment.number == 1 && !response {
+                    self.first_part = Some((header.message_id, message.bytes.to_vec()));
+                }
+                let reassembly = if response {
+                    &mut self.responses
+                } else {
+                    &mut self.requests
+                };
+                match reassembly.handle_part(now, part) {
+                    Some(content) => content,
+                    None => return Received::Nothing,
+                }
+            }
+        };
+        self.accept(cx, path, message.bytes, response, &content)
+    }
+
+    fn accept(
+        &mut self,
+        cx: &mut Context,
+        path: Path,
+        datagram: &[u8],
+        response: bool,
+        content: &Authenticated<Content>,
+    ) -> Received {
+        let header = content.header;
+        if response {
+            if !self.window.handle_response(header.message_id) {
+                return Received::Nothing;
+            }
+        } else {
+            let first = self.first_part.take();
+            let first = first.filter(|(id, _)| *id == header.message_id);
+            let first = first.as_ref().map_or(datagram, |(_, first)| first);
+            self.window.begin(header.message_id, first);
+        }
+        self.last_in = cx.boot();
+        let inbound = Inbound {
+            exchange: header.exchange,
+            path,
+            contents: content.payloads().map(Contents::of),
+            moved_from: self.follow(path),
+        };
+        if response {
+            Received::Response(inbound)
+        } else {
+            Received::Request(inbound)
+        }
+    }
+
+    /// RFC 7296 §2.23: who is not behind a NAT itself sends to where the last authenticated packet
+    /// of a peer behind one came from. (Behind a NAT that would let an attacker redirect us.)
+    pub(crate) fn follow(&mut self, path: Path) -> Option<Path> {
+        let may = self.nat.encapsulates() && !self.nat.local;
+        (may && path != self.path).then(|| std::mem::replace(&mut self.path, path))
+    }
+
+    /// Repeats what is due; an error when the peer counts as gone.
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context) -> Result<(), Reason> {
+        let now = cx.boot();
+        self.requests.handle_timeout(now);
+        self.responses.handle_timeout(now);
+        match self.window.handle_timeout(now) {
+            Timeout::NotDue => Ok(()),
+            Timeout::Retransmit(datagrams) => {
+                let datagrams = datagrams.to_vec();
+                cx.counters.retransmitted += 1;
+                self.transmit(cx, self.path, &datagrams);
+                Ok(())
+            }
+            Timeout::GivenUp { sent, waited } => Err(Reason::NoAnswer { sent, waited }),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [
+            self.window.poll_timeout(),
+            self.requests.poll_timeout(),
+            self.responses.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

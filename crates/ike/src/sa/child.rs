@@ -1,0 +1,268 @@
+//! A Child SA as its IKE SA sees it: installed inbound first, outbound when the peer is known to
+//! be ready, stopped outbound first, and inbound a few seconds later (RFC 7296 §2.8).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_crypto::Secret;
+
+use crate::context::{Bearer, Context, Upcall, Waiting};
+use crate::event::{EventKind, Reason};
+use crate::io::{AskId, ChildSaId, ChildSaParameters, DataCommand, IkeSaId, Path};
+use crate::lifetime::Deadlines;
+use crate::sa::Peering;
+use crate::sa::collision::Nonces;
+use crate::time::Instant;
+
+/// How long the peer may take to delete what it has replaced.
+const RETIRED: Duration = Duration::from_secs(60);
+
+/// One Child SA, both directions.
+pub(crate) struct ChildSa {
+    pub(crate) params: Arc<ChildSaParameters>,
+    pub(crate) state: ChildState,
+    outbound: Outbound,
+    /// Soft limit by time; `None` once it has been acted upon.
+    pub(crate) rekey_at: Option<Instant>,
+    /// Hard limit by time.
+    pub(crate) expires_at: Option<Instant>,
+    pub(crate) since: Instant,
+    /// Of the CREATE_CHILD_SA exchange that made it, if we started that.
+    pub(crate) nonces: Option<Nonces>,
+    announced: bool,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildState {
+    /// In use.
+    Installed,
+    /// The peer has rekeyed it and is to delete it.
+    Replaced,
+    /// Lost to another one when both ends rekeyed at once; the peer, who made it, is to delete it.
+    Redundant,
+    /// We are to delete it, or have asked the peer to.
+    Closing,
+}
+
+/// Whether we send on it.
+enum Outbound {
+    /// Not yet: the peer may not be ready to receive.
+    Deferred(Secret),
+    /// Yes.
+    Active,
+    /// No longer, or never.
+    Stopped,
+}
+
+/// When we start to send.
+pub(crate) enum SendWhen {
+    /// As soon as [`ChildSa::switch_out`] is called.
+    Told,
+    /// With the first authenticated packet, or when one of these is deleted (RFC 7296 §2.8).
+    PeerReady(BTreeSet<ChildSaId>),
+}
+
+impl ChildSa {
+    /// Orders the inbound half; the answer goes to `ike_sa`.
+    pub(crate) fn install(
+        cx: &mut Context,
+        mut params: ChildSaParameters,
+        keys_in: Secret,
+        keys_out: Secret,
+        when: SendWhen,
+    ) -> (Self, AskId) {
+        let waits_for = match when {
+            SendWhen::Told => BTreeSet::new(),
+            SendWhen::PeerReady(waits_for) => {
+                params.report_first = true;
+                waits_for
+            }
+        };
+        let now = cx.boot();
+        let due = Deadlines::new(&params.policy.lifetime, now, cx.random.as_mut());
+        params.limits = due.data;
+        for gone in &waits_for {
+            cx.waiting_for(*gone, params.id);
+        }
+        let params = Arc::new(params);
+        cx.holders.insert(params.id, params.ike_sa);
+        let child = Arc::clone(&params);
+        let ask = cx.order(Waiting::IkeSa(params.ike_sa), |id| DataCommand::InstallIn {
+            id,
+            child,
+            keys: keys_in,
+        });
+        cx.counters.children += 1;
+        let child = Self {
+            params,
+            state: ChildState::Installed,
+            outbound: Outbound::Deferred(keys_out),
+            rekey_at: Some(due.soft),
+            expires_at: Some(due.hard),
+            since: now,
+            nonces: None,
+            announced: false,
+        };
+        (child, ask)
+    }
+
+    pub(crate) fn id(&self) -> ChildSaId {
+        self.params.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.params.policy.name
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.outbound, Outbound::Active)
+    }
+
+    /// Sends from now on.
+    pub(crate) fn switch_out(&mut self, cx: &mut Context) {
+        match std::mem::replace(&mut self.outbound, Outbound::Active) {
+            Outbound::Deferred(keys) => {
+                let child = Arc::clone(&self.params);
+                cx.order(Waiting::ChildSa(self.id()), |id| DataCommand::SwitchOut {
+                    id,
+                    child,
+                    keys,
+                });
+            }
+            before => self.outbound = before,
+        }
+    }
+
+    /// The peer is to delete it; if it does not, we do after a while.
+    pub(crate) fn retire(&mut self, cx: &Context, state: ChildState) {
+        let until = cx.boot() + RETIRED;
+        self.state = state;
+        self.rekey_at = None;
+        self.expires_at = Some(self.expires_at.map_or(until, |at| at.min(until)));
+    }
+
+    /// The peer has shown that it can receive.
+    pub(crate) fn peer_ready(&mut self, cx: &mut Context) {
+        if self.state == ChildState::Installed {
+            self.switch_out(cx);
+        }
+    }
+
+    /// Sends no more; packets of the peer are still received.
+    pub(crate) fn stop_sending(&mut self, cx: &mut Context) {
+        if self.is_sending() {
+            cx.data(DataCommand::RemoveOut { child: self.id() });
+        }
+        self.outbound = Outbound::Stopped;
+    }
+
+    /// The peer is reached another way.
+    pub(crate) fn update_path(&mut self, cx: &mut Context, path: Path) {
+        Arc::make_mut(&mut self.params).path = path;
+        cx.data(DataCommand::UpdatePath {
+            child: self.id(),
+            path,
+        });
+    }
+
+    /// Another IKE SA holds it now.
+    pub(crate) fn moved_to(&mut self, cx: &mut Context, ike_sa: IkeSaId) {
+        Arc::make_mut(&mut self.params).ike_sa = ike_sa;
+        cx.holders.insert(self.id(), ike_sa);
+    }
+
+    /// Deleted: sends no more, receives what is in flight.
+    pub(crate) fn remove(self, cx: &mut Context, ike_sa: IkeSaId, who: &Peering, why: Reason) {
+        let (id, name) = (self.id(), self.name().to_owned());
+        let replaced = why == Reason::Replaced || self.state == ChildState::Redundant;
+        // The endpoint first lets those send that waited for it, then stops it: no packet finds
+        // no Child SA between the two.
+        cx.upcall(Upcall::Removed {
+            child: id,
+            sending: self.is_sending(),
+        });
+        if !self.announced {
+            return;
+        }
+        let bearer = self.bearer(who);
+        if let Some(bearers) = cx.bearers.get_mut(&bearer) {
+            bearers.remove(&id);
+            if bearers.is_empty() {
+                cx.bearers.remove(&bearer);
+            }
+        }
+        cx.event(who.event(
+            ike_sa,
+            self.params.path,
+            EventKind::ChildDown {
+                child: id,
+                name: name.clone(),
+                reason: if replaced {
+                    Reason::Replaced
+                } else {
+                    why.clone()
+                },
+            },
+        ));
+        if !replaced {
+            cx.upcall(Upcall::ChildDown {
+                sa: ike_sa,
+                name,
+                reason: why,
+            });
+        }
+    }
+
+    /// Never came to be: its installation failed, or its exchange did.
+    pub(crate) fn abandon(self, cx: &mut Context) {
+        cx.upcall(Upcall::Removed {
+            child: self.id(),
+            sending: self.is_sending(),
+        });
+    }
+
+    /// It carries traffic: tells the operator and the keeper.
+    pub(crate) fn announce(&mut self, cx: &mut Context, who: &Peering) {
+        self.announced = true;
+        let bearer = self.bearer(who);
+        cx.bearers.entry(bearer).or_default().insert(self.id());
+        let list = |selectors: &[cygnet_wire::ts::TrafficSelector]| {
+            selectors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        cx.event(who.event(
+            self.params.ike_sa,
+            self.params.path,
+            EventKind::ChildUp {
+                child: self.id(),
+                name: self.name().to_owned(),
+                suite: self.params.suite.to_string(),
+                selectors: format!(
+                    "{} === {}",
+                    list(&self.params.local_ts),
+                    list(&self.params.remote_ts)
+                ),
+                replaces: self.params.replaces,
+            },
+        ));
+        cx.upcall(Upcall::ChildUp {
+            sa: self.params.ike_sa,
+            name: self.name().to_owned(),
+        });
+    }
+
+    fn bearer(&self, who: &Peering) -> Bearer {
+        let connection = who.connection.name.clone();
+        (connection, self.name().to_owned(), who.peer_id.clone())
+    }
+
+    /// The next moment something is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.rekey_at, self.expires_at].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,340 @@
+//! What an established IKE SA does by the clock and at the word of the data path: lifetimes, signs
+//! of life, keepalives, changed paths; and how it ends or leaves all it holds to another.
+
+use std::collections::BTreeSet;
+
+use cygnet_wire::natt::KEEPALIVE;
+
+use crate::context::{Context, Upcall};
+use crate::event::{EventKind, Reason};
+use crate::io::{ChildSaId, DataEvent, Path};
+use crate::sa::channel::Channel;
+use crate::sa::child::ChildState;
+use crate::sa::established::{Established, Estate, HINT_INTERVAL, Life};
+use crate::sa::exchange::{Exchange, Task, Tasks, Tries};
+use crate::sa::{State, closed};
+use crate::time::Instant;
+
+impl Established {
+    pub(crate) fn handle_timeout(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+    ) -> State {
+        let now = cx.boot();
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        if let Life::Provisional { until, .. } | Life::Replaced { until } = self.life
+            && until <= now
+            && self.current.is_none()
+        {
+            let reason = Reason::Replaced;
+            self.push(cx, Task::DeleteIke { reason });
+        }
+        if due(&mut self.expires_at) && self.life == Life::Live {
+            let reason = Reason::Expired;
+            self.push(cx, Task::DeleteIke { reason });
+        }
+        if due(&mut self.rekey_at) && self.is_live() {
+            self.push_rekey_ike(cx);
+        }
+        if channel.window.is_exhausted() && self.is_live() {
+            self.push_rekey_ike(cx);
+        }
+        if due(&mut self.peering.superseded_at) && self.life == Life::Live {
+            let reason = Reason::Replaced;
+            self.push(cx, Task::DeleteIke { reason });
+        }
+        if due(&mut self.peering.reauthenticate_at) && self.is_live() {
+            cx.upcall(Upcall::Reauthenticate(channel.id));
+        }
+        let mut rekey = Vec::new();
+        let mut expired = Vec::new();
+        for child in self.children.values_mut() {
+            if due(&mut child.expires_at) {
+                expired.push(child.id());
+            } else if due(&mut child.rekey_at) {
+                rekey.push(child.id());
+            }
+        }
+        for child in expired {
+            self.expire_child(cx, child);
+        }
+        for child in rekey {
+            self.push_rekey_child(cx, child);
+        }
+        self.probe(channel, cx);
+        if self.keepalive_at(channel).is_some_and(|at| at <= now) {
+            channel.transmit(cx, channel.path, &[KEEPALIVE.to_vec()]);
+        }
+        self.proceed(channel, cx)
+    }
+
+    pub(crate) fn deadline(&self, channel: &Channel) -> Option<Instant> {
+        let life = match self.life {
+            Life::Provisional { until, .. } | Life::Replaced { until } => {
+                Some(until).filter(|_| self.current.is_none())
+            }
+            Life::Live | Life::Deleting => None,
+        };
+        let tasks = self.tasks.deadline().filter(|_| self.current.is_none());
+        [
+            life,
+            tasks,
+            self.expires_at,
+            self.rekey_at,
+            self.peering.reauthenticate_at,
+            self.peering.superseded_at,
+            self.probe_at(),
+            self.keepalive_at(channel),
+        ]
+        .into_iter()
+        .chain(self.children.values().map(|child| child.deadline()))
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn push_rekey_ike(&mut self, cx: &Context) {
+        let under_way = matches!(self.current, Some(Exchange::RekeyIke(_)))
+            || self
+                .tasks
+                .iter()
+                .any(|t| matches!(t, Task::RekeyIke { .. }));
+        if !under_way {
+            let tries = Tries::default();
+            self.push(cx, Task::RekeyIke { tries });
+        }
+    }
+
+    pub(crate) fn push_rekey_child(&mut self, cx: &Context, child: ChildSaId) {
+        let under_way = matches!(
+            &self.current,
+            Some(Exchange::CreateChild(create)) if create.replaces == Some(child)
+        ) || (self.tasks.iter())
+            .any(|task| matches!(task, Task::RekeyChild { child: c, .. } if *c == child));
+        let installed =
+            (self.children.get(&child)).is_some_and(|c| c.state == ChildState::Installed);
+        if installed && !under_way {
+            let tries = Tries::default();
+            self.push(cx, Task::RekeyChild { child, tries });
+        }
+    }
+
+    /// The operator wants this child no more.
+    pub(crate) fn take_child_down(&mut self, cx: &Context, name: &str) {
+        let of_name =
+            |task: &Task| matches!(task, Task::CreateChild { policy, .. } if policy.name == name);
+        self.tasks.retain(|task| !of_name(task));
+        let children = self
+            .children
+            .values()
+            .filter(|child| child.name() == name && child.state != ChildState::Closing);
+        let children: BTreeSet<_> = children.map(|child| child.id()).collect();
+        if !children.is_empty() {
+            self.push_delete(cx, children, Reason::Operator);
+        }
+    }
+
+    fn expire_child(&mut self, cx: &mut Context, child: ChildSaId) {
+        let Some(expired) = self.children.get_mut(&child) else {
+            return;
+        };
+        let reason = match expired.state {
+            ChildState::Installed => Reason::Expired,
+            // The peer was to delete it and did not.
+            ChildState::Replaced | ChildState::Redundant => Reason::Replaced,
+            ChildState::Closing => return,
+        };
+        expired.stop_sending(cx);
+        self.push_delete(cx, BTreeSet::from([child]), reason);
+    }
+
+    /// When silence makes us ask whether the peer lives (RFC 7296 §2.4). While a request is in
+    /// flight it does that.
+    fn probe_at(&self) -> Option<Instant> {
+        let liveness = self.peering.connection.liveness;
+        let idle = self.current.is_none() && !self.has_inform();
+        (self.life == Life::Live && idle && !liveness.is_zero()).then(|| self.heard + liveness)
+    }
+
+    fn probe(&mut self, _channel: &Channel, cx: &Context) {
+        if self.probe_at().is_some_and(|at| at <= cx.boot()) {
+            self.push_probe(cx);
+        }
+    }
+
+    fn push_probe(&mut self, cx: &Context) {
+        let payloads = Vec::new();
+        self.push(cx, Task::Inform { payloads });
+    }
+
+    fn has_inform(&self) -> bool {
+        self.tasks.iter().any(|t| matches!(t, Task::Inform { .. }))
+    }
+
+    /// Something without protection says that the peer may be gone: asks it, now and then
+    /// (RFC 7296 §2.21.4).
+    pub(crate) fn hint(&mut self, cx: &Context) {
+        let now = cx.boot();
+        let lately = self.hinted.is_some_and(|at| now.since(at) < HINT_INTERVAL);
+        if !lately && self.is_live() && self.current.is_none() && !self.has_inform() {
+            self.hinted = Some(now);
+            self.push_probe(cx);
+        }
+    }
+
+    /// RFC 3948 §4: only who is behind a NAT, and only when nothing else went out.
+    fn keepalive_at(&self, channel: &Channel) -> Option<Instant> {
+        let interval = self.peering.connection.keepalive;
+        let needed = channel.nat.needs_keepalives()
+            && !interval.is_zero()
+            && matches!(self.life, Life::Live);
+        needed.then(|| channel.last_out.max(self.sealed) + interval)
+    }
+
+    /// The peer is elsewhere: everything goes there now.
+    pub(crate) fn peer_moved(&mut self, channel: &Channel, cx: &mut Context, from: Path) {
+        for child in self.children.values_mut() {
+            child.update_path(cx, channel.path);
+        }
+        cx.event(self.event(channel, EventKind::PeerMoved { from }));
+    }
+
+    /// What the data path says of a child of this IKE SA.
+    pub(crate) fn handle_data(
+        &mut self,
+        channel: &mut Channel,
+        cx: &mut Context,
+        event: &DataEvent,
+    ) {
+        let now = cx.boot();
+        match event {
+            DataEvent::SoftLimit { child } => self.push_rekey_child(cx, *child),
+            DataEvent::HardLimit { child } => self.expire_child(cx, *child),
+            DataEvent::FirstAuthenticated { child } => {
+                self.heard = now;
+                self.child_peer_ready(cx, *child);
+            }
+            DataEvent::PeerMoved { path, .. } => {
+                self.heard = now;
+                if let Some(from) = channel.follow(*path) {
+                    self.peer_moved(channel, cx, from);
+                }
+            }
+            DataEvent::LastInbound { .. } => self.heard = now,
+            DataEvent::LastOutbound { .. } => self.sealed = now,
+            DataEvent::Acquire { .. }
+            | DataEvent::UnknownSpi { .. }
+            | DataEvent::PathMtu { .. } => {}
+        }
+    }
+
+    pub(crate) fn child_peer_ready(&mut self, cx: &mut Context, child: ChildSaId) {
+        if let Some(child) = self.children.get_mut(&child) {
+            child.peer_ready(cx);
+        }
+    }
+
+    /// The data path could not begin to send on a child.
+    pub(crate) fn switch_failed(
+        &mut self,
+        channel: &Channel,
+        cx: &mut Context,
+        child: ChildSaId,
+        error: &str,
+    ) {
+        let reason = Reason::Local(format!("the Child SA could not be switched to: {error}"));
+        cx.event(self.event(
+            channel,
+            EventKind::Refused {
+                reason: reason.clone(),
+            },
+        ));
+        self.push_delete(cx, BTreeSet::from([child]), reason);
+    }
+
+    /// All it holds, for the IKE SA that follows it. It waits for its own DELETE then.
+    pub(crate) fn bequeath(&mut self, cx: &Context) -> Estate {
+        let until = Self::patience(cx);
+        self.bequeathed = true;
+        if self.life == Life::Live {
+            self.life = Life::Replaced { until };
+        }
+        Estate {
+            children: std::mem::take(&mut self.children),
+            tasks: self.tasks.take_of_children(),
+            peering: self.peering.clone(),
+            heard: self.heard,
+            sealed: self.sealed,
+        }
+    }
+
+    /// Takes over what another held.
+    pub(crate) fn inherit(&mut self, channel: &Channel, cx: &mut Context, estate: Estate) {
+        self.life = Life::Live;
+        for (id, mut child) in estate.children {
+            child.moved_to(cx, channel.id);
+            self.children.insert(id, child);
+        }
+        self.tasks.append(estate.tasks);
+        self.heard = self.heard.max(estate.heard);
+        self.sealed = self.sealed.max(estate.sealed);
+        // What changed since the two were one.
+        self.peering.reauthenticate_at = estate.peering.reauthenticate_at;
+        self.peering.superseded_at = estate.peering.superseded_at;
+        if let Some(child) = self.children.values().next()
+            && child.params.path != channel.path
+        {
+            for child in self.children.values_mut() {
+                child.update_path(cx, channel.path);
+            }
+        }
+    }
+
+    /// It never held anything: another one was made in its place.
+    pub(crate) fn mark_bequeathed(&mut self) {
+        self.bequeathed = true;
+    }
+
+    /// The end: nothing of it stays but packets in flight.
+    pub(crate) fn end(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        reason: Reason,
+    ) -> State {
+        match self.current.take() {
+            Some(Exchange::CreateChild(create)) => create.abandon(cx),
+            Some(Exchange::RekeyIke(mut ours)) => {
+                // The peer's own rekey stands, if it made one.
+                if let Some(to) = ours.take_provisional() {
+                    let estate = Box::new(self.bequeath(cx));
+                    cx.upcall(Upcall::Bequest { to, estate });
+                }
+            }
+            _ => {}
+        }
+        if let Some(serving) = self.serving.take() {
+            serving.abandon(cx);
+        }
+        for (_, child) in std::mem::take(&mut self.children) {
+            child.remove(cx, channel.id, &self.peering, reason.clone());
+        }
+        if !self.bequeathed {
+            self.peering.release(cx);
+        }
+        let provisional = matches!(self.life, Life::Provisional { .. });
+        let reason = if self.bequeathed || provisional {
+            Reason::Replaced
+        } else {
+            reason
+        };
+        cx.event(self.event(
+            channel,
+            EventKind::IkeDown {
+                reason: reason.clone(),
+            },
+        ));
+        self.tasks = Tasks::default();
+        closed(channel, cx, reason)
+    }
+}
