@@ -1,0 +1,130 @@
+//! `[server]`: the connection that takes whoever the CA vouches for.
+
+use std::sync::Arc;
+
+use cygnet_ike::policy::{
+    ChildPolicy, Connection, IdentityPattern, PoolId, Remote, SelectorTemplate, Start,
+};
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::auth::AuthKeys;
+use super::{
+    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_retransmit, everything,
+    templates,
+};
+use crate::raw::RawServer;
+use crate::{Pool, SERVER, Server, parse, units};
+
+impl Builder<'_> {
+    pub(super) fn server(&mut self, spanned: &Spanned<RawServer>) -> Option<(Connection, Server)> {
+        let raw = spanned.get_ref();
+        let before = self.mistakes.len();
+        let auth = self.auth(&AuthKeys {
+            owner: SERVER,
+            span: spanned.span(),
+            certificate: raw.certificate.as_ref(),
+            key: raw.key.as_ref(),
+            ca: raw.ca.as_ref(),
+            crl: raw.crl.as_ref(),
+            psk: raw.psk.as_ref(),
+            allow_sha1: raw.verify_sha1.unwrap_or(false),
+        });
+        let pools = self.networks(&raw.pools);
+        for (i, pool) in pools.iter().enumerate() {
+            if let Some(other) = pools[..i].iter().find(|o| overlap(o, pool)) {
+                let span = raw.pools.get(i).map_or(0..0, Spanned::span);
+                self.mistake(span, format!("pool {pool} overlaps pool {other}"));
+            }
+        }
+        if raw.pools.is_empty() {
+            self.mistake_with_help(
+                spanned.span(),
+                "the server has no pools: clients could get no address",
+                "write for example pools = [\"10.99.0.0/24\", \"fd99::/112\"]",
+            );
+        }
+        let dns = self.values(&raw.dns, units::address);
+        let networks = match &raw.networks {
+            Some(list) => self.networks(list),
+            None => everything(),
+        };
+        let local = templates(&networks);
+        let identity = match &raw.identity {
+            Some(w) => self.value(w, parse::identification),
+            None => None,
+        };
+        let interface = self.value_or(
+            raw.interface.as_ref(),
+            "cyg-srv".to_owned(),
+            units::interface,
+        );
+        let uplink = raw
+            .uplink
+            .as_ref()
+            .and_then(|w| self.value(w, units::interface));
+        let child_lifetime = self.lifetime(raw.child_lifetime.as_ref(), CHILD_LIFETIME, None, None);
+        let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), IKE_LIFETIME, None, None);
+        let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
+        let ike_proposals = self.ike_proposals(raw.ike.as_deref());
+        let esp_proposals = self.esp_proposals(raw.esp.as_deref());
+        let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
+        let replay_window = self.replay_window(raw.replay_window.as_ref());
+        let mtu = self.mtu(raw.mtu.as_ref());
+        let auth = auth?;
+        if self.mistakes.len() > before {
+            return None;
+        }
+        let pool = PoolId(SERVER.to_owned());
+        self.pools.insert(
+            pool.clone(),
+            Pool {
+                networks: pools.clone(),
+                dns,
+            },
+        );
+        let child = ChildPolicy {
+            name: "clients".to_owned(),
+            local,
+            remote: vec![SelectorTemplate::Dynamic],
+            esp_proposals,
+            start: Start::Manual,
+            lifetime: child_lifetime,
+            replay_window,
+        };
+        let connection = Connection {
+            name: SERVER.to_owned(),
+            remote: Remote::Any,
+            local_address: None,
+            local_identity: identity.or_else(|| auth.subject.map(parse::dn_identity)),
+            remote_identity: IdentityPattern::Any,
+            local_auth: auth.local,
+            remote_auth: auth.remote,
+            ike_proposals,
+            children: vec![Arc::new(child)],
+            request_virtual: Vec::new(),
+            pool: Some(pool),
+            lifetime,
+            reauthenticate: None,
+            liveness,
+            retransmit: default_retransmit(),
+            claim_nat: true,
+            fragment_size,
+            keepalive: KEEPALIVE,
+            unique: true,
+        };
+        let network = Server {
+            interface,
+            mtu,
+            pools,
+            networks,
+            uplink,
+            nat: raw.nat.unwrap_or(true),
+        };
+        Some((connection, network))
+    }
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}

@@ -1,0 +1,345 @@
+//! `[tunnel.NAME]`: one connection, its children, its network.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use cygnet_ike::io::WantedAddress;
+use cygnet_ike::policy::{
+    ChildPolicy, Connection, Host, IdentityPattern, Remote, Retransmit, SelectorTemplate, Start,
+};
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::auth::AuthKeys;
+use super::{
+    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_retransmit, everything,
+    templates,
+};
+use crate::raw::{RawChild, RawRetransmit, RawTunnel, VirtualAddress};
+use crate::{SERVER, Tunnel, parse, units};
+
+impl Builder<'_> {
+    pub(super) fn tunnel(
+        &mut self,
+        name: &Spanned<String>,
+        spanned: &Spanned<RawTunnel>,
+    ) -> Option<(Connection, Tunnel)> {
+        let raw = spanned.get_ref();
+        let before = self.mistakes.len();
+        if name.get_ref() == SERVER {
+            self.mistake_with_help(
+                name.span(),
+                "a tunnel cannot be called `server`: that is the name of the [server] section",
+                "give it another name",
+            );
+        }
+        if !parse::is_name(name.get_ref()) {
+            self.mistake(
+                name.span(),
+                format!(
+                    "`{}` is no name: expected letters, digits, `-` and `_`, 32 at most",
+                    name.get_ref()
+                ),
+            );
+        }
+        let remote = self.remote(raw, name.span());
+        let auth = self.auth(&AuthKeys {
+            owner: name.get_ref(),
+            span: name.span(),
+            certificate: raw.certificate.as_ref(),
+            key: raw.key.as_ref(),
+            ca: raw.ca.as_ref(),
+            crl: raw.crl.as_ref(),
+            psk: raw.psk.as_ref(),
+            allow_sha1: raw.verify_sha1.unwrap_or(false),
+        });
+        let request_virtual = self.request_virtual(raw.virtual_address.as_ref());
+        let children = self.children(raw, &remote, !request_virtual.is_empty());
+        let remote_identity = self.remote_identity(raw, &remote, name.span());
+        let local_identity = raw
+            .identity
+            .as_ref()
+            .and_then(|w| self.value(w, parse::identification));
+        let default_interface: String =
+            format!("cyg-{}", name.get_ref()).chars().take(15).collect();
+        let interface = self.value_or(raw.interface.as_ref(), default_interface, units::interface);
+        let mtu = self.mtu(raw.mtu.as_ref());
+        let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), IKE_LIFETIME, None, None);
+        let reauthenticate = raw.reauth.as_ref().and_then(|w| {
+            if w.get_ref() == "never" {
+                None
+            } else {
+                self.value(w, units::duration)
+            }
+        });
+        let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
+        let retransmit = self.retransmit(raw.retransmit.as_ref());
+        let ike_proposals = self.ike_proposals(raw.ike.as_deref());
+        let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
+        let auth = auth?;
+        if self.mistakes.len() > before {
+            return None;
+        }
+        let network = Tunnel {
+            interface,
+            mtu,
+            remote_networks: fixed_networks(&children, |c| &c.remote),
+            local_networks: fixed_networks(&children, |c| &c.local),
+            virtual_address: !request_virtual.is_empty(),
+        };
+        let connection = Connection {
+            name: name.get_ref().clone(),
+            remote,
+            local_address: None,
+            local_identity: local_identity.or_else(|| auth.subject.map(parse::dn_identity)),
+            remote_identity,
+            local_auth: auth.local,
+            remote_auth: auth.remote,
+            ike_proposals,
+            children,
+            request_virtual,
+            pool: None,
+            lifetime,
+            reauthenticate,
+            liveness,
+            retransmit,
+            claim_nat: raw.force_udp.unwrap_or(true),
+            fragment_size,
+            keepalive: KEEPALIVE,
+            unique: true,
+        };
+        Some((connection, network))
+    }
+
+    fn remote(&mut self, raw: &RawTunnel, name: Range<usize>) -> Remote {
+        let Some(written) = &raw.remote else {
+            self.mistake_with_help(
+                name,
+                "the tunnel has no `remote`",
+                "write remote = \"vpn.example.org\", or remote = \"any\" to wait for the other side",
+            );
+            return Remote::Any;
+        };
+        let names: Vec<&Spanned<String>> = written.iter().collect();
+        if let [one] = names.as_slice()
+            && one.get_ref() == "any"
+        {
+            return Remote::Any;
+        }
+        let hosts: Vec<Host> = names
+            .into_iter()
+            .filter_map(|w| self.value(w, parse::host))
+            .collect();
+        Remote::Hosts {
+            hosts,
+            port: raw.remote_port.as_ref().map_or(500, |p| *p.get_ref()),
+        }
+    }
+
+    fn remote_identity(
+        &mut self,
+        raw: &RawTunnel,
+        remote: &Remote,
+        name: Range<usize>,
+    ) -> IdentityPattern {
+        if let Some(written) = &raw.remote_identity {
+            let mut patterns = self.values(written.iter(), parse::identity_pattern);
+            return match patterns.len() {
+                1 => patterns.remove(0),
+                _ => IdentityPattern::AnyOf(patterns),
+            };
+        }
+        match remote {
+            Remote::Any => {
+                self.mistake_with_help(
+                    name,
+                    "the tunnel waits for its peer but does not say who that is",
+                    "write remote_identity = \"office-b.example.org\"",
+                );
+                IdentityPattern::Any
+            }
+            Remote::Hosts { hosts, .. } => {
+                let mut all: Vec<IdentityPattern> =
+                    hosts.iter().map(parse::identity_of_host).collect();
+                match all.len() {
+                    1 => all.remove(0),
+                    _ => IdentityPattern::AnyOf(all),
+                }
+            }
+        }
+    }
+
+    fn request_virtual(&mut self, raw: Option<&VirtualAddress>) -> Vec<WantedAddress> {
+        match raw {
+            None | Some(VirtualAddress::Any(false)) => Vec::new(),
+            Some(VirtualAddress::Any(true)) => {
+                vec![WantedAddress::V4(None), WantedAddress::V6(None)]
+            }
+            Some(VirtualAddress::These(list)) => self
+                .values(list, units::address)
+                .into_iter()
+                .map(|a| match a {
+                    IpAddr::V4(a) => WantedAddress::V4((!a.is_unspecified()).then_some(a)),
+                    IpAddr::V6(a) => WantedAddress::V6((!a.is_unspecified()).then_some(a)),
+                })
+                .collect(),
+        }
+    }
+
+    fn children(
+        &mut self,
+        raw: &RawTunnel,
+        remote: &Remote,
+        virtual_address: bool,
+    ) -> Vec<Arc<ChildPolicy>> {
+        if raw.child.is_empty() {
+            let child = RawChild {
+                local_networks: raw.local_networks.clone(),
+                remote_networks: raw.remote_networks.clone(),
+                ..RawChild::default()
+            };
+            return vec![Arc::new(self.child(
+                "net",
+                &child,
+                raw,
+                remote,
+                virtual_address,
+            ))];
+        }
+        for written in [&raw.local_networks, &raw.remote_networks]
+            .into_iter()
+            .flatten()
+        {
+            let span = written.first().map_or(0..0, Spanned::span);
+            self.mistake_with_help(
+                span,
+                "the tunnel has networks of its own beside its [tunnel.NAME.child.…] sections",
+                "move them into a child",
+            );
+        }
+        raw.child
+            .iter()
+            .map(|(name, child)| {
+                if !parse::is_name(name.get_ref()) {
+                    self.mistake(
+                        name.span(),
+                        format!(
+                            "`{}` is no name: expected letters, digits, `-` and `_`, 32 at most",
+                            name.get_ref()
+                        ),
+                    );
+                }
+                Arc::new(self.child(
+                    name.get_ref(),
+                    child.get_ref(),
+                    raw,
+                    remote,
+                    virtual_address,
+                ))
+            })
+            .collect()
+    }
+
+    /// A child's own keys come first, then its tunnel's, then the defaults.
+    fn child(
+        &mut self,
+        name: &str,
+        raw: &RawChild,
+        tunnel: &RawTunnel,
+        remote: &Remote,
+        virtual_address: bool,
+    ) -> ChildPolicy {
+        let local = match &raw.local_networks {
+            Some(list) => templates(&self.networks(list)),
+            None => vec![SelectorTemplate::Dynamic],
+        };
+        let remote_ts = match &raw.remote_networks {
+            Some(list) => templates(&self.networks(list)),
+            None if virtual_address => templates(&everything()),
+            None => vec![SelectorTemplate::Dynamic],
+        };
+        let default_start = match remote {
+            Remote::Any => Start::Manual,
+            Remote::Hosts { .. } => Start::Always,
+        };
+        let written = raw.start.as_ref().or(tunnel.start.as_ref());
+        let start = self.value_or(written, default_start, |t| match t {
+            "always" => Ok(Start::Always),
+            "traffic" => Ok(Start::Traffic),
+            "manual" => Ok(Start::Manual),
+            _ => Err(format!(
+                "`{t}` is no way to start: expected \"always\", \"traffic\" or \"manual\""
+            )),
+        });
+        if let (Remote::Any, Some(written)) = (remote, written)
+            && start != Start::Manual
+        {
+            self.mistake_with_help(
+                written.span(),
+                "the tunnel cannot start by itself: its remote is \"any\"",
+                "name the remote, or write start = \"manual\"",
+            );
+        }
+        let lifetime = self.lifetime(
+            raw.child_lifetime
+                .as_ref()
+                .or(tunnel.child_lifetime.as_ref()),
+            CHILD_LIFETIME,
+            raw.child_bytes.as_ref().or(tunnel.child_bytes.as_ref()),
+            raw.child_packets.as_ref().or(tunnel.child_packets.as_ref()),
+        );
+        ChildPolicy {
+            name: name.to_owned(),
+            local,
+            remote: remote_ts,
+            esp_proposals: self.esp_proposals(raw.esp.as_deref().or(tunnel.esp.as_deref())),
+            start,
+            lifetime,
+            replay_window: self
+                .replay_window(raw.replay_window.as_ref().or(tunnel.replay_window.as_ref())),
+        }
+    }
+
+    fn retransmit(&mut self, raw: Option<&RawRetransmit>) -> Retransmit {
+        let mut r = default_retransmit();
+        let Some(raw) = raw else { return r };
+        r.first = self.value_or(raw.first.as_ref(), r.first, units::duration);
+        r.most = self.value_or(raw.most.as_ref(), r.most, units::duration);
+        if let Some(factor) = &raw.factor {
+            if (1.0..=10.0).contains(factor.get_ref()) {
+                r.factor = *factor.get_ref();
+            } else {
+                self.mistake(
+                    factor.span(),
+                    "`factor` is out of range: expected 1.0 to 10.0",
+                );
+            }
+        }
+        if let Some(tries) = &raw.tries {
+            if (1..=20).contains(tries.get_ref()) {
+                r.tries = *tries.get_ref();
+            } else {
+                self.mistake(tries.span(), "`tries` is out of range: expected 1 to 20");
+            }
+        }
+        r
+    }
+}
+
+fn fixed_networks(
+    children: &[Arc<ChildPolicy>],
+    side: impl Fn(&ChildPolicy) -> &Vec<SelectorTemplate>,
+) -> Vec<IpNet> {
+    let mut all: Vec<IpNet> = children
+        .iter()
+        .flat_map(|c| side(c).iter())
+        .filter_map(|t| match t {
+            SelectorTemplate::Fixed(ts) => parse::network_of(ts),
+            SelectorTemplate::Dynamic => None,
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
