@@ -407,9 +407,9 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
     let mut all = Vec::new();
     for link in links(inputs) {
         let name = link.interface;
-        // What comes out of a tunnel has the internet's addresses, and the route back to those,
-        // asked for without the interface it came from, is the uplink. The strictest of `all` and
-        // the interface counts, except that 2 (loose) beats 1 (strict).
+        // Two tunnels may lead to the same networks, and a connection stays with the one it began
+        // in: its answers come by a tunnel the route back does not name. 2 (loose) beats 1
+        // (strict) in `all`; who may send what is checked by the selectors of the Child SA.
         all.push(set(&format!("net/ipv4/conf/{name}/rp_filter"), "2"));
         // No link-local address: nobody would answer its router solicitations.
         all.push(set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1"));

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::LinkUnspec;
@@ -182,10 +182,12 @@ impl Netlink {
     /// # Errors
     /// [`Error::Netlink`].
     pub async fn add_address(&self, index: u32, net: IpNet) -> Result<()> {
-        let request = self
+        let mut request = self
             .handle
             .address()
             .add(index, net.addr(), net.prefix_len());
+        // A tentative address cannot be a route's preferred source.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         let what = || format!("add address {net} to interface {index}");
         request
             .replace()

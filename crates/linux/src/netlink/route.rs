@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cygnet_gateway::{InterfaceName, Route, RouteKind};
 use ipnet::IpNet;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::RouteMessageBuilder;
 
@@ -178,11 +178,11 @@ impl Netlink {
             .table_id(route.table)
             .protocol(RouteProtocol::from(owner.protocol()))
             .kind(kind);
+        // Scope stays "universe", not "link" as `ip route` would have it: the kernel looks for the
+        // next hop of a new route (another default route, by DHCP) among routes of scope link, and
+        // must not find it behind a tunnel that leads everywhere.
         if let RouteKind::Device(name) = &route.kind {
             builder = builder.output_interface(self.link(name.as_str()).await?.index);
-            if net.addr().is_ipv4() {
-                builder = builder.scope(RouteScope::Link);
-            }
         }
         if route.metric != 0 {
             builder = builder.priority(route.metric);

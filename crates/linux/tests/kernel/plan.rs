@@ -1,0 +1,365 @@
+//! A plan in the kernel: the LAN's way through a TUN and back, strict reverse-path filters, and
+//! nothing left afterwards.
+
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Tunnel};
+use cygnet_linux::{
+    Network, Offloads, Transmit, Tun, TunOptions, UdpOptions, UdpSocket, foreign, nft,
+};
+
+use crate::guard::{guard, lan};
+use crate::world::{SERVER, WEB, World, root};
+
+fn tunnel(own_traffic: bool) -> Tunnel {
+    Tunnel {
+        interface: "cyg0".parse().unwrap(),
+        mtu: 1400,
+        virtual_addresses: vec!["10.99.0.2".parse().unwrap(), "fd99::2".parse().unwrap()],
+        remote: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+        source: Vec::new(),
+        endpoints: vec![SERVER.parse().unwrap()],
+        own_traffic,
+        carries_lan: !own_traffic,
+    }
+}
+
+fn gateway_plan() -> NetworkPlan {
+    NetworkPlan::new(&Inputs {
+        tunnels: vec![tunnel(false)],
+        lan: Some(lan(Devices::All)),
+        uplink: Some("eth0".parse().unwrap()),
+        ..Inputs::default()
+    })
+    .unwrap()
+}
+
+fn client_plan() -> NetworkPlan {
+    NetworkPlan::new(&Inputs {
+        tunnels: vec![tunnel(true)],
+        local_networks: lan(Devices::All).networks,
+        uplink: Some("eth0".parse().unwrap()),
+        ..Inputs::default()
+    })
+    .unwrap()
+}
+
+fn tun(world: &World) -> Tun {
+    let options = TunOptions {
+        offloads: Offloads::NONE,
+        vnet_header: false,
+        ..TunOptions::new("cyg0")
+    };
+    world.gateway.run(|| Tun::open(&options).unwrap().remove(0))
+}
+
+fn apply(world: &World, plan: &NetworkPlan) {
+    world.gateway.block_on(|| async {
+        Network::open(world.directory())
+            .unwrap()
+            .apply(plan)
+            .await
+            .unwrap();
+    });
+}
+
+fn remove(world: &World) {
+    world.gateway.block_on(|| async {
+        Network::open(world.directory())
+            .unwrap()
+            .remove()
+            .await
+            .unwrap();
+    });
+}
+
+/// The next UDP packet out of the TUN: its bytes, source and destination.
+fn next_udp(tun: &Tun) -> Option<(Vec<u8>, IpAddr, IpAddr)> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut buf = [0; 2000];
+    while Instant::now() < deadline {
+        let Ok(n) = tun.read(&mut buf) else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        let p = &buf[..n];
+        let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&p[at..at + 4]).unwrap());
+        let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&p[at..at + 16]).unwrap());
+        match (p[0] >> 4, p[9], p[6]) {
+            (4, 17, _) => return Some((p.to_vec(), v4(12), v4(16))),
+            (6, _, 17) => return Some((p.to_vec(), v6(8), v6(24))),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The same packet back: addresses and ports swapped, which leaves every checksum right.
+fn answer(tun: &Tun, packet: &[u8]) {
+    let mut p = packet.to_vec();
+    let (addresses, length, ports) = if p[0] >> 4 == 4 {
+        (12, 4, 20)
+    } else {
+        (8, 16, 40)
+    };
+    p[addresses..addresses + 2 * length].rotate_left(length);
+    p[ports..ports + 4].rotate_left(2);
+    tun.writev(&[IoSlice::new(&p)]).unwrap();
+}
+
+/// One exchange of a LAN device with the web host, through the TUN. Whether the answer came.
+fn exchange(world: &World, tun: &Tun, family: usize) -> bool {
+    // What was sent to the TUN before and nobody read.
+    while tun.read(&mut [0; 2000]).is_ok() {}
+    let laptop = world.laptop.udp(["0.0.0.0:0", "[::]:0"][family]);
+    laptop
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let web = SocketAddr::new(WEB[family].parse().unwrap(), 80);
+    laptop.send_to(b"request", web).unwrap();
+    let (packet, source, destination) = next_udp(tun).expect("the packet enters the TUN");
+    let virtual_address: IpAddr = ["10.99.0.2", "fd99::2"][family].parse().unwrap();
+    assert_eq!(
+        (source, destination),
+        (virtual_address, web.ip()),
+        "translated"
+    );
+    answer(tun, &packet);
+    let mut buf = [0; 100];
+    matches!(laptop.recv_from(&mut buf), Ok((7, from)) if from == web)
+}
+
+#[test]
+fn a_lan_goes_through_the_tunnel_under_strict_filters_and_nothing_stays() {
+    if !root() {
+        return;
+    }
+    let world = World::new("plan");
+    world
+        .gateway
+        .sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter");
+    let before = world.gateway.state();
+    world.gateway.block_on(|| async {
+        let mut network = Network::open(world.directory()).unwrap();
+        network.apply_guard(&guard()).await.unwrap();
+    });
+    let guarded = world.gateway.sh("ip rule; ip -6 rule");
+    let tun = tun(&world);
+    apply(&world, &gateway_plan());
+    assert!(
+        exchange(&world, &tun, 0),
+        "IPv4 there and back with rp_filter=1"
+    );
+    assert!(exchange(&world, &tun, 1), "IPv6 there and back");
+    assert_eq!(world.canaries(), [0, 0], "and nothing beside it");
+    let redirects = "cat /proc/sys/net/ipv4/conf/*/send_redirects";
+    assert!(world.gateway.sh(redirects).lines().all(|l| l == "0"));
+
+    // The reverse path of a forwarded packet is looked up as if it came in by the LAN interface,
+    // so the guard's rule applies and even a strict filter on the TUN agrees.
+    world
+        .gateway
+        .sh("echo 1 > /proc/sys/net/ipv4/conf/cyg0/rp_filter");
+    assert!(exchange(&world, &tun, 0), "strict on the TUN itself");
+    world
+        .gateway
+        .sh("echo 2 > /proc/sys/net/ipv4/conf/cyg0/rp_filter");
+
+    // Again: no change, and nothing twice.
+    let once = world.gateway.state();
+    apply(&world, &gateway_plan());
+    assert_eq!(
+        world.gateway.state(),
+        once,
+        "applying twice changes nothing"
+    );
+    assert!(exchange(&world, &tun, 0));
+
+    // The TUN goes with its process: the guard is what remains.
+    drop(tun);
+    assert_eq!(world.canaries(), [0, 0], "a crash opens nothing");
+    // `remove` by a later run, which finds what the earlier left.
+    remove(&world);
+    assert_eq!(
+        world.gateway.sh("ip rule; ip -6 rule"),
+        guarded,
+        "the guard stays"
+    );
+    assert_eq!(world.canaries(), [0, 0], "and still nothing");
+    world.gateway.block_on(|| async {
+        let mut network = Network::open(world.directory()).unwrap();
+        network.remove_guard().await.unwrap();
+    });
+    assert_eq!(world.gateway.state(), before, "nothing stays");
+    assert!(!world.directory().join("sysctl.journal").exists());
+}
+
+#[test]
+fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
+    if !root() {
+        return;
+    }
+    let world = World::new("client");
+    world
+        .gateway
+        .sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter");
+    let before = world.gateway.state();
+    let tun = tun(&world);
+    apply(&world, &client_plan());
+    let server = world.router.udp(&format!("{SERVER}:4500"));
+    let options = UdpOptions {
+        mark: Some(OUTER_MARK),
+        ..UdpOptions::new("0.0.0.0:4500".parse().unwrap())
+    };
+    let outer = world.gateway.run(|| UdpSocket::bind(&options).unwrap());
+    let send = |destination: &str| {
+        outer.send(&Transmit {
+            destination: destination.parse().unwrap(),
+            source: None,
+            interface: 0,
+            tos: 0,
+            segment: None,
+            parts: &[IoSlice::new(b"outer")],
+        })
+    };
+    send(&format!("{SERVER}:4500")).unwrap();
+    let mut buf = [0; 100];
+    let (_, from) = server
+        .recv_from(&mut buf)
+        .expect("the outer packet goes by the uplink");
+    server.send_to(b"answer", from).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut answered = false;
+    while !answered && Instant::now() < deadline {
+        answered = outer.recv(&mut buf).is_ok();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(
+        answered,
+        "the answer passes rp_filter=1 although the default route is the TUN"
+    );
+
+    let own = world.gateway.udp("0.0.0.0:0");
+    own.send_to(b"inner", "203.0.113.10:80").unwrap();
+    let (_, source, _) = next_udp(&tun).expect("the machine's own traffic takes the tunnel");
+    assert_eq!(source, "10.99.0.2".parse::<IpAddr>().unwrap());
+    let laptop = world.laptop.udp("192.168.50.10:1000");
+    own.send_to(b"local", "192.168.50.10:1000").unwrap();
+    assert_eq!(laptop.recv(&mut buf).unwrap(), 5, "the LAN stays local");
+
+    // A lost default route is an error, not a loop.
+    world.gateway.sh("ip route del default");
+    assert!(send("203.0.113.99:4500").is_err());
+    world.gateway.sh("ip route add default via 192.168.50.1");
+    drop(tun);
+    remove(&world);
+    assert_eq!(world.gateway.state(), before);
+}
+
+#[test]
+fn routes_and_sources_can_be_asked_for() {
+    if !root() {
+        return;
+    }
+    let world = World::new("ask");
+    world.gateway.block_on(|| async {
+        let network = Network::open(world.directory()).unwrap();
+        let netlink = network.netlink();
+        let way = netlink
+            .route_to(WEB[0].parse().unwrap(), None)
+            .await
+            .unwrap();
+        assert_eq!(
+            (way.interface.as_str(), way.source, way.gateway),
+            (
+                "eth0",
+                Some("192.168.50.2".parse().unwrap()),
+                Some("192.168.50.1".parse().unwrap()),
+            )
+        );
+        for v6 in [false, true] {
+            assert_eq!(
+                netlink.default_interface(v6).await.unwrap().as_deref(),
+                Some("eth0")
+            );
+        }
+        let networks = netlink.local_networks(&[]).await.unwrap();
+        assert_eq!(networks, lan(Devices::All).networks);
+        let missing = netlink.link("none").await.unwrap_err();
+        assert!(missing.to_string().contains("ip link"), "{missing}");
+        let own = netlink.link("eth0").await.unwrap();
+        assert!(own.up && own.mac.len() == 6 && own.mtu == 1500);
+    });
+    world
+        .laptop
+        .udp("0.0.0.0:0")
+        .send_to(b"x", "192.168.50.2:9")
+        .unwrap();
+    world.gateway.block_on(|| async {
+        let network = Network::open(world.directory()).unwrap();
+        let neighbours = network.netlink().neighbours().await.unwrap();
+        let laptop: IpAddr = "192.168.50.10".parse().unwrap();
+        assert!(
+            neighbours
+                .iter()
+                .any(|n| n.address == laptop && n.mac.len() == 6)
+        );
+    });
+}
+
+#[test]
+fn a_foreign_firewall_is_named_and_its_remedy_works() {
+    if !root() {
+        return;
+    }
+    let world = World::new("foreign");
+    let tun = tun(&world);
+    apply(&world, &gateway_plan());
+    world
+        .gateway
+        .sh("nft add table ip filter; nft add chain ip filter FORWARD \
+         \"{ type filter hook forward priority 0; policy drop; }\"; \
+         nft add chain ip filter DOCKER-USER; nft add rule ip filter FORWARD jump DOCKER-USER");
+    let paths = foreign::Paths {
+        tunnels: vec!["cyg0".to_owned()],
+        ports: Vec::new(),
+    };
+    let find = || foreign::blockages(&nft::ruleset_json().unwrap(), &paths).unwrap();
+    let blockages = world.gateway.run(find);
+    assert_eq!(blockages.len(), 1, "{blockages:?}");
+    assert_eq!(blockages[0].firewall, foreign::Firewall::Docker);
+    world.gateway.block_on(|| async {
+        let mut network = Network::open(world.directory()).unwrap();
+        network.apply_guard(&guard()).await.unwrap();
+    });
+    let laptop = world.laptop.udp("0.0.0.0:0");
+    laptop.send_to(b"request", "203.0.113.10:80").unwrap();
+    assert!(next_udp(&tun).is_none(), "it does block");
+    for remedy in &blockages[0].remedy {
+        // Quotes of an interface name are the shell's to keep.
+        world.gateway.sh(&remedy.replace('"', "\\\""));
+    }
+    assert_eq!(world.gateway.run(find), []);
+    assert!(
+        exchange(&world, &tun, 0),
+        "the offered rules let it through"
+    );
+}
+
+#[test]
+fn a_plan_that_fails_leaves_nothing_half_applied() {
+    if !root() {
+        return;
+    }
+    let world = World::new("half");
+    let before = world.gateway.state();
+    // The TUN does not exist.
+    let error = world.gateway.block_on(|| async {
+        let mut network = Network::open(world.directory()).unwrap();
+        network.apply(&gateway_plan()).await.unwrap_err()
+    });
+    assert!(error.to_string().contains("cyg0"), "{error}");
+    assert_eq!(world.gateway.state(), before);
+}
