@@ -85,8 +85,10 @@ pub(crate) enum Upcall {
         name: String,
         reason: Reason,
     },
-    /// This Child SA is to be taken off the data path; those that waited for it may send.
-    Removed { child: ChildSaId, sending: bool },
+    /// This Child SA sends no more; those that waited for it may.
+    Stopped { child: ChildSaId, was_sending: bool },
+    /// This Child SA is to be taken off the data path.
+    Removed(ChildSaId),
     /// Time to authenticate anew.
     Reauthenticate(IkeSaId),
 }

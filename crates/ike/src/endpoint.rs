@@ -291,15 +291,15 @@ impl Endpoint {
                 self.handle_child_failed(sa, &name, reason);
             }
             Upcall::ChildDown { sa, name, reason } => self.handle_child_down(sa, &name, &reason),
-            Upcall::Removed { child, sending } => {
+            Upcall::Stopped { child, was_sending } => {
                 for waiter in self.cx.take_waiters(child) {
                     self.with_holder(waiter, |state, _, cx| state.child_peer_ready(cx, waiter));
                 }
-                if sending {
+                if was_sending {
                     self.cx.data(DataCommand::RemoveOut { child });
                 }
-                self.cx.remove_in_later(child);
             }
+            Upcall::Removed(child) => self.cx.remove_in_later(child),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }
     }

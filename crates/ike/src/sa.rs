@@ -23,7 +23,7 @@ use cygnet_wire::header::Spi;
 use cygnet_wire::id::Identification;
 use cygnet_wire::message::Message;
 
-use crate::context::{Context, Upcall};
+use crate::context::{Bearer, Context, Upcall};
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, AskId, DataCommand, IkeSaId, Lease, Path};
 use crate::policy::Connection;
@@ -91,6 +91,12 @@ impl Peering {
             peer: Some(self.peer_id.clone()),
             kind,
         }
+    }
+
+    /// What Child SAs that may replace each other have in common.
+    pub(crate) fn bearer(&self, child: &str) -> Bearer {
+        let connection = self.connection.name.clone();
+        (connection, child.to_owned(), self.peer_id.clone())
     }
 
     /// Gives addresses back: the last IKE SA of this line has ended.

@@ -578,11 +578,7 @@ impl AuthResponder {
         let keys = keys.child(draft.suite, None, &self.begun.nonce_i, &self.begun.nonce_r);
         // A peer that authenticates anew still receives on its old Child SA, and not yet on this.
         let peering = &proven.peering;
-        let bearer = (
-            peering.connection.name.clone(),
-            draft.policy.name.clone(),
-            peering.peer_id.clone(),
-        );
+        let bearer = peering.bearer(&draft.policy.name);
         let when = match cx.bearers.get(&bearer) {
             Some(old) => SendWhen::PeerReady(old.clone()),
             None => SendWhen::Told,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cygnet_crypto::Secret;
 
-use crate::context::{Bearer, Context, Upcall, Waiting};
+use crate::context::{Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::io::{AskId, ChildSaId, ChildSaParameters, DataCommand, IkeSaId, Path};
 use crate::lifetime::Deadlines;
@@ -150,11 +150,13 @@ impl ChildSa {
         }
     }
 
-    /// Sends no more; packets of the peer are still received.
+    /// Sends no more; packets of the peer are still received. Those that waited for this begin to
+    /// send first, so that no packet finds no Child SA between the two.
     pub(crate) fn stop_sending(&mut self, cx: &mut Context) {
-        if self.is_sending() {
-            cx.data(DataCommand::RemoveOut { child: self.id() });
-        }
+        cx.upcall(Upcall::Stopped {
+            child: self.id(),
+            was_sending: self.is_sending(),
+        });
         self.outbound = Outbound::Stopped;
     }
 
@@ -174,19 +176,15 @@ impl ChildSa {
     }
 
     /// Deleted: sends no more, receives what is in flight.
-    pub(crate) fn remove(self, cx: &mut Context, ike_sa: IkeSaId, who: &Peering, why: Reason) {
+    pub(crate) fn remove(mut self, cx: &mut Context, ike_sa: IkeSaId, who: &Peering, why: Reason) {
         let (id, name) = (self.id(), self.name().to_owned());
         let replaced = why == Reason::Replaced || self.state == ChildState::Redundant;
-        // The endpoint first lets those send that waited for it, then stops it: no packet finds
-        // no Child SA between the two.
-        cx.upcall(Upcall::Removed {
-            child: id,
-            sending: self.is_sending(),
-        });
+        self.stop_sending(cx);
+        cx.upcall(Upcall::Removed(id));
         if !self.announced {
             return;
         }
-        let bearer = self.bearer(who);
+        let bearer = who.bearer(self.name());
         if let Some(bearers) = cx.bearers.get_mut(&bearer) {
             bearers.remove(&id);
             if bearers.is_empty() {
@@ -216,17 +214,15 @@ impl ChildSa {
     }
 
     /// Never came to be: its installation failed, or its exchange did.
-    pub(crate) fn abandon(self, cx: &mut Context) {
-        cx.upcall(Upcall::Removed {
-            child: self.id(),
-            sending: self.is_sending(),
-        });
+    pub(crate) fn abandon(mut self, cx: &mut Context) {
+        self.stop_sending(cx);
+        cx.upcall(Upcall::Removed(self.id()));
     }
 
     /// It carries traffic: tells the operator and the keeper.
     pub(crate) fn announce(&mut self, cx: &mut Context, who: &Peering) {
         self.announced = true;
-        let bearer = self.bearer(who);
+        let bearer = who.bearer(self.name());
         cx.bearers.entry(bearer).or_default().insert(self.id());
         let list = |selectors: &[cygnet_wire::ts::TrafficSelector]| {
             selectors
@@ -254,11 +250,6 @@ impl ChildSa {
             sa: self.params.ike_sa,
             name: self.name().to_owned(),
         });
-    }
-
-    fn bearer(&self, who: &Peering) -> Bearer {
-        let connection = who.connection.name.clone();
-        (connection, self.name().to_owned(), who.peer_id.clone())
     }
 
     /// The next moment something is due.

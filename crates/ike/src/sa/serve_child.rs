@@ -30,6 +30,8 @@ use crate::selector::{self, Fit};
 
 /// A Child SA of ours that is this young may have been made at the same time as the peer's.
 const YOUNG: Duration = Duration::from_secs(30);
+/// How long such a one stays when it has to go.
+const TWIN: Duration = Duration::from_secs(1);
 
 /// A request of the peer that waits for the data path.
 pub(crate) struct ServeChild {
@@ -344,9 +346,11 @@ impl Established {
                     &serving.nonces.initiator,
                     &serving.nonces.responder,
                 );
-                let when = match serving.replaces {
-                    Some(old) => SendWhen::PeerReady(BTreeSet::from([old])),
-                    None => SendWhen::Told,
+                let bearers = cx.bearers.get(&self.peering.bearer(&serving.policy.name));
+                let when = match (serving.replaces, bearers) {
+                    (Some(old), _) => SendWhen::PeerReady(BTreeSet::from([old])),
+                    (None, Some(others)) => SendWhen::PeerReady(others.clone()),
+                    (None, None) => SendWhen::Told,
                 };
                 let (child, ask) =
                     draft.install(cx, channel, &self.peering, keys, Role::Responder, when);
@@ -416,15 +420,17 @@ impl Established {
         if redundant {
             child.retire(cx, ChildState::Redundant);
         } else {
-            if serving.replaces.is_none() {
+            if !child.params.report_first {
                 child.switch_out(cx);
             }
             child.announce(cx, &self.peering);
         }
         let twin = self.twin(cx, &serving);
         self.children.insert(id, child);
-        if let Some(twin) = twin {
-            self.push_delete(cx, BTreeSet::from([twin]), Reason::Replaced);
+        if let Some(twin) = twin.and_then(|twin| self.children.get_mut(&twin)) {
+            // It serves until the peer has our response.
+            twin.retire(cx, ChildState::Replaced);
+            twin.expires_at = Some(cx.boot() + TWIN);
         }
     }
 

@@ -1,0 +1,380 @@
+//! Rekeying, of Child SAs and IKE SAs, alone and when both ends do it at once.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use cygnet_ike::event::{EventKind, Reason};
+use cygnet_ike::io::{Command, DataEvent};
+use cygnet_ike::policy::{Lifetime, Start};
+use cygnet_wire::header::ExchangeType;
+
+fn child_spi(world: &mut World) -> u32 {
+    let now = world.now;
+    world.a.child_sas(now)[0].spi_in
+}
+
+fn ike_spi(world: &mut World) -> u64 {
+    let now = world.now;
+    world.a.established(now)[0].spi_i.0
+}
+
+#[test]
+fn child_is_rekeyed_by_either_end_without_a_gap() {
+    for end in [A, B] {
+        let mut world = up();
+        world.traffic = true;
+        let before = child_spi(&mut world);
+        world.command(end, rekey_child("one"));
+        world.seconds(10);
+        world.assert_in_step(&["one"]);
+        assert_ne!(before, child_spi(&mut world));
+    }
+}
+
+#[test]
+fn responder_of_a_rekey_keeps_sending_on_the_old_until_the_peer_is_ready() {
+    let mut world = up();
+    world.traffic = true;
+    // The response that would tell A of the new Child SA is lost twice.
+    let mut lost = 0;
+    world.fate = Box::new(move |flight| {
+        if flight.is(ExchangeType::CREATE_CHILD_SA, true) && lost < 2 {
+            lost += 1;
+            return Fate::Drop;
+        }
+        Fate::Deliver
+    });
+    world.command(A, rekey_child("one"));
+    world.seconds(2);
+    assert_eq!(world.b.children.len(), 2, "{}", world.tail());
+    assert!(world.unopened.is_empty(), "{:?}", world.unopened);
+    world.seconds(20);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn without_traffic_the_delete_tells_the_responder_to_switch() {
+    let mut world = up();
+    world.command(A, rekey_child("one"));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn child_without_perfect_forward_secrecy_is_rekeyed() {
+    let plain = |end| {
+        let mut connection = connection(end);
+        let start = connection.children[0].start;
+        let mut child = child(end, "one", start);
+        for proposal in &mut child.esp_proposals {
+            proposal.group.clear();
+        }
+        connection.children = vec![child.into()];
+        connection
+    };
+    let mut world = up_with(plain(A), plain(B));
+    world.command(B, rekey_child("one"));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn other_group_is_taken_for_a_child_when_the_peer_asks_for_it() {
+    let mut b = connection(B);
+    let mut only = child(B, "one", Start::Manual);
+    for proposal in &mut only.esp_proposals {
+        proposal.group = vec![cygnet_crypto::suite::Group::EcpP256];
+    }
+    b.children = vec![only.into()];
+    let mut world = up_with(connection(A), b);
+    let before = child_spi(&mut world);
+    world.command(A, rekey_child("one"));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
+}
+
+#[test]
+fn both_rekey_a_child_at_once_and_one_new_stays() {
+    for seed in 0..24 {
+        let mut world = up_seeded(connection(A), connection(B), seed);
+        world.traffic = seed % 2 == 0;
+        world.command(A, rekey_child("one"));
+        world.command(B, rekey_child("one"));
+        world.seconds(15);
+        world.assert_in_step(&["one"]);
+    }
+}
+
+#[test]
+fn both_rekey_a_child_and_any_one_message_is_lost_or_late() {
+    for seed in 0..4 {
+        for which in 0..10 {
+            for late in [None, Some(15), Some(400)] {
+                let mut world = up_seeded(connection(A), connection(B), seed);
+                world.traffic = true;
+                let mut count = 0;
+                world.fate = Box::new(move |_| {
+                    count += 1;
+                    match late {
+                        _ if count != which + 1 => Fate::Deliver,
+                        None => Fate::Drop,
+                        Some(by) => Fate::Delay(Duration::from_millis(by)),
+                    }
+                });
+                world.command(A, rekey_child("one"));
+                world.command(B, rekey_child("one"));
+                world.seconds(40);
+                world.assert_in_step(&["one"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_rekeys_while_the_other_deletes_the_child() {
+    for seed in 0..4 {
+        for which in 0..8 {
+            let mut world = up_seeded(connection(A), connection(B), seed);
+            let mut count = 0;
+            world.fate = Box::new(move |_| {
+                count += 1;
+                if count == which + 1 {
+                    Fate::Drop
+                } else {
+                    Fate::Deliver
+                }
+            });
+            world.command(A, rekey_child("one"));
+            world.command(B, down(Some("one")));
+            world.seconds(60);
+            // A wants it always.
+            world.assert_in_step(&["one"]);
+        }
+    }
+}
+
+#[test]
+fn rekey_of_a_child_the_peer_does_not_know_makes_a_new_one() {
+    let mut world = up();
+    // B loses it without A knowing: its data path reports the end of its life, and the DELETE is lost.
+    world.command(B, down(Some("one")));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn ike_sa_is_rekeyed_by_either_end_and_the_children_move() {
+    for end in [A, B] {
+        let mut world = up();
+        world.traffic = true;
+        let before = (ike_spi(&mut world), child_spi(&mut world));
+        world.command(end, rekey_ike());
+        world.seconds(10);
+        world.assert_in_step(&["one"]);
+        assert_ne!(before.0, ike_spi(&mut world));
+        assert_eq!(before.1, child_spi(&mut world));
+        // The new one works: its first requests have the id 0.
+        world.command(A, rekey_child("one"));
+        world.seconds(10);
+        world.command(B, rekey_child("one"));
+        world.seconds(10);
+        world.assert_in_step(&["one"]);
+    }
+}
+
+#[test]
+fn both_rekey_the_ike_sa_at_once_and_one_new_inherits() {
+    for seed in 0..24 {
+        let mut world = up_seeded(connection(A), connection(B), seed);
+        world.traffic = true;
+        world.command(A, rekey_ike());
+        world.command(B, rekey_ike());
+        world.seconds(15);
+        world.assert_in_step(&["one"]);
+        world.command(A, rekey_child("one"));
+        world.command(B, rekey_child("one"));
+        world.seconds(15);
+        world.assert_in_step(&["one"]);
+    }
+}
+
+#[test]
+fn both_rekey_the_ike_sa_and_any_one_message_is_lost_or_late() {
+    for seed in 0..4 {
+        for which in 0..10 {
+            for late in [None, Some(15), Some(400)] {
+                let mut world = up_seeded(connection(A), connection(B), seed);
+                world.traffic = true;
+                let mut count = 0;
+                world.fate = Box::new(move |_| {
+                    count += 1;
+                    match late {
+                        _ if count != which + 1 => Fate::Deliver,
+                        None => Fate::Drop,
+                        Some(by) => Fate::Delay(Duration::from_millis(by)),
+                    }
+                });
+                world.command(A, rekey_ike());
+                world.command(B, rekey_ike());
+                world.seconds(40);
+                world.assert_in_step(&["one"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn ike_rekey_and_child_rekey_collide_and_both_happen() {
+    for seed in 0..8 {
+        let mut world = up_seeded(connection(A), connection(B), seed);
+        world.traffic = true;
+        let before = (ike_spi(&mut world), child_spi(&mut world));
+        world.command(A, rekey_ike());
+        world.command(B, rekey_child("one"));
+        world.seconds(30);
+        world.assert_in_step(&["one"]);
+        assert_ne!(before.0, ike_spi(&mut world));
+        assert_ne!(before.1, child_spi(&mut world));
+    }
+}
+
+#[test]
+fn ike_rekey_and_new_child_collide_and_both_happen() {
+    let three = |end: End| {
+        let mut connection = connection(end);
+        connection
+            .children
+            .push(child(end, "two", Start::Manual).into());
+        connection
+    };
+    let mut world = up_with(three(A), three(B));
+    world.command(A, bring_up(Some("two")));
+    world.command(B, rekey_ike());
+    world.seconds(30);
+    world.assert_in_step(&["one", "two"]);
+}
+
+#[test]
+fn lifetimes_rekey_in_time_for_days() {
+    let short = |end| {
+        let mut connection = connection(end);
+        connection.lifetime = Lifetime {
+            time: Duration::from_secs(600),
+            jitter_percent: 10,
+            ..FOREVER
+        };
+        let start = connection.children[0].start;
+        let mut child = child(end, "one", start);
+        child.lifetime = Lifetime {
+            time: Duration::from_secs(150),
+            jitter_percent: 10,
+            ..FOREVER
+        };
+        connection.children = vec![child.into()];
+        connection
+    };
+    let mut world = up_with(short(A), short(B));
+    for _ in 0..200 {
+        world.seconds(100);
+        assert!(world.unopened.is_empty(), "{:?}", world.unopened);
+    }
+    world.until(60, "quiet", |world| {
+        let now = world.now;
+        world.a.ike_sas(now).len() == 1
+            && world.a.children.len() == 1
+            && world.b.children.len() == 1
+    });
+    world.assert_in_step(&["one"]);
+    assert_eq!(
+        world
+            .a
+            .count(|k| matches!(k, EventKind::IkeDown { reason } if *reason != Reason::Replaced)),
+        0
+    );
+    assert!(world.a.count(|k| matches!(k, EventKind::IkeUp { .. })) > 25);
+    assert_eq!(world.a.resolves, 1);
+}
+
+#[test]
+fn bytes_and_packets_rekey_when_the_data_path_says_so() {
+    let mut world = up();
+    let before = child_spi(&mut world);
+    let child = *world.a.children.keys().next().unwrap();
+    world.data(A, DataEvent::SoftLimit { child });
+    world.data(A, DataEvent::SoftLimit { child });
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
+}
+
+#[test]
+fn hard_limit_ends_the_child_and_the_keeper_makes_another() {
+    let mut world = up();
+    let child = *world.a.children.keys().next().unwrap();
+    world.data(A, DataEvent::HardLimit { child });
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    let expired = |k: &EventKind| {
+        matches!(
+            k,
+            EventKind::ChildDown {
+                reason: Reason::Expired,
+                ..
+            }
+        )
+    };
+    assert_eq!(world.a.count(expired), 1);
+}
+
+#[test]
+fn reauthentication_makes_the_new_before_it_breaks_the_old() {
+    let two = |end: End| {
+        let mut connection = connection(end);
+        let start = connection.children[0].start;
+        connection.children.push(child(end, "two", start).into());
+        connection
+    };
+    let mut world = up_with(two(A), two(B));
+    world.traffic = true;
+    let before = ike_spi(&mut world);
+    world.command(
+        A,
+        Command::Reauthenticate {
+            connection: "link".to_owned(),
+        },
+    );
+    for _ in 0..150 {
+        world.run(Duration::from_millis(100));
+        for name in ["one", "two"] {
+            assert!(world.a.sending(name).is_some() && world.b.sending(name).is_some());
+        }
+    }
+    world.assert_in_step(&["one", "two"]);
+    assert_ne!(before, ike_spi(&mut world));
+    assert_eq!(world.a.resolves, 2);
+}
+
+#[test]
+fn reauthentication_by_the_clock_keeps_the_virtual_address() {
+    let mut a = connection(A);
+    a.request_virtual = vec![cygnet_ike::io::WantedAddress::V4(None)];
+    a.reauthenticate = Some(Duration::from_secs(300));
+    let mut child_a = child(A, "one", Start::Always);
+    child_a.local = vec![cygnet_ike::policy::SelectorTemplate::Dynamic];
+    a.children = vec![child_a.into()];
+    let mut b = connection(B);
+    b.pool = Some(cygnet_ike::policy::PoolId("pool".to_owned()));
+    let mut child_b = child(B, "one", Start::Manual);
+    child_b.remote = vec![cygnet_ike::policy::SelectorTemplate::Dynamic];
+    b.children = vec![child_b.into()];
+    let mut world = up_with(a, b);
+    world.traffic = true;
+    world.seconds(1000);
+    world.assert_in_step(&["one"]);
+    assert!(world.a.resolves >= 4, "{}", world.a.resolves);
+    assert_eq!(world.a.assigned.len(), 1);
+    assert_eq!(world.b.leases.len(), 1);
+}
