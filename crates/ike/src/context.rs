@@ -85,6 +85,10 @@ pub(crate) enum Upcall {
         name: String,
         reason: Reason,
     },
+    /// An exchange ended without a child: what is wanted may be missing.
+    Reconsider(IkeSaId),
+    /// Lost to another one when both ends rekeyed at once: the peer is to delete it soon.
+    Redundant(IkeSaId),
     /// This Child SA sends no more; those that waited for it may.
     Stopped { child: ChildSaId, was_sending: bool },
     /// This Child SA is to be taken off the data path.

@@ -300,6 +300,12 @@ impl Endpoint {
                 }
             }
             Upcall::Removed(child) => self.cx.remove_in_later(child),
+            Upcall::Reconsider(sa) => {
+                if let Some(name) = self.keeper.names.get(&sa).cloned() {
+                    self.keep(&name);
+                }
+            }
+            Upcall::Redundant(sa) => self.change(sa, |state, _, cx| state.make_redundant(cx)),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }
     }

@@ -161,7 +161,7 @@ impl Established {
         tries: Tries,
     ) {
         let Some(old) = self.children.get(&child) else {
-            return;
+            return cx.upcall(Upcall::Reconsider(channel.id));
         };
         // Whoever else is about to replace or delete it has priority.
         if old.state == ChildState::Installed {
@@ -186,6 +186,7 @@ impl Established {
                 };
                 if !still_wanted || !self.is_live() {
                     cx.data(DataCommand::FreeSpi { spi });
+                    cx.upcall(Upcall::Reconsider(channel.id));
                     return;
                 }
                 match self.send_create(channel, cx, &create, spi) {
@@ -290,6 +291,7 @@ impl Established {
             let offered = (proposal::describe(&sent.offer), sent.sides);
             if collision.is_some() {
                 // RFC 7296 §2.8.1: the peer's own exchange stands.
+                cx.upcall(Upcall::Reconsider(channel.id));
                 return;
             }
             let create = CreateChild {
@@ -480,6 +482,7 @@ impl Established {
                         self.retry_create(cx, policy, None, None, tries, Duration::ZERO);
                     }
                 }
+                cx.upcall(Upcall::Reconsider(channel.id));
                 return;
             }
             _ => {}

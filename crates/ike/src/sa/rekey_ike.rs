@@ -141,6 +141,9 @@ impl Established {
         if won {
             let to = made.id();
             cx.upcall(Upcall::Rekeyed(made));
+            if let Some(theirs) = collision {
+                cx.upcall(Upcall::Redundant(theirs.made));
+            }
             self.hand_over(cx, to);
             let reason = Reason::Replaced;
             self.push(cx, Task::DeleteIke { reason });

@@ -2,6 +2,7 @@
 //! of life, keepalives, changed paths; and how it ends or leaves all it holds to another.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cygnet_wire::natt::KEEPALIVE;
 
@@ -15,6 +16,9 @@ use crate::sa::exchange::{Exchange, Task, Tasks, Tries};
 use crate::sa::{State, closed};
 use crate::time::Instant;
 
+/// How long a redundant IKE SA waits for the peer to delete it.
+const REDUNDANT: Duration = Duration::from_secs(10);
+
 impl Established {
     pub(crate) fn handle_timeout(
         mut self: Box<Self>,
@@ -23,7 +27,13 @@ impl Established {
     ) -> State {
         let now = cx.boot();
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        if let Life::Provisional { until, .. } | Life::Replaced { until } = self.life
+        if let Life::Provisional { until, .. } = self.life
+            && until <= now
+        {
+            // The peer has forgotten its rekey before it was done (RFC 7296 §2.8.2).
+            return self.end(channel, cx, Reason::Replaced);
+        }
+        if let Life::Replaced { until } = self.life
             && until <= now
             && self.current.is_none()
         {
@@ -71,9 +81,8 @@ impl Established {
 
     pub(crate) fn deadline(&self, channel: &Channel) -> Option<Instant> {
         let life = match self.life {
-            Life::Provisional { until, .. } | Life::Replaced { until } => {
-                Some(until).filter(|_| self.current.is_none())
-            }
+            Life::Provisional { until, .. } => Some(until),
+            Life::Replaced { until } => Some(until).filter(|_| self.current.is_none()),
             Life::Live | Life::Deleting => None,
         };
         let tasks = self.tasks.deadline().filter(|_| self.current.is_none());
@@ -250,6 +259,13 @@ impl Established {
             },
         ));
         self.push_delete(cx, BTreeSet::from([child]), reason);
+    }
+
+    /// Another one has won: the peer deletes this one, or has forgotten it.
+    pub(crate) fn make_redundant(&mut self, cx: &Context) {
+        if let Life::Provisional { until, .. } = &mut self.life {
+            *until = (*until).min(cx.boot() + REDUNDANT);
+        }
     }
 
     /// All it holds, for the IKE SA that follows it. It waits for its own DELETE then.
