@@ -2,26 +2,22 @@
 //!
 //! Two faces. The **control plane** ([`Netlink`], [`Network`]) is asynchronous, for a current
 //! thread tokio runtime; it configures interfaces, routes, rules, sysctls and nftables, and takes
-//! back what it set. The **data plane** ([`Tun`], [`UdpSocket`]) is plain blocking or
-//! non-blocking system calls on descriptors that can be sent to another process.
+//! back what it set. The **data plane** ([`Tun`], [`UdpSocket`]) is plain
+//! non-blocking system calls on descriptors that can be sent to another program.
 //!
 //! Errors say what to do about them: see [`Error`].
 
 mod apply;
-pub mod channel;
 pub mod clock;
 mod error;
 pub mod foreign;
 mod netlink;
 pub mod nft;
-pub mod process;
 mod sysctl;
 mod tun;
 mod udp;
-mod watch;
 
 pub use apply::{GuardState, Network};
-pub use channel::Channel;
 pub use error::{Error, Result};
 pub use netlink::{Address, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
@@ -29,4 +25,3 @@ pub use tun::{Offloads, Tun, TunOptions};
 pub use udp::{
     PathError, PathErrorKind, Received, SendError, Transmit, UdpOptions, UdpSocket, path_mtu,
 };
-pub use watch::watch;

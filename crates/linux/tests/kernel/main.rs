@@ -4,7 +4,6 @@
 
 mod guard;
 mod plan;
-mod process;
 mod tun;
 mod udp;
 mod world;
