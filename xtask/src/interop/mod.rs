@@ -1,27 +1,64 @@
 //! `cargo xtask interop`: named scenarios against real peers, each in a laboratory of its own.
 
+mod flow;
+mod pair;
+mod plan;
 mod runner;
+mod scenarios;
 mod selftest;
 
 pub use runner::{Options, Outcome, run, run_scenarios};
 
 use crate::lab::{Lab, Result};
+use std::fmt;
+use std::sync::Arc;
 
 /// A scenario. It builds its own network in the [`Lab`] it is given; `Ok` tells in a few words what
 /// was seen, and goes into the report.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Scenario {
     /// What it is run by; lower case, words joined by hyphens.
-    pub name: &'static str,
+    pub name: String,
     /// What it shows, in one line.
-    pub about: &'static str,
+    pub about: String,
+    play: Arc<Play>,
+}
+
+type Play = dyn Fn(&mut Lab) -> Result<String> + Send + Sync;
+
+impl Scenario {
+    /// A scenario, to be played as often as is liked.
+    pub fn new(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        play: impl Fn(&mut Lab) -> Result<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            about: about.into(),
+            play: Arc::new(play),
+        }
+    }
+
     /// Plays it.
-    pub play: fn(&mut Lab) -> Result<String>,
+    pub fn play(&self, lab: &mut Lab) -> Result<String> {
+        (self.play)(lab)
+    }
+}
+
+impl fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scenario")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    [selftest::SCENARIOS].concat()
+    let mut all = selftest::scenarios();
+    all.extend(scenarios::all());
+    all
 }
 
 #[cfg(test)]
@@ -30,11 +67,17 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_plain() {
+        let all = super::all();
+        assert!(all.len() > 60, "only {} scenarios", all.len());
         let mut seen = BTreeSet::new();
-        for scenario in super::all() {
-            assert!(seen.insert(scenario.name), "{} twice", scenario.name);
+        for scenario in all {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(scenario.name.chars().all(plain), "{}", scenario.name);
+            assert!(
+                seen.insert(scenario.name.clone()),
+                "{} twice",
+                scenario.name
+            );
         }
     }
 }

@@ -109,7 +109,7 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
     for name in names {
         let matches = |scenario: &Scenario| match name.strip_suffix('*') {
             Some(beginning) => scenario.name.starts_with(beginning),
-            None => scenario.name == name,
+            None => scenario.name == *name,
         };
         let found: Vec<Scenario> = all().into_iter().filter(matches).collect();
         if found.is_empty() {
@@ -125,7 +125,7 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
 fn play(scenario: Scenario, keep: Option<&Path>) -> Outcome {
     let begun = Instant::now();
     let result = Lab::new().and_then(|mut lab| {
-        let played = catch_unwind(AssertUnwindSafe(|| (scenario.play)(&mut lab)));
+        let played = catch_unwind(AssertUnwindSafe(|| scenario.play(&mut lab)));
         let result = played.unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<String>()
@@ -137,7 +137,7 @@ fn play(scenario: Scenario, keep: Option<&Path>) -> Outcome {
             )))
         });
         if let (Err(_), Some(directory)) = (&result, keep) {
-            keep_files(&lab, scenario.name, directory)?;
+            keep_files(&lab, &scenario.name, directory)?;
         }
         result
     });
@@ -167,7 +167,7 @@ fn print(outcome: &Outcome, json: bool) {
         Ok(seen) => seen.clone(),
         Err(failure) => failure.to_string(),
     };
-    let (scenario, ok) = (outcome.scenario.name, outcome.result.is_ok());
+    let (scenario, ok) = (outcome.scenario.name.as_str(), outcome.result.is_ok());
     if json {
         let line = serde_json::to_string(&Line {
             scenario,
@@ -184,8 +184,8 @@ fn print(outcome: &Outcome, json: bool) {
 
 /// The line for a program, in the order of its keys.
 #[derive(Serialize)]
-struct Line {
-    scenario: &'static str,
+struct Line<'a> {
+    scenario: &'a str,
     ok: bool,
     detail: String,
 }

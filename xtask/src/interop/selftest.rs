@@ -10,33 +10,35 @@ use crate::lab::world::{HOME_PUBLIC, World};
 use crate::lab::{Lab, Result, wait_for};
 use std::time::Duration;
 
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "lab-certificates",
-        about: "strongSwan to strongSwan: certificates, two subnets, only the tunnel carries",
-        play: certificates,
-    },
-    Scenario {
-        name: "lab-nat-both-psk",
-        about: "strongSwan to strongSwan: routers with NAT before both, shared key",
-        play: nat_both,
-    },
-    Scenario {
-        name: "lab-ipv6-rekey-loss-free",
-        about: "strongSwan to strongSwan: IPv6 outside, a child rekey under UDP traffic",
-        play: ipv6_rekey,
-    },
-    Scenario {
-        name: "lab-revoked",
-        about: "strongSwan to strongSwan: a revoked certificate is refused",
-        play: revoked,
-    },
-    Scenario {
-        name: "lab-demo-sees-leaks",
-        about: "the demo's world: what goes past the tunnel is counted before the router's NAT and behind it",
-        play: world_sees_leaks,
-    },
-];
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "lab-certificates",
+            "strongSwan to strongSwan: certificates, two subnets, only the tunnel carries",
+            certificates,
+        ),
+        Scenario::new(
+            "lab-nat-both-psk",
+            "strongSwan to strongSwan: routers with NAT before both, shared key",
+            nat_both,
+        ),
+        Scenario::new(
+            "lab-ipv6-rekey-loss-free",
+            "strongSwan to strongSwan: IPv6 outside, a child rekey under UDP traffic",
+            ipv6_rekey,
+        ),
+        Scenario::new(
+            "lab-revoked",
+            "strongSwan to strongSwan: a revoked certificate is refused",
+            revoked,
+        ),
+        Scenario::new(
+            "lab-demo-sees-leaks",
+            "the demo's world: what goes past the tunnel is counted before the router's NAT and behind it",
+            world_sees_leaks,
+        ),
+    ]
+}
 
 const PROPOSAL: &str = "aes128gcm16-prfsha256-x25519";
 const ESP_PROPOSAL: &str = "aes128gcm16";

@@ -176,6 +176,22 @@ impl Cygnet {
         self.command(&["down", tunnel]).map(drop)
     }
 
+    /// Asks its control API to do something with a connection: `rekey`, `reauthenticate`, `down`; of
+    /// one of its children when one is named.
+    pub fn request(&self, connection: &str, verb: &str, child: Option<&str>) -> Result<()> {
+        let socket = self.socket();
+        let mut argv = vec!["curl", "-sS", "--fail-with-body", "--unix-socket"];
+        let socket = socket.to_string_lossy();
+        argv.extend([&*socket, "--max-time", "10", "-X", "POST"]);
+        let body = child.map(|child| serde_json::json!({ "child": child }).to_string());
+        if let Some(body) = &body {
+            argv.extend(["-H", "content-type: application/json", "-d", body]);
+        }
+        let url = format!("http://cygnet/v1/connections/{connection}/{verb}");
+        argv.push(&url);
+        Exec::new(argv).run().map(drop)
+    }
+
     /// `cygnet reload`.
     pub fn reload(&self) -> Result<()> {
         self.command(&["reload"]).map(drop)
@@ -367,6 +383,8 @@ pub struct IkeSa {
     pub state: String,
     /// Who the peer proved to be.
     pub peer: Option<String>,
+    /// Address and port of the peer.
+    pub remote: String,
     /// The suite, in strongSwan's keywords.
     pub suite: Option<String>,
     /// A NAT is seen before this end.

@@ -1,0 +1,204 @@
+//! Virtual addresses: Cygnet as the client of a strongSwan server, and as the server of its clients.
+
+use super::super::Scenario;
+use super::super::pair::{Pair, Way};
+use super::super::plan::{
+    ChildPlan, INTERFACE, Inner, NET, Plan, Role, credential_lines, with_files,
+};
+use crate::ensure;
+use crate::lab::cygnet::Setup;
+use crate::lab::offices::{Nat, Offices};
+use crate::lab::pki::KeyKind;
+use crate::lab::{Failure, Lab, Result};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (word, inner) in [("4", Inner::V4), ("6", Inner::V6), ("46", Inner::Both)] {
+        all.push(Scenario::new(
+            format!("virtual-address{word}-initiator"),
+            "Cygnet asks a strongSwan server for addresses of these families",
+            move |lab| client(lab, inner, Ask::Any),
+        ));
+        all.push(Scenario::new(
+            format!("virtual-address{word}-responder"),
+            "Cygnet as a server lends addresses of these families to a strongSwan client",
+            move |lab| server(lab, inner, Nat::None),
+        ));
+    }
+    all.push(Scenario::new(
+        "virtual-address-wished-initiator",
+        "Cygnet asks for a certain address and gets it",
+        |lab| client(lab, Inner::V4, Ask::Wish),
+    ));
+    all.push(Scenario::new(
+        "virtual-address-everything-initiator",
+        "all of Cygnet's own traffic goes through the tunnel, but the tunnel itself",
+        |lab| client(lab, Inner::V4, Ask::Everything),
+    ));
+    all.push(Scenario::new(
+        "virtual-address-nat-responder",
+        "a strongSwan client behind a router calls a Cygnet server",
+        |lab| server(lab, Inner::V4, Nat::BeforeA),
+    ));
+    all
+}
+
+const POOL4: &str = "10.77.0.0/24";
+const POOL6: &str = "fd77::/112";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Any,
+    Wish,
+    Everything,
+}
+
+fn client(lab: &Lab, inner: Inner, ask: Ask) -> Result<String> {
+    let mut plan = Plan::certificates(Role::Initiator, KeyKind::EcP256)?;
+    plan.inner = inner;
+    let pools = [("pool4", POOL4), ("pool6", POOL6)];
+    plan.swan_pools = match inner {
+        Inner::V4 => vec![pools[0]],
+        Inner::V6 => vec![pools[1]],
+        Inner::Both => pools.to_vec(),
+    };
+    plan = plan.cygnet_line(match ask {
+        Ask::Wish => "virtual_address = [\"10.77.0.77\"]",
+        _ => "virtual_address = true",
+    });
+    let offices = Offices::build(lab, Nat::None)?;
+    let behind = inner.networks(&offices.b);
+    let everything = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
+    plan.children = vec![ChildPlan {
+        name: NET.to_owned(),
+        cygnet: match ask {
+            Ask::Everything => (Vec::new(), Vec::new()),
+            _ => (Vec::new(), behind.clone()),
+        },
+        swan: match ask {
+            Ask::Everything => (everything, Vec::new()),
+            _ => (behind, Vec::new()),
+        },
+    }];
+    let pair = Pair::start_in(lab, plan, offices)?;
+    pair.connect()?;
+    let (own, theirs) = pair.ike_sa()?;
+    let (mut lent, mut had) = (theirs.virtual_addresses, own.virtual_addresses);
+    lent.sort();
+    had.sort();
+    let wanted = if inner == Inner::Both { 2 } else { 1 };
+    ensure!(
+        lent == had && had.len() == wanted,
+        "strongSwan lent {lent:?}, cygnet has {had:?}"
+    );
+    if ask == Ask::Wish {
+        ensure!(had == ["10.77.0.77"], "wished for 10.77.0.77, got {had:?}");
+    }
+    let addresses = pair
+        .cygnet
+        .namespace()
+        .ip(&format!("-o addr show dev {INTERFACE}"))?;
+    ensure!(
+        had.iter()
+            .all(|address| addresses.contains(address.as_str())),
+        "{had:?} is not on the interface: {addresses}"
+    );
+    let ways = ways(&pair, &had)?;
+    let told = pair.carry_on(&ways)?;
+    if ask == Ask::Everything {
+        // 203.0.113.1 is nowhere: were it not tunnelled, the link would count it as leaked.
+        let before = pair.swan.child(NET)?.packets_in;
+        let gateway = &pair.near().gateway;
+        gateway.finish(["ping", "-n", "-q", "-c2", "-i0.1", "-W1", "203.0.113.1"])?;
+        let counted = pair.swan.child(NET)?.packets_in - before;
+        ensure!(
+            counted == 2 && pair.offices.counters()?.leaked == 0,
+            "2 packets to the rest of the world: {counted} in the tunnel, {:?} on the link",
+            pair.offices.counters()?
+        );
+    }
+    Ok(format!("{had:?}, {told}"))
+}
+
+fn server(lab: &Lab, inner: Inner, nat: Nat) -> Result<String> {
+    let mut plan = Plan::certificates(Role::Responder, KeyKind::EcP256)?;
+    plan.inner = inner;
+    plan.nat = nat;
+    plan.connection = "server";
+    let pools: &[&str] = match inner {
+        Inner::V4 => &[POOL4],
+        Inner::V6 => &[POOL6],
+        Inner::Both => &[POOL4, POOL6],
+    };
+    for pool in pools {
+        let any = if pool.contains(':') { "::" } else { "0.0.0.0" };
+        plan = plan.swan_set("vips", any);
+    }
+    let mut offices = Offices::build(lab, nat)?;
+    offices.block_all_but_tunnel()?;
+    // The server is in office b.
+    let behind = inner.networks(&offices.b);
+    plan.children = vec![ChildPlan {
+        name: NET.to_owned(),
+        cygnet: (behind.clone(), Vec::new()),
+        swan: (Vec::new(), behind),
+    }];
+    let quoted: Vec<String> = pools.iter().map(|pool| format!("\"{pool}\"")).collect();
+    let mut lines = vec![
+        "[server]".to_owned(),
+        format!("identity = \"{}\"", plan.cygnet.identity),
+        format!("pools = [{}]", quoted.join(", ")),
+        format!("ike = [\"{}\"]", plan.cygnet.ike[0]),
+        format!("esp = [\"{}\"]", plan.cygnet.esp[0]),
+    ];
+    lines.extend(credential_lines(&plan.cygnet));
+    let setup = with_files(Setup::new(lines.join("\n")), &plan.cygnet);
+    let pair = Pair::start_with(lab, plan, offices, &setup)?;
+    pair.swan
+        .initiate(NET)
+        .map_err(|failure| pair.with_log(failure))?;
+    pair.wait_for_child(NET)?;
+    let (own, theirs) = pair.ike_sa()?;
+    let (mut lent, mut had) = (own.virtual_addresses, theirs.virtual_addresses);
+    lent.sort();
+    had.sort();
+    ensure!(
+        lent == had && had.len() == pools.len(),
+        "cygnet lent {lent:?}, strongSwan has {had:?}"
+    );
+    let far = pair.far().gateway.clone();
+    let near = pair.near();
+    let ways: Vec<Way> = had
+        .iter()
+        .map(|address| {
+            let own = if address.contains(':') {
+                near.host6
+            } else {
+                near.host4
+            };
+            Way::new((&near.host, own), (&far, address))
+        })
+        .collect();
+    let told = pair.carry_on(&ways)?;
+    Ok(format!("{had:?}, {told}"))
+}
+
+/// From Cygnet's virtual addresses to the host behind strongSwan.
+fn ways(pair: &Pair, addresses: &[String]) -> Result<Vec<Way>> {
+    let (near, far) = (&pair.near().gateway, pair.far());
+    let ways: Vec<Way> = addresses
+        .iter()
+        .map(|address| {
+            let other = if address.contains(':') {
+                far.host6
+            } else {
+                far.host4
+            };
+            Way::new((near, address), (&far.host, other))
+        })
+        .collect();
+    if ways.is_empty() {
+        return Err(Failure::new("no virtual address"));
+    }
+    Ok(ways)
+}

@@ -1,0 +1,33 @@
+//! What is shown against real strongSwan, a file for each theme.
+
+mod addresses;
+mod algorithms;
+mod auth;
+mod deletes;
+mod esn;
+mod networks;
+mod openings;
+mod outages;
+mod refusals;
+mod rekeys;
+mod selectors;
+
+use super::Scenario;
+
+/// All of them.
+pub(super) fn all() -> Vec<Scenario> {
+    [
+        auth::scenarios(),
+        algorithms::scenarios(),
+        networks::scenarios(),
+        addresses::scenarios(),
+        selectors::scenarios(),
+        openings::scenarios(),
+        rekeys::scenarios(),
+        deletes::scenarios(),
+        outages::scenarios(),
+        refusals::scenarios(),
+        esn::scenarios(),
+    ]
+    .concat()
+}
