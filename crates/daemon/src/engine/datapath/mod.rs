@@ -1,0 +1,453 @@
+//! ESP in user space: a worker for each TUN queue seals, a worker for each UDP socket opens, and the
+//! core's thread tells them what there is by publishing [`tables`]. Workers share no lock on the packet
+//! path, and what they have to say goes into the core's inbox.
+
+mod device;
+mod drops;
+mod inbound;
+mod outbound;
+mod reach;
+mod road;
+mod sad;
+mod tables;
+#[cfg(test)]
+mod testing;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cygnet_crypto::SystemRandom;
+use cygnet_esp::JoinConfig;
+use cygnet_ike::io::{Answer, AskId, ChildSaId, DataCommand, DataEvent, Path, Transmit};
+use cygnet_linux::{Offloads, PathErrorKind, SendError, Tun, UdpSocket};
+
+use self::device::{Device, Queue};
+use self::drops::Drops;
+use self::inbound::Inbound;
+use self::outbound::Outbound;
+use self::reach::Reach;
+use self::road::{Road, Socket, Sockets, source_of};
+use self::sad::Sad;
+pub(super) use self::sad::Traffic;
+use self::tables::Published;
+use super::{Inbox, Input};
+use crate::ipc::{SocketRole, ToSupervisor, TunRole};
+
+/// What tells an IKE message from ESP on the NAT-T port (RFC 3948 §2.2).
+const NON_ESP_MARKER: [u8; 4] = [0; 4];
+/// The datagram that keeps a NAT mapping (RFC 3948 §2.3).
+const KEEPALIVE: [u8; 1] = [0xff];
+/// How long a worker sleeps where nothing happens; then it lets go of keys that are gone.
+const IDLE_MS: u32 = 1000;
+/// RFC 791's reassembly timeout: first fragments are remembered for one to two of these.
+const FRAGMENT_TICK: Duration = Duration::from_secs(15);
+/// ICMP errors read at once.
+const ERRORS: usize = 64;
+
+/// The data path, as the core's thread sees it.
+pub(super) struct Datapath {
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    sad: Sad,
+    reach: Reach,
+    /// Devices and their places, whose workers have not been started.
+    waiting: Vec<(usize, Arc<Device>)>,
+    devices: usize,
+    running: bool,
+    /// Whether [`Self::reach_changes`] has anything to compare.
+    changed: bool,
+}
+
+/// What workers and the core's thread have in common.
+struct Shared {
+    inbox: Inbox,
+    published: Published,
+    drops: Drops,
+    roads: Mutex<Roads>,
+    /// A road's MTU has changed.
+    mtu_changed: AtomicBool,
+    started: Instant,
+}
+
+/// Paths in use.
+#[derive(Default)]
+struct Roads {
+    by_path: BTreeMap<Path, Arc<Road>>,
+    made: u64,
+}
+
+impl Datapath {
+    /// Takes over sockets and TUN queues: a descriptor for each socket, then for each queue.
+    pub(super) fn new(
+        inbox: Inbox,
+        sockets: Vec<SocketRole>,
+        tuns: Vec<TunRole>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Self, String> {
+        let mut fds = fds.into_iter();
+        let mut taken = Vec::new();
+        for role in sockets {
+            let fd = fds.next().ok_or_else(|| {
+                format!("no descriptor came for UDP {}:{}", role.address, role.port)
+            })?;
+            let udp = UdpSocket::from_fd(fd).map_err(|e| e.to_string())?;
+            taken.push(Arc::new(Socket { role, udp }));
+        }
+        let mut datapath = Self::with_sockets(inbox, Sockets(taken));
+        datapath.add_tuns(tuns, fds.collect())?;
+        Ok(datapath)
+    }
+
+    fn with_sockets(inbox: Inbox, sockets: Sockets) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                inbox,
+                published: Published::default(),
+                drops: Drops::default(),
+                roads: Mutex::new(Roads::default()),
+                mtu_changed: AtomicBool::new(false),
+                started: Instant::now(),
+            }),
+            sockets,
+            sad: Sad::default(),
+            reach: Reach::default(),
+            waiting: Vec::new(),
+            devices: 0,
+            running: false,
+            changed: false,
+        }
+    }
+
+    /// Starts the workers.
+    pub(super) fn start(&mut self) -> Result<(), String> {
+        self.running = true;
+        for (number, socket) in self.sockets.0.iter().enumerate() {
+            let worker = Inbound::new(Arc::clone(&self.shared), Arc::clone(socket), number);
+            spawn(format!("in-{}", socket.role.port), move || worker.run())?;
+        }
+        self.start_waiting()
+    }
+
+    /// Takes over further devices, or others for connections that had one. A device that was deleted
+    /// ends its workers by itself.
+    pub(super) fn add_tuns(&mut self, tuns: Vec<TunRole>, fds: Vec<OwnedFd>) -> Result<(), String> {
+        let mut fds = fds.into_iter();
+        for role in tuns {
+            let offloads = Offloads {
+                uso: role.udp_segmentation,
+                ..Offloads::ALL
+            };
+            let mut queues: Vec<Arc<dyn Queue>> = Vec::new();
+            for _ in 0..role.queues {
+                let fd = fds.next().ok_or_else(|| {
+                    format!("no descriptor came for interface {}", role.interface)
+                })?;
+                let tun = Tun::from_fd(fd, offloads).map_err(|e| e.to_string())?;
+                if !tun.has_vnet_header() {
+                    return Err(format!(
+                        "interface {} was opened without IFF_VNET_HDR",
+                        role.interface
+                    ));
+                }
+                queues.push(Arc::new(tun));
+            }
+            let join = JoinConfig {
+                tcp: true,
+                udp: role.udp_segmentation,
+            };
+            self.add_device(Device::new(role.connection, role.interface, queues, join));
+        }
+        self.publish();
+        if self.running {
+            self.start_waiting()?;
+        }
+        Ok(())
+    }
+
+    fn add_device(&mut self, device: Device) {
+        let device = Arc::new(device);
+        self.waiting.push((self.devices, Arc::clone(&device)));
+        self.devices += 1;
+        self.sad.add_device(device);
+    }
+
+    fn start_waiting(&mut self) -> Result<(), String> {
+        for (place, device) in std::mem::take(&mut self.waiting) {
+            for queue in device.queues() {
+                let worker = Outbound::new(
+                    Arc::clone(&self.shared),
+                    Arc::clone(&device),
+                    Arc::clone(queue),
+                    place,
+                );
+                spawn(format!("out-{}", device.name), move || worker.run())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out a command of the core; the answer, where it wants one. What was installed is in force
+    /// when this returns.
+    pub(super) fn obey(&mut self, command: DataCommand) -> Option<(AskId, Answer)> {
+        let answer = match command {
+            DataCommand::AllocSpi { id } => {
+                let spi = self.sad.alloc_spi(&mut SystemRandom);
+                return Some((id, Answer::Spi(Ok(spi))));
+            }
+            DataCommand::FreeSpi { spi } => {
+                self.sad.free_spi(spi);
+                return None;
+            }
+            DataCommand::InstallIn { id, child, keys } => {
+                let road = self.road(child.path);
+                let done = road.and_then(|road| self.sad.install_in(child, &keys, road));
+                Some((id, Answer::Installed(done)))
+            }
+            DataCommand::SwitchOut { id, child, keys } => {
+                let done = self.sad.switch_out(&child, &keys);
+                Some((id, Answer::Installed(done)))
+            }
+            DataCommand::UpdatePath { child, path } => {
+                match self.road(path) {
+                    Ok(road) => self.sad.update_path(child, road),
+                    Err(error) => tracing::warn!("a Child SA stays on its path: {error}"),
+                }
+                None
+            }
+            DataCommand::RemoveOut { child } => {
+                self.sad.remove_out(child);
+                None
+            }
+            DataCommand::RemoveIn { child } => {
+                self.sad.remove_in(child);
+                None
+            }
+            DataCommand::InstallTrap { connection, child } => {
+                self.sad.install_trap(&connection, &child);
+                None
+            }
+            DataCommand::RemoveTrap { connection, child } => {
+                self.sad.remove_trap(&connection, &child);
+                None
+            }
+            // The supervisor's.
+            DataCommand::SetVirtual { .. } | DataCommand::ReleaseLease { .. } => return None,
+        };
+        self.publish();
+        answer
+    }
+
+    fn publish(&mut self) {
+        self.shared.published.publish(self.sad.tables());
+        self.changed = true;
+    }
+
+    fn road(&self, path: Path) -> Result<Arc<Road>, String> {
+        let mut roads = self.shared.roads();
+        if let Some(road) = roads.by_path.get(&path) {
+            return Ok(Arc::clone(road));
+        }
+        let socket = self
+            .sockets
+            .of(path.local)
+            .ok_or_else(|| format!("no socket of ours sends from {}", path.local))?;
+        roads.made += 1;
+        let road = Arc::new(Road::new(roads.made, path, Arc::clone(socket)));
+        roads.by_path.insert(path, Arc::clone(&road));
+        Ok(road)
+    }
+
+    /// Sends an IKE message or a keepalive.
+    pub(super) fn transmit(&self, transmit: &Transmit) {
+        let path = &transmit.path;
+        let Some(socket) = self.sockets.of(path.local) else {
+            tracing::debug!("{path}: no socket of ours sends from {}", path.local);
+            return;
+        };
+        let marked = socket.role.natt && transmit.datagram != KEEPALIVE;
+        let marker: &[u8] = if marked { &NON_ESP_MARKER } else { &[] };
+        let both = [IoSlice::new(marker), IoSlice::new(&transmit.datagram)];
+        let out = cygnet_linux::Transmit {
+            destination: path.remote,
+            source: source_of(path.local.ip()),
+            interface: path.interface,
+            tos: 0,
+            segment: None,
+            parts: both.get(usize::from(!marked)..).unwrap_or_default(),
+        };
+        let result = match socket.udp.send(&out) {
+            // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
+            Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
+            result => result,
+        };
+        if let Err(error) = result {
+            // It is repeated, like one the network lost.
+            tracing::debug!("{path}: cannot send: {error}");
+        }
+    }
+
+    /// Where a call to `remote` comes from: the address that routing chooses, or `wanted`.
+    pub(super) fn local_for(
+        &self,
+        remote: SocketAddr,
+        wanted: Option<IpAddr>,
+    ) -> Result<SocketAddr, String> {
+        let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
+        let socket = self.sockets.to_call(remote).ok_or_else(|| {
+            format!(
+                "{remote} is {0}, and no {0} socket is open",
+                family(remote.is_ipv4())
+            )
+        })?;
+        let any: IpAddr = if remote.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let bound = socket.role.address;
+        let from = match wanted {
+            Some(wanted) if wanted.is_ipv4() != remote.is_ipv4() => {
+                return Err(format!(
+                    "the peer's address {} is {}, and the configured local address {wanted} is not",
+                    remote.ip(),
+                    family(remote.is_ipv4())
+                ));
+            }
+            Some(wanted) => wanted,
+            None if bound.is_unspecified() => any,
+            None => bound,
+        };
+        // Connecting a UDP socket sends nothing, it only asks the routing tables.
+        let probe = std::net::UdpSocket::bind((from, 0)).map_err(|e| {
+            format!("cannot send from {from}: {e}; `ip address` shows what there is")
+        })?;
+        probe
+            .connect(remote)
+            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
+        let local = probe
+            .local_addr()
+            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
+        Ok(SocketAddr::new(local.ip(), socket.role.port))
+    }
+
+    /// What the supervisor has to know about routes, if it has changed.
+    pub(super) fn reach_changes(&mut self) -> Vec<ToSupervisor> {
+        let narrowed = self.shared.mtu_changed.swap(false, Ordering::Relaxed);
+        if !std::mem::take(&mut self.changed) && !narrowed {
+            return Vec::new();
+        }
+        self.reach.changes(&self.sad)
+    }
+
+    /// What happened since the last call; to be called every second.
+    pub(super) fn activity(&mut self) -> Vec<DataEvent> {
+        let now = self.shared.now_ms();
+        let mut roads = self.shared.roads();
+        // One reference is the map's own.
+        roads.by_path.retain(|_, road| Arc::strong_count(road) > 1);
+        for road in roads.by_path.values() {
+            if road.age(now) {
+                self.shared.mtu_changed.store(true, Ordering::Relaxed);
+            }
+        }
+        drop(roads);
+        let (received, sent) = self.sad.active();
+        let received = received
+            .into_iter()
+            .map(|child| DataEvent::LastInbound { child });
+        let sent = sent
+            .into_iter()
+            .map(|child| DataEvent::LastOutbound { child });
+        received.chain(sent).collect()
+    }
+
+    /// What a Child SA carried.
+    pub(super) fn traffic(&self, child: ChildSaId) -> Option<Traffic> {
+        self.sad.traffic(child)
+    }
+
+    /// Packets dropped, by reason.
+    pub(super) fn drops(&self) -> Vec<(String, u64)> {
+        let own = self.shared.drops.occurred();
+        let own = own.map(|(name, count)| (name.to_owned(), count));
+        let of_sas = self.sad.drops();
+        let of_sas = of_sas
+            .into_iter()
+            .map(|(reason, count)| (format!("esp-{}", reason.name()), count));
+        own.chain(of_sas).collect()
+    }
+}
+
+impl Shared {
+    /// Milliseconds since the start; never goes back.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn report(&self, event: DataEvent) {
+        self.inbox.send(Input::Data(event));
+    }
+
+    fn roads(&self) -> MutexGuard<'_, Roads> {
+        self.roads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what ICMP said about earlier datagrams.
+    fn drain_errors(&self, socket: &Socket) {
+        for _ in 0..ERRORS {
+            match socket.udp.poll_error() {
+                Ok(Some(error)) => {
+                    if let PathErrorKind::TooBig { mtu } = error.kind {
+                        self.narrow(error.destination, mtu);
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The way to `destination` is narrower.
+    fn narrow(&self, destination: SocketAddr, mtu: u32) {
+        let now = self.now_ms();
+        for road in self.roads().by_path.values() {
+            if road.path.remote.ip() == destination.ip() && road.narrow(mtu, now) {
+                tracing::debug!("{}: path MTU {}", road.path, road.mtu());
+                self.mtu_changed.store(true, Ordering::Relaxed);
+                self.report(DataEvent::PathMtu {
+                    path: road.path,
+                    mtu: road.mtu(),
+                });
+            }
+        }
+    }
+
+    /// A datagram of this length did not fit; whether the MTU is known now, so that another cut helps.
+    fn learn_mtu(&self, road: &Road, datagram: usize) -> bool {
+        let fits = || road.packet_len(datagram) <= road.mtu() as usize;
+        // The kernel tells through the error queue, which another worker may have emptied.
+        self.drain_errors(&road.socket);
+        if fits()
+            && let Ok(mtu) = cygnet_linux::path_mtu(road.path.remote, None)
+        {
+            self.narrow(road.path.remote, mtu);
+        }
+        !fits()
+    }
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(work)
+        .map(drop)
+        .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+#[cfg(test)]
+mod tests;

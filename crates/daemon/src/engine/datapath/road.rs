@@ -1,0 +1,237 @@
+//! A path with what has been learned about it: its MTU, and whether batches may be sent on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use cygnet_esp::{Encapsulation, OutboundSa};
+use cygnet_ike::io::Path;
+use cygnet_linux::{SendError, Transmit, UdpSocket};
+use cygnet_wire::ip::Version;
+
+use crate::ipc::SocketRole;
+
+/// What is assumed before the path says otherwise.
+const MTU: u32 = 1500;
+/// Linux believes no smaller one (net.ipv4.route.min_pmtu); RFC 8200 §5 for IPv6.
+const LEAST_V4: u32 = 552;
+const LEAST_V6: u32 = 1280;
+/// Time after which a larger one is tried (RFC 1191 §6.3, RFC 8201 §4).
+const LEARNED_FOR_MS: u64 = 600_000;
+
+/// A UDP socket and what it is for.
+pub(super) struct Socket {
+    pub(super) role: SocketRole,
+    pub(super) udp: UdpSocket,
+}
+
+/// The sockets; few.
+pub(super) struct Sockets(pub(super) Vec<Arc<Socket>>);
+
+impl Sockets {
+    /// The socket that sends from this address and port.
+    pub(super) fn of(&self, local: SocketAddr) -> Option<&Arc<Socket>> {
+        let fits = |socket: &&Arc<Socket>| {
+            let address = socket.role.address;
+            socket.role.port == local.port()
+                && address.is_ipv4() == local.is_ipv4()
+                && (address.is_unspecified() || address == local.ip())
+        };
+        self.0.iter().find(fits)
+    }
+
+    /// The socket a call to `remote` begins on.
+    pub(super) fn to_call(&self, remote: SocketAddr) -> Option<&Arc<Socket>> {
+        let family = |socket: &&Arc<Socket>| socket.role.address.is_ipv4() == remote.is_ipv4();
+        // RFC 7296 §2.23: IKE may begin on port 4500; both ends then use the marker.
+        let to_natt = self
+            .0
+            .iter()
+            .filter(family)
+            .find(|socket| socket.role.natt && socket.role.port == remote.port());
+        let plain = || {
+            self.0
+                .iter()
+                .filter(family)
+                .find(|socket| !socket.role.natt)
+        };
+        to_natt.or_else(plain)
+    }
+}
+
+/// A path.
+pub(super) struct Road {
+    /// Unique as long as the program runs.
+    pub(super) id: u64,
+    pub(super) path: Path,
+    pub(super) socket: Arc<Socket>,
+    mtu: AtomicU32,
+    learned_at: AtomicU64,
+    singly: AtomicBool,
+}
+
+impl Road {
+    pub(super) fn new(id: u64, path: Path, socket: Arc<Socket>) -> Self {
+        Self {
+            id,
+            path,
+            socket,
+            mtu: AtomicU32::new(MTU),
+            learned_at: AtomicU64::new(0),
+            singly: AtomicBool::new(false),
+        }
+    }
+
+    /// Largest IP packet.
+    pub(super) fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    fn version(&self) -> Version {
+        if self.path.remote.is_ipv4() {
+            Version::V4
+        } else {
+            Version::V6
+        }
+    }
+
+    /// Longest inner packet that an SA can carry on it in one piece.
+    pub(super) fn max_inner(&self, sa: &OutboundSa) -> usize {
+        sa.overhead()
+            .max_inner_len(self.mtu() as usize, Encapsulation::Udp, self.version())
+    }
+
+    /// Length of the IP packet around a datagram.
+    pub(super) fn packet_len(&self, datagram: usize) -> usize {
+        datagram
+            + 8
+            + match self.version() {
+                Version::V4 => 20,
+                Version::V6 => 40,
+            }
+    }
+
+    /// A hint that it is narrower; whether that is news.
+    pub(super) fn narrow(&self, mtu: u32, now_ms: u64) -> bool {
+        let least = match self.version() {
+            Version::V4 => LEAST_V4,
+            Version::V6 => LEAST_V6,
+        };
+        let mtu = mtu.max(least);
+        let news = self.mtu.fetch_min(mtu, Ordering::Relaxed) > mtu;
+        if news {
+            self.learned_at.store(now_ms, Ordering::Relaxed);
+        }
+        news
+    }
+
+    /// Forgets what was learned long ago; whether that changed anything.
+    pub(super) fn age(&self, now_ms: u64) -> bool {
+        let old = now_ms.saturating_sub(self.learned_at.load(Ordering::Relaxed)) >= LEARNED_FOR_MS;
+        old && self.mtu.swap(MTU, Ordering::Relaxed) != MTU
+    }
+
+    /// Whether datagrams have to be sent one by one.
+    pub(super) fn is_single(&self) -> bool {
+        self.singly.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_single(&self) {
+        if !self.singly.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                "{}: no UDP segmentation offload on this path; datagrams are sent one by one",
+                self.path
+            );
+        }
+    }
+
+    /// What a datagram or a batch is sent with.
+    pub(super) fn transmit<'a>(
+        &self,
+        tos: u8,
+        segment: Option<u16>,
+        parts: &'a [std::io::IoSlice<'a>],
+    ) -> Transmit<'a> {
+        Transmit {
+            destination: self.path.remote,
+            source: source_of(self.path.local.ip()),
+            interface: self.path.interface,
+            tos,
+            segment,
+            parts,
+        }
+    }
+
+    /// Sends; waits a little where the queue is full, which holds back the TUN's queue in turn.
+    pub(super) fn send(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
+        for _ in 0..WAITS {
+            match self.socket.udp.send(transmit) {
+                Err(SendError::Full) => super::wait::writable(&self.socket.udp, WAIT_MS),
+                other => return other,
+            }
+        }
+        Err(SendError::Full)
+    }
+}
+
+/// Times and milliseconds a full queue is waited for.
+const WAITS: usize = 10;
+const WAIT_MS: u32 = 10;
+
+/// `None` leaves it to the kernel.
+pub(super) fn source_of(local: IpAddr) -> Option<IpAddr> {
+    (!local.is_unspecified()).then_some(local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::datapath::testing;
+
+    #[test]
+    fn mtu_is_learned_downwards_and_forgotten() {
+        let road = testing::road("127.0.0.1:4500", "127.0.0.1:4501");
+        assert_eq!(road.mtu(), 1500);
+        assert!(road.narrow(1400, 1000));
+        assert!(!road.narrow(1450, 2000));
+        assert!(road.narrow(10, 3000));
+        assert_eq!(road.mtu(), LEAST_V4);
+        assert!(!road.age(3000 + LEARNED_FOR_MS - 1));
+        assert!(road.age(3000 + LEARNED_FOR_MS));
+        assert_eq!(road.mtu(), 1500);
+        assert!(!road.age(u64::MAX));
+    }
+
+    #[test]
+    fn sockets_are_found_by_family_port_and_address() {
+        let socket = |address: &str, port, natt| {
+            testing::socket_with(SocketRole {
+                address: address.parse().unwrap(),
+                port,
+                natt,
+            })
+        };
+        let sockets = Sockets(vec![
+            socket("0.0.0.0", 500, false),
+            socket("0.0.0.0", 4500, true),
+            socket("::", 4500, true),
+        ]);
+        let port = |local: &str| {
+            sockets
+                .of(local.parse().unwrap())
+                .map(|s| (s.role.address.is_ipv4(), s.role.port))
+        };
+        assert_eq!(port("192.0.2.1:500"), Some((true, 500)));
+        assert_eq!(port("192.0.2.1:4500"), Some((true, 4500)));
+        assert_eq!(port("[2001:db8::1]:4500"), Some((false, 4500)));
+        assert_eq!(port("[2001:db8::1]:500"), None);
+        let call = |remote: &str| {
+            sockets
+                .to_call(remote.parse().unwrap())
+                .map(|s| s.role.port)
+        };
+        assert_eq!(call("198.51.100.1:500"), Some(500));
+        assert_eq!(call("198.51.100.1:4500"), Some(4500));
+        assert_eq!(call("[2001:db8::2]:500"), None);
+    }
+}

@@ -1,0 +1,441 @@
+//! The security association database (RFC 4301 §4.4.2) as the core's thread keeps it; what workers
+//! need of it goes into [`Tables`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cygnet_crypto::esp_key::{EspOpener, EspSealer};
+use cygnet_crypto::{Random, Secret};
+use cygnet_esp::{
+    Action, DropReason, InboundSa, Lifetime, OutboundSa, Outlet, Policy, PolicyId, Selectors, Spd,
+};
+use cygnet_ike::io::{ChildSaId, ChildSaParameters};
+use cygnet_ike::policy::{ChildPolicy, Connection, Host, Remote, SelectorTemplate};
+use cygnet_wire::ts::{AddrRange, TrafficSelector};
+
+use super::device::Device;
+use super::road::Road;
+use super::tables::{Inbound, Limiter, Outlets, Tables, Trap, Way};
+
+/// RFC 4303 §2.1: 1 to 255 are reserved, 0 is never on the wire.
+const LEAST_SPI: u32 = 0x100;
+
+/// Every Child SA, trap and device.
+#[derive(Default)]
+pub(super) struct Sad {
+    children: BTreeMap<ChildSaId, Child>,
+    traps: Vec<Arc<Trap>>,
+    /// Reserved or in use.
+    spis: BTreeSet<u32>,
+    /// By place; those of connections that are gone stay until the end.
+    devices: Vec<Arc<Device>>,
+    /// The place of each connection's device.
+    places: BTreeMap<String, usize>,
+    /// Counts `SwitchOut`, to know the newest.
+    switched: u64,
+    /// Packets dropped by SAs that are gone.
+    past_drops: BTreeMap<DropReason, u64>,
+    tables: Tables,
+    /// Places whose outlets have to be made anew.
+    stale: BTreeSet<usize>,
+}
+
+/// One Child SA.
+pub(super) struct Child {
+    pub(super) params: Arc<ChildSaParameters>,
+    pub(super) road: Arc<Road>,
+    pub(super) inbound: Option<Arc<Inbound>>,
+    pub(super) outbound: Option<Outbound>,
+    /// Packets in and out at the last look.
+    seen: (u64, u64),
+}
+
+/// The direction we send in.
+pub(super) struct Outbound {
+    pub(super) sa: Arc<OutboundSa>,
+    /// Higher is newer.
+    pub(super) rank: u64,
+}
+
+/// What a Child SA carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Traffic {
+    pub(in crate::engine) packets_in: u64,
+    pub(in crate::engine) bytes_in: u64,
+    pub(in crate::engine) packets_out: u64,
+    pub(in crate::engine) bytes_out: u64,
+}
+
+impl Sad {
+    /// Reserves an SPI.
+    pub(super) fn alloc_spi(&mut self, random: &mut impl Random) -> u32 {
+        loop {
+            let mut bytes = [0; 4];
+            random.fill(&mut bytes);
+            let spi = u32::from_be_bytes(bytes);
+            if spi >= LEAST_SPI && self.spis.insert(spi) {
+                return spi;
+            }
+        }
+    }
+
+    pub(super) fn free_spi(&mut self, spi: u32) {
+        self.spis.remove(&spi);
+    }
+
+    /// A device for a connection; in place of the one it had.
+    pub(super) fn add_device(&mut self, device: Arc<Device>) {
+        let place = self.devices.len();
+        self.places.insert(device.connection.clone(), place);
+        for child in self.children.values_mut() {
+            if child.params.connection.name == device.connection {
+                child.renew_inbound(Some(&device));
+            }
+        }
+        self.devices.push(device);
+        self.stale.insert(place);
+    }
+
+    pub(super) fn install_in(
+        &mut self,
+        params: Arc<ChildSaParameters>,
+        keys: &Secret,
+        road: Arc<Road>,
+    ) -> Result<(), String> {
+        let name = &params.connection.name;
+        let device = self
+            .places
+            .get(name)
+            .and_then(|place| self.devices.get(*place))
+            .ok_or_else(|| {
+                format!("tunnel \"{name}\" has no TUN device; see the log for why it could not be created")
+            })?;
+        let opener = EspOpener::new(params.suite, keys.expose()).map_err(|e| e.to_string())?;
+        let selectors = Selectors::new(params.local_ts.clone(), params.remote_ts.clone());
+        let sa = InboundSa::new(
+            params.spi_in,
+            opener,
+            selectors,
+            lifetime(&params),
+            params.policy.replay_window,
+        );
+        let inbound = Inbound {
+            sa: Arc::new(sa),
+            child: params.id,
+            path: params.path,
+            device: Arc::clone(device),
+            report_first: params.report_first,
+            moved: Arc::new(Limiter::default()),
+        };
+        self.spis.insert(params.spi_in);
+        let child = Child {
+            params: Arc::clone(&params),
+            road,
+            inbound: Some(Arc::new(inbound)),
+            outbound: None,
+            seen: (0, 0),
+        };
+        self.children.insert(params.id, child);
+        Ok(())
+    }
+
+    pub(super) fn switch_out(
+        &mut self,
+        params: &ChildSaParameters,
+        keys: &Secret,
+    ) -> Result<(), String> {
+        let child = self
+            .children
+            .get_mut(&params.id)
+            .ok_or("the Child SA is not installed for receiving")?;
+        let sealer = EspSealer::new(params.suite, keys.expose()).map_err(|e| e.to_string())?;
+        let selectors = Selectors::new(params.local_ts.clone(), params.remote_ts.clone());
+        let sa = OutboundSa::new(params.spi_out, sealer, selectors, lifetime(params));
+        self.switched += 1;
+        child.outbound = Some(Outbound {
+            sa: Arc::new(sa),
+            rank: self.switched,
+        });
+        self.touch(&params.connection.name);
+        Ok(())
+    }
+
+    pub(super) fn update_path(&mut self, id: ChildSaId, road: Arc<Road>) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.road = road;
+            child.renew_inbound(None);
+            let name = child.params.connection.name.clone();
+            self.touch(&name);
+        }
+    }
+
+    pub(super) fn remove_out(&mut self, id: ChildSaId) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.outbound = None;
+            let name = child.params.connection.name.clone();
+            self.touch(&name);
+        }
+    }
+
+    /// Forgets the Child SA.
+    pub(super) fn remove_in(&mut self, id: ChildSaId) {
+        let Some(child) = self.children.remove(&id) else {
+            return;
+        };
+        self.spis.remove(&child.params.spi_in);
+        for (reason, count) in child
+            .inbound
+            .iter()
+            .flat_map(|inbound| inbound.sa.all_drops())
+        {
+            *self.past_drops.entry(reason).or_default() += count;
+        }
+        self.touch(&child.params.connection.name);
+    }
+
+    pub(super) fn install_trap(&mut self, connection: &Connection, child: &ChildPolicy) {
+        self.remove_trap(&connection.name, &child.name);
+        self.traps.push(Arc::new(Trap {
+            connection: connection.name.clone(),
+            child: child.name.clone(),
+            selectors: trap_selectors(connection, child),
+            acquired: Limiter::default(),
+        }));
+        self.touch(&connection.name);
+    }
+
+    pub(super) fn remove_trap(&mut self, connection: &str, child: &str) {
+        self.traps
+            .retain(|trap| trap.connection != connection || trap.child != child);
+        self.touch(connection);
+    }
+
+    pub(super) fn children(&self) -> impl Iterator<Item = &Child> {
+        self.children.values()
+    }
+
+    pub(super) fn traffic(&self, id: ChildSaId) -> Option<Traffic> {
+        self.children.get(&id).map(Child::traffic)
+    }
+
+    /// The Child SAs that received, and those that sent, since the last call.
+    pub(super) fn active(&mut self) -> (Vec<ChildSaId>, Vec<ChildSaId>) {
+        let (mut received, mut sent) = (Vec::new(), Vec::new());
+        for (id, child) in &mut self.children {
+            let traffic = child.traffic();
+            let now = (traffic.packets_in, traffic.packets_out);
+            if now.0 != child.seen.0 {
+                received.push(*id);
+            }
+            if now.1 != child.seen.1 {
+                sent.push(*id);
+            }
+            child.seen = now;
+        }
+        (received, sent)
+    }
+
+    /// What SAs dropped, those that are gone included.
+    pub(super) fn drops(&self) -> BTreeMap<DropReason, u64> {
+        let mut drops = self.past_drops.clone();
+        let present = self.children.values().filter_map(|c| c.inbound.as_ref());
+        for (reason, count) in present.flat_map(|inbound| inbound.sa.all_drops()) {
+            *drops.entry(reason).or_default() += count;
+        }
+        drops
+    }
+
+    /// The present state for the workers.
+    pub(super) fn tables(&mut self) -> Tables {
+        let inbound = self.children.values().filter_map(|c| c.inbound.as_ref());
+        self.tables.inbound = inbound.map(|i| (i.sa.spi(), Arc::clone(i))).collect();
+        for place in std::mem::take(&mut self.stale) {
+            let Some(device) = self.devices.get(place) else {
+                continue;
+            };
+            let outlets = Arc::new(self.outlets(&device.connection));
+            match self.tables.outbound.get_mut(place) {
+                Some(old) => *old = outlets,
+                // Places are taken one after the other, and each is stale at first.
+                None => self.tables.outbound.push(outlets),
+            }
+        }
+        self.tables.clone()
+    }
+
+    fn touch(&mut self, connection: &str) {
+        self.stale.extend(self.places.get(connection));
+    }
+
+    /// The policies of a connection, most specific first. SAs with the same selectors share one, in
+    /// which the newest comes first: a rekeyed Child SA and its successor, or those of two IKE SAs while
+    /// one replaces the other.
+    fn outlets(&self, connection: &str) -> Outlets {
+        let mut entries: Vec<Entry<'_>> = Vec::new();
+        let mut sending: Vec<_> = self
+            .children
+            .values()
+            .filter(|child| child.params.connection.name == connection)
+            .filter_map(|child| Some((child, child.outbound.as_ref()?)))
+            .collect();
+        sending.sort_by_key(|(_, outbound)| Reverse(outbound.rank));
+        let mut by_selectors: HashMap<(&str, &[_], &[_]), usize> = HashMap::new();
+        for (child, outbound) in sending {
+            let params = &child.params;
+            let selectors = outbound.sa.selectors();
+            let key = (
+                params.policy.name.as_str(),
+                params.local_ts.as_slice(),
+                params.remote_ts.as_slice(),
+            );
+            let place = *by_selectors.entry(key).or_insert_with(|| {
+                entries.push(Entry {
+                    selectors,
+                    child: &params.policy.name,
+                    outlets: Vec::new(),
+                });
+                entries.len() - 1
+            });
+            if let Some(entry) = entries.get_mut(place) {
+                entry.outlets.push(Outlet {
+                    sa: Arc::clone(&outbound.sa),
+                    path: Way {
+                        road: Arc::clone(&child.road),
+                        child: params.id,
+                    },
+                });
+            }
+        }
+        let traps: Vec<_> = self
+            .traps
+            .iter()
+            .filter(|trap| trap.connection == connection)
+            .collect();
+        entries.extend(traps.iter().map(|trap| Entry {
+            selectors: &trap.selectors,
+            child: &trap.child,
+            outlets: Vec::new(),
+        }));
+        // Stable: what is equally specific stays in the order above, SAs before traps, newest first.
+        entries.sort_by_key(|entry| breadth(entry.selectors));
+        let trap_of = |child: &str| traps.iter().find(|trap| trap.child == child);
+        let traps = entries
+            .iter()
+            .map(|e| trap_of(e.child).map(|t| Arc::clone(t)));
+        let traps = traps.collect();
+        let policies = entries.into_iter().zip(0..).map(|(entry, id)| Policy {
+            id: PolicyId(id),
+            selectors: entry.selectors.clone(),
+            action: Action::Protect(entry.outlets),
+        });
+        Outlets {
+            spd: Spd::new(policies.collect()),
+            traps,
+        }
+    }
+}
+
+impl Child {
+    pub(super) fn traffic(&self) -> Traffic {
+        let inbound = self.inbound.as_ref().map(|inbound| &inbound.sa);
+        let outbound = self.outbound.as_ref().map(|outbound| &outbound.sa);
+        Traffic {
+            packets_in: inbound.map_or(0, |sa| sa.packets()),
+            bytes_in: inbound.map_or(0, |sa| sa.bytes()),
+            packets_out: outbound.map_or(0, |sa| sa.packets()),
+            bytes_out: outbound.map_or(0, |sa| sa.bytes()),
+        }
+    }
+
+    /// The same SA, on the present path or another device.
+    fn renew_inbound(&mut self, device: Option<&Arc<Device>>) {
+        if let Some(old) = &self.inbound {
+            self.inbound = Some(Arc::new(Inbound {
+                sa: Arc::clone(&old.sa),
+                child: old.child,
+                path: self.road.path,
+                device: Arc::clone(device.unwrap_or(&old.device)),
+                report_first: old.report_first,
+                moved: Arc::clone(&old.moved),
+            }));
+        }
+    }
+}
+
+/// A policy to be.
+struct Entry<'s> {
+    selectors: &'s Selectors,
+    child: &'s str,
+    outlets: Vec<Outlet<Way>>,
+}
+
+/// How much selectors cover: addresses of the peer's side, of ours, whether all protocols and ports.
+fn breadth(selectors: &Selectors) -> (u128, u128, bool) {
+    let widest = |side: &[TrafficSelector]| side.iter().map(|ts| span(&ts.addrs)).max();
+    (
+        widest(selectors.remote()).unwrap_or(0),
+        widest(selectors.local()).unwrap_or(0),
+        !selectors.needs_ports(),
+    )
+}
+
+fn span(addrs: &AddrRange) -> u128 {
+    match addrs {
+        // All of IPv4 is as broad as all of IPv6: "everything" of either is the last to match.
+        AddrRange::V4(lo, hi) => u128::from(hi.to_bits().saturating_sub(lo.to_bits())) << 96,
+        AddrRange::V6(lo, hi) => hi.to_bits().saturating_sub(lo.to_bits()),
+    }
+}
+
+/// The limits of both directions. Without ESN the sequence numbers are one: the SA is replaced before
+/// they end (RFC 4303 §3.3.3).
+fn lifetime(params: &ChildSaParameters) -> Lifetime {
+    const SEQUENCE_NUMBERS: u64 = u32::MAX as u64;
+    let (soft_end, hard_end) = if params.suite.esn {
+        (u64::MAX, u64::MAX)
+    } else {
+        (SEQUENCE_NUMBERS / 10 * 9, SEQUENCE_NUMBERS)
+    };
+    let limits = params.limits;
+    Lifetime {
+        soft_bytes: limits.soft_bytes.unwrap_or(u64::MAX),
+        hard_bytes: limits.hard_bytes.unwrap_or(u64::MAX),
+        soft_packets: limits.soft_packets.unwrap_or(u64::MAX).min(soft_end),
+        hard_packets: limits.hard_packets.unwrap_or(u64::MAX).min(hard_end),
+    }
+}
+
+/// What a trap catches. Our dynamic address is whatever the interface sends from; the peer's is known
+/// where it is configured as an address.
+fn trap_selectors(connection: &Connection, child: &ChildPolicy) -> Selectors {
+    let mut local = Vec::new();
+    for template in &child.local {
+        match template {
+            SelectorTemplate::Fixed(selector) => local.push(selector.clone()),
+            SelectorTemplate::Dynamic => {
+                local.extend([TrafficSelector::any_v4(), TrafficSelector::any_v6()]);
+            }
+        }
+    }
+    let mut remote = Vec::new();
+    for template in &child.remote {
+        match (template, &connection.remote) {
+            (SelectorTemplate::Fixed(selector), _) => remote.push(selector.clone()),
+            (SelectorTemplate::Dynamic, Remote::Hosts { hosts, .. }) => {
+                remote.extend(hosts.iter().filter_map(|host| match host {
+                    Host::Address(address) => {
+                        Some(TrafficSelector::from_range(AddrRange::single(*address)))
+                    }
+                    Host::Name(_) => None,
+                }));
+            }
+            (SelectorTemplate::Dynamic, Remote::Any) => {}
+        }
+    }
+    Selectors::new(local, remote)
+}
+
+#[cfg(test)]
+#[path = "sad_tests.rs"]
+mod tests;

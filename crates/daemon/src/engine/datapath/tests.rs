@@ -1,0 +1,383 @@
+//! Two data paths on loopback, with socketpairs for TUNs; workers are turned by hand.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Receiver, channel};
+
+use cygnet_crypto::Secret;
+use cygnet_ike::io::ChildSaParameters;
+use cygnet_wire::ip::VirtioNetHeader;
+
+use super::*;
+use crate::engine::datapath::testing::{child, connection, path, queue, socket, udp_packet};
+
+const LEFT: [u8; 4] = [10, 1, 0, 1];
+const RIGHT: [u8; 4] = [10, 2, 0, 1];
+
+struct End {
+    datapath: Datapath,
+    inbox: Receiver<Input>,
+    host: UnixDatagram,
+    outbound: Outbound,
+    inbound: Inbound,
+    local: SocketAddr,
+    params: Option<ChildSaParameters>,
+}
+
+fn end() -> End {
+    let (sender, inbox) = channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let socket = socket(true);
+    let local = socket.udp.local_addr();
+    let mut datapath = Datapath::with_sockets(
+        Inbox { sender, waiting },
+        Sockets(vec![Arc::clone(&socket)]),
+    );
+    let (queue, host) = queue();
+    let join = JoinConfig {
+        tcp: true,
+        udp: true,
+    };
+    let device = Device::new(
+        "tunnel".into(),
+        "tun0".into(),
+        vec![Arc::clone(&queue)],
+        join,
+    );
+    datapath.add_device(device);
+    datapath.publish();
+    let (_, device) = datapath.waiting.pop().unwrap();
+    let outbound = Outbound::new(Arc::clone(&datapath.shared), device, queue, 0);
+    let inbound = Inbound::new(Arc::clone(&datapath.shared), socket, 0);
+    End {
+        datapath,
+        inbox,
+        host,
+        outbound,
+        inbound,
+        local,
+        params: None,
+    }
+}
+
+impl End {
+    fn install(&mut self, params: ChildSaParameters, key_in: u8, key_out: u8) {
+        let keys = |byte| Secret::new(vec![byte; params.suite.key_material_len()]);
+        let shared = Arc::new(params.clone());
+        for command in [
+            DataCommand::InstallIn {
+                id: AskId(1),
+                child: Arc::clone(&shared),
+                keys: keys(key_in),
+            },
+            DataCommand::SwitchOut {
+                id: AskId(2),
+                child: shared,
+                keys: keys(key_out),
+            },
+        ] {
+            let Some((_, Answer::Installed(done))) = self.datapath.obey(command) else {
+                panic!("no answer");
+            };
+            done.unwrap();
+        }
+        self.params = Some(params);
+    }
+
+    /// The host behind this end sends a packet.
+    fn send(&mut self, packet: &[u8]) {
+        let read = [&VirtioNetHeader::PLAIN.emit()[..], packet].concat();
+        self.host.send(&read).unwrap();
+        self.outbound.turn().unwrap();
+    }
+
+    /// What the host behind this end gets next.
+    fn receive(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 70_000];
+        self.host.set_nonblocking(true).unwrap();
+        for _ in 0..2000 {
+            self.inbound.turn().unwrap();
+            if let Ok(len) = self.host.recv(&mut buffer) {
+                return buffer[VirtioNetHeader::LEN..len].to_vec();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("nothing came; dropped: {:?}", self.datapath.drops());
+    }
+
+    fn events(&self) -> Vec<DataEvent> {
+        let events = self.inbox.try_iter().filter_map(|input| match input {
+            Input::Data(event) => Some(event),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    fn drops(&self, reason: &str) -> u64 {
+        let drops = self.datapath.drops();
+        let found = drops.into_iter().find(|(name, _)| name == reason);
+        found.map_or(0, |(_, count)| count)
+    }
+}
+
+/// Two ends with a Child SA between them.
+fn pair() -> (End, End) {
+    let (mut left, mut right) = (end(), end());
+    let left_to_right = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
+    let right_to_left = connection("tunnel", "10.2.0.0/24", "10.1.0.0/24");
+    let there = path(left.local, right.local);
+    let back = path(right.local, left.local);
+    left.install(child(1, &left_to_right, 0x1111, 0x2222, there), 1, 2);
+    right.install(child(1, &right_to_left, 0x2222, 0x1111, back), 2, 1);
+    (left, right)
+}
+
+#[test]
+fn what_goes_in_at_one_end_comes_out_at_the_other() {
+    let (mut left, mut right) = pair();
+    for size in [0, 1, 500, 1300] {
+        let packet = udp_packet(LEFT, RIGHT, true, &vec![9; size]);
+        left.send(&packet);
+        assert_eq!(right.receive(), packet);
+        let reply = udp_packet(RIGHT, LEFT, true, &vec![8; size]);
+        right.send(&reply);
+        assert_eq!(left.receive(), reply);
+    }
+    let id = ChildSaId(1);
+    let traffic = left.datapath.traffic(id).unwrap();
+    assert_eq!((traffic.packets_in, traffic.packets_out), (4, 4));
+    assert_eq!(traffic.bytes_out, 4 * 28 + 1801);
+    assert_eq!(
+        right.events(),
+        [DataEvent::FirstAuthenticated { child: id }]
+    );
+    let activity = left.datapath.activity();
+    let expected = [
+        DataEvent::LastInbound { child: id },
+        DataEvent::LastOutbound { child: id },
+    ];
+    assert_eq!(activity, expected);
+    assert_eq!(left.datapath.activity(), []);
+}
+
+#[test]
+fn a_packet_too_long_is_answered_or_cut() {
+    let (mut left, mut right) = pair();
+    left.send(&udp_packet(LEFT, RIGHT, true, &[1; 1450]));
+    let answer = left.receive();
+    // ICMP, destination unreachable, fragmentation needed; AES-GCM in UDP over IPv4 leaves 1438.
+    assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4));
+    assert_eq!(u16::from_be_bytes([answer[26], answer[27]]), 1438);
+    assert_eq!((&answer[12..16], &answer[16..20]), (&RIGHT[..], &LEFT[..]));
+    assert_eq!(left.drops("too-big"), 1);
+
+    left.send(&udp_packet(LEFT, RIGHT, false, &[1; 1450]));
+    let (first, second) = (right.receive(), right.receive());
+    assert_eq!(first[6] & 0x20, 0x20, "more fragments");
+    assert_eq!(second[6] & 0x20, 0);
+    assert_eq!(first.len() + second.len(), 1478 + 20);
+}
+
+#[test]
+fn a_burst_of_equal_packets_is_one_batch_and_stays_in_order() {
+    let (mut left, mut right) = pair();
+    let packets: Vec<_> = (0..20u8)
+        .map(|n| udp_packet(LEFT, RIGHT, true, &[n; 1000]))
+        .collect();
+    for packet in &packets {
+        let read = [&VirtioNetHeader::PLAIN.emit()[..], packet].concat();
+        left.host.send(&read).unwrap();
+    }
+    left.outbound.turn().unwrap();
+    let mut payload = Vec::new();
+    // Joined or not: the payload is the same, after 28 bytes of headers.
+    while payload.len() < 20_000 {
+        payload.extend_from_slice(&right.receive()[28..]);
+    }
+    let expected: Vec<u8> = (0..20u8).flat_map(|n| [n; 1000]).collect();
+    assert_eq!(payload, expected);
+    assert_eq!(right.datapath.traffic(ChildSaId(1)).unwrap().packets_in, 20);
+}
+
+#[test]
+fn a_packet_without_policy_is_dropped_and_a_trap_acquires_once_a_second() {
+    let mut left = end();
+    left.send(&udp_packet(LEFT, RIGHT, true, b"x"));
+    assert_eq!(left.drops("no-policy"), 1);
+    let connection = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
+    let child = Arc::clone(&connection.children[0]);
+    let answer = left
+        .datapath
+        .obey(DataCommand::InstallTrap { connection, child });
+    assert!(answer.is_none());
+    for _ in 0..3 {
+        left.send(&udp_packet(LEFT, RIGHT, true, b"x"));
+    }
+    let events = left.events();
+    let [
+        DataEvent::Acquire {
+            connection,
+            child,
+            packet,
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((connection.as_str(), child.as_str()), ("tunnel", "net"));
+    let (source, destination) = packet.as_ref().unwrap();
+    assert_eq!(source.to_string(), "10.1.0.1/32[udp/1000]");
+    assert_eq!(destination.to_string(), "10.2.0.1/32[udp/2000]");
+    assert_eq!(left.drops("no-sa"), 3);
+}
+
+#[test]
+fn the_peer_moves_with_the_newest_packet_only() {
+    let (mut left, mut right) = pair();
+    // The same sealed packets, sent from elsewhere: a NAT has changed its mind.
+    let elsewhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let catcher = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let aside = path(left.local, catcher.local_addr().unwrap());
+    left.datapath.obey(DataCommand::UpdatePath {
+        child: ChildSaId(1),
+        path: aside,
+    });
+    let mut sealed = Vec::new();
+    for n in 0..3 {
+        left.send(&udp_packet(LEFT, RIGHT, true, &[n]));
+        let mut datagram = [0; 200];
+        let len = catcher.recv(&mut datagram).unwrap();
+        sealed.push(datagram[..len].to_vec());
+    }
+    left.send(&udp_packet(LEFT, RIGHT, true, b"x"));
+    elsewhere.send_to(&sealed[1], right.local).unwrap();
+    right.receive();
+    let mut moved = path(right.local, elsewhere.local_addr().unwrap());
+    moved.interface = 0;
+    let child = ChildSaId(1);
+    let expected = [
+        DataEvent::FirstAuthenticated { child },
+        DataEvent::PeerMoved { child, path: moved },
+    ];
+    assert_eq!(right.events(), expected);
+    std::thread::sleep(Duration::from_millis(1100));
+    elsewhere.send_to(&sealed[0], right.local).unwrap();
+    right.receive();
+    assert_eq!(right.events(), [], "a late packet moves nobody");
+    elsewhere.send_to(&sealed[2], right.local).unwrap();
+    right.receive();
+    assert_eq!(
+        right.events(),
+        [DataEvent::PeerMoved { child, path: moved }]
+    );
+}
+
+#[test]
+fn strangers_and_ike_are_told_apart_from_peers() {
+    let mut right = end();
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = path(right.local, stranger.local_addr().unwrap());
+    for datagram in [
+        &[0xff][..],
+        &[0, 0, 0, 9, 0, 0, 0, 1, 2],
+        &[0, 0, 0, 9, 0, 0, 0, 2, 2],
+        b"ab",
+        b"\0\0\0\0IKE",
+    ] {
+        stranger.send_to(datagram, right.local).unwrap();
+    }
+    let mut inputs = Vec::new();
+    while inputs.len() < 2 {
+        right.inbound.turn().unwrap();
+        inputs.extend(right.inbox.try_iter());
+    }
+    assert!(
+        matches!(&inputs[0], Input::Data(DataEvent::UnknownSpi { spi: 9, path }) if *path == from)
+    );
+    assert!(matches!(&inputs[1], Input::Ike(path, message) if *path == from && message == b"IKE"));
+    assert_eq!((right.drops("unknown-spi"), right.drops("short")), (2, 1));
+}
+
+#[test]
+fn ike_leaves_behind_the_marker_and_keepalives_without() {
+    let left = end();
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let path = path(left.local, peer.local_addr().unwrap());
+    let mut buffer = [0; 100];
+    for (datagram, expected) in [(&b"IKE"[..], &b"\0\0\0\0IKE"[..]), (&[0xff], &[0xff])] {
+        left.datapath.transmit(&Transmit {
+            path,
+            datagram: datagram.to_vec(),
+        });
+        let (len, from) = peer.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..len], from), (expected, left.local));
+    }
+}
+
+#[test]
+fn reach_is_told_when_it_changes() {
+    let (mut left, _right) = pair();
+    let changes = left.datapath.reach_changes();
+    let [
+        ToSupervisor::Reach {
+            connection,
+            remote,
+            local,
+            mtu,
+            endpoint,
+        },
+    ] = &changes[..]
+    else {
+        panic!("{changes:?}");
+    };
+    assert_eq!((connection.as_str(), *mtu), ("tunnel", 1438));
+    assert_eq!(remote[..], ["10.2.0.0/24".parse().unwrap()]);
+    assert_eq!(local[..], ["10.1.0.0/24".parse().unwrap()]);
+    assert_eq!(*endpoint, Some("127.0.0.1".parse().unwrap()));
+    assert!(left.datapath.reach_changes().is_empty());
+
+    let params = left.params.clone().unwrap();
+    left.datapath.shared.narrow(params.path.remote, 1400);
+    let changes = left.datapath.reach_changes();
+    assert!(
+        matches!(&changes[..], [ToSupervisor::Reach { mtu: 1338, .. }]),
+        "{changes:?}"
+    );
+    assert!(matches!(
+        &left.events()[..],
+        [DataEvent::PathMtu { mtu: 1400, .. }]
+    ));
+
+    left.datapath
+        .obey(DataCommand::RemoveOut { child: params.id });
+    let changes = left.datapath.reach_changes();
+    assert!(
+        matches!(&changes[..], [ToSupervisor::Reach { remote, mtu: 1338, endpoint: None, .. }] if remote.is_empty()),
+        "{changes:?}"
+    );
+    left.datapath
+        .obey(DataCommand::RemoveIn { child: params.id });
+    assert!(left.datapath.reach_changes().is_empty());
+}
+
+#[test]
+fn a_local_address_is_found_or_the_reason_why_not() {
+    let left = end();
+    let local = left
+        .datapath
+        .local_for("127.0.0.9:1".parse().unwrap(), None);
+    // The test's only socket is a NAT-T socket: a call to another port has none to begin on.
+    assert!(local.unwrap_err().contains("no IPv4 socket"));
+    let same_port = SocketAddr::new("127.0.0.9".parse().unwrap(), left.local.port());
+    assert_eq!(left.datapath.local_for(same_port, None), Ok(left.local));
+    let wrong = Some("2001:db8::1".parse().unwrap());
+    let error = left.datapath.local_for(same_port, wrong).unwrap_err();
+    assert!(error.contains("2001:db8::1 is not"), "{error}");
+    let v6 = "[2001:db8::1]:500".parse().unwrap();
+    assert!(
+        left.datapath
+            .local_for(v6, None)
+            .unwrap_err()
+            .contains("is IPv6")
+    );
+}

@@ -1,0 +1,146 @@
+//! The core's and the data path's view of things, as the control socket tells it.
+
+use std::time::Duration;
+
+use cygnet_ike::identity;
+use cygnet_ike::policy::Start;
+use cygnet_ike::status::{self, Stage, Status};
+
+use super::datapath::Datapath;
+use crate::api::{ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus};
+
+/// The report.
+pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
+    let connections = status.connections.iter().map(|connection| {
+        let sas = status
+            .ike_sas
+            .iter()
+            .filter(|sa| sa.connection.as_ref() == Some(&connection.name));
+        let sas: Vec<_> = sas.collect();
+        ConnectionStatus {
+            name: connection.name.clone(),
+            state: state(connection, &sas).to_owned(),
+            reason: connection
+                .why
+                .as_ref()
+                .filter(|_| !connection.up)
+                .map(ToString::to_string),
+            retry_in_s: connection.next_try.map(seconds),
+            ike_sas: sas.into_iter().map(|sa| ike_sa(sa, datapath)).collect(),
+        }
+    });
+    let drops = datapath.drops().into_iter();
+    EngineStatus {
+        connections: connections.collect(),
+        drops: drops.map(|(name, count)| Count { name, count }).collect(),
+        ike_counters: ike_counters(status),
+    }
+}
+
+fn state(connection: &status::ConnectionStatus, sas: &[&status::IkeSaStatus]) -> &'static str {
+    let connecting = sas.iter().any(|sa| sa.stage == Stage::Connecting);
+    let wanted = connection.children.iter().any(|child| child.wanted);
+    let by_itself = |start| start == Start::Always;
+    if connection.up {
+        "up"
+    } else if connecting {
+        "connecting"
+    } else if connection.next_try.is_some() {
+        "waiting"
+    } else if !connection.calls {
+        "listening"
+    } else if wanted {
+        "connecting"
+    } else if connection
+        .children
+        .iter()
+        .any(|child| by_itself(child.start))
+    {
+        // It would be up, had nobody taken it down.
+        "down"
+    } else {
+        "idle"
+    }
+}
+
+fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
+    let state = match sa.stage {
+        Stage::Connecting => "connecting",
+        Stage::Established => "up",
+        Stage::Replaced => "rekeyed",
+        Stage::Deleting => "deleting",
+    };
+    let virtual_addresses = sa.assigned.addresses.iter().chain(&sa.lent.addresses);
+    IkeSaStatus {
+        id: sa.id.0,
+        initiator_spi: format!("{:016x}", sa.spi_i.0),
+        responder_spi: format!("{:016x}", sa.spi_r.0),
+        initiator: sa.dialed,
+        state: state.to_owned(),
+        peer: sa
+            .peer
+            .as_ref()
+            .map(|peer| identity::display(peer).to_string()),
+        local: sa.path.local,
+        remote: sa.path.remote,
+        nat_local: sa.nat_local,
+        nat_remote: sa.nat_remote,
+        suite: sa.suite.clone(),
+        virtual_addresses: virtual_addresses.copied().collect(),
+        age_s: sa.age.map_or(0.0, seconds),
+        rekey_in_s: sa.rekey_in.map(seconds),
+        children: sa.children.iter().map(|c| child(c, datapath)).collect(),
+    }
+}
+
+fn child(child: &status::ChildSaStatus, datapath: &Datapath) -> ChildStatus {
+    let traffic = datapath.traffic(child.id).unwrap_or_default();
+    let state = match (child.installed, child.sending) {
+        (true, true) => "up",
+        // Its successor carries what we send, or its predecessor does until the peer uses this one.
+        (true, false) => "rekeyed",
+        (false, _) => "deleting",
+    };
+    ChildStatus {
+        id: child.id.0,
+        name: child.name.clone(),
+        state: state.to_owned(),
+        spi_in: format!("{:08x}", child.spi_in),
+        spi_out: format!("{:08x}", child.spi_out),
+        suite: child.suite.to_string(),
+        local: child.local_ts.iter().map(ToString::to_string).collect(),
+        remote: child.remote_ts.iter().map(ToString::to_string).collect(),
+        packets_in: traffic.packets_in,
+        bytes_in: traffic.bytes_in,
+        packets_out: traffic.packets_out,
+        bytes_out: traffic.bytes_out,
+        age_s: seconds(child.age),
+        rekey_in_s: child.rekey_in.map(seconds),
+    }
+}
+
+fn ike_counters(status: &Status) -> Vec<Count> {
+    let counters = &status.counters;
+    let counts = [
+        ("half-open", status.half_open as u64),
+        ("stray", counters.stray),
+        ("forged", counters.forged),
+        ("repeated", counters.repeated),
+        ("dropped", counters.dropped),
+        ("cookies", counters.cookies),
+        ("refused", counters.refused),
+        ("retransmitted", counters.retransmitted),
+        ("established", counters.established),
+        ("children", counters.children),
+    ];
+    let count = |(name, count): (&str, u64)| Count {
+        name: name.to_owned(),
+        count,
+    };
+    counts.into_iter().map(count).collect()
+}
+
+/// To the millisecond, which is more than anybody reads.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
