@@ -3,6 +3,7 @@
 mod flow;
 mod pair;
 mod plan;
+mod resilience;
 mod runner;
 mod scenarios;
 mod selftest;
@@ -58,6 +59,7 @@ impl fmt::Debug for Scenario {
 pub fn all() -> Vec<Scenario> {
     let mut all = selftest::scenarios();
     all.extend(scenarios::all());
+    all.extend(resilience::all());
     all
 }
 

@@ -1,0 +1,137 @@
+//! SIGKILL of either process, or both: nothing leaves in clear, nothing stays behind, and traffic
+//! flows again without a hand.
+
+use super::super::Scenario;
+use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
+use super::restless::Restless;
+use super::state::State;
+use crate::ensure;
+use crate::lab::{Failure, Lab, Result, wait_for};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Engine,
+    Supervisor,
+    Both,
+}
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let victims = [
+        (Victim::Engine, "engine", "the engine"),
+        (Victim::Supervisor, "supervisor", "the supervisor"),
+        (Victim::Both, "both", "engine and supervisor"),
+    ];
+    let mut all = Vec::new();
+    for (victim, name, who) in victims {
+        for (traffic, suffix, when) in [
+            (true, "", "under traffic"),
+            (false, "-idle", "without traffic"),
+        ] {
+            all.push(Scenario::new(
+                format!("crash-{name}{suffix}"),
+                format!("SIGKILL of {who} {when}: no leak, no stale state, online again"),
+                move |lab| play(lab, victim, traffic),
+            ));
+        }
+    }
+    all
+}
+
+fn play(lab: &mut Lab, victim: Victim, traffic: bool) -> Result<String> {
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let untouched = home.state()?;
+    guard(&home.gateway, "on")?;
+    let guarded = home.state()?;
+    expect_guard(&guarded, "after `cygnet gateway on`")?;
+    home.gateway.restart()?;
+    home.online(&home.world.laptop)?;
+    let clean = home.state()?;
+
+    home.world.provider.reset()?;
+    let restless = if traffic {
+        let restless = Restless::start(&home.world.laptop)?;
+        restless.flows()?;
+        Some(restless)
+    } else {
+        None
+    };
+    kill(&mut home, victim)?;
+    expect_guard(&home.state()?, "right after SIGKILL")?;
+    if victim != Victim::Engine {
+        match &restless {
+            Some(restless) => restless.tries_on()?,
+            None => ensure!(
+                !reaches_web(&home.world.laptop)?,
+                "the laptop is online although cygnet is dead"
+            ),
+        }
+        expect_guard(&home.state()?, "while cygnet is dead")?;
+        home.nothing_leaked("while cygnet is dead")?;
+        home.gateway.restart()?;
+    }
+    match &restless {
+        Some(restless) => restless.flows().map_err(|failure| {
+            failure.while_doing(format!("log of the gateway:\n{}\n", home.gateway.log()))
+        })?,
+        None => home.online(&home.world.laptop)?,
+    }
+    home.nothing_leaked("up to the next start")?;
+    let difference = |now: &State| clean.difference(now).to_string();
+    let mut last = String::new();
+    wait_for("the state of a clean start", SOON, || {
+        let now = home.state()?;
+        last = difference(&now);
+        Ok((now == clean).then_some(()))
+    })
+    .map_err(|failure| Failure::new(format!("{failure}: {last}")))?;
+    let restarts = home.gateway.status()?.engine_restarts;
+    ensure!(
+        (restarts == 1) == (victim == Victim::Engine),
+        "status counts {restarts} restarts of the engine"
+    );
+
+    home.gateway.stop()?;
+    if let Some(restless) = &restless {
+        restless.tries_on()?;
+    }
+    guarded.expect_same(&home.state()?, "after SIGTERM")?;
+    ensure!(
+        !home.gateway.socket().exists(),
+        "the control socket is still there after SIGTERM"
+    );
+    home.nothing_leaked("after SIGTERM")?;
+    guard(&home.gateway, "off")?;
+    untouched.expect_same(&home.state()?, "after `cygnet gateway off`")?;
+    Ok(match restless {
+        Some(restless) => format!(
+            "{} datagrams and {} pages of the laptop, none in clear",
+            restless.datagrams(),
+            restless.pages()
+        ),
+        None => "online again, nothing left behind".to_owned(),
+    })
+}
+
+fn kill(home: &mut Home, victim: Victim) -> Result<()> {
+    match victim {
+        Victim::Engine => home.gateway.kill_engine(),
+        Victim::Supervisor => home.gateway.kill_supervisor(),
+        Victim::Both => {
+            home.gateway.kill_engine()?;
+            home.gateway.kill_supervisor()
+        }
+    }
+}
+
+/// Both layers are there.
+pub(super) fn expect_guard(state: &State, when: &str) -> Result<()> {
+    let filter = state.has("nft", "table inet cygnet_guard") && state.has("nft", "counter drop");
+    let lookups = state.has("rule", "102:") && state.has("rule6", "102:");
+    let ends = state.has("route", "unreachable default table")
+        && state.has("route6", "unreachable default");
+    ensure!(
+        filter && lookups && ends,
+        "the guard is not whole {when}: filter {filter}, rules {lookups}, routes {ends}"
+    );
+    Ok(())
+}

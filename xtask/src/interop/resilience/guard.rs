@@ -1,0 +1,226 @@
+//! The guard alone: before the program starts, while the tunnel is down, after the program ended,
+//! and with either of its layers flushed by somebody else.
+
+use super::super::Scenario;
+use super::crash::expect_guard;
+use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web, wait_for_state};
+use super::restless::Restless;
+use crate::ensure;
+use crate::lab::world::{GATEWAY, LAN};
+use crate::lab::{Lab, Result, wait_for};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "guard-before-start",
+            "`cygnet gateway on` before anything runs: closed; without it the same traffic leaks",
+            before_start,
+        ),
+        Scenario::new(
+            "guard-while-down",
+            "`cygnet down`: closed until `cygnet up`",
+            while_down,
+        ),
+        Scenario::new(
+            "guard-after-term",
+            "SIGTERM: closed; the box itself and the LAN go on working",
+            after_term,
+        ),
+        Scenario::new(
+            "guard-foreign-flush",
+            "a foreign `nft flush ruleset` opens nothing, up or down, and what it broke is mended",
+            foreign_flush,
+        ),
+        Scenario::new(
+            "guard-rules-flushed",
+            "the guard's `ip rule`s removed, with cygnet and without: the filter still holds",
+            rules_flushed,
+        ),
+        Scenario::new(
+            "guard-off-leaks",
+            "control run: `guard = false` leaks while the tunnel is down, and carries while it is up",
+            no_guard,
+        ),
+    ]
+}
+
+fn before_start(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    // The phone alone: it will have been told by redirects of a shorter way.
+    let phone = Restless::start(&home.world.phone)?;
+    phone.flows()?;
+    drop(phone);
+    let without = home.leaked()?;
+    ensure!(
+        without > 50,
+        "without the guard only {without} packets leaked"
+    );
+
+    let before = home.state()?;
+    guard(&home.gateway, "on")?;
+    let once = home.state()?;
+    expect_guard(&once, "after `cygnet gateway on`")?;
+    guard(&home.gateway, "on")?;
+    once.expect_same(&home.state()?, "after a second `cygnet gateway on`")?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.tries_on()?;
+    home.nothing_leaked("before cygnet runs")?;
+    // The LAN itself, and the box, are not concerned.
+    home.world
+        .laptop
+        .exec(["ping", "-n", "-c1", "-W2", GATEWAY])?;
+    home.world
+        .laptop
+        .exec(["ping", "-n", "-c1", "-W2", "192.168.1.21"])?;
+    home.gateway.restart()?;
+    laptop.flows()?;
+    home.nothing_leaked("from `gateway on` to the first page")?;
+    home.gateway.stop()?;
+    laptop.tries_on()?;
+    home.nothing_leaked("after SIGTERM")?;
+    guard(&home.gateway, "off")?;
+    before.expect_same(&home.state()?, "after `cygnet gateway off`")?;
+    Ok(format!(
+        "{without} packets leaked without the guard, none with it"
+    ))
+}
+
+fn while_down(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.gateway.down("home")?;
+    ensure!(
+        home.gateway.connection("home")?.state == "down",
+        "the tunnel is not down"
+    );
+    laptop.tries_on()?;
+    ensure!(
+        !reaches_web(&home.world.phone)?,
+        "the phone is online although the tunnel is down"
+    );
+    home.nothing_leaked("while the tunnel is down")?;
+    home.gateway.up("home")?;
+    laptop.flows()?;
+    home.nothing_leaked("around `up`")?;
+    Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn after_term(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.gateway.stop()?;
+    expect_guard(&home.state()?, "after SIGTERM")?;
+    laptop.tries_on()?;
+    home.nothing_leaked("after SIGTERM")?;
+    // What the box does itself is its own affair: it reaches the internet in clear.
+    ensure!(
+        reaches_web(&home.world.gateway)?,
+        "the box itself is offline after SIGTERM"
+    );
+    home.world
+        .laptop
+        .exec(["ping", "-n", "-c1", "-W2", GATEWAY])?;
+    Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn foreign_flush(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let clean = home.state()?;
+    let box_ = home.world.gateway.clone();
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    // While the tunnel is up: translation and MSS are gone as well, and come back by themselves.
+    box_.exec(["nft", "flush", "ruleset"])?;
+    laptop.tries_on()?;
+    home.nothing_leaked("after `nft flush ruleset` with the tunnel up")?;
+    wait_for("cygnet mends what was flushed", SOON, || {
+        Ok((home.state()? == clean).then_some(()))
+    })
+    .map_err(|failure| match home.state() {
+        Ok(now) => failure.while_doing(clean.difference(&now)),
+        Err(other) => other,
+    })?;
+    laptop.flows()?;
+    // While it is down.
+    home.gateway.down("home")?;
+    box_.exec(["nft", "flush", "ruleset"])?;
+    laptop.tries_on()?;
+    home.nothing_leaked("after `nft flush ruleset` with the tunnel down")?;
+    // And when nobody runs.
+    home.gateway.stop()?;
+    guard(&home.gateway, "on")?;
+    box_.exec(["nft", "flush", "ruleset"])?;
+    laptop.tries_on()?;
+    home.nothing_leaked("after `nft flush ruleset` without cygnet")?;
+    home.gateway.restart()?;
+    laptop.flows()?;
+    expect_guard(&home.state()?, "after the next start")?;
+    home.nothing_leaked("up to the next start")?;
+    Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn rules_flushed(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.gateway.down("home")?;
+    let remove_rules = || {
+        home.world.gateway.shell(
+            "for f in -4 -6; do for p in 100 101 102; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
+        )
+    };
+    remove_rules()?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.tries_on()?;
+    home.nothing_leaked("with the guard's rules removed and the tunnel down")?;
+    let status = home.gateway.status()?;
+    wait_for("a warning or a mended guard", SOON, || {
+        let warned = home
+            .gateway
+            .status()?
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("guard"));
+        Ok((warned || expect_guard(&home.state()?, "").is_ok()).then_some(()))
+    })?;
+    drop(status);
+    home.gateway.stop()?;
+    // What is left without cygnet is the filter, and the kernel's own idea of a shorter way.
+    home.world.gateway.shell(
+        "for f in -4 -6; do for p in 100 101 102; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
+    )?;
+    let fresh = Restless::start(&home.world.phone)?;
+    fresh.tries_on()?;
+    laptop.tries_on()?;
+    home.nothing_leaked("with the guard's rules removed and no cygnet")?;
+    guard(&home.gateway, "on")?;
+    expect_guard(&home.state()?, "after `cygnet gateway on`")?;
+    Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn no_guard(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, "guard = false\n"))?;
+    ensure!(
+        !home.state()?.has("nft", "cygnet_guard"),
+        "there is a guard although the configuration says `guard = false`"
+    );
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.nothing_leaked("without a guard, with the tunnel up")?;
+    home.gateway.down("home")?;
+    wait_for_state(&home.gateway, "home", "down")?;
+    laptop.flows()?;
+    let leaked = home.leaked()?;
+    ensure!(
+        leaked > 50,
+        "without a guard only {leaked} packets of {LAN} left in clear"
+    );
+    Ok(format!("{leaked} packets in clear were counted"))
+}

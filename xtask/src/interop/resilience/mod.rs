@@ -1,0 +1,30 @@
+//! Scenarios about what must hold when something goes wrong on our own side: crashes, a guard that
+//! others meddle with, bad input, changed configurations, peers that vanish and come back.
+//!
+//! Cygnet is at both ends, in the demo's world; only what leaves the home's router is believed.
+
+mod control;
+mod crash;
+mod firewall;
+mod guard;
+mod home;
+mod recovery;
+mod refusals;
+mod reload;
+mod restless;
+mod state;
+mod systemd;
+
+use super::Scenario;
+
+pub(super) fn all() -> Vec<Scenario> {
+    let mut all = crash::scenarios();
+    all.extend(guard::scenarios());
+    all.extend(firewall::scenarios());
+    all.extend(refusals::scenarios());
+    all.extend(reload::scenarios());
+    all.extend(control::scenarios());
+    all.extend(recovery::scenarios());
+    all.extend(systemd::scenarios());
+    all
+}

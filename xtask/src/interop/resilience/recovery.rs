@@ -1,0 +1,240 @@
+//! A peer that is told good-bye, one that vanishes and comes back, one that moves, and cables.
+
+use super::super::Scenario;
+use super::home::{
+    Home, QUICK, SOON, forwarding_world, gateway_setup, server_setup, start_behind, wait_for_state,
+};
+use super::restless::Restless;
+use crate::ensure;
+use crate::lab::cygnet::Cygnet;
+use crate::lab::world::{ROUTER, SERVER};
+use crate::lab::{Failure, Lab, Result, wait_for};
+use std::fs;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "sigterm-deletes",
+            "SIGTERM of either end sends DELETE: the other holds no SA; the gateway comes back",
+            sigterm,
+        ),
+        Scenario::new(
+            "server-killed",
+            "SIGKILL of the server, started again after a while: online without a hand",
+            |lab| server_gone(lab, false),
+        ),
+        Scenario::new(
+            "server-restarted-at-once",
+            "SIGKILL of the server, started again at once with no memory: online without a hand",
+            |lab| server_gone(lab, true),
+        ),
+        Scenario::new(
+            "server-moved",
+            "the server's name leads to another address: found again without a hand",
+            server_moved,
+        ),
+        Scenario::new(
+            "cable-lan",
+            "the box's LAN cable out and in: online without a hand, nothing in clear",
+            lan_cable,
+        ),
+        Scenario::new(
+            "cable-provider",
+            "the provider's cable out and in: likewise",
+            provider_cable,
+        ),
+        Scenario::new(
+            "address-changed",
+            "the box gets another address: online without a hand",
+            address_changed,
+        ),
+    ]
+}
+
+/// The number of IKE SAs of the server's clients.
+fn clients(server: &Cygnet) -> Result<usize> {
+    Ok(server.connection("server")?.ike_sas.len())
+}
+
+fn sigterm(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    ensure!(clients(&home.server)? == 1, "the server has no SA");
+    home.gateway.stop()?;
+    // The DELETE was answered before the gateway ended.
+    ensure!(
+        clients(&home.server)? == 0,
+        "the server still has an SA after SIGTERM of the gateway"
+    );
+    let status = home.server.status()?;
+    home.gateway.restart()?;
+    home.online(&home.world.laptop)?;
+    home.server.stop()?;
+    wait_for("the gateway's SA is gone", SOON, || {
+        Ok((home.gateway.connection("home")?.state != "up").then_some(()))
+    })?;
+    let said = home.gateway.connection("home")?.reason.unwrap_or_default();
+    home.server.restart()?;
+    home.online(&home.world.laptop)?;
+    drop(status);
+    Ok(format!("then: {said}"))
+}
+
+fn server_gone(lab: &mut Lab, at_once: bool) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.server.kill_supervisor()?;
+    if !at_once {
+        wait_for("the gateway notices", SOON, || {
+            Ok((home.gateway.connection("home")?.state != "up").then_some(()))
+        })?;
+        laptop.tries_on()?;
+    }
+    let begun = std::time::Instant::now();
+    home.server.restart()?;
+    laptop
+        .flows()
+        .map_err(|failure| failure.while_doing(home.gateway.log()))?;
+    let elapsed = begun.elapsed();
+    home.nothing_leaked("while the server was away")?;
+    ensure!(
+        clients(&home.server)? == 1,
+        "the server has {} SAs",
+        clients(&home.server)?
+    );
+    Ok(format!(
+        "online {:.1} s after its start",
+        elapsed.as_secs_f32()
+    ))
+}
+
+fn server_moved(lab: &mut Lab) -> Result<String> {
+    const OTHER: &str = "192.0.2.19";
+    let world = forwarding_world(lab)?;
+    let server = Cygnet::start(lab, &world.server, &server_setup())?;
+    let mut setup = gateway_setup(QUICK, "");
+    setup.config = setup.config.replace(
+        &format!("remote = \"{SERVER}\""),
+        "remote = \"moving.example.org\"",
+    );
+    let gateway = Cygnet::prepare(lab, &world.gateway, &setup)?;
+    let hosts = gateway.directory().join("hosts");
+    // The mount is of the file, so it has to stay the same one.
+    let say = |address: &str| {
+        fs::write(
+            &hosts,
+            format!("127.0.0.1 localhost\n{address} moving.example.org\n"),
+        )
+    };
+    say(SERVER)?;
+    let mount = format!("mount --bind {} /etc/hosts; exec \"$@\"", hosts.display());
+    let process = start_behind(&mount, &gateway)?;
+    let home = Home {
+        world,
+        server,
+        gateway,
+    };
+    home.online(&home.world.laptop)
+        .map_err(|failure| failure.while_doing(process.log()))?;
+    let network = &home.world.server;
+    network.ip(&format!("addr add {OTHER}/28 dev eth0"))?;
+    network.ip(&format!("addr del {SERVER}/28 dev eth0"))?;
+    // The last address of an interface takes its routes along.
+    network.ip("route replace default via 192.0.2.17")?;
+    say(OTHER)?;
+    home.online_as(&home.world.laptop, OTHER)
+        .map_err(|failure| failure.while_doing(process.log()))?;
+    let sa = home.gateway.connection("home")?.ike_sas;
+    ensure!(sa.len() == 1, "{} IKE SAs after the move", sa.len());
+    Ok("found at its new address".to_owned())
+}
+
+/// The switch's port that the box is plugged into: the second host of the world's LAN.
+fn box_port(home: &Home, state: &str) -> Result<()> {
+    let full = home.world.gateway.full_name();
+    let switch = full
+        .strip_suffix("gateway")
+        .map(|prefix| format!("{prefix}switch"))
+        .ok_or_else(|| Failure::new(format!("{full} is not the gateway")))?;
+    crate::lab::Exec::new(["ip", "-n", &switch, "link", "set", "port1", state]).run()?;
+    Ok(())
+}
+
+fn lan_cable(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    let clean = home.state()?;
+    box_port(&home, "down")?;
+    wait_for("the gateway notices", SOON, || {
+        Ok((home.gateway.connection("home")?.state != "up").then_some(()))
+    })?;
+    box_port(&home, "up")?;
+    laptop
+        .flows()
+        .map_err(|failure| failure.while_doing(home.gateway.log()))?;
+    home.nothing_leaked("around a cable that was out")?;
+    // Out and in so briefly that nobody notices; then with the interface itself down, which takes
+    // its routes along, as a DHCP client would put them back.
+    box_port(&home, "down")?;
+    box_port(&home, "up")?;
+    laptop.flows()?;
+    let box_ = &home.world.gateway;
+    box_.ip("link set eth0 down")?;
+    laptop.tries_on()?;
+    box_.ip("link set eth0 up")?;
+    box_.ip("-6 addr replace fd00:192:168:1::2/64 dev eth0 nodad")?;
+    box_.default_route(ROUTER)?;
+    box_.default_route("fd00:192:168:1::1")?;
+    laptop
+        .flows()
+        .map_err(|failure| failure.while_doing(home.gateway.log()))?;
+    home.nothing_leaked("around an interface that was down")?;
+    wait_for("the state of before", SOON, || {
+        Ok((home.state()? == clean).then_some(()))
+    })
+    .map_err(|failure| match home.state() {
+        Ok(now) => failure.while_doing(clean.difference(&now)),
+        Err(other) => other,
+    })?;
+    Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn provider_cable(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.world.provider.cut(true)?;
+    wait_for("the gateway notices", SOON, || {
+        Ok((home.gateway.connection("home")?.state != "up").then_some(()))
+    })?;
+    home.world.provider.cut(false)?;
+    let begun = std::time::Instant::now();
+    laptop
+        .flows()
+        .map_err(|failure| failure.while_doing(home.gateway.log()))?;
+    home.nothing_leaked("around a cable that was out")?;
+    Ok(format!(
+        "online {:.1} s after",
+        begun.elapsed().as_secs_f32()
+    ))
+}
+
+fn address_changed(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let box_ = &home.world.gateway;
+    box_.ip("addr add 192.168.1.3/24 dev eth0")?;
+    box_.ip("addr del 192.168.1.2/24 dev eth0")?;
+    box_.default_route(ROUTER)?;
+    for device in [&home.world.laptop, &home.world.phone] {
+        device.default_route("192.168.1.3")?;
+    }
+    home.online(&home.world.laptop)?;
+    wait_for_state(&home.gateway, "home", "up")?;
+    home.nothing_leaked("around a change of address")?;
+    Ok("online from the new address".to_owned())
+}

@@ -1,0 +1,137 @@
+//! What systemd asks of the program: units it understands, READY, WATCHDOG, STOPPING, and the
+//! rights that the unit leaves.
+
+use super::super::Scenario;
+use super::home::{Home, QUICK, SOON, gateway_setup, start_prepared, wait_for_state};
+use crate::lab::{Context, Exec, Failure, Lab, Result, wait_for};
+use crate::{ensure, project};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "systemd-units",
+            "`systemd-analyze verify` has nothing to say about the units",
+            units,
+        ),
+        Scenario::new(
+            "systemd-notify",
+            "READY=1, WATCHDOG=1 and STOPPING=1 arrive on NOTIFY_SOCKET",
+            notify,
+        ),
+        Scenario::new(
+            "systemd-capabilities",
+            "the unit's capability bounding set suffices for everything",
+            capabilities,
+        ),
+    ]
+}
+
+const UNITS: [&str; 2] = ["cygnet.service", "cygnet-guard.service"];
+
+fn unit(name: &str) -> Result<String> {
+    let path = project::root().join("packaging/systemd").join(name);
+    fs::read_to_string(&path).context(path.display())
+}
+
+fn units(lab: &mut Lab) -> Result<String> {
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return Ok("systemd is not installed here: not verified".to_owned());
+    }
+    let directory = lab.subdirectory("units")?;
+    let program = project::cygnet();
+    let mut paths = Vec::new();
+    for name in UNITS {
+        let path = directory.join(name);
+        // The program need not be installed for this.
+        let text = unit(name)?.replace("/usr/local/bin/cygnet", &program.to_string_lossy());
+        fs::write(&path, text)?;
+        paths.push(path.to_string_lossy().into_owned());
+    }
+    let argv = ["systemd-analyze", "verify", "--man=no"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(paths);
+    let finished = Exec::new(argv).finish()?;
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    // It also looks at everything of this machine that the units refer to.
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("cygnet"))
+        .collect();
+    ensure!(
+        ours.is_empty() && finished.success(),
+        "systemd-analyze ended with {:?}: {said}",
+        finished.status
+    );
+    Ok(format!("{} units", UNITS.len()))
+}
+
+fn notify(lab: &mut Lab) -> Result<String> {
+    let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let path = lab.directory().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_nonblocking(true)?;
+    let mut heard = Vec::new();
+    let mut hear = |word: &str| {
+        wait_for(&format!("{word} arrives"), SOON, || {
+            let mut message = [0; 4096];
+            while let Ok(length) = socket.recv(&mut message) {
+                heard.push(String::from_utf8_lossy(&message[..length]).into_owned());
+            }
+            let found = heard
+                .iter()
+                .any(|said| said.lines().any(|line| line == word));
+            Ok(found.then_some(()))
+        })
+        .map_err(|failure| Failure::new(format!("{failure}; heard {heard:?}")))
+    };
+    let command = super::home::behind("exec \"$@\"", &home.gateway)
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "30000000");
+    let mut process = start_prepared(command, &home.gateway)?;
+    hear("READY=1")?;
+    hear("WATCHDOG=1")?;
+    home.gateway.reload()?;
+    let gently = process.stop();
+    hear("STOPPING=1")?;
+    ensure!(gently, "it did not end by SIGTERM");
+    Ok("READY, WATCHDOG and STOPPING".to_owned())
+}
+
+/// `setpriv` with the rights that the unit leaves, and no more.
+fn capabilities(lab: &mut Lab) -> Result<String> {
+    let text = unit("cygnet.service")?;
+    let set = text
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+        .ok_or_else(|| Failure::new("the unit has no CapabilityBoundingSet"))?;
+    let kept: Vec<String> = set
+        .split_whitespace()
+        .map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()))
+        .collect();
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    home.gateway.restart()?;
+    home.gateway.stop()?;
+    let line = format!(
+        "exec setpriv --bounding-set=-all,{} --inh-caps=-all -- \"$@\"",
+        kept.join(",")
+    );
+    let command = super::home::behind(&line, &home.gateway);
+    let mut process = start_prepared(command, &home.gateway)?;
+    wait_for_state(&home.gateway, "home", "up")
+        .and_then(|()| home.online(&home.world.laptop))
+        .map_err(|failure| failure.while_doing(process.log()))?;
+    // It has to be able to end and restart an engine of another user.
+    home.gateway.kill_engine()?;
+    home.online(&home.world.laptop)?;
+    let log = process.log();
+    ensure!(process.stop(), "it did not end by SIGTERM");
+    let complaint = log
+        .lines()
+        .find(|line| line.contains("not permitted") || line.contains("Permission denied"));
+    ensure!(complaint.is_none(), "{}", complaint.unwrap_or_default());
+    Ok(format!("{} capabilities", kept.len()))
+}
