@@ -90,7 +90,14 @@ pub(crate) enum Upcall {
     /// Lost to another one when both ends rekeyed at once: the peer is to delete it soon.
     Redundant(IkeSaId),
     /// This Child SA sends no more; those that waited for it may.
-    Stopped { child: ChildSaId, was_sending: bool },
+    Stopped {
+        child: ChildSaId,
+        /// What it had in common with others.
+        bearer: Option<Bearer>,
+        was_sending: bool,
+        /// The peer has forgotten it: it served nobody any more.
+        forgotten: bool,
+    },
     /// This Child SA is to be taken off the data path.
     Removed(ChildSaId),
     /// Time to authenticate anew.
@@ -250,6 +257,13 @@ impl Context {
     /// `waiter` sends once `gone` is gone.
     pub(crate) fn waiting_for(&mut self, gone: ChildSaId, waiter: ChildSaId) {
         self.waiters.entry(gone).or_default().insert(waiter);
+    }
+
+    /// Whether `waiter` waits for another one that is still there.
+    pub(crate) fn still_waits(&self, waiter: ChildSaId) -> bool {
+        self.waiters
+            .values()
+            .any(|waiters| waiters.contains(&waiter))
     }
 
     /// Those that waited for `gone`.

@@ -15,8 +15,8 @@ const OVERLAP: Duration = Duration::from_secs(30);
 enum Verdict {
     /// The peer does not know it any more.
     Drop,
-    /// One of two that were made at once; we called for it, so we delete it.
-    Delete,
+    /// One of two that were made at once; the other one is of our call, so we know when it serves.
+    Replace,
     /// The peer is to delete it; we do after [`OVERLAP`].
     Supersede,
 }
@@ -32,6 +32,7 @@ impl Endpoint {
             return;
         };
         let begun = sa.channel.since;
+        let name = new.peering.connection.name.clone();
         let mut verdicts = Vec::new();
         for other in self.sas.values().filter(|other| other.id() != id) {
             let Some(old) = other.established().filter(|old| old.is_live()) else {
@@ -52,13 +53,13 @@ impl Endpoint {
             }
             if old.peering.dialed != new.peering.dialed {
                 // Both ends called. Both know the SPIs, and prefer the same one.
-                let (loser, state) = if old.peering.origin < new.peering.origin {
-                    (other, old)
+                let (loser, winner) = if old.peering.origin < new.peering.origin {
+                    (other, new)
                 } else {
-                    (sa, new)
+                    (sa, old)
                 };
-                let verdict = match state.peering.dialed {
-                    true => Verdict::Delete,
+                let verdict = match winner.peering.dialed {
+                    true => Verdict::Replace,
                     false => Verdict::Supersede,
                 };
                 verdicts.push((loser.id(), verdict));
@@ -70,11 +71,21 @@ impl Endpoint {
             match verdict {
                 Verdict::Drop => {
                     if let Some(sa) = self.sas.get_mut(&id) {
+                        if let Some((_, state)) = sa.established_mut() {
+                            let children = state.children.values_mut();
+                            children.for_each(|child| child.forgotten = true);
+                        }
                         sa.drop_silently(&mut self.cx, Reason::Replaced);
                         self.proceed(id);
                     }
                 }
-                Verdict::Delete => self.delete_ike_sa(id, Reason::Replaced),
+                Verdict::Replace => {
+                    let kept = self.keeper.kept.values_mut();
+                    let mut kept = kept.filter(|kept| kept.connection.name == name);
+                    if let Some(kept) = kept.next() {
+                        kept.replacing.get_or_insert(id);
+                    }
+                }
                 Verdict::Supersede => self.change(id, |state, _, _| {
                     state.peering.superseded_at.get_or_insert(until);
                 }),

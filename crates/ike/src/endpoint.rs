@@ -11,11 +11,12 @@ use cygnet_wire::header::{ExchangeType, IkeHeader, Spi};
 use cygnet_wire::message::Message;
 
 use crate::admission::Admission;
-use crate::context::{Context, Upcall, Waiting};
+use crate::context::{Bearer, Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
-use crate::io::{Answer, AskId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
+use crate::io::{Answer, AskId, ChildSaId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
 use crate::keeper::Keeper;
 use crate::policy::Policy;
+use crate::sa::child::ChildState;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::{IkeSa, State};
@@ -291,12 +292,21 @@ impl Endpoint {
                 self.handle_child_failed(sa, &name, reason);
             }
             Upcall::ChildDown { sa, name, reason } => self.handle_child_down(sa, &name, &reason),
-            Upcall::Stopped { child, was_sending } => {
-                for waiter in self.cx.take_waiters(child) {
-                    self.with_holder(waiter, |state, _, cx| state.child_peer_ready(cx, waiter));
+            Upcall::Stopped {
+                child,
+                bearer,
+                was_sending,
+                forgotten,
+            } => {
+                // Make before break, unless it is broken already.
+                if !forgotten {
+                    self.succeed(child, bearer.as_ref());
                 }
                 if was_sending {
                     self.cx.data(DataCommand::RemoveOut { child });
+                }
+                if forgotten {
+                    self.succeed(child, bearer.as_ref());
                 }
             }
             Upcall::Removed(child) => self.cx.remove_in_later(child),
@@ -307,6 +317,34 @@ impl Endpoint {
             }
             Upcall::Redundant(sa) => self.change(sa, |state, _, cx| state.make_redundant(cx)),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
+        }
+    }
+
+    /// Those that waited for `gone` send, unless another Child SA serves: then they wait for that.
+    fn succeed(&mut self, gone: ChildSaId, bearer: Option<&Bearer>) {
+        let waiters = self.cx.take_waiters(gone);
+        if waiters.is_empty() {
+            return;
+        }
+        let others = bearer.and_then(|bearer| self.cx.bearers.get(bearer));
+        let serves = |id: &&ChildSaId| {
+            let holder = self.cx.holders.get(*id).and_then(|sa| self.sas.get(sa));
+            let child = holder.and_then(IkeSa::established)?.children.get(*id)?;
+            Some(**id != gone && child.is_sending() && child.state == ChildState::Installed)
+        };
+        let other = others.and_then(|others| others.iter().find(|id| serves(id) == Some(true)));
+        let mut serving = other.copied();
+        for waiter in waiters {
+            if let Some(serving) = serving {
+                self.cx.waiting_for(serving, waiter);
+                continue;
+            }
+            // The oldest: the peer has known it longest.
+            self.with_holder(waiter, |state, channel, cx| {
+                if state.child_peer_ready(channel, cx, waiter) {
+                    serving = Some(waiter);
+                }
+            });
         }
     }
 
@@ -345,7 +383,7 @@ impl Endpoint {
     /// Changes the IKE SA that holds a Child SA.
     fn with_holder(
         &mut self,
-        child: crate::io::ChildSaId,
+        child: ChildSaId,
         change: impl FnOnce(&mut Established, &mut crate::sa::channel::Channel, &mut Context),
     ) {
         if let Some(id) = self.cx.holders.get(&child).copied() {

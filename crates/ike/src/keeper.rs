@@ -22,6 +22,11 @@ use crate::time::Instant;
 /// An IKE SA that ends sooner than this counts as a call that failed.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// How long the end that called may take to make its children, before the other end does.
+const COURTESY: Duration = Duration::from_secs(3);
+/// How long a predecessor serves beside a child whose peer has not shown that it can receive.
+const UNREADY: Duration = Duration::from_secs(60);
+
 /// All connections that we call.
 #[derive(Default)]
 pub(crate) struct Keeper {
@@ -47,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) why: Option<Reason>,
     /// Being authenticated anew: another one is to take its place.
     pub(crate) replacing: Option<IkeSaId>,
+    /// When it is looked at again whatever happens.
+    recheck: Option<Instant>,
     /// Children that failed, and when they are tried again.
     retries: BTreeMap<String, Retry>,
 }
@@ -85,7 +92,8 @@ impl Keeper {
 
 impl Kept {
     fn new(connection: Arc<Connection>) -> Self {
-        let always = |child: &&Arc<ChildPolicy>| child.start == Start::Always;
+        let calls = matches!(connection.remote, Remote::Hosts { .. });
+        let always = |child: &&Arc<ChildPolicy>| calls && child.start == Start::Always;
         let wanted = connection.children.iter().filter(always);
         Self {
             wanted: wanted.map(|child| child.name.clone()).collect(),
@@ -98,6 +106,7 @@ impl Kept {
             up_since: None,
             why: None,
             replacing: None,
+            recheck: None,
             retries: BTreeMap::new(),
         }
     }
@@ -120,7 +129,7 @@ impl Kept {
 
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
-        retries.chain(self.next_try()).min()
+        retries.chain(self.next_try()).chain(self.recheck).min()
     }
 
     /// In the order of the configuration.
@@ -188,7 +197,7 @@ impl Endpoint {
         kept.demands
             .retain(|demand| state.child_named(&demand.child).is_none());
         let mut create = Vec::new();
-        let mut pending = false;
+        let (mut pending, mut unready) = (false, false);
         for child in &kept.connection.children {
             let demand = kept
                 .demands
@@ -197,7 +206,19 @@ impl Endpoint {
             let needed = kept.wanted.contains(&child.name)
                 || demand.is_some()
                 || old_children.contains(&child.name);
-            if !needed || state.child_named(&child.name).is_some() {
+            if !needed {
+                continue;
+            }
+            if let Some(made) = state.child_named(&child.name) {
+                // Until we send on it, the old one has to serve.
+                unready |= !made.is_sending() && now.since(made.since) < UNREADY;
+                continue;
+            }
+            // Who called makes the children; we do if it does not.
+            if !state.peering.dialed && now.since(state.since) < COURTESY {
+                let at = state.since + COURTESY;
+                kept.recheck = Some(kept.recheck.map_or(at, |other| other.min(at)));
+                pending = true;
                 continue;
             }
             let retry = kept.retries.get(&child.name);
@@ -209,7 +230,11 @@ impl Endpoint {
             let packet = demand.and_then(|demand| demand.packet.clone());
             create.push((Arc::clone(child), packet));
         }
-        let done = replacing.filter(|_| !pending);
+        if replacing.is_some() && unready {
+            let at = now + UNREADY;
+            kept.recheck = Some(kept.recheck.map_or(at, |other| other.min(at)));
+        }
+        let done = replacing.filter(|_| !pending && !unready);
         if done.is_some() {
             kept.replacing = None;
         }
@@ -368,6 +393,7 @@ impl Endpoint {
             for retry in kept.retries.values_mut() {
                 retry.at.take_if(|at| *at <= now);
             }
+            kept.recheck.take_if(|at| *at <= now);
             names.push(kept.connection.name.clone());
         }
         for name in names {
@@ -551,22 +577,7 @@ impl Endpoint {
     /// What an operator wants.
     pub(crate) fn obey(&mut self, command: Command) {
         match command {
-            Command::Up { connection, child } => {
-                if let Some(kept) = self.keeper.kept.get_mut(&connection) {
-                    let by_hand = |c: &&Arc<ChildPolicy>| match &child {
-                        Some(name) => c.name == *name,
-                        None => c.start != Start::Traffic,
-                    };
-                    let children = kept.connection.children.iter().filter(by_hand);
-                    kept.wanted.extend(children.map(|c| c.name.clone()));
-                    kept.up = true;
-                    kept.retries.clear();
-                    if matches!(kept.dial, Dial::Waiting(_)) {
-                        kept.dial = Dial::Idle;
-                    }
-                }
-                self.keep(&connection);
-            }
+            Command::Up { connection, child } => self.bring_up(&connection, child.as_deref()),
             Command::Down { connection, child } => self.take_down(&connection, child.as_deref()),
             Command::RekeyIke { connection } => {
                 for id in self.live_sas(&connection) {
@@ -602,6 +613,64 @@ impl Endpoint {
             state.is_some_and(|state| state.is_live())
         };
         self.sas_of(name).into_iter().filter(live).collect()
+    }
+
+    fn bring_up(&mut self, name: &str, child: Option<&str>) {
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        let meant = |c: &&Arc<ChildPolicy>| match child {
+            Some(name) => c.name == *name,
+            None => c.start != Start::Traffic,
+        };
+        let children: Vec<_> = kept
+            .connection
+            .children
+            .iter()
+            .filter(meant)
+            .cloned()
+            .collect();
+        if matches!(kept.connection.remote, Remote::Hosts { .. }) {
+            kept.wanted.extend(children.iter().map(|c| c.name.clone()));
+            kept.up = true;
+            kept.retries.clear();
+            if matches!(kept.dial, Dial::Waiting(_)) {
+                kept.dial = Dial::Idle;
+            }
+            return self.keep(name);
+        }
+        // Who waits to be called can only add to what is up.
+        let live = self.live_sas(name);
+        if live.is_empty() {
+            let reason = "this connection has no address to call: its peer has to call";
+            self.cx.event(Event {
+                connection: Some(name.to_owned()),
+                ike_sa: None,
+                path: None,
+                peer: None,
+                kind: EventKind::Refused {
+                    reason: Reason::Local(reason.to_owned()),
+                },
+            });
+        }
+        for id in live {
+            self.change(id, |state, _, cx| {
+                for policy in children.iter().cloned() {
+                    if state.has_child(&policy.name) {
+                        continue;
+                    }
+                    let (packet, tries) = (None, Tries::default());
+                    state.tasks.push_at(
+                        cx.boot(),
+                        Task::CreateChild {
+                            policy,
+                            packet,
+                            tries,
+                        },
+                    );
+                }
+            });
+        }
     }
 
     fn take_down(&mut self, name: &str, child: Option<&str>) {

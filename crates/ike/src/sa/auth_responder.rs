@@ -647,7 +647,7 @@ impl AuthResponder {
             cx.event(state.event(channel, EventKind::Refused { reason }));
         }
         if let Ok(Some((_, mut child))) = child {
-            if !child.params.report_first {
+            if !cx.still_waits(child.id()) {
                 child.switch_out(cx);
             }
             child.announce(cx, &state.peering);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cygnet_crypto::Secret;
 
-use crate::context::{Context, Upcall, Waiting};
+use crate::context::{Bearer, Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::io::{AskId, ChildSaId, ChildSaParameters, DataCommand, IkeSaId, Path};
 use crate::lifetime::Deadlines;
@@ -30,7 +30,10 @@ pub(crate) struct ChildSa {
     pub(crate) since: Instant,
     /// Of the CREATE_CHILD_SA exchange that made it, if we started that.
     pub(crate) nonces: Option<Nonces>,
-    announced: bool,
+    /// The peer does not know it any more.
+    pub(crate) forgotten: bool,
+    /// Set when it is announced.
+    bearer: Option<Bearer>,
 }
 
 /// What becomes of it.
@@ -103,7 +106,8 @@ impl ChildSa {
             expires_at: Some(due.hard),
             since: now,
             nonces: None,
-            announced: false,
+            forgotten: false,
+            bearer: None,
         };
         (child, ask)
     }
@@ -143,11 +147,14 @@ impl ChildSa {
         self.expires_at = Some(self.expires_at.map_or(until, |at| at.min(until)));
     }
 
-    /// The peer has shown that it can receive.
-    pub(crate) fn peer_ready(&mut self, cx: &mut Context) {
-        if self.state == ChildState::Installed {
+    /// The peer has shown that it can receive. Whether we send from now on.
+    pub(crate) fn peer_ready(&mut self, cx: &mut Context) -> bool {
+        let ready =
+            self.state == ChildState::Installed && matches!(self.outbound, Outbound::Deferred(_));
+        if ready {
             self.switch_out(cx);
         }
+        ready
     }
 
     /// Sends no more; packets of the peer are still received. Those that waited for this begin to
@@ -155,7 +162,9 @@ impl ChildSa {
     pub(crate) fn stop_sending(&mut self, cx: &mut Context) {
         cx.upcall(Upcall::Stopped {
             child: self.id(),
+            bearer: self.bearer.clone(),
             was_sending: self.is_sending(),
+            forgotten: self.forgotten,
         });
         self.outbound = Outbound::Stopped;
     }
@@ -181,10 +190,9 @@ impl ChildSa {
         let replaced = why == Reason::Replaced || self.state == ChildState::Redundant;
         self.stop_sending(cx);
         cx.upcall(Upcall::Removed(id));
-        if !self.announced {
+        let Some(bearer) = self.bearer else {
             return;
-        }
-        let bearer = who.bearer(self.name());
+        };
         if let Some(bearers) = cx.bearers.get_mut(&bearer) {
             bearers.remove(&id);
             if bearers.is_empty() {
@@ -221,8 +229,8 @@ impl ChildSa {
 
     /// It carries traffic: tells the operator and the keeper.
     pub(crate) fn announce(&mut self, cx: &mut Context, who: &Peering) {
-        self.announced = true;
         let bearer = who.bearer(self.name());
+        self.bearer = Some(bearer.clone());
         cx.bearers.entry(bearer).or_default().insert(self.id());
         let list = |selectors: &[cygnet_wire::ts::TrafficSelector]| {
             selectors

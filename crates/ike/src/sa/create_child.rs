@@ -40,6 +40,8 @@ pub(crate) struct CreateChild {
     tries: Tries,
     /// The peer makes the same Child SA at the same time.
     pub(crate) collision: Option<Collision>,
+    /// SPIs the peer has deleted that nobody here knows: ours may be among them, its response lost.
+    pub(crate) doomed: BTreeSet<u32>,
     stage: Stage,
 }
 
@@ -78,6 +80,7 @@ impl CreateChild {
             packet: None,
             tries: Tries::default(),
             collision: None,
+            doomed: BTreeSet::new(),
             stage: Stage::Install(ask, Box::new(child)),
         }
     }
@@ -149,6 +152,7 @@ impl Established {
             packet,
             tries,
             collision: None,
+            doomed: BTreeSet::new(),
             stage: Stage::Spi(ask),
         })));
     }
@@ -164,7 +168,11 @@ impl Established {
             return cx.upcall(Upcall::Reconsider(channel.id));
         };
         // Whoever else is about to replace or delete it has priority.
-        if old.state == ChildState::Installed {
+        if old.state == ChildState::Installed && !old.is_sending() {
+            // The peer may not know it yet.
+            let policy = Arc::clone(&old.params.policy);
+            self.retry_later(cx, policy, Some(child), None, tries);
+        } else if old.state == ChildState::Installed {
             let policy = Arc::clone(&old.params.policy);
             self.start_create(channel, cx, policy, Some(child), None, tries);
         }
@@ -281,6 +289,7 @@ impl Established {
             packet,
             tries,
             collision,
+            doomed,
             stage,
         } = *create;
         let Stage::Sent(sent) = stage else {
@@ -300,11 +309,17 @@ impl Established {
                 packet,
                 tries,
                 collision,
+                doomed,
                 stage: Stage::Between,
             };
             return self.create_refused(channel, cx, create, error, offered);
         }
         match self.agree(channel, *sent, &policy, replaces, contents) {
+            Ok((draft, ..)) if doomed.contains(&draft.spi_out) => {
+                // The peer's DELETE has overtaken its response.
+                cx.data(DataCommand::FreeSpi { spi: draft.spi_in });
+                cx.upcall(Upcall::Reconsider(channel.id));
+            }
             Ok((draft, keys, nonces)) => {
                 let (mut child, ask) = draft.install(
                     cx,
@@ -321,6 +336,7 @@ impl Established {
                     packet,
                     tries,
                     collision,
+                    doomed: BTreeSet::new(),
                     stage: Stage::Install(ask, Box::new(child)),
                 })));
             }
@@ -415,16 +431,14 @@ impl Established {
         child.announce(cx, &self.peering);
         self.children.insert(id, child);
         if let Some(theirs) = collision {
-            match theirs.child.and_then(|id| self.children.get_mut(&id)) {
-                Some(redundant) if redundant.state == ChildState::Installed => {
-                    redundant.retire(cx, ChildState::Redundant);
-                }
-                Some(_) => {}
-                None => {
-                    if let Some(serving) = &mut self.serving {
-                        serving.redundant = true;
-                    }
-                }
+            let made = theirs.child.and_then(|id| self.children.get_mut(&id));
+            if let Some(redundant) = made.filter(|c| c.state == ChildState::Installed) {
+                redundant.retire(cx, ChildState::Redundant);
+            }
+            if let Some(serving) = &mut self.serving
+                && serving.nonces == theirs.nonces
+            {
+                serving.redundant = true;
             }
         }
         if let Some(old) = replaces.filter(|old| self.children.contains_key(old)) {

@@ -238,6 +238,12 @@ impl Established {
             });
             return State::Established(self);
         }
+        if self.life == Life::Live {
+            // What is to be deleted does not begin to send.
+            if contents.deletes.is_empty() {
+                self.peer_goes_on(channel, cx);
+            }
+        }
         match inbound.exchange {
             ExchangeType::CREATE_CHILD_SA => {
                 self.serve_create_child_sa(channel, cx, path, contents)

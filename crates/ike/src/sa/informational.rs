@@ -167,6 +167,7 @@ impl Established {
             ],
         };
         self.answer(channel, cx, exchange, path, answer);
+        self.peer_goes_on(channel, cx);
         self.proceed(channel, cx)
     }
 
@@ -178,11 +179,16 @@ impl Established {
         cx: &mut Context,
         spi: ChildSpi,
     ) -> Option<ChildSpi> {
-        let id = self
+        let known = self
             .children
             .values()
-            .find(|child| child.params.spi_out == spi.0)?
-            .id();
+            .find(|child| child.params.spi_out == spi.0);
+        let Some(id) = known.map(|child| child.id()) else {
+            if let Some(Exchange::CreateChild(create)) = &mut self.current {
+                create.doomed.insert(spi.0);
+            }
+            return None;
+        };
         let asked = matches!(
             &self.current,
             Some(Exchange::DeleteChildren { children, .. }) if children.contains(&id)

@@ -40,7 +40,7 @@ pub(crate) struct ServeChild {
     replaces: Option<ChildSaId>,
     choice: EspChoice,
     sides: Sides,
-    nonces: Nonces,
+    pub(crate) nonces: Nonces,
     /// Our public value and the shared secret, where there is a key exchange.
     key_exchange: Option<(Group, Vec<u8>, Secret)>,
     /// Ours, made at the same time, stays; the peer is to delete this one.
@@ -254,6 +254,10 @@ impl Established {
             rekey.protocol == ProtocolId::ESP && spi.map(|s| s.0) == Some(child.params.spi_out)
         });
         match known {
+            // It may be the one whose response is still on its way to us.
+            None if matches!(&self.current, Some(Exchange::CreateChild(c)) if !c.is_unsent()) => {
+                Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE))
+            }
             None => Err(not_found(rekey)),
             Some(child) => match child.state {
                 ChildState::Redundant => Err(not_found(rekey)),
@@ -420,7 +424,7 @@ impl Established {
         if redundant {
             child.retire(cx, ChildState::Redundant);
         } else {
-            if !child.params.report_first {
+            if !cx.still_waits(child.id()) {
                 child.switch_out(cx);
             }
             child.announce(cx, &self.peering);

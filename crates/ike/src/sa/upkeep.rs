@@ -221,7 +221,7 @@ impl Established {
             DataEvent::HardLimit { child } => self.expire_child(cx, *child),
             DataEvent::FirstAuthenticated { child } => {
                 self.heard = now;
-                self.child_peer_ready(cx, *child);
+                self.child_peer_ready(channel, cx, *child);
             }
             DataEvent::PeerMoved { path, .. } => {
                 self.heard = now;
@@ -237,9 +237,27 @@ impl Established {
         }
     }
 
-    pub(crate) fn child_peer_ready(&mut self, cx: &mut Context, child: ChildSaId) {
-        if let Some(child) = self.children.get_mut(&child) {
-            child.peer_ready(cx);
+    /// Whether we send on `child` from now on, because its peer can receive.
+    pub(crate) fn child_peer_ready(
+        &mut self,
+        channel: &Channel,
+        cx: &mut Context,
+        child: ChildSaId,
+    ) -> bool {
+        let child = self.children.get_mut(&child);
+        let switched = child.is_some_and(|child| child.peer_ready(cx));
+        if switched {
+            cx.upcall(Upcall::Reconsider(channel.id));
+        }
+        switched
+    }
+
+    /// A further request of the peer: it has our responses to those before, and what they promised.
+    /// (Both windows have the size 1.)
+    pub(crate) fn peer_goes_on(&mut self, channel: &Channel, cx: &mut Context) {
+        let ids: Vec<_> = self.children.keys().copied().collect();
+        for id in ids {
+            self.child_peer_ready(channel, cx, id);
         }
     }
 
@@ -335,10 +353,10 @@ impl Established {
         for (_, child) in std::mem::take(&mut self.children) {
             child.remove(cx, channel.id, &self.peering, reason.clone());
         }
-        if !self.bequeathed {
+        let provisional = matches!(self.life, Life::Provisional { .. });
+        if !self.bequeathed && !provisional {
             self.peering.release(cx);
         }
-        let provisional = matches!(self.life, Life::Provisional { .. });
         let reason = if self.bequeathed || provisional {
             Reason::Replaced
         } else {
