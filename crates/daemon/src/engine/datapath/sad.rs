@@ -225,10 +225,11 @@ impl Sad {
         for (id, child) in &mut self.children {
             let traffic = child.traffic();
             let now = (traffic.packets_in, traffic.packets_out);
-            if now.0 != child.seen.0 {
+            if now.0 > child.seen.0 {
                 received.push(*id);
             }
-            if now.1 != child.seen.1 {
+            // Fewer only when the direction was taken away.
+            if now.1 > child.seen.1 {
                 sent.push(*id);
             }
             child.seen = now;

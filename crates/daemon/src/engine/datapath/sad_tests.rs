@@ -86,7 +86,11 @@ fn installing_receives_and_switching_sends() {
     sad.switch_out(&params, &keys()).unwrap();
     assert_eq!(verdict(&mut sad, "10.2.0.1"), "child 1");
     assert_eq!(verdict(&mut sad, "10.3.0.1"), "no policy");
+    let sa = &sad.children[&params.id].outbound.as_ref().unwrap().sa;
+    let _one = sa.reserve(1, 100).unwrap();
+    assert_eq!(sad.active(), (vec![], vec![params.id]));
     sad.remove_out(params.id);
+    assert_eq!(sad.active(), (vec![], vec![]));
     assert_eq!(verdict(&mut sad, "10.2.0.1"), "no policy");
     assert!(sad.tables().inbound.contains_key(&300));
     sad.remove_in(params.id);

@@ -1,6 +1,6 @@
 //! What several tests need: loopback sockets, a TUN that is a socketpair, Child SAs in pairs.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
@@ -15,6 +15,7 @@ use cygnet_ike::policy::{
     RemoteAuth, Retransmit, SelectorTemplate, Start,
 };
 use cygnet_linux::{UdpOptions, UdpSocket};
+use cygnet_wire::ip::{GsoType, VirtioNetHeader};
 use cygnet_wire::ts::TrafficSelector;
 
 use super::device::Queue;
@@ -64,29 +65,45 @@ pub(super) fn road(local: &str, remote: &str) -> Arc<Road> {
 }
 
 /// A TUN queue: what one end writes, the other reads.
-pub(super) struct Pair(UnixDatagram);
+struct Pair {
+    tun: UnixDatagram,
+    refuses_joined: bool,
+}
 
 /// The queue, and the host behind the TUN.
 pub(super) fn queue() -> (Arc<dyn Queue>, UnixDatagram) {
+    queue_that(false)
+}
+
+/// Like [`queue`]; as some kernels do, it may refuse super-packets.
+pub(super) fn queue_that(refuses_joined: bool) -> (Arc<dyn Queue>, UnixDatagram) {
     let (tun, host) = UnixDatagram::pair().unwrap();
     tun.set_nonblocking(true).unwrap();
-    host.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    (Arc::new(Pair(tun)), host)
+    host.set_nonblocking(true).unwrap();
+    let pair = Pair {
+        tun,
+        refuses_joined,
+    };
+    (Arc::new(pair), host)
 }
 
 impl Queue for Pair {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buffer)
+        self.tun.recv(buffer)
     }
 
     fn writev(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut whole = Vec::new();
-        whole.write_vectored(parts)?;
-        self.0.send(&whole)
+        let whole = parts.iter().flat_map(|part| part.iter().copied());
+        let whole: Vec<u8> = whole.collect();
+        let header = VirtioNetHeader::parse(&whole).unwrap();
+        if self.refuses_joined && header.gso_type != GsoType::None {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.tun.send(&whole)
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.tun.as_fd()
     }
 }
 
@@ -178,7 +195,8 @@ pub(super) fn child(
     }
 }
 
-/// A UDP packet over IPv4, checksums right, from port 1000 to port 2000.
+/// A UDP packet over IPv4, checksums right, from port 1000 to port 2000. Its identification is the
+/// payload's first octet.
 pub(super) fn udp_packet(
     src: [u8; 4],
     dst: [u8; 4],
@@ -188,10 +206,11 @@ pub(super) fn udp_packet(
     use cygnet_wire::ip::checksum;
     let total = u16::try_from(28 + payload.len()).unwrap().to_be_bytes();
     let upper = u16::try_from(8 + payload.len()).unwrap();
-    let mut packet = vec![0x45, 0, total[0], total[1], 0, 7, 0, 0, 64, 17, 0, 0];
+    let mut packet = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0];
     if dont_fragment {
         packet[6] = 0x40;
     }
+    packet[5] = payload.first().copied().unwrap_or(0);
     packet.extend(src);
     packet.extend(dst);
     let sum = checksum::ipv4_header(&packet);

@@ -9,7 +9,7 @@ use cygnet_ike::io::ChildSaParameters;
 use cygnet_wire::ip::VirtioNetHeader;
 
 use super::*;
-use crate::engine::datapath::testing::{child, connection, path, queue, socket, udp_packet};
+use crate::engine::datapath::testing::{child, connection, path, queue_that, socket, udp_packet};
 
 const LEFT: [u8; 4] = [10, 1, 0, 1];
 const RIGHT: [u8; 4] = [10, 2, 0, 1];
@@ -25,6 +25,11 @@ struct End {
 }
 
 fn end() -> End {
+    end_that(false)
+}
+
+/// An end whose TUN may refuse super-packets.
+fn end_that(refuses_joined: bool) -> End {
     let (sender, inbox) = channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let socket = socket(true);
@@ -33,7 +38,7 @@ fn end() -> End {
         Inbox { sender, waiting },
         Sockets(vec![Arc::clone(&socket)]),
     );
-    let (queue, host) = queue();
+    let (queue, host) = queue_that(refuses_joined);
     let join = JoinConfig {
         tcp: true,
         udp: true,
@@ -86,15 +91,21 @@ impl End {
 
     /// The host behind this end sends a packet.
     fn send(&mut self, packet: &[u8]) {
-        let read = [&VirtioNetHeader::PLAIN.emit()[..], packet].concat();
-        self.host.send(&read).unwrap();
+        self.send_burst(&[packet]);
+    }
+
+    /// The host behind this end sends packets faster than they are read.
+    fn send_burst(&mut self, packets: &[impl AsRef<[u8]>]) {
+        for packet in packets {
+            let read = [&VirtioNetHeader::PLAIN.emit()[..], packet.as_ref()].concat();
+            self.host.send(&read).unwrap();
+        }
         self.outbound.turn().unwrap();
     }
 
     /// What the host behind this end gets next.
     fn receive(&mut self) -> Vec<u8> {
         let mut buffer = vec![0; 70_000];
-        self.host.set_nonblocking(true).unwrap();
         for _ in 0..2000 {
             self.inbound.turn().unwrap();
             if let Ok(len) = self.host.recv(&mut buffer) {
@@ -122,7 +133,10 @@ impl End {
 
 /// Two ends with a Child SA between them.
 fn pair() -> (End, End) {
-    let (mut left, mut right) = (end(), end());
+    connect(end(), end())
+}
+
+fn connect(mut left: End, mut right: End) -> (End, End) {
     let left_to_right = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
     let right_to_left = connection("tunnel", "10.2.0.0/24", "10.1.0.0/24");
     let there = path(left.local, right.local);
@@ -184,11 +198,7 @@ fn a_burst_of_equal_packets_is_one_batch_and_stays_in_order() {
     let packets: Vec<_> = (0..20u8)
         .map(|n| udp_packet(LEFT, RIGHT, true, &[n; 1000]))
         .collect();
-    for packet in &packets {
-        let read = [&VirtioNetHeader::PLAIN.emit()[..], packet].concat();
-        left.host.send(&read).unwrap();
-    }
-    left.outbound.turn().unwrap();
+    left.send_burst(&packets);
     let mut payload = Vec::new();
     // Joined or not: the payload is the same, after 28 bytes of headers.
     while payload.len() < 20_000 {
@@ -379,5 +389,105 @@ fn a_local_address_is_found_or_the_reason_why_not() {
             .local_for(v6, None)
             .unwrap_err()
             .contains("is IPv6")
+    );
+}
+
+#[test]
+fn a_tun_that_refuses_joined_packets_gets_them_one_by_one() {
+    let (mut left, mut right) = connect(end(), end_that(true));
+    let packets: Vec<_> = (0..6u8)
+        .map(|n| udp_packet(LEFT, RIGHT, true, &[n; 1000]))
+        .collect();
+    for _ in 0..2 {
+        left.send_burst(&packets);
+        for packet in &packets {
+            assert!(right.receive() == *packet);
+        }
+    }
+    assert_eq!(right.drops("tun-refused"), 0);
+}
+
+/// Needs a loopback interface that is narrow; [`a_path_turns_out_narrow`] makes one.
+#[test]
+#[ignore = "run by a_path_turns_out_narrow"]
+fn on_a_narrow_loopback() {
+    const ICMP_MTU: u16 = 1238;
+    let long = |n: u8, dont_fragment| udp_packet(LEFT, RIGHT, dont_fragment, &[n; 1260]);
+
+    // One packet that must not be cut: its sender is told.
+    let (mut left, mut right) = pair();
+    left.send(&long(1, true));
+    let answer = left.receive();
+    assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4));
+    assert_eq!(u16::from_be_bytes([answer[26], answer[27]]), ICMP_MTU);
+    assert!(matches!(
+        &left.events()[..],
+        [DataEvent::PathMtu { mtu: 1300, .. }]
+    ));
+    assert_eq!(left.drops("too-big"), 1);
+    left.send(&udp_packet(LEFT, RIGHT, true, &[2; 1210]));
+    assert_eq!(right.receive().len(), usize::from(ICMP_MTU));
+
+    // One that may: it is cut, then sealed with numbers of its own.
+    let (mut left, mut right) = pair();
+    left.send(&long(3, false));
+    assert_eq!(right.receive().len() + right.receive().len(), 1288 + 20);
+    assert_eq!(left.datapath.traffic(ChildSaId(1)).unwrap().packets_out, 3);
+
+    // A batch of several reads is already sealed: it leaves in fragments, and nothing is lost.
+    let (mut left, mut right) = pair();
+    let packets: Vec<_> = (0..5).map(|n| long(n, true)).collect();
+    left.send_burst(&packets);
+    let mut payload = Vec::new();
+    while payload.len() < 5 * 1260 {
+        payload.extend_from_slice(&right.receive()[28..]);
+    }
+    let expected: Vec<u8> = (0..5u8).flat_map(|n| [n; 1260]).collect();
+    assert_eq!(payload, expected);
+
+    // Equal datagrams in one read that may be cut: each is.
+    let (mut left, mut right) = pair();
+    let header = VirtioNetHeader {
+        needs_checksum: true,
+        gso_type: cygnet_wire::ip::GsoType::UdpL4,
+        gso_size: 1260,
+        csum_start: 20,
+        csum_offset: 6,
+        ..VirtioNetHeader::PLAIN
+    };
+    let read = [
+        &header.emit()[..],
+        &udp_packet(LEFT, RIGHT, false, &[7; 3 * 1260]),
+    ]
+    .concat();
+    left.host.send(&read).unwrap();
+    left.outbound.turn().unwrap();
+    let lengths: Vec<_> = (0..6).map(|_| right.receive().len()).collect();
+    assert_eq!(lengths.iter().sum::<usize>(), 3 * (1288 + 20));
+}
+
+#[test]
+fn a_path_turns_out_narrow() {
+    use std::process::{Command, Stdio};
+    // A network namespace of its own, which an unprivileged user may make on most systems.
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["-rn", "sh", "-ec", script])
+            .stdin(Stdio::null());
+        command.arg(std::env::current_exe().unwrap());
+        command
+    };
+    let allowed = unshare("ip link set lo mtu 1300 up").output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let name = "engine::datapath::tests::on_a_narrow_loopback";
+    let script = format!("ip link set lo mtu 1300 up; exec \"$0\" --exact {name} --ignored");
+    let output = unshare(&script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
     );
 }
