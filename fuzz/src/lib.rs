@@ -1,0 +1,30 @@
+//! What the fuzz targets call. Each function takes any bytes at all; what it asserts holds for all
+//! of them. The same functions replay the committed corpora without a fuzzer.
+
+mod config;
+mod endpoint;
+mod input;
+mod packets;
+mod peer;
+pub mod seeds;
+mod wire;
+
+pub use config::config;
+pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init};
+pub use packets::{esp_open, inner_packets};
+pub use wire::{wire_chain, wire_message};
+
+/// Name and function of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 8] = [
+    ("wire_message", wire_message),
+    ("wire_chain", wire_chain),
+    ("endpoint_init", endpoint_init),
+    ("endpoint_auth", endpoint_auth),
+    ("endpoint_established", endpoint_established),
+    ("esp_open", esp_open),
+    ("inner_packets", inner_packets),
+    ("config", config),
+];
