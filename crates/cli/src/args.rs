@@ -1,0 +1,94 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// A complete IKEv2/IPsec VPN in one program: server, LAN gateway, site to site.
+///
+/// Exit codes: 0 done; 1 it did not work out (a tunnel that does not come up, say);
+/// 2 bad input or refused, and nothing was changed.
+#[derive(Debug, Parser)]
+#[command(name = "cygnet", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run in the foreground until SIGTERM (systemd does this)
+    Run(ConfigFile),
+    /// Say whether a configuration is good, and if not, where and why
+    Check(ConfigFile),
+    /// Bring tunnels up and keep them up
+    Up(Connection),
+    /// Take tunnels down and leave them down
+    Down(Connection),
+    /// Show tunnels, addresses, counters, and why something is not up
+    Status(Status),
+    /// Read the configuration again; tunnels that did not change are not touched
+    Reload(Socket),
+    /// The fail-closed rules of a LAN gateway, which outlive the program
+    #[command(subcommand)]
+    Gateway(Gateway),
+    /// The unprivileged half of `run`
+    #[command(hide = true)]
+    Engine,
+    /// Resolves one host name for `run`, unprivileged
+    #[command(hide = true)]
+    Resolve {
+        /// The name
+        name: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigFile {
+    /// The configuration
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "/etc/cygnet/cygnet.toml"
+    )]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Socket {
+    /// Control socket of the running cygnet
+    #[arg(long, value_name = "PATH", default_value = "/run/cygnet/control.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Connection {
+    /// Which tunnel; all if left out
+    pub(crate) name: Option<String>,
+    /// Only this child of it
+    #[arg(long, requires = "name")]
+    pub(crate) child: Option<String>,
+    /// Give up after this many seconds (0: do not wait)
+    #[arg(long, default_value_t = 30)]
+    pub(crate) wait: u64,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// As JSON, one object (docs/api.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Gateway {
+    /// Put the fail-closed rules in place (the unit before network-pre.target does this)
+    On(ConfigFile),
+    /// Remove them: devices of the LAN may pass in clear from now on
+    Off(ConfigFile),
+}

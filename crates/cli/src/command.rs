@@ -1,0 +1,42 @@
+//! One module a command; each returns what the process exits with.
+
+mod check;
+mod connection;
+mod gateway;
+mod reload;
+mod status;
+
+use std::process::ExitCode;
+
+use crate::args::{Args, Command};
+
+/// It did not work out.
+const FAILED: u8 = 1;
+/// Bad input or refused; nothing was changed.
+const REFUSED: u8 = 2;
+
+pub(crate) fn dispatch(args: Args) -> ExitCode {
+    match args.command {
+        Command::Run(file) => ExitCode::from(cygnet_daemon::run(&file.config)),
+        Command::Check(file) => check::check(&file),
+        Command::Up(which) => connection::up(&which),
+        Command::Down(which) => connection::down(&which),
+        Command::Status(options) => status::status(&options),
+        Command::Reload(socket) => reload::reload(&socket.socket),
+        Command::Gateway(what) => gateway::gateway(&what),
+        Command::Engine => ExitCode::from(cygnet_daemon::engine()),
+        Command::Resolve { name } => ExitCode::from(cygnet_daemon::resolve(&name)),
+    }
+}
+
+/// One line on standard error, then the exit code.
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("cygnet: {message}");
+    ExitCode::from(REFUSED)
+}
+
+/// One line on standard error, then the exit code.
+fn fail(message: &str) -> ExitCode {
+    eprintln!("cygnet: {message}");
+    ExitCode::from(FAILED)
+}

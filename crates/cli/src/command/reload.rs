@@ -1,0 +1,15 @@
+//! `cygnet reload`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use hyper::Method;
+
+use crate::client;
+
+pub(super) fn reload(socket: &Path) -> ExitCode {
+    match client::call(socket, Method::POST, "/v1/reload", None) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(message) => super::refuse(&message),
+    }
+}

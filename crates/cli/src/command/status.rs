@@ -1,0 +1,179 @@
+//! `cygnet status`: what a person wants to know first stands first.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use cygnet_daemon::api::{ChildStatus, ConnectionStatus, Guard, IkeSaStatus, Status};
+use hyper::Method;
+
+use crate::args;
+use crate::client;
+
+pub(super) fn status(options: &args::Status) -> ExitCode {
+    let body = match client::call(&options.socket.socket, Method::GET, "/v1/status", None) {
+        Ok(body) => body,
+        Err(message) => return super::fail(&message),
+    };
+    if options.json {
+        println!("{}", String::from_utf8_lossy(&body));
+        return ExitCode::SUCCESS;
+    }
+    match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => {
+            print!("{}", render(&status));
+            ExitCode::SUCCESS
+        }
+        Err(e) => super::fail(&format!("cannot read the status: {e}")),
+    }
+}
+
+fn render(status: &Status) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "cygnet {}, up for {}",
+        status.version,
+        duration(status.uptime_s as f64)
+    );
+    if status.engine_restarts > 0 {
+        let _ = writeln!(out, "  engine restarted {} times", status.engine_restarts);
+    }
+    match status.guard {
+        Guard::NotConfigured => {}
+        Guard::On => out.push_str("  guard on: LAN devices leave through the tunnel or not at all\n"),
+        Guard::Missing => out.push_str(
+            "  GUARD MISSING: something removed the fail-closed rules; `cygnet gateway on` puts them back\n",
+        ),
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(out, "  warning: {warning}");
+    }
+    match &status.engine {
+        None => out.push_str("\nthe engine is being restarted\n"),
+        Some(engine) => {
+            for connection in &engine.connections {
+                self::connection(&mut out, connection);
+            }
+            for drop in engine.drops.iter().filter(|d| d.count > 0) {
+                let _ = writeln!(out, "\ndropped: {} {}", drop.count, drop.name);
+            }
+        }
+    }
+    if !status.leases.is_empty() {
+        out.push_str("\nclients\n");
+        for lease in &status.leases {
+            let addresses: Vec<String> = lease.addresses.iter().map(ToString::to_string).collect();
+            let _ = writeln!(
+                out,
+                "  {:<32} {:<30} {}",
+                lease.identity,
+                addresses.join(" "),
+                if lease.online { "online" } else { "away" }
+            );
+        }
+    }
+    out
+}
+
+fn connection(out: &mut String, c: &ConnectionStatus) {
+    let _ = write!(out, "\n{}: {}", c.name, c.state);
+    if let Some(reason) = &c.reason {
+        let _ = write!(out, " ({reason})");
+    }
+    if let Some(retry) = c.retry_in_s {
+        let _ = write!(out, ", next try in {}", duration(retry));
+    }
+    out.push('\n');
+    for sa in &c.ike_sas {
+        ike_sa(out, sa);
+    }
+}
+
+fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
+    let _ = writeln!(
+        out,
+        "  {} {} -> {}{}, {} for {}{}",
+        sa.peer.as_deref().unwrap_or("(not yet known)"),
+        sa.local,
+        sa.remote,
+        match (sa.nat_local, sa.nat_remote) {
+            (true, true) => ", NAT at both ends",
+            (true, false) => ", NAT before us",
+            (false, true) => ", NAT before the peer",
+            (false, false) => "",
+        },
+        sa.state,
+        duration(sa.age_s),
+        sa.rekey_in_s
+            .map_or_else(String::new, |r| format!(", new keys in {}", duration(r))),
+    );
+    if let Some(suite) = &sa.suite {
+        let _ = writeln!(out, "    ike  {suite}");
+    }
+    for address in &sa.virtual_addresses {
+        let _ = writeln!(out, "    address {address}");
+    }
+    for child in &sa.children {
+        self::child(out, child);
+    }
+}
+
+fn child(out: &mut String, child: &ChildStatus) {
+    let _ = writeln!(
+        out,
+        "    {} {} for {}: {} === {}",
+        child.name,
+        child.state,
+        duration(child.age_s),
+        child.local.join(" "),
+        child.remote.join(" ")
+    );
+    let _ = writeln!(
+        out,
+        "      in {} ({} packets), out {} ({} packets), {}",
+        bytes(child.bytes_in),
+        child.packets_in,
+        bytes(child.bytes_out),
+        child.packets_out,
+        child.suite
+    );
+}
+
+fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min", s / 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_for_people() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(duration(59.9), "59 s");
+        assert_eq!(duration(3_720.0), "1 h 2 min");
+        assert_eq!(duration(90_000.0), "1 d 1 h");
+    }
+}

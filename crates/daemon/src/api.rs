@@ -1,0 +1,161 @@
+//! What the control socket says: the types behind `docs/api.md` and `cygnet status --json`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Program version.
+    pub version: String,
+    /// Process ids.
+    pub processes: Processes,
+    /// Seconds since the supervisor started.
+    pub uptime_s: u64,
+    /// How often the engine was started again.
+    pub engine_restarts: u32,
+    /// The fail-closed rules of a gateway.
+    pub guard: Guard,
+    /// What hinders the program, each with what to do.
+    pub warnings: Vec<String>,
+    /// `None` while the engine is being restarted.
+    pub engine: Option<EngineStatus>,
+    /// Addresses lent to clients.
+    pub leases: Vec<LeaseStatus>,
+}
+
+/// Process ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processes {
+    /// The supervisor.
+    pub supervisor: u32,
+    /// The engine, while it runs.
+    pub engine: Option<u32>,
+}
+
+/// State of the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    /// No gateway is configured, or its guard is off by configuration.
+    NotConfigured,
+    /// In place.
+    On,
+    /// Configured, but something removed it.
+    Missing,
+}
+
+/// One lent address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// Whose.
+    pub identity: String,
+    /// Which.
+    pub addresses: Vec<IpAddr>,
+    /// In use at this moment.
+    pub online: bool,
+}
+
+/// What the engine knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Every configured connection, up or not, in the order of the configuration.
+    pub connections: Vec<ConnectionStatus>,
+    /// Packets dropped by the data path, by reason.
+    pub drops: Vec<Count>,
+    /// Messages the IKE core dropped or refused, by reason.
+    pub ike_counters: Vec<Count>,
+}
+
+/// A counter with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// What is counted.
+    pub name: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A connection of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Its name; `server` for the server section.
+    pub name: String,
+    /// `up`, `connecting`, `waiting` (for the next try), `idle` (trap or manual), `down`, `listening`.
+    pub state: String,
+    /// Why it is not up, in one sentence.
+    pub reason: Option<String>,
+    /// Seconds until the next try.
+    pub retry_in_s: Option<f64>,
+    /// Its IKE SAs.
+    pub ike_sas: Vec<IkeSaStatus>,
+}
+
+/// An IKE SA.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IkeSaStatus {
+    /// Number in this run of the program.
+    pub id: u64,
+    /// Hexadecimal.
+    pub initiator_spi: String,
+    /// Hexadecimal.
+    pub responder_spi: String,
+    /// We are the original initiator.
+    pub initiator: bool,
+    /// `connecting`, `up`, `rekeyed`, `deleting`.
+    pub state: String,
+    /// Who the peer proved to be.
+    pub peer: Option<String>,
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// A NAT is seen before us.
+    pub nat_local: bool,
+    /// A NAT is seen before the peer.
+    pub nat_remote: bool,
+    /// Suite, as strongSwan keywords.
+    pub suite: Option<String>,
+    /// Virtual addresses this IKE SA brought.
+    pub virtual_addresses: Vec<IpAddr>,
+    /// Seconds since it came up.
+    pub age_s: f64,
+    /// Seconds until it is rekeyed.
+    pub rekey_in_s: Option<f64>,
+    /// Its Child SAs.
+    pub children: Vec<ChildStatus>,
+}
+
+/// A Child SA.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildStatus {
+    /// Number in this run of the program.
+    pub id: u64,
+    /// Its policy's name.
+    pub name: String,
+    /// `installing`, `up`, `rekeying`, `rekeyed`, `deleting`.
+    pub state: String,
+    /// Hexadecimal.
+    pub spi_in: String,
+    /// Hexadecimal.
+    pub spi_out: String,
+    /// Suite, as strongSwan keywords.
+    pub suite: String,
+    /// Inner traffic, our side.
+    pub local: Vec<String>,
+    /// Inner traffic, the peer's side.
+    pub remote: Vec<String>,
+    /// Packets and bytes (inner) received.
+    pub packets_in: u64,
+    /// See `packets_in`.
+    pub bytes_in: u64,
+    /// Packets and bytes (inner) sent.
+    pub packets_out: u64,
+    /// See `packets_out`.
+    pub bytes_out: u64,
+    /// Seconds since it came up.
+    pub age_s: f64,
+    /// Seconds until it is rekeyed.
+    pub rekey_in_s: Option<f64>,
+}

@@ -1,0 +1,329 @@
+//! Answers the core's questions: those about secrets, names and addresses go to the supervisor,
+//! chains are validated here, beside the core's thread, since they come from the network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use cygnet_config::{Config, Trust};
+use cygnet_crypto::Secret;
+use cygnet_ike::identity;
+use cygnet_ike::io::{Answer, Ask, AskId, Lease, Path, PeerKey, Transport, WantedAddress};
+use cygnet_ike::policy::{Connection, Host, Remote, TrustId};
+use cygnet_ike::time::UtcTime;
+use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime};
+use cygnet_wire::id::Identification;
+
+use super::clock::Clock;
+use super::datapath::Datapath;
+use super::{Inbox, Input};
+use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
+
+/// Chains waiting to be validated; a caller whose chain does not fit is refused.
+const CHAINS_MAX: usize = 64;
+
+/// Who knows what.
+pub(super) struct Asker {
+    channel: Arc<Channel>,
+    chains: SyncSender<ChainJob>,
+    trusts: BTreeMap<TrustId, Arc<Trust>>,
+    /// What the supervisor works on, by its number.
+    pending: BTreeMap<u64, Pending>,
+    next: u64,
+}
+
+struct Pending {
+    id: AskId,
+    kind: PendingKind,
+}
+
+enum PendingKind {
+    Signed,
+    Mac,
+    Leased,
+    /// Names of one connection are resolved one after the other.
+    Paths(Resolving),
+}
+
+struct Resolving {
+    connection: Arc<Connection>,
+    left: std::vec::IntoIter<Host>,
+    found: Vec<IpAddr>,
+    failure: Option<String>,
+}
+
+struct ChainJob {
+    id: AskId,
+    trust: Arc<Trust>,
+    certificates: Vec<Vec<u8>>,
+    identity: Identification,
+    role: PeerRole,
+}
+
+impl Asker {
+    pub(super) fn new(
+        channel: Arc<Channel>,
+        inbox: Inbox,
+        config: &Config,
+    ) -> Result<Self, String> {
+        let (chains, jobs) = sync_channel::<ChainJob>(CHAINS_MAX);
+        std::thread::Builder::new()
+            .name("chains".into())
+            .spawn(move || {
+                let clock = Clock::new();
+                while let Ok(job) = jobs.recv() {
+                    let id = job.id;
+                    let verdict = validate(&job, clock.now().utc);
+                    inbox.send(Input::Answer(id, Answer::Chain(verdict)));
+                }
+            })
+            .map_err(|e| format!("cannot start a thread: {e}"))?;
+        let mut asker = Self {
+            channel,
+            chains,
+            trusts: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next: 0,
+        };
+        asker.configure(config);
+        Ok(asker)
+    }
+
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.trusts = config
+            .trusts
+            .iter()
+            .map(|(id, trust)| (id.clone(), Arc::new(trust.clone())))
+            .collect();
+    }
+
+    /// Asks; the answer, if it is there at once.
+    pub(super) fn ask(&mut self, id: AskId, ask: Ask, datapath: &Datapath) -> Option<Answer> {
+        match ask {
+            Ask::Resolve { connection } => {
+                let Remote::Hosts { hosts, .. } = &connection.remote else {
+                    return Some(Answer::Paths(Err(
+                        "the tunnel has no address to call".to_owned()
+                    )));
+                };
+                let resolving = Resolving {
+                    left: hosts.clone().into_iter(),
+                    connection,
+                    found: Vec::new(),
+                    failure: None,
+                };
+                self.resolve(id, resolving, datapath)
+            }
+            Ask::Sign {
+                credential,
+                scheme,
+                octets,
+            } => {
+                let ask = SupervisorAsk::Sign {
+                    credential: credential.0,
+                    scheme: code_of(scheme),
+                    octets,
+                };
+                self.supervisor(id, PendingKind::Signed, ask);
+                None
+            }
+            Ask::PskAuth {
+                credential,
+                prf,
+                octets,
+            } => {
+                let ask = SupervisorAsk::PskAuth {
+                    credential: credential.0,
+                    prf: prf.to_wire(),
+                    octets,
+                };
+                self.supervisor(id, PendingKind::Mac, ask);
+                None
+            }
+            Ask::ValidateChain {
+                trust,
+                certificates,
+                identity,
+                peer_is_responder,
+            } => self.chain(id, &trust, certificates, identity, peer_is_responder),
+            Ask::Lease {
+                pool,
+                identity,
+                ike_sa,
+                wanted,
+            } => {
+                let (mut v4, mut v6) = (None, None);
+                for wish in wanted {
+                    match wish {
+                        WantedAddress::V4(a) => v4 = Some(a),
+                        WantedAddress::V6(a) => v6 = Some(a),
+                    }
+                }
+                let ask = SupervisorAsk::Lease {
+                    pool: pool.0,
+                    identity: identity::display(&identity).to_string(),
+                    ike_sa: ike_sa.0,
+                    v4,
+                    v6,
+                };
+                self.supervisor(id, PendingKind::Leased, ask);
+                None
+            }
+        }
+    }
+
+    /// An answer of the supervisor; what the core is to hear, if it is complete.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        answer: SupervisorAnswer,
+        datapath: &Datapath,
+    ) -> Option<(AskId, Answer)> {
+        let Pending { id, kind } = self.pending.remove(&number)?;
+        let wrong = || "the supervisor answered another question".to_owned();
+        let answer = match (kind, answer) {
+            (PendingKind::Signed, SupervisorAnswer::Octets(signed)) => Answer::Signed(signed),
+            (PendingKind::Mac, SupervisorAnswer::Octets(mac)) => Answer::Mac(mac.map(Secret::new)),
+            (PendingKind::Leased, SupervisorAnswer::Lease(lent)) => {
+                Answer::Leased(lent.map(|(addresses, dns)| Lease { addresses, dns }))
+            }
+            (PendingKind::Leased, SupervisorAnswer::Octets(Err(e))) => Answer::Leased(Err(e)),
+            (PendingKind::Paths(mut resolving), answer) => {
+                match answer {
+                    SupervisorAnswer::Addresses(Ok(found)) => resolving.found.extend(found),
+                    SupervisorAnswer::Addresses(Err(e)) | SupervisorAnswer::Octets(Err(e)) => {
+                        resolving.failure = Some(e);
+                    }
+                    _ => resolving.failure = Some(wrong()),
+                }
+                self.resolve(id, resolving, datapath)?
+            }
+            (PendingKind::Signed, _) => Answer::Signed(Err(wrong())),
+            (PendingKind::Mac, _) => Answer::Mac(Err(wrong())),
+            (PendingKind::Leased, _) => Answer::Leased(Err(wrong())),
+        };
+        Some((id, answer))
+    }
+
+    fn supervisor(&mut self, id: AskId, kind: PendingKind, ask: SupervisorAsk) {
+        self.next += 1;
+        self.pending.insert(self.next, Pending { id, kind });
+        let message = ToSupervisor::Ask { id: self.next, ask };
+        if let Err(error) = self.channel.send(&message, &[]) {
+            // The supervisor is gone, and so are we in a moment.
+            tracing::debug!("cannot ask the supervisor: {error}");
+        }
+    }
+
+    /// Goes through the hosts; a name is a question to the supervisor, after which this goes on.
+    fn resolve(
+        &mut self,
+        id: AskId,
+        mut resolving: Resolving,
+        datapath: &Datapath,
+    ) -> Option<Answer> {
+        for host in resolving.left.by_ref() {
+            match host {
+                Host::Address(address) => resolving.found.push(address),
+                Host::Name(name) => {
+                    let ask = SupervisorAsk::Resolve { name };
+                    self.supervisor(id, PendingKind::Paths(resolving), ask);
+                    return None;
+                }
+            }
+        }
+        let mut failure = resolving.failure;
+        let Remote::Hosts { port, .. } = resolving.connection.remote else {
+            return Some(Answer::Paths(Err(
+                "the tunnel has no address to call".into()
+            )));
+        };
+        let mut paths = Vec::new();
+        for address in resolving.found {
+            let remote = SocketAddr::new(address, port);
+            match datapath.local_for(remote, resolving.connection.local_address) {
+                Ok(local) => paths.push(Path {
+                    transport: Transport::Udp,
+                    local,
+                    remote,
+                    interface: 0,
+                }),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Some(Answer::Paths(if paths.is_empty() {
+            Err(failure.unwrap_or_else(|| "the name has no address".to_owned()))
+        } else {
+            Ok(paths)
+        }))
+    }
+
+    fn chain(
+        &self,
+        id: AskId,
+        trust: &TrustId,
+        certificates: Vec<Vec<u8>>,
+        identity: Identification,
+        peer_is_responder: bool,
+    ) -> Option<Answer> {
+        let Some(trust) = self.trusts.get(trust) else {
+            return Some(Answer::Chain(Err(
+                "its authorities are not in the configuration any more".to_owned(),
+            )));
+        };
+        let job = ChainJob {
+            id,
+            trust: Arc::clone(trust),
+            certificates,
+            identity,
+            role: if peer_is_responder {
+                PeerRole::Responder
+            } else {
+                PeerRole::Initiator
+            },
+        };
+        match self.chains.try_send(job) {
+            Ok(()) => None,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Some(Answer::Chain(Err(
+                "too many certificates wait to be validated; try again".to_owned(),
+            ))),
+        }
+    }
+}
+
+fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
+    let mut anchors = TrustAnchors::new();
+    for anchor in &job.trust.anchors {
+        anchors.add(anchor.clone()).map_err(|e| e.to_string())?;
+    }
+    let mut crls = Crls::new(CrlPolicy::default());
+    for file in &job.trust.crls {
+        for crl in
+            cygnet_pki::load::crls(file, std::path::Path::new("CRL")).map_err(|e| e.to_string())?
+        {
+            crls.add(crl).map_err(|e| e.to_string())?;
+        }
+    }
+    let Some((leaf, intermediates)) = job.certificates.split_first() else {
+        return Err(
+            "the peer sent no certificate; set it up to send one (strongSwan: send_cert = always)"
+                .to_owned(),
+        );
+    };
+    let intermediates: Vec<&[u8]> = intermediates.iter().map(Vec::as_slice).collect();
+    let utc = utc.and_then(|t| {
+        u64::try_from(t.0)
+            .ok()
+            .map(|s| UnixTime::since_unix_epoch(std::time::Duration::from_secs(s)))
+    });
+    let peer = cygnet_pki::validate_chain(leaf, &intermediates, &anchors, &crls, job.role, utc)
+        .map_err(|e| e.to_string())?;
+    peer.contains(job.identity.ty.0, &job.identity.data)
+        .map_err(|e| e.to_string())?;
+    Ok(PeerKey {
+        subject: peer.subject.to_string(),
+        not_after: UtcTime(i64::try_from(peer.not_after.as_secs()).unwrap_or(i64::MAX)),
+        spki: peer.spki,
+    })
+}

@@ -1,0 +1,90 @@
+//! Events of the core as log lines: one a thing that matters, with the tunnel, the peer, what
+//! happened and why. Addresses stand at DEBUG only.
+
+use cygnet_ike::event::{Event, EventKind, Reason};
+use cygnet_ike::identity;
+
+/// Writes the line.
+pub(crate) fn log(event: &Event) {
+    let who = who(event);
+    if let Some(path) = &event.path {
+        tracing::debug!("{who}: path {path}");
+    }
+    match &event.kind {
+        EventKind::Connecting { attempt: 1 } => tracing::info!("{who}: connecting"),
+        EventKind::Connecting { attempt } => tracing::debug!("{who}: connecting, try {attempt}"),
+        EventKind::IkeUp {
+            suite,
+            nat_local,
+            nat_remote,
+            replaces,
+        } => {
+            let nat = match (nat_local, nat_remote) {
+                (true, true) => ", NAT at both ends",
+                (true, false) => ", NAT before us",
+                (false, true) => ", NAT before the peer",
+                (false, false) => "",
+            };
+            let verb = if replaces.is_some() {
+                "IKE keys renewed"
+            } else {
+                "peer authenticated"
+            };
+            tracing::info!("{who}: {verb} ({suite}{nat})");
+        }
+        EventKind::IkeDown { reason } => match reason {
+            Reason::Replaced => tracing::debug!("{who}: old IKE SA ended: {reason}"),
+            Reason::Operator => tracing::info!("{who}: down: {reason}"),
+            _ => tracing::warn!("{who}: down: {reason}"),
+        },
+        EventKind::ChildUp {
+            name,
+            suite,
+            selectors,
+            replaces,
+            ..
+        } => {
+            if replaces.is_some() {
+                tracing::info!("{who}: {name}: keys renewed");
+            } else {
+                tracing::info!("{who}: {name} up: {selectors} ({suite})");
+            }
+        }
+        EventKind::ChildDown { name, reason, .. } => match reason {
+            Reason::Replaced => tracing::debug!("{who}: {name}: old keys removed"),
+            Reason::Operator | Reason::DeletedByPeer => {
+                tracing::info!("{who}: {name} down: {reason}");
+            }
+            _ => tracing::warn!("{who}: {name} down: {reason}"),
+        },
+        EventKind::PeerMoved { from } => {
+            tracing::info!("{who}: the peer's address changed");
+            tracing::debug!("{who}: it was {from}");
+        }
+        EventKind::Refused { reason } => tracing::warn!("{who}: refused: {reason}"),
+        EventKind::Retry { after, reason } => {
+            tracing::warn!(
+                "{who}: not up: {reason}; next try in {:.1} s",
+                after.as_secs_f32()
+            );
+        }
+        EventKind::Cookies { on: true } => {
+            tracing::warn!("many half-open connections: cookies are asked for");
+        }
+        EventKind::Cookies { on: false } => {
+            tracing::info!("half-open connections are few again: no cookies any more");
+        }
+        EventKind::Drained => tracing::debug!("every SA is deleted"),
+    }
+}
+
+fn who(event: &Event) -> String {
+    match (&event.connection, &event.peer) {
+        (Some(connection), Some(peer)) => {
+            format!("{connection} [{}]", identity::display(peer))
+        }
+        (Some(connection), None) => connection.clone(),
+        (None, Some(peer)) => format!("[{}]", identity::display(peer)),
+        (None, None) => "unknown peer".to_owned(),
+    }
+}

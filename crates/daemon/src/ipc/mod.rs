@@ -1,0 +1,304 @@
+//! The socketpair between supervisor and engine: typed messages, and the file descriptors the
+//! engine works on.
+//!
+//! A message is postcard behind a four-byte length. Both ends bound it: the engine parses what a
+//! network sent, so the supervisor trusts nothing that comes from it beyond these types.
+
+mod channel;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cygnet_crypto::signature::SignatureScheme;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use channel::Channel;
+
+/// Largest message either end accepts, in bytes.
+pub(crate) const MESSAGE_MAX: usize = 16 << 20;
+
+/// Supervisor to engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToEngine {
+    /// First message: everything the engine works with. File descriptors come with it: one for
+    /// each of `sockets`, then one for each queue of `tuns`, in order.
+    Setup(Box<Setup>),
+    /// A changed configuration. New tunnels' TUN queues come with it, in the order of `tuns`.
+    Reload {
+        /// The new configuration.
+        bundle: Bundle,
+        /// TUN devices that were not there before.
+        tuns: Vec<TunRole>,
+    },
+    /// To [`ToSupervisor::Ask`].
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// The answer.
+        answer: SupervisorAnswer,
+    },
+    /// From the control socket.
+    Control(Control),
+    /// Report [`ToSupervisor::Status`].
+    Status {
+        /// Comes back with the report.
+        request: u64,
+    },
+    /// Delete every SA, tell [`ToSupervisor::Drained`], then end.
+    Shutdown,
+}
+
+/// What the engine starts with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The configuration and the public files it names.
+    pub(crate) bundle: Bundle,
+    /// UDP sockets, bound.
+    pub(crate) sockets: Vec<SocketRole>,
+    /// TUN devices, up.
+    pub(crate) tuns: Vec<TunRole>,
+}
+
+/// A configuration as text, with the public files it names (certificates, CRLs), so that both
+/// processes arrive at the same policy and the engine needs no files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bundle {
+    /// For messages.
+    pub(crate) name: String,
+    /// TOML.
+    pub(crate) text: String,
+    /// Contents by the path as written in `text`.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+/// One UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SocketRole {
+    /// Address it is bound to; unspecified: all of that family.
+    pub(crate) address: IpAddr,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whether it carries the non-ESP marker and ESP (the NAT-T port).
+    pub(crate) natt: bool,
+}
+
+/// One TUN device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TunRole {
+    /// [`cygnet_ike::policy::Connection::name`] of the tunnel it belongs to.
+    pub(crate) connection: String,
+    /// Interface name.
+    pub(crate) interface: String,
+    /// Its MTU.
+    pub(crate) mtu: u32,
+    /// How many queue descriptors follow for it.
+    pub(crate) queues: u16,
+    /// Offloads the kernel granted, as [`cygnet_linux`]'s TUN reports them.
+    pub(crate) udp_segmentation: bool,
+}
+
+/// What an operator wants of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Control {
+    /// Bring up and keep up.
+    Up {
+        /// Connection.
+        connection: String,
+        /// One child of it.
+        child: Option<String>,
+    },
+    /// Take down and leave down.
+    Down {
+        /// Connection.
+        connection: String,
+        /// One child of it.
+        child: Option<String>,
+    },
+    /// New IKE keys now.
+    RekeyIke {
+        /// Connection.
+        connection: String,
+    },
+    /// New ESP keys now.
+    RekeyChild {
+        /// Connection.
+        connection: String,
+        /// Child.
+        child: String,
+    },
+    /// Prove identities anew, make before break.
+    Reauthenticate {
+        /// Connection.
+        connection: String,
+    },
+}
+
+/// Engine to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToSupervisor {
+    /// Privileges are dropped, packets are served.
+    Ready,
+    /// A question; see [`SupervisorAnswer`].
+    Ask {
+        /// Comes back with the answer.
+        id: u64,
+        /// What is asked.
+        ask: SupervisorAsk,
+    },
+    /// An IKE SA that held leased addresses is gone.
+    ReleaseLease {
+        /// The holder.
+        ike_sa: u64,
+    },
+    /// The peer lent us these addresses (none: nothing left).
+    SetVirtual {
+        /// Connection.
+        connection: String,
+        /// Addresses.
+        addresses: Vec<IpAddr>,
+        /// Resolvers.
+        dns: Vec<IpAddr>,
+    },
+    /// Which inner networks a connection reaches at this moment, narrowed as negotiated: routes
+    /// follow. Prefixes as text.
+    Reach {
+        /// Connection.
+        connection: String,
+        /// Networks of the peer's side; empty: the tunnel is down.
+        remote: Vec<ipnet::IpNet>,
+        /// Networks of ours.
+        local: Vec<ipnet::IpNet>,
+        /// Inner MTU by what was negotiated.
+        mtu: u32,
+        /// The peer's outer address, while the tunnel is up.
+        endpoint: Option<IpAddr>,
+    },
+    /// To [`ToEngine::Status`].
+    Status {
+        /// The request's number.
+        request: u64,
+        /// The report.
+        status: crate::api::EngineStatus,
+    },
+    /// Still there; comes every few seconds.
+    Heartbeat,
+    /// Every SA is deleted.
+    Drained,
+}
+
+/// Questions that need secrets, names or addresses.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum SupervisorAsk {
+    /// Sign with a private key.
+    Sign {
+        /// Which key.
+        credential: String,
+        /// [`code_of`].
+        scheme: u8,
+        /// What to sign.
+        octets: Vec<u8>,
+    },
+    /// The MAC of RFC 7296 §2.15 under a pre-shared key.
+    PskAuth {
+        /// Which key.
+        credential: String,
+        /// IANA number of the PRF.
+        prf: u16,
+        /// What to authenticate.
+        octets: Vec<u8>,
+    },
+    /// Addresses of a host name.
+    Resolve {
+        /// The name.
+        name: String,
+    },
+    /// Lend addresses of a pool.
+    Lease {
+        /// Which pool.
+        pool: String,
+        /// Identity, as people write it: the key of the lease.
+        identity: String,
+        /// For which IKE SA.
+        ike_sa: u64,
+        /// IPv4 asked for, with the address wished for.
+        v4: Option<Option<std::net::Ipv4Addr>>,
+        /// IPv6 asked for, with the address wished for.
+        v6: Option<Option<std::net::Ipv6Addr>>,
+    },
+}
+
+/// Answers to [`SupervisorAsk`]; the error is one sentence.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum SupervisorAnswer {
+    /// To `Sign` and `PskAuth`.
+    Octets(Result<Vec<u8>, String>),
+    /// To `Resolve`.
+    Addresses(Result<Vec<IpAddr>, String>),
+    /// To `Lease`: addresses and resolvers.
+    Lease(Result<(Vec<IpAddr>, Vec<IpAddr>), String>),
+}
+
+impl std::fmt::Debug for SupervisorAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SupervisorAnswer::Octets(_) => "Octets",
+            SupervisorAnswer::Addresses(_) => "Addresses",
+            SupervisorAnswer::Lease(_) => "Lease",
+        })
+    }
+}
+
+impl Control {
+    /// Which connection it is about.
+    pub(crate) fn connection(&self) -> &str {
+        match self {
+            Control::Up { connection, .. }
+            | Control::Down { connection, .. }
+            | Control::RekeyIke { connection }
+            | Control::RekeyChild { connection, .. }
+            | Control::Reauthenticate { connection } => connection,
+        }
+    }
+
+    /// Which child of it, if one.
+    pub(crate) fn child(&self) -> Option<&str> {
+        match self {
+            Control::Up { child, .. } | Control::Down { child, .. } => child.as_deref(),
+            Control::RekeyChild { child, .. } => Some(child),
+            Control::RekeyIke { .. } | Control::Reauthenticate { .. } => None,
+        }
+    }
+}
+
+/// Signature schemes by their number on this socket.
+const SCHEMES: [SignatureScheme; 14] = [
+    SignatureScheme::RsaPkcs1Sha256,
+    SignatureScheme::RsaPkcs1Sha384,
+    SignatureScheme::RsaPkcs1Sha512,
+    SignatureScheme::RsaPssSha256,
+    SignatureScheme::RsaPssSha384,
+    SignatureScheme::RsaPssSha512,
+    SignatureScheme::EcdsaP256Fixed,
+    SignatureScheme::EcdsaP384Fixed,
+    SignatureScheme::EcdsaP521Fixed,
+    SignatureScheme::EcdsaSha256,
+    SignatureScheme::EcdsaSha384,
+    SignatureScheme::EcdsaSha512,
+    SignatureScheme::Ed25519,
+    // Verified only; the key refuses to sign with it.
+    SignatureScheme::RsaPkcs1Sha1,
+];
+
+/// The number of a signature scheme.
+pub(crate) fn code_of(scheme: SignatureScheme) -> u8 {
+    SCHEMES
+        .iter()
+        .zip(0..)
+        .find_map(|(s, code)| (*s == scheme).then_some(code))
+        .unwrap_or(u8::MAX)
+}
+
+/// The signature scheme of a number.
+pub(crate) fn scheme_of(code: u8) -> Option<SignatureScheme> {
+    SCHEMES.get(usize::from(code)).copied()
+}

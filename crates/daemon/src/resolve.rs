@@ -1,0 +1,81 @@
+//! `cygnet resolve NAME`: the system's resolver in a process of its own.
+//!
+//! Answers of a name server are bytes from a network: the supervisor must not parse them, and
+//! the engine has no files, so neither can ask. This process has nothing to lose; what it prints
+//! is addresses, and the supervisor parses nothing else.
+
+use std::io::Write;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+/// Addresses one name may have; more are ignored.
+const ADDRESSES_MAX: usize = 16;
+/// A name server that has not answered by then is not waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The process itself.
+pub(crate) fn run(name: &str) -> u8 {
+    let mut out = std::io::stdout();
+    match (name, 0u16).to_socket_addrs() {
+        Ok(addresses) => {
+            let mut all: Vec<IpAddr> = addresses.map(|a| a.ip()).collect();
+            all.dedup();
+            for address in all.into_iter().take(ADDRESSES_MAX) {
+                if writeln!(out, "{address}").is_err() {
+                    return 1;
+                }
+            }
+            0
+        }
+        Err(error) => {
+            let _ = writeln!(out, "! {error}");
+            1
+        }
+    }
+}
+
+/// Asks such a process, as user `uid`.
+pub(crate) async fn ask(name: &str, uid: u32, gid: u32) -> Result<Vec<IpAddr>, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("cannot resolve {name}: {e}");
+    let mut child = tokio::process::Command::new("/proc/self/exe")
+        .arg("resolve")
+        .arg("--")
+        .arg(name)
+        .uid(uid)
+        .gid(gid)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed(&e))?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(failed(&"no pipe"));
+    };
+    let mut text = String::new();
+    let mut bounded = stdout.take(4096);
+    let read = tokio::time::timeout(PATIENCE, bounded.read_to_string(&mut text)).await;
+    match read {
+        Ok(Ok(_)) => {}
+        Ok(Err(e)) => return Err(failed(&e)),
+        Err(_) => {
+            return Err(failed(&format!(
+                "no answer from the name servers within {} s",
+                PATIENCE.as_secs()
+            )));
+        }
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
+    if let Some(error) = text.lines().find_map(|l| l.strip_prefix("! ")) {
+        return Err(failed(&error));
+    }
+    let addresses: Vec<IpAddr> = text.lines().filter_map(|l| l.parse().ok()).collect();
+    if addresses.is_empty() {
+        return Err(failed(&"the name has no address"));
+    }
+    Ok(addresses)
+}

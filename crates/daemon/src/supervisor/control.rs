@@ -1,0 +1,193 @@
+//! The control socket: HTTP and JSON on a Unix socket, `docs/api.md`.
+//!
+//! Who calls is known by `SO_PEERCRED`: root (and the user the supervisor runs as) may do
+//! everything, nobody else anything. Handlers only carry a request to the supervisor's loop and
+//! its answer back; they hold no state.
+
+use std::path::Path;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::Status;
+use crate::ipc::Control;
+
+/// What a caller wants; the reply goes back through the channel that comes with it.
+#[derive(Debug)]
+pub(super) enum ControlRequest {
+    /// `GET /v1/status`
+    Status(oneshot::Sender<Status>),
+    /// `POST /v1/connections/…`
+    Engine(Control, oneshot::Sender<Result<(), Refusal>>),
+    /// `POST /v1/reload`
+    Reload(oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// Why a request was not carried out; the sentence goes to the caller.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// HTTP status.
+    #[serde(skip)]
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub error: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            error: error.into(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self)).into_response()
+    }
+}
+
+/// The caller's user id, as the kernel vouches for it.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream.io().peer_cred().ok().map(|c| c.uid()),
+        }
+    }
+}
+
+/// Binds the socket, replacing one that a dead supervisor left behind.
+pub(super) fn bind(path: &Path) -> Result<UnixListener, String> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(format!(
+            "another cygnet answers on {}: stop it first, or choose another [daemon] run_dir",
+            path.display()
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(format!("cannot remove {}: {e}", path.display())),
+    }
+    UnixListener::bind(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))
+}
+
+/// Serves until the process ends.
+pub(super) async fn serve(listener: UnixListener, requests: mpsc::Sender<ControlRequest>) {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/connections/{name}/{verb}", post(connection))
+        .fallback(|| async {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "no such path; docs/api.md lists them all",
+            )
+        })
+        .layer(middleware::from_fn(only_the_operator))
+        .with_state(requests);
+    let service = router.into_make_service_with_connect_info::<Caller>();
+    if let Err(error) = axum::serve(listener, service).await {
+        tracing::error!("the control socket ended: {error}");
+    }
+}
+
+async fn only_the_operator(
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let own = rustix::process::geteuid().as_raw();
+    match caller.uid {
+        Some(uid) if uid == 0 || uid == own => next.run(request).await,
+        _ => Refusal::new(
+            StatusCode::FORBIDDEN,
+            "only root may control cygnet; try again with sudo",
+        )
+        .into_response(),
+    }
+}
+
+type Requests = State<mpsc::Sender<ControlRequest>>;
+
+async fn ask<T>(
+    requests: &mpsc::Sender<ControlRequest>,
+    request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+) -> Result<T, Refusal> {
+    let gone = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cygnet is ending");
+    let (reply, answer) = oneshot::channel();
+    requests.send(request(reply)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())
+}
+
+async fn status(State(requests): Requests) -> Result<Json<Status>, Refusal> {
+    ask(&requests, ControlRequest::Status).await.map(Json)
+}
+
+async fn reload(State(requests): Requests) -> Result<Json<Done>, Refusal> {
+    ask(&requests, ControlRequest::Reload).await??;
+    Ok(Json(Done { ok: true }))
+}
+
+/// Body of an answer that has nothing else to say.
+#[derive(Debug, Serialize)]
+struct Done {
+    ok: bool,
+}
+
+/// Body of a request about a connection; may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    child: Option<String>,
+}
+
+async fn connection(
+    State(requests): Requests,
+    UrlPath((connection, verb)): UrlPath<(String, String)>,
+    body: axum::body::Bytes,
+) -> Result<Json<Done>, Refusal> {
+    let about: About = if body.is_empty() {
+        About::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|e| {
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "the body is not understood: {e}; expected {{\"child\": \"NAME\"}} or nothing"
+                ),
+            )
+        })?
+    };
+    let control = match (verb.as_str(), about.child) {
+        ("up", child) => Control::Up { connection, child },
+        ("down", child) => Control::Down { connection, child },
+        ("rekey", None) => Control::RekeyIke { connection },
+        ("rekey", Some(child)) => Control::RekeyChild { connection, child },
+        ("reauthenticate", None) => Control::Reauthenticate { connection },
+        _ => {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("`{verb}` is not known; expected up, down, rekey or reauthenticate"),
+            ));
+        }
+    };
+    ask(&requests, |reply| ControlRequest::Engine(control, reply)).await??;
+    Ok(Json(Done { ok: true }))
+}

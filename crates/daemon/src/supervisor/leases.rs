@@ -1,0 +1,304 @@
+//! Addresses lent to clients: who gets which, and gets it again next time.
+//!
+//! The key is the authenticated identity. A client that reauthenticates holds two IKE SAs for a
+//! moment and keeps its address; so does one whose engine was restarted. Addresses of clients
+//! that are away are remembered, and given to somebody else only when nothing else is free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cygnet_config::Pool;
+use ipnet::IpNet;
+
+/// All pools of the program.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    pools: BTreeMap<String, Pool>,
+    by_identity: BTreeMap<(String, String), Lease>,
+    by_address: BTreeMap<IpAddr, (String, String)>,
+    clock: u64,
+}
+
+/// One identity's addresses.
+#[derive(Clone, Debug, Default)]
+struct Lease {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    holders: BTreeSet<u64>,
+    last_used: u64,
+}
+
+impl Lease {
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4
+            .map(IpAddr::from)
+            .into_iter()
+            .chain(self.v6.map(IpAddr::from))
+    }
+}
+
+/// What is asked for: a family, with the address wished for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) v4: Option<Option<Ipv4Addr>>,
+    pub(super) v6: Option<Option<Ipv6Addr>>,
+}
+
+impl Leases {
+    /// The pools of a (new) configuration. Leases outside them are forgotten.
+    pub(super) fn configure(&mut self, pools: BTreeMap<String, Pool>) {
+        self.pools = pools;
+        let pools = &self.pools;
+        let by_address = &mut self.by_address;
+        self.by_identity.retain(|(pool, _), lease| {
+            let keep = lease.addresses().all(|a| {
+                pools
+                    .get(pool)
+                    .is_some_and(|p| p.networks.iter().any(|n| n.contains(&a)))
+            });
+            if !keep {
+                for a in lease.addresses() {
+                    by_address.remove(&a);
+                }
+            }
+            keep
+        });
+    }
+
+    /// Lends to `identity` for the IKE SA `holder`.
+    pub(super) fn lend(
+        &mut self,
+        pool: &str,
+        identity: &str,
+        holder: u64,
+        wanted: Wanted,
+    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), String> {
+        let Some(spec) = self.pools.get(pool).cloned() else {
+            return Err(format!(
+                "there is no pool `{pool}` in the configuration any more"
+            ));
+        };
+        let key = (pool.to_owned(), identity.to_owned());
+        let mut lease = self.by_identity.get(&key).cloned().unwrap_or_default();
+        if let (Some(wish), None) = (wanted.v4, lease.v4) {
+            lease.v4 = self
+                .free(&spec, &key, wish.map(IpAddr::from), true)
+                .and_then(|a| match a {
+                    IpAddr::V4(a) => Some(a),
+                    IpAddr::V6(_) => None,
+                });
+        }
+        if let (Some(wish), None) = (wanted.v6, lease.v6) {
+            lease.v6 = self
+                .free(&spec, &key, wish.map(IpAddr::from), false)
+                .and_then(|a| match a {
+                    IpAddr::V6(a) => Some(a),
+                    IpAddr::V4(_) => None,
+                });
+        }
+        let granted: Vec<IpAddr> = lease
+            .addresses()
+            .filter(|a| match a {
+                IpAddr::V4(_) => wanted.v4.is_some(),
+                IpAddr::V6(_) => wanted.v6.is_some(),
+            })
+            .collect();
+        if granted.is_empty() {
+            return Err(format!(
+                "no free address for {identity} in {}: every one is in use; make the pool larger",
+                spec.networks
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ));
+        }
+        self.clock += 1;
+        lease.last_used = self.clock;
+        lease.holders.insert(holder);
+        for a in lease.addresses() {
+            self.by_address.insert(a, key.clone());
+        }
+        self.by_identity.insert(key, lease);
+        Ok((granted, spec.dns))
+    }
+
+    /// The IKE SA `holder` is gone.
+    pub(super) fn release(&mut self, holder: u64) {
+        for lease in self.by_identity.values_mut() {
+            lease.holders.remove(&holder);
+        }
+    }
+
+    /// Every IKE SA is gone: the engine was restarted.
+    pub(super) fn release_all(&mut self) {
+        for lease in self.by_identity.values_mut() {
+            lease.holders.clear();
+        }
+    }
+
+    /// For `status`: identity, addresses, whether in use.
+    pub(super) fn list(&self) -> impl Iterator<Item = (&str, Vec<IpAddr>, bool)> {
+        self.by_identity
+            .iter()
+            .map(|((_, id), l)| (id.as_str(), l.addresses().collect(), !l.holders.is_empty()))
+    }
+
+    /// An address of the pool that `key` may have: the one wished for, a fresh one, or the one
+    /// whose client has been away longest.
+    fn free(
+        &mut self,
+        pool: &Pool,
+        key: &(String, String),
+        wish: Option<IpAddr>,
+        v4: bool,
+    ) -> Option<IpAddr> {
+        let networks: Vec<IpNet> = pool
+            .networks
+            .iter()
+            .filter(|n| matches!(n, IpNet::V4(_)) == v4)
+            .copied()
+            .collect();
+        if let Some(wish) = wish
+            && networks.iter().any(|n| lendable(n, wish))
+            && self.by_address.get(&wish).is_none_or(|k| k == key)
+        {
+            return Some(wish);
+        }
+        // Taken addresses are skipped in order: the first gap is found after at most one step
+        // for each lease, however large the pool.
+        for net in &networks {
+            let mut taken = self
+                .by_address
+                .range(net.network()..=net.broadcast())
+                .map(|(a, _)| *a)
+                .peekable();
+            for candidate in net.hosts() {
+                if !lendable(net, candidate) {
+                    continue;
+                }
+                while taken.next_if(|t| *t < candidate).is_some() {}
+                if taken.next_if_eq(&candidate).is_none() {
+                    return Some(candidate);
+                }
+            }
+        }
+        let (away, address) = self
+            .by_identity
+            .iter()
+            .filter(|(_, l)| l.holders.is_empty())
+            .flat_map(|(k, l)| l.addresses().map(move |a| (k, l, a)))
+            .filter(|(_, _, a)| networks.iter().any(|n| lendable(n, *a)))
+            .min_by_key(|(_, l, _)| l.last_used)
+            .map(|(k, _, a)| (k.clone(), a))?;
+        if let Some(old) = self.by_identity.remove(&away) {
+            for a in old.addresses() {
+                self.by_address.remove(&a);
+            }
+        }
+        Some(address)
+    }
+}
+
+/// The network's own address, its broadcast address and the first host (the server's own) are
+/// not lent.
+fn lendable(net: &IpNet, address: IpAddr) -> bool {
+    net.contains(&address)
+        && (net.prefix_len() >= net.max_prefix_len() - 1
+            || (address != net.network()
+                && Some(address) != net.hosts().next()
+                && (address.is_ipv6() || address != net.broadcast())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leases(networks: &[&str]) -> Leases {
+        let mut leases = Leases::default();
+        let pool = Pool {
+            networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
+            dns: vec!["10.99.0.1".parse().unwrap()],
+        };
+        leases.configure([("server".to_owned(), pool)].into());
+        leases
+    }
+
+    const V4: Wanted = Wanted {
+        v4: Some(None),
+        v6: None,
+    };
+    const BOTH: Wanted = Wanted {
+        v4: Some(None),
+        v6: Some(None),
+    };
+
+    fn lend(l: &mut Leases, who: &str, holder: u64, wanted: Wanted) -> Vec<String> {
+        let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_first_host_is_the_servers_own() {
+        let mut l = leases(&["10.99.0.0/24", "fd99::/112"]);
+        assert_eq!(lend(&mut l, "alice", 1, BOTH), ["10.99.0.2", "fd99::2"]);
+        assert_eq!(lend(&mut l, "bob", 2, V4), ["10.99.0.3"]);
+    }
+
+    #[test]
+    fn a_client_gets_its_address_again() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        assert_eq!(lend(&mut l, "alice", 1, V4), ["10.99.0.2"]);
+        l.release(1);
+        assert_eq!(lend(&mut l, "bob", 2, V4), ["10.99.0.3"]);
+        assert_eq!(lend(&mut l, "alice", 3, V4), ["10.99.0.2"]);
+    }
+
+    #[test]
+    fn a_reauthenticating_client_shares_with_itself() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        assert_eq!(lend(&mut l, "alice", 1, V4), ["10.99.0.2"]);
+        assert_eq!(lend(&mut l, "alice", 2, V4), ["10.99.0.2"]);
+        l.release(1);
+        assert!(l.list().all(|(_, _, online)| online));
+        l.release(2);
+        assert!(l.list().all(|(_, _, online)| !online));
+    }
+
+    #[test]
+    fn a_full_pool_takes_from_whoever_is_away_longest_and_else_refuses() {
+        let mut l = leases(&["10.99.0.0/29"]);
+        for (i, who) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+            lend(&mut l, who, i as u64, V4);
+        }
+        let refusal = l.lend("server", "f", 9, V4).unwrap_err();
+        assert!(refusal.contains("10.99.0.0/29"), "{refusal}");
+        l.release(1);
+        l.release(3);
+        assert_eq!(lend(&mut l, "f", 9, V4), ["10.99.0.3"]);
+    }
+
+    #[test]
+    fn a_wish_is_granted_while_it_is_free() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        let wish = Wanted {
+            v4: Some(Some("10.99.0.77".parse().unwrap())),
+            v6: None,
+        };
+        assert_eq!(lend(&mut l, "alice", 1, wish), ["10.99.0.77"]);
+        assert_eq!(lend(&mut l, "bob", 2, wish), ["10.99.0.2"]);
+    }
+
+    #[test]
+    fn a_huge_ipv6_pool_is_searched_by_its_gaps() {
+        let mut l = leases(&["fd99::/48"]);
+        let v6 = Wanted {
+            v4: None,
+            v6: Some(None),
+        };
+        for i in 0..200 {
+            lend(&mut l, &format!("c{i}"), i, v6);
+        }
+        assert_eq!(lend(&mut l, "last", 999, v6), ["fd99::ca"]);
+    }
+}

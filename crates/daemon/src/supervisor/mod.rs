@@ -1,0 +1,605 @@
+//! The supervisor: root, small, parses nothing that came from a network.
+//!
+//! It reads the configuration and the keys, makes TUN devices, sockets, routes and rules, starts
+//! the engine and hands it what it needs, answers its questions, serves the control socket, and
+//! starts the engine again when it dies. One loop; whatever may take long runs beside it.
+
+pub(crate) mod control;
+mod engine;
+mod leases;
+pub(crate) mod network;
+mod secrets;
+pub(crate) mod start;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use cygnet_crypto::signature::SignatureScheme;
+use cygnet_crypto::suite::Prf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{EngineStatus, Guard, LeaseStatus, Processes, Status};
+use crate::error::StartError;
+use crate::ipc::{
+    Bundle, Control, Setup, SupervisorAnswer, SupervisorAsk, ToEngine, ToSupervisor, scheme_of,
+};
+use crate::resolve;
+use control::{ControlRequest, Refusal};
+use engine::{Engine, EngineEvent};
+use leases::{Leases, Wanted};
+use network::Network;
+use start::{Loaded, Secrets};
+
+/// The engine says at least this often that it lives.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(15);
+/// How long DELETEs may take at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(4);
+/// Wait before the engine is started again, at first and at most.
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MOST: Duration = Duration::from_secs(10);
+/// An engine that lived this long did not fail at once.
+const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
+/// How long `status` waits for the engine.
+const STATUS_MAX: Duration = Duration::from_secs(2);
+/// Questions of the engine being worked on at once.
+const QUESTIONS_MAX: usize = 256;
+
+/// Runs until told to end. Returns the exit code.
+pub(crate) fn run(config: &Path) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&StartError::refused(format_args!("cannot start: {error}"))),
+    };
+    let local = tokio::task::LocalSet::new();
+    let code = local.block_on(&runtime, async {
+        match Supervisor::start(config).await {
+            Ok(supervisor) => supervisor.serve().await,
+            Err(error) => refuse(&error),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "before the log is set up, and for whoever typed the command"
+)]
+fn refuse(error: &StartError) -> u8 {
+    for line in error.to_string().lines() {
+        eprintln!("cygnet: {line}");
+    }
+    2
+}
+
+/// What the loop waits for beside the engine and the control socket.
+enum Done {
+    /// A question of the engine is answered.
+    Answer {
+        generation: u64,
+        id: u64,
+        answer: SupervisorAnswer,
+    },
+    /// Time to start the engine again.
+    Restart { generation: u64 },
+    /// The engine did not report its status in time.
+    StatusLate { request: u64 },
+}
+
+/// Everything the supervisor owns.
+struct Supervisor {
+    path: PathBuf,
+    loaded: Loaded,
+    secrets: Rc<Secrets>,
+    user: (u32, u32),
+    network: Network,
+    leases: Leases,
+    engine: Option<Engine>,
+    engine_events: mpsc::UnboundedSender<EngineEvent>,
+    done: mpsc::UnboundedSender<Done>,
+    generation: u64,
+    restarts: u32,
+    restart_wait: Duration,
+    started: Instant,
+    next_status: u64,
+    waiting_status: BTreeMap<u64, oneshot::Sender<Status>>,
+    questions: usize,
+    ending: bool,
+    /// What a loop of its own hands to [`Supervisor::serve`].
+    inbox: Option<Inbox>,
+}
+
+struct Inbox {
+    engine: mpsc::UnboundedReceiver<EngineEvent>,
+    done: mpsc::UnboundedReceiver<Done>,
+    control: mpsc::Receiver<ControlRequest>,
+}
+
+impl Supervisor {
+    /// Reads and checks everything, then changes the kernel, then starts the engine. An error
+    /// leaves nothing changed.
+    async fn start(path: &Path) -> Result<Self, StartError> {
+        let mut loaded = start::load(path)?;
+        crate::log::init(loaded.config.daemon.log);
+        let user = start::engine_user(&loaded.config.daemon.engine_user)?;
+        let run_dir = PathBuf::from(&loaded.config.daemon.run_dir);
+        network::make_run_dir(&run_dir)?;
+        let listener = control::bind(&run_dir.join("control.sock")).map_err(StartError::Refused)?;
+        let network = Network::set_up(&loaded.config, &run_dir).await?;
+        let secrets = Rc::new(std::mem::take(&mut loaded.secrets));
+        let mut leases = Leases::default();
+        leases.configure(pools(&loaded));
+        let (control_sender, control) = mpsc::channel(32);
+        let (engine_events, engine_inbox) = mpsc::unbounded_channel();
+        let (done, done_inbox) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(control::serve(listener, control_sender));
+        let mut supervisor = Self {
+            path: path.to_owned(),
+            loaded,
+            secrets,
+            user,
+            network,
+            leases,
+            engine: None,
+            engine_events,
+            done,
+            generation: 0,
+            restarts: 0,
+            restart_wait: RESTART_FIRST,
+            started: Instant::now(),
+            next_status: 0,
+            waiting_status: BTreeMap::new(),
+            questions: 0,
+            ending: false,
+            inbox: Some(Inbox {
+                engine: engine_inbox,
+                done: done_inbox,
+                control,
+            }),
+        };
+        if let Err(message) = supervisor.start_engine() {
+            supervisor.network.take_back().await;
+            return Err(StartError::Refused(message));
+        }
+        Ok(supervisor)
+    }
+
+    /// The loop. Returns the exit code.
+    async fn serve(mut self) -> u8 {
+        let Some(mut inbox) = self.inbox.take() else {
+            return 1;
+        };
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+            tracing::error!("cannot receive signals");
+            return 1;
+        };
+        let mut watchdog = tokio::time::interval(Duration::from_secs(3));
+        let mut drained_by: Option<tokio::time::Instant> = None;
+        loop {
+            let drain = async {
+                match drained_by {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => drained_by = drained_by.or(Some(self.end())),
+                _ = interrupt.recv() => drained_by = drained_by.or(Some(self.end())),
+                () = drain => break,
+                Some(event) = inbox.engine.recv() => {
+                    if self.engine_event(event) {
+                        break;
+                    }
+                }
+                Some(done) = inbox.done.recv() => self.done(done),
+                Some(request) = inbox.control.recv() => self.control(request).await,
+                _ = hangup.recv() => {
+                    if let Err(refusal) = self.reload().await {
+                        tracing::error!("reload refused, the old configuration stays: {}", refusal.error);
+                    }
+                }
+                _ = watchdog.tick() => self.watch(),
+            }
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.kill();
+        }
+        self.network.take_back().await;
+        let _ = std::fs::remove_file(
+            PathBuf::from(&self.loaded.config.daemon.run_dir).join("control.sock"),
+        );
+        tracing::info!("ended");
+        0
+    }
+
+    /// Asks the engine to delete every SA; the moment at which it is not waited for any more.
+    fn end(&mut self) -> tokio::time::Instant {
+        tracing::info!("ending: deleting every SA");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.ending = true;
+        let alive = self.tell(&ToEngine::Shutdown);
+        tokio::time::Instant::now() + if alive { DRAIN_MAX } else { Duration::ZERO }
+    }
+
+    fn start_engine(&mut self) -> Result<(), String> {
+        self.generation += 1;
+        let handed = self.network.hand_over()?;
+        let setup = Setup {
+            bundle: self.loaded.bundle.clone(),
+            sockets: handed.sockets,
+            tuns: handed.tuns,
+        };
+        let engine = Engine::spawn(
+            self.generation,
+            self.user,
+            setup,
+            &handed.fds,
+            self.engine_events.clone(),
+        )?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Sends to the engine; `false` if there is none, or none any more.
+    fn tell(&mut self, message: &ToEngine) -> bool {
+        self.tell_with(message, &[])
+    }
+
+    fn tell_with(&mut self, message: &ToEngine, fds: &[OwnedFd]) -> bool {
+        let Some(engine) = &self.engine else {
+            return false;
+        };
+        if let Err(error) = engine.send(message, fds) {
+            // Its end is noticed by the reader as well, which starts it again.
+            tracing::warn!("the engine does not listen ({error}): ending it");
+            engine.kill();
+            return false;
+        }
+        true
+    }
+
+    /// Returns `true` when the program is to end.
+    fn engine_event(&mut self, event: EngineEvent) -> bool {
+        match event {
+            EngineEvent::Message {
+                generation,
+                message,
+            } if generation == self.generation => return self.message(message),
+            EngineEvent::Gone { generation, how } if generation == self.generation => {
+                self.engine = None;
+                if self.ending {
+                    return true;
+                }
+                self.engine_gone(&how);
+            }
+            // Of an engine that is not the present one.
+            EngineEvent::Message { .. } | EngineEvent::Gone { .. } => {}
+        }
+        false
+    }
+
+    fn engine_gone(&mut self, how: &str) {
+        self.restarts = self.restarts.saturating_add(1);
+        self.leases.release_all();
+        self.questions = 0;
+        let wait = self.restart_wait;
+        self.restart_wait = (wait * 2).min(RESTART_MOST);
+        tracing::error!(
+            "the engine ended ({how}): starting it again in {:.1} s",
+            wait.as_secs_f32()
+        );
+        self.network.engine_gone();
+        for (_, reply) in std::mem::take(&mut self.waiting_status) {
+            self.network.report(self.status(None), reply);
+        }
+        self.restart_in(wait);
+    }
+
+    fn restart_in(&self, wait: Duration) {
+        let (done, generation) = (self.done.clone(), self.generation);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(wait).await;
+            let _ = done.send(Done::Restart { generation });
+        });
+    }
+
+    fn message(&mut self, message: ToSupervisor) -> bool {
+        match message {
+            ToSupervisor::Ready => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                tracing::info!("ready");
+            }
+            ToSupervisor::Ask { id, ask } => self.ask(id, ask),
+            ToSupervisor::ReleaseLease { ike_sa } => self.leases.release(ike_sa),
+            message @ (ToSupervisor::SetVirtual { .. } | ToSupervisor::Reach { .. }) => {
+                self.network.tell(message);
+            }
+            ToSupervisor::Status { request, status } => {
+                if let Some(reply) = self.waiting_status.remove(&request) {
+                    self.network.report(self.status(Some(status)), reply);
+                }
+            }
+            ToSupervisor::Heartbeat => {
+                if let Some(engine) = &mut self.engine {
+                    engine.last_heard = Instant::now();
+                    if engine.last_heard.duration_since(engine.started) > RESTART_FORGIVEN {
+                        self.restart_wait = RESTART_FIRST;
+                    }
+                }
+            }
+            ToSupervisor::Drained => return self.ending,
+        }
+        false
+    }
+
+    fn ask(&mut self, id: u64, ask: SupervisorAsk) {
+        if self.questions >= QUESTIONS_MAX {
+            let answer = SupervisorAnswer::Octets(Err("too many questions at once".to_owned()));
+            self.tell(&ToEngine::Answer { id, answer });
+            return;
+        }
+        match ask {
+            SupervisorAsk::Sign {
+                credential,
+                scheme,
+                octets,
+            } => {
+                let Some(scheme) = scheme_of(scheme) else {
+                    let answer =
+                        SupervisorAnswer::Octets(Err(format!("no signature scheme {scheme}")));
+                    self.tell(&ToEngine::Answer { id, answer });
+                    return;
+                };
+                self.sign(id, &credential, scheme, octets);
+            }
+            SupervisorAsk::PskAuth {
+                credential,
+                prf,
+                octets,
+            } => {
+                let mac = match Prf::from_wire(prf) {
+                    Some(prf) => self.secrets.psk_auth(&credential, prf, &octets),
+                    None => Err(format!("no PRF {prf}")),
+                };
+                let answer = SupervisorAnswer::Octets(mac);
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+            SupervisorAsk::Resolve { name } => {
+                let (uid, gid) = self.user;
+                self.later(id, async move {
+                    SupervisorAnswer::Addresses(resolve::ask(&name, uid, gid).await)
+                });
+            }
+            SupervisorAsk::Lease {
+                pool,
+                identity,
+                ike_sa,
+                v4,
+                v6,
+            } => {
+                let lent = self
+                    .leases
+                    .lend(&pool, &identity, ike_sa, Wanted { v4, v6 });
+                let answer = SupervisorAnswer::Lease(lent);
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+        }
+    }
+
+    fn sign(&mut self, id: u64, credential: &str, scheme: SignatureScheme, octets: Vec<u8>) {
+        let work = self.secrets.sign(credential, scheme, octets);
+        self.later(id, async move {
+            let signed = tokio::task::spawn_blocking(work).await;
+            SupervisorAnswer::Octets(signed.unwrap_or_else(|e| Err(e.to_string())))
+        });
+    }
+
+    /// Answers question `id` when `answer` is there; meanwhile the loop goes on.
+    fn later(&mut self, id: u64, answer: impl Future<Output = SupervisorAnswer> + 'static) {
+        self.questions += 1;
+        let (done, generation) = (self.done.clone(), self.generation);
+        tokio::task::spawn_local(async move {
+            let answer = answer.await;
+            let _ = done.send(Done::Answer {
+                generation,
+                id,
+                answer,
+            });
+        });
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Answer {
+                generation,
+                id,
+                answer,
+            } => {
+                if generation == self.generation {
+                    self.questions = self.questions.saturating_sub(1);
+                    self.tell(&ToEngine::Answer { id, answer });
+                }
+            }
+            Done::Restart { generation } => {
+                if generation == self.generation
+                    && self.engine.is_none()
+                    && !self.ending
+                    && let Err(error) = self.start_engine()
+                {
+                    tracing::error!("cannot start the engine: {error}");
+                    self.restart_in(self.restart_wait);
+                }
+            }
+            Done::StatusLate { request } => {
+                if let Some(reply) = self.waiting_status.remove(&request) {
+                    self.network.report(self.status(None), reply);
+                }
+            }
+        }
+    }
+
+    async fn control(&mut self, request: ControlRequest) {
+        match request {
+            ControlRequest::Status(reply) => {
+                self.next_status += 1;
+                let request = self.next_status;
+                if !self.tell(&ToEngine::Status { request }) {
+                    self.network.report(self.status(None), reply);
+                    return;
+                }
+                self.waiting_status.insert(request, reply);
+                let done = self.done.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(STATUS_MAX).await;
+                    let _ = done.send(Done::StatusLate { request });
+                });
+            }
+            ControlRequest::Engine(control, reply) => {
+                let _ = reply.send(self.order(control));
+            }
+            ControlRequest::Reload(reply) => {
+                let _ = reply.send(self.reload().await);
+            }
+        }
+    }
+
+    fn order(&mut self, control: Control) -> Result<(), Refusal> {
+        let policy = &self.loaded.config.policy;
+        let name = control.connection();
+        let Some(connection) = policy.connection(name) else {
+            let known: Vec<&str> = policy.connections.iter().map(|c| c.name.as_str()).collect();
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "there is no tunnel `{name}`; configured: {}",
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
+                ),
+            ));
+        };
+        if let Some(child) = control.child()
+            && !connection.children.iter().any(|c| c.name == child)
+        {
+            let known: Vec<&str> = connection
+                .children
+                .iter()
+                .map(|c| c.name.as_str())
+                .collect();
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "tunnel `{name}` has no child `{child}`; it has: {}",
+                    known.join(", ")
+                ),
+            ));
+        }
+        if matches!(control, Control::Up { .. })
+            && connection.remote == cygnet_ike::policy::Remote::Any
+        {
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                format!("`{name}` waits for its peer to call: there is no address to call it at"),
+            ));
+        }
+        if self.tell(&ToEngine::Control(control)) {
+            Ok(())
+        } else {
+            Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the engine is being restarted; try again in a moment",
+            ))
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), Refusal> {
+        let refused = |e: &dyn std::fmt::Display| {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string())
+        };
+        let mut loaded = start::load(&self.path).map_err(|e| refused(&e))?;
+        if loaded.config.daemon != self.loaded.config.daemon {
+            return Err(refused(
+                &"the [daemon] section changed, which only a restart can apply: `systemctl restart cygnet`",
+            ));
+        }
+        let (tuns, fds) = self
+            .network
+            .reconfigure(&loaded.config)
+            .await
+            .map_err(|e| refused(&e))?;
+        self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
+        self.loaded = loaded;
+        self.leases.configure(pools(&self.loaded));
+        let bundle: Bundle = self.loaded.bundle.clone();
+        self.tell_with(&ToEngine::Reload { bundle, tuns }, &fds);
+        tracing::info!("configuration read again");
+        Ok(())
+    }
+
+    fn watch(&mut self) {
+        let late = self
+            .engine
+            .as_ref()
+            .is_some_and(|e| e.last_heard.elapsed() > HEARTBEAT_MAX);
+        if late && let Some(engine) = &self.engine {
+            tracing::error!(
+                "the engine said nothing for {} s: ending it",
+                HEARTBEAT_MAX.as_secs()
+            );
+            engine.kill();
+        }
+        self.network.watch();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+
+    fn status(&self, engine: Option<EngineStatus>) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            processes: Processes {
+                supervisor: std::process::id(),
+                engine: self.engine.as_ref().map(Engine::pid),
+            },
+            uptime_s: self.started.elapsed().as_secs(),
+            engine_restarts: self.restarts,
+            // Filled in by whoever looks at the kernel.
+            guard: Guard::NotConfigured,
+            warnings: Vec::new(),
+            engine,
+            leases: self
+                .leases
+                .list()
+                .map(|(identity, addresses, online)| LeaseStatus {
+                    identity: identity.to_owned(),
+                    addresses,
+                    online,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn pools(loaded: &Loaded) -> BTreeMap<String, cygnet_config::Pool> {
+    loaded
+        .config
+        .pools
+        .iter()
+        .map(|(id, pool)| (id.0.clone(), pool.clone()))
+        .collect()
+}

@@ -1,0 +1,264 @@
+//! From a configuration and what is up at this moment to what the kernel must look like.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cygnet_config::Config;
+use cygnet_gateway::{
+    Devices, EspFraming, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
+};
+use cygnet_ike::policy::{Host, Remote};
+use ipnet::IpNet;
+
+/// Of links whose MTU nobody told us.
+const LINK_MTU: u16 = 1500;
+
+/// What a tunnel is like while it is up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    /// Addresses the peer lent us.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Resolvers the peer named.
+    pub(super) dns: Vec<IpAddr>,
+    /// Inner MTU by what was negotiated.
+    pub(super) mtu: Option<u16>,
+    /// The peer's outer address.
+    pub(super) endpoint: Option<IpAddr>,
+    /// Whether anything can pass.
+    pub(super) up: bool,
+}
+
+/// What the machine has, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Address with prefix, by interface; TUNs of ours excluded.
+    pub(super) addresses: Vec<(String, IpNet)>,
+    /// Interface of the default route.
+    pub(super) uplink: Option<String>,
+}
+
+/// Inner MTU of a tunnel before anything is negotiated: for the suites offered by default.
+pub(super) fn default_mtu(outer_ipv6: bool) -> u16 {
+    inner_mtu(LINK_MTU, outer_ipv6, EspFraming::AEAD)
+}
+
+/// Everything for [`cygnet_gateway::NetworkPlan::new`].
+pub(super) fn inputs(
+    config: &Config,
+    live: &BTreeMap<String, Live>,
+    machine: &Machine,
+) -> Result<Inputs, String> {
+    let mut tunnels = Vec::new();
+    for (name, tunnel) in &config.tunnels {
+        let state = live.get(name).cloned().unwrap_or_default();
+        let connection = config.policy.connection(name);
+        let mut endpoints: Vec<IpAddr> = match connection.map(|c| &c.remote) {
+            Some(Remote::Hosts { hosts, .. }) => hosts
+                .iter()
+                .filter_map(|h| match h {
+                    Host::Address(a) => Some(*a),
+                    Host::Name(_) => None,
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        endpoints.extend(state.endpoint);
+        endpoints.sort();
+        endpoints.dedup();
+        let for_the_lan = config.gateway.as_ref().is_some_and(|g| &g.tunnel == name);
+        let outer_ipv6 = state
+            .endpoint
+            .or(endpoints.first().copied())
+            .is_some_and(|a| a.is_ipv6());
+        tunnels.push(Tunnel {
+            interface: interface(&tunnel.interface)?,
+            mtu: tunnel
+                .mtu
+                .or(state.mtu)
+                .unwrap_or_else(|| default_mtu(outer_ipv6)),
+            // A tunnel to everything leaves this machine's own traffic alone while it is down.
+            own_traffic: !for_the_lan && (!tunnel.virtual_address || !state.addresses.is_empty()),
+            // A site's networks are inside for everybody.
+            carries_lan: for_the_lan || !tunnel.virtual_address,
+            remote: tunnel.remote_networks.clone(),
+            source: source(&tunnel.local_networks, machine),
+            virtual_addresses: state.addresses,
+            endpoints,
+        });
+    }
+    let server = match &config.server {
+        None => None,
+        Some(server) => {
+            let state = live.get(cygnet_config::SERVER);
+            Some(Server {
+                interface: interface(&server.interface)?,
+                mtu: server
+                    .mtu
+                    .or(state.and_then(|s| s.mtu))
+                    .unwrap_or_else(|| default_mtu(false)),
+                pools: server.pools.clone(),
+                addresses: server
+                    .pools
+                    .iter()
+                    .filter_map(|pool| pool.hosts().next())
+                    .collect(),
+                masquerade: server.nat,
+                client_to_client: false,
+            })
+        }
+    };
+    let uplink = config
+        .server
+        .as_ref()
+        .and_then(|s| s.uplink.as_ref())
+        .or(machine.uplink.as_ref());
+    Ok(Inputs {
+        tunnels,
+        server,
+        lan: lan(config, machine)?,
+        local_networks: machine.addresses.iter().map(|(_, n)| n.trunc()).collect(),
+        uplink: uplink.map(|u| interface(u)).transpose()?,
+    })
+}
+
+/// The guard, if the configuration wants one. `machine` may be empty: before the network is up.
+pub(super) fn guard(config: &Config, machine: &Machine) -> Result<Option<GuardInputs>, String> {
+    let Some(gateway) = config.gateway.as_ref().filter(|g| g.guard) else {
+        return Ok(None);
+    };
+    let Some(lan) = lan(config, machine)? else {
+        return Ok(None);
+    };
+    let tunnel = config
+        .tunnels
+        .get(&gateway.tunnel)
+        .ok_or_else(|| format!("there is no tunnel `{}`", gateway.tunnel))?;
+    let mut tunnels = vec![interface(&tunnel.interface)?];
+    // A site's networks lie inside as well: they are not "out".
+    for (name, other) in &config.tunnels {
+        if name != &gateway.tunnel && !other.virtual_address {
+            tunnels.push(interface(&other.interface)?);
+        }
+    }
+    if let Some(server) = &config.server {
+        tunnels.push(interface(&server.interface)?);
+    }
+    Ok(Some(GuardInputs { lan, tunnels }))
+}
+
+fn lan(config: &Config, machine: &Machine) -> Result<Option<Lan>, String> {
+    let Some(gateway) = &config.gateway else {
+        return Ok(None);
+    };
+    let interfaces = gateway
+        .lan
+        .iter()
+        .map(|i| interface(i))
+        .collect::<Result<Vec<_>, _>>()?;
+    let networks = match &gateway.networks {
+        Some(networks) => networks.clone(),
+        None => {
+            let mut found: Vec<IpNet> = machine
+                .addresses
+                .iter()
+                .filter(|(i, _)| gateway.lan.contains(i))
+                .map(|(_, n)| n.trunc())
+                .collect();
+            found.sort();
+            found.dedup();
+            found
+        }
+    };
+    Ok(Some(Lan {
+        interfaces,
+        networks,
+        devices: Devices::All,
+    }))
+}
+
+/// Addresses of this machine inside `networks`, at most one of each family.
+fn source(networks: &[IpNet], machine: &Machine) -> Vec<IpAddr> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    for (_, net) in &machine.addresses {
+        let address = net.addr();
+        if networks.iter().any(|n| n.contains(&address))
+            && !found.iter().any(|f| f.is_ipv4() == address.is_ipv4())
+        {
+            found.push(address);
+        }
+    }
+    found
+}
+
+fn interface(name: &str) -> Result<InterfaceName, String> {
+    InterfaceName::new(name).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse("t", text, &mut |p| Err(format!("no {p}"))).unwrap()
+    }
+
+    fn machine() -> Machine {
+        Machine {
+            addresses: vec![
+                ("eth0".into(), "192.168.1.2/24".parse().unwrap()),
+                ("lan0".into(), "10.1.0.1/24".parse().unwrap()),
+            ],
+            uplink: Some("eth0".into()),
+        }
+    }
+
+    const CLIENT: &str =
+        "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n";
+
+    #[test]
+    fn own_traffic_follows_a_client_tunnel_only_while_it_is_up() {
+        let config = config(CLIENT);
+        let down = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
+        assert!(!down.tunnels[0].own_traffic);
+        let live = Live {
+            addresses: vec!["10.99.0.2".parse().unwrap()],
+            up: true,
+            ..Live::default()
+        };
+        let up = inputs(&config, &[("home".to_owned(), live)].into(), &machine()).unwrap();
+        assert!(up.tunnels[0].own_traffic);
+        assert_eq!(
+            up.tunnels[0].endpoints,
+            ["203.0.113.5".parse::<IpAddr>().unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_gateways_own_traffic_stays_out_and_its_lan_goes_in() {
+        let config = config(&format!(
+            "{CLIENT}[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n"
+        ));
+        let inputs = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
+        assert!(!inputs.tunnels[0].own_traffic);
+        assert!(inputs.tunnels[0].carries_lan);
+        let lan = inputs.lan.unwrap();
+        assert_eq!(lan.networks, ["192.168.1.0/24".parse().unwrap()]);
+        let guard = guard(&config, &Machine::default()).unwrap().unwrap();
+        assert!(guard.lan.networks.is_empty());
+        assert_eq!(guard.tunnels[0].as_str(), "cyg-home");
+    }
+
+    #[test]
+    fn a_site_owns_its_networks_always_and_speaks_from_its_own() {
+        let config = config(
+            "[tunnel.b]\nremote = \"203.0.113.5\"\npsk = \"k\"\nlocal_networks = [\"10.1.0.0/24\"]\nremote_networks = [\"10.2.0.0/24\"]\n",
+        );
+        let inputs = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
+        assert!(inputs.tunnels[0].own_traffic);
+        assert_eq!(
+            inputs.tunnels[0].source,
+            ["10.1.0.1".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(inputs.tunnels[0].mtu, 1438);
+    }
+}

@@ -1,0 +1,290 @@
+//! The supervisor's hands on the kernel: sockets, TUN devices, plan and guard.
+//!
+//! Sockets and TUNs belong to the supervisor's loop, which hands them to each new engine. All
+//! else is done by one thread with a queue, so that a slow change never delays a signature; since
+//! the queue is one, a status report that goes through it tells of nothing that is not done yet.
+
+mod inputs;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use cygnet_config::Config;
+use cygnet_gateway::{GuardPlan, OUTER_MARK};
+use cygnet_linux::{Tun, TunOptions, UdpOptions, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::Status;
+use crate::error::StartError;
+use crate::ipc::{SocketRole, ToSupervisor, TunRole};
+use crate::supervisor::start;
+use worker::{Job, Worker};
+
+/// What the supervisor's loop holds.
+pub(super) struct Network {
+    sockets: Vec<(SocketRole, OwnedFd)>,
+    tuns: BTreeMap<String, TunDevice>,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// A TUN of a connection; it lives as long as its queues are open.
+struct TunDevice {
+    role: TunRole,
+    queues: Vec<OwnedFd>,
+}
+
+/// TUN devices for an engine, and a descriptor for each of their queues, in the same order.
+type TunsHanded = (Vec<TunRole>, Vec<OwnedFd>);
+
+/// All an engine works on; descriptors of the sockets come first.
+pub(super) struct HandOver {
+    pub(super) sockets: Vec<SocketRole>,
+    pub(super) tuns: Vec<TunRole>,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl Network {
+    /// Sockets, TUNs, guard, plan, in this order. An error leaves nothing changed.
+    pub(super) async fn set_up(config: &Config, run_dir: &Path) -> Result<Self, StartError> {
+        let sockets = sockets(config)?;
+        let tuns = tuns(config, &BTreeMap::new())?;
+        let jobs = Worker::spawn(run_dir).await.map_err(StartError::Refused)?;
+        let mut network = Self {
+            sockets,
+            tuns,
+            jobs,
+        };
+        network.obey(config).await.map_err(StartError::Refused)?;
+        Ok(network)
+    }
+
+    /// Descriptors for an engine: the same every time, so that a new engine goes on where the
+    /// one before ended.
+    pub(super) fn hand_over(&self) -> Result<HandOver, String> {
+        let mut fds = Vec::new();
+        for (_, fd) in &self.sockets {
+            fds.push(duplicate(fd)?);
+        }
+        let mut tuns = Vec::new();
+        for tun in self.tuns.values() {
+            tuns.push(tun.role.clone());
+            for fd in &tun.queues {
+                fds.push(duplicate(fd)?);
+            }
+        }
+        let sockets = self.sockets.iter().map(|(role, _)| *role).collect();
+        Ok(HandOver { sockets, tuns, fds })
+    }
+
+    /// Makes the kernel obey a changed configuration. The TUNs that are new, for the engine.
+    pub(super) async fn reconfigure(&mut self, config: &Config) -> Result<TunsHanded, String> {
+        let mut added = tuns(config, &self.tuns).map_err(|e| e.to_string())?;
+        let mut handed = (Vec::new(), Vec::new());
+        for tun in added.values() {
+            handed.0.push(tun.role.clone());
+            for fd in &tun.queues {
+                handed.1.push(duplicate(fd)?);
+            }
+        }
+        // The plan names every interface: new ones exist by now, old ones until it is applied.
+        self.obey(config).await?;
+        self.tuns
+            .retain(|name, tun| config.interface_of(name) == Some(&tun.role.interface));
+        self.tuns.append(&mut added);
+        Ok(handed)
+    }
+
+    async fn obey(&mut self, config: &Config) -> Result<(), String> {
+        let (reply, done) = oneshot::channel();
+        self.job(Job::Configure(Arc::new(config.clone()), reply));
+        done.await
+            .unwrap_or_else(|_| Err("the network's thread has ended".to_owned()))
+    }
+
+    /// What the engine tells about a tunnel.
+    pub(super) fn tell(&self, message: ToSupervisor) {
+        self.job(Job::Live(message));
+    }
+
+    /// The engine is gone, and every SA with it.
+    pub(super) fn engine_gone(&self) {
+        self.job(Job::AllDown);
+    }
+
+    /// Looks whether the guard is still there, and what else hinders.
+    pub(super) fn watch(&self) {
+        self.job(Job::Watch);
+    }
+
+    /// Sends the report when everything asked for before is done.
+    pub(super) fn report(&self, status: Status, reply: oneshot::Sender<Status>) {
+        self.job(Job::Report(Box::new(status), reply));
+    }
+
+    /// Takes back everything but the guard.
+    pub(super) async fn take_back(&mut self) {
+        let (reply, done) = oneshot::channel();
+        self.job(Job::TakeBack(reply));
+        let _ = done.await;
+    }
+
+    fn job(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            tracing::error!("the network's thread has ended: restart cygnet");
+        }
+    }
+}
+
+/// The directory of socket and journal, for root alone.
+pub(super) fn make_run_dir(path: &Path) -> Result<(), StartError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| StartError::refused(format_args!("cannot make {}: {e}", path.display())))
+}
+
+/// `cygnet gateway on`
+pub(crate) fn guard_on(path: &Path) -> Result<String, StartError> {
+    let loaded = start::load(path)?;
+    once(&loaded.config, |mut network, machine, config| async move {
+        let Some(inputs) = inputs::guard(&config, &machine)? else {
+            return Err(
+                "no gateway is configured, or its guard is off: nothing to put in place; \
+                        write a [gateway] section"
+                    .to_owned(),
+            );
+        };
+        let plan = GuardPlan::new(&inputs);
+        network
+            .apply_guard(&plan)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok("the guard is on: devices of the LAN leave through the tunnel or not at all".to_owned())
+    })
+}
+
+/// `cygnet gateway off`
+pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
+    // It must be possible to open the guard with a configuration that is broken.
+    let config = start::load(path).map(|l| l.config).ok();
+    let run = |mut network: cygnet_linux::Network| async move {
+        network.remove_guard().await.map_err(|e| e.to_string())?;
+        Ok("the guard is off: devices of the LAN may pass in clear".to_owned())
+    };
+    match config {
+        Some(config) => once(&config, |network, _, _| run(network)),
+        None => on_a_runtime(Path::new("/run/cygnet"), run),
+    }
+}
+
+fn once<F>(
+    config: &Config,
+    work: impl FnOnce(cygnet_linux::Network, inputs::Machine, Config) -> F,
+) -> Result<String, StartError>
+where
+    F: Future<Output = Result<String, String>>,
+{
+    let config = config.clone();
+    let run_dir = config.daemon.run_dir.clone();
+    on_a_runtime(Path::new(&run_dir), |network| async move {
+        let machine = worker::machine(&network, &config).await.unwrap_or_default();
+        work(network, machine, config).await
+    })
+}
+
+fn on_a_runtime<F>(
+    run_dir: &Path,
+    work: impl FnOnce(cygnet_linux::Network) -> F,
+) -> Result<String, StartError>
+where
+    F: Future<Output = Result<String, String>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| StartError::refused(format_args!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        let network = cygnet_linux::Network::open(run_dir).map_err(StartError::refused)?;
+        work(network).await.map_err(StartError::Refused)
+    })
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, String> {
+    fd.try_clone()
+        .map_err(|e| format!("cannot duplicate a descriptor: {e}"))
+}
+
+/// For each listening address, the IKE port and the NAT-T port.
+fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
+    let mut all = Vec::new();
+    for address in &config.daemon.listen {
+        for (port, natt) in [
+            (config.daemon.ike_port, false),
+            (config.daemon.natt_port, true),
+        ] {
+            let mut options = UdpOptions::new(SocketAddr::new(*address, port));
+            options.mark = Some(OUTER_MARK);
+            options.gro = natt;
+            let socket = match UdpSocket::bind(&options) {
+                Ok(socket) => socket,
+                // IPv6 may be switched off; nobody asked for it by name.
+                Err(cygnet_linux::Error::Io { .. } | cygnet_linux::Error::NoSuchAddress(_))
+                    if address.is_ipv6() && address.is_unspecified() =>
+                {
+                    tracing::warn!("no IPv6 on this machine: listening on IPv4 only");
+                    continue;
+                }
+                Err(error) => return Err(StartError::refused(error)),
+            };
+            let role = SocketRole {
+                address: *address,
+                port,
+                natt,
+            };
+            all.push((role, socket.into_fd()));
+        }
+    }
+    Ok(all)
+}
+
+/// The TUNs of a configuration that are not in `have` under the same interface name.
+fn tuns(
+    config: &Config,
+    have: &BTreeMap<String, TunDevice>,
+) -> Result<BTreeMap<String, TunDevice>, StartError> {
+    let tunnels = config
+        .tunnels
+        .iter()
+        .map(|(name, t)| (name.as_str(), t.interface.as_str(), t.mtu));
+    let server = config
+        .server
+        .iter()
+        .map(|s| (cygnet_config::SERVER, s.interface.as_str(), s.mtu));
+    let mut all = BTreeMap::new();
+    for (connection, interface, mtu) in tunnels.chain(server) {
+        if have
+            .get(connection)
+            .is_some_and(|t| t.role.interface == interface)
+        {
+            continue;
+        }
+        let queues = Tun::open(&TunOptions::new(interface)).map_err(StartError::refused)?;
+        let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
+        let queues: Vec<OwnedFd> = queues.into_iter().map(Tun::into_fd).collect();
+        let role = TunRole {
+            connection: connection.to_owned(),
+            interface: interface.to_owned(),
+            mtu: mtu.unwrap_or_else(|| inputs::default_mtu(false)).into(),
+            queues: u16::try_from(queues.len()).unwrap_or(u16::MAX),
+            udp_segmentation,
+        };
+        all.insert(connection.to_owned(), TunDevice { role, queues });
+    }
+    Ok(all)
+}

@@ -1,0 +1,341 @@
+//! The thread that changes the kernel.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cygnet_config::Config;
+use cygnet_gateway::{GuardPlan, NetworkPlan};
+use cygnet_linux::foreign::{self, Paths};
+use cygnet_linux::nft;
+use tokio::sync::{mpsc, oneshot};
+
+use super::inputs::{self, Live, Machine};
+use crate::api::{Guard, Status};
+use crate::ipc::ToSupervisor;
+
+/// What is asked of the thread; done in order.
+pub(super) enum Job {
+    /// Make the kernel obey this configuration; an error leaves the one before in force.
+    Configure(Arc<Config>, oneshot::Sender<Result<(), String>>),
+    /// A tunnel changed.
+    Live(ToSupervisor),
+    /// Every tunnel is down.
+    AllDown,
+    /// Look whether the guard is there, whether addresses changed, what hinders.
+    Watch,
+    /// Complete a report and send it.
+    Report(Box<Status>, oneshot::Sender<Status>),
+    /// Take back all but the guard; the last job.
+    TakeBack(oneshot::Sender<()>),
+}
+
+pub(super) struct Worker {
+    network: cygnet_linux::Network,
+    config: Option<Arc<Config>>,
+    live: BTreeMap<String, Live>,
+    machine: Machine,
+    guard: Guard,
+    warnings: Vec<String>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) async fn spawn(run_dir: &Path) -> Result<mpsc::UnboundedSender<Job>, String> {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let (ready, started) = oneshot::channel();
+        let run_dir: PathBuf = run_dir.to_owned();
+        std::thread::Builder::new()
+            .name("network".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = ready.send(Err(error.to_string()));
+                        return;
+                    }
+                };
+                runtime.block_on(async {
+                    match cygnet_linux::Network::open(&run_dir) {
+                        Ok(network) => {
+                            let _ = ready.send(Ok(()));
+                            Self::new(network).serve(inbox).await;
+                        }
+                        Err(error) => {
+                            let _ = ready.send(Err(error.to_string()));
+                        }
+                    }
+                });
+            })
+            .map_err(|e| format!("cannot start a thread: {e}"))?;
+        started
+            .await
+            .unwrap_or_else(|_| Err("the network's thread ended at once".to_owned()))?;
+        Ok(jobs)
+    }
+
+    fn new(network: cygnet_linux::Network) -> Self {
+        Self {
+            network,
+            config: None,
+            live: BTreeMap::new(),
+            machine: Machine::default(),
+            guard: Guard::NotConfigured,
+            warnings: Vec::new(),
+        }
+    }
+
+    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = inbox.recv().await {
+            match job {
+                Job::Configure(config, reply) => {
+                    let _ = reply.send(self.configure(config).await);
+                }
+                Job::Live(message) => self.live(message).await,
+                Job::AllDown => {
+                    for live in self.live.values_mut() {
+                        live.up = false;
+                    }
+                }
+                Job::Watch => self.watch().await,
+                Job::Report(mut status, reply) => {
+                    status.guard = self.guard;
+                    status.warnings.clone_from(&self.warnings);
+                    let _ = reply.send(*status);
+                }
+                Job::TakeBack(reply) => {
+                    if let Err(error) = self.network.remove().await {
+                        tracing::error!("cannot take back everything: {error}");
+                    }
+                    let _ = reply.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn configure(&mut self, config: Arc<Config>) -> Result<(), String> {
+        let machine = machine(&self.network, &config).await?;
+        let guarded_before = self.guard_present().await;
+        let plan = plan(&config, &self.live, &machine)?;
+        // The guard first: forwarding is switched on by the plan.
+        self.apply_guard(&config, &machine).await?;
+        if let Err(error) = self.network.apply(&plan).await {
+            match self.config.clone() {
+                Some(old) => {
+                    if let Ok(plan) = self::plan(&old, &self.live, &machine)
+                        && let Err(error) = self.network.apply(&plan).await
+                    {
+                        tracing::error!("cannot restore the earlier state: {error}");
+                    }
+                }
+                None if !guarded_before => {
+                    let _ = self.network.remove_guard().await;
+                }
+                None => {}
+            }
+            return Err(error.to_string());
+        }
+        self.live
+            .retain(|name, _| config.interface_of(name).is_some());
+        self.machine = machine;
+        self.config = Some(config);
+        self.look().await;
+        Ok(())
+    }
+
+    async fn guard_present(&self) -> bool {
+        let empty = GuardPlan {
+            routes: Vec::new(),
+            rules: Vec::new(),
+            nft: String::new(),
+        };
+        self.network
+            .guard_state(&empty)
+            .await
+            .is_ok_and(|s| s.filter)
+    }
+
+    async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
+        if let Some(inputs) = inputs::guard(config, machine)? {
+            self.network
+                .apply_guard(&GuardPlan::new(&inputs))
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn live(&mut self, message: ToSupervisor) {
+        match message {
+            ToSupervisor::SetVirtual {
+                connection,
+                addresses,
+                dns,
+            } => {
+                let live = self.live.entry(connection).or_default();
+                live.addresses = addresses;
+                live.dns = dns;
+            }
+            ToSupervisor::Reach {
+                connection,
+                remote,
+                mtu,
+                endpoint,
+                ..
+            } => {
+                let live = self.live.entry(connection).or_default();
+                live.up = !remote.is_empty();
+                if live.up {
+                    live.mtu = u16::try_from(mtu).ok();
+                    live.endpoint = endpoint;
+                }
+            }
+            _ => return,
+        }
+        self.apply().await;
+    }
+
+    /// The plan for what is up at this moment.
+    async fn apply(&mut self) {
+        let Some(config) = self.config.clone() else {
+            return;
+        };
+        let applied = match plan(&config, &self.live, &self.machine) {
+            Ok(plan) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = applied {
+            tracing::error!("cannot set routes and addresses: {error}");
+        }
+    }
+
+    async fn watch(&mut self) {
+        let Some(config) = self.config.clone() else {
+            return;
+        };
+        match machine(&self.network, &config).await {
+            Ok(machine) if machine != self.machine => {
+                tracing::info!("this machine's addresses changed: routes and rules follow");
+                self.machine = machine;
+                let machine = self.machine.clone();
+                if let Err(error) = self.apply_guard(&config, &machine).await {
+                    tracing::error!("cannot renew the guard: {error}");
+                }
+                self.apply().await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("cannot read this machine's addresses: {error}"),
+        }
+        self.look().await;
+    }
+
+    /// State of the guard, and what of foreign firewalls is in the way.
+    async fn look(&mut self) {
+        let Some(config) = self.config.clone() else {
+            return;
+        };
+        let mut warnings = Vec::new();
+        self.guard = match inputs::guard(&config, &self.machine) {
+            Ok(Some(inputs)) => {
+                let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
+                match state {
+                    Ok(state) if state.is_whole() => Guard::On,
+                    Ok(_) => {
+                        warnings.push(
+                            "part of the guard was removed by another program; \
+                             `cygnet gateway on` puts it back"
+                                .to_owned(),
+                        );
+                        Guard::Missing
+                    }
+                    Err(error) => {
+                        warnings.push(format!("cannot see whether the guard is there: {error}"));
+                        Guard::Missing
+                    }
+                }
+            }
+            Ok(None) => Guard::NotConfigured,
+            Err(error) => {
+                warnings.push(error);
+                Guard::NotConfigured
+            }
+        };
+        let paths = Paths {
+            tunnels: config
+                .policy
+                .connections
+                .iter()
+                .filter_map(|c| config.interface_of(&c.name))
+                .map(str::to_owned)
+                .collect(),
+            ports: if config.server.is_some() {
+                vec![config.daemon.ike_port, config.daemon.natt_port]
+            } else {
+                Vec::new()
+            },
+        };
+        match nft::ruleset_json().and_then(|json| foreign::blockages(&json, &paths)) {
+            Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
+            Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
+        }
+        for warning in warnings.iter().filter(|w| !self.warnings.contains(w)) {
+            tracing::warn!("{warning}");
+        }
+        self.warnings = warnings;
+    }
+}
+
+fn plan(
+    config: &Config,
+    live: &BTreeMap<String, Live>,
+    machine: &Machine,
+) -> Result<NetworkPlan, String> {
+    let inputs = inputs::inputs(config, live, machine)?;
+    NetworkPlan::new(&inputs).map_err(|e| e.to_string())
+}
+
+/// What the machine has: addresses of interfaces that are not ours, and the way out.
+pub(super) async fn machine(
+    network: &cygnet_linux::Network,
+    config: &Config,
+) -> Result<Machine, String> {
+    let netlink = network.netlink();
+    let ours: Vec<&str> = config
+        .policy
+        .connections
+        .iter()
+        .filter_map(|c| config.interface_of(&c.name))
+        .collect();
+    let links = netlink.links().await.map_err(|e| e.to_string())?;
+    let mut addresses: Vec<(String, ipnet::IpNet)> = netlink
+        .addresses()
+        .await
+        .map_err(|e| e.to_string())?
+        .into_iter()
+        .filter_map(|a| {
+            let link = links.iter().find(|l| l.index == a.index)?;
+            let addr = a.net.addr();
+            let link_local = match addr {
+                std::net::IpAddr::V4(a) => a.is_link_local(),
+                std::net::IpAddr::V6(a) => a.is_unicast_link_local(),
+            };
+            let foreign = !ours.contains(&link.name.as_str());
+            (foreign && !addr.is_loopback() && !link_local).then(|| (link.name.clone(), a.net))
+        })
+        .collect();
+    addresses.sort();
+    let mut uplink = None;
+    for v6 in [false, true] {
+        if uplink.is_none() {
+            uplink = netlink
+                .default_interface(v6)
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+    }
+    Ok(Machine { addresses, uplink })
+}
