@@ -31,7 +31,7 @@ pub(crate) struct Context {
     pub(crate) upcalls: VecDeque<Upcall>,
     /// Where the peers of our IKE SAs are, those that have only begun included.
     pub(crate) peers: BTreeMap<IkeSaId, IpAddr>,
-    /// Announced Child SAs of one policy and peer, whichever IKE SA holds them.
+    /// Child SAs of one policy and peer that we send on, whichever IKE SA holds them.
     pub(crate) bearers: BTreeMap<Bearer, BTreeSet<ChildSaId>>,
     out: VecDeque<Output>,
     /// Child SAs that send as soon as the one named first is gone.
@@ -93,9 +93,8 @@ pub(crate) enum Upcall {
     Stopped {
         child: ChildSaId,
         /// What it had in common with others.
-        bearer: Option<Bearer>,
-        was_sending: bool,
-        /// The peer has forgotten it: it served nobody any more.
+        bearer: Bearer,
+        /// It served nobody any more.
         forgotten: bool,
     },
     /// This Child SA is to be taken off the data path.
@@ -257,13 +256,6 @@ impl Context {
     /// `waiter` sends once `gone` is gone.
     pub(crate) fn waiting_for(&mut self, gone: ChildSaId, waiter: ChildSaId) {
         self.waiters.entry(gone).or_default().insert(waiter);
-    }
-
-    /// Whether `waiter` waits for another one that is still there.
-    pub(crate) fn still_waits(&self, waiter: ChildSaId) -> bool {
-        self.waiters
-            .values()
-            .any(|waiters| waiters.contains(&waiter))
     }
 
     /// Those that waited for `gone`.

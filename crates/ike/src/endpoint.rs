@@ -16,7 +16,6 @@ use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
 use crate::keeper::Keeper;
 use crate::policy::Policy;
-use crate::sa::child::ChildState;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::{IkeSa, State};
@@ -295,18 +294,15 @@ impl Endpoint {
             Upcall::Stopped {
                 child,
                 bearer,
-                was_sending,
                 forgotten,
             } => {
                 // Make before break, unless it is broken already.
                 if !forgotten {
-                    self.succeed(child, bearer.as_ref());
+                    self.succeed(child, &bearer);
                 }
-                if was_sending {
-                    self.cx.data(DataCommand::RemoveOut { child });
-                }
+                self.cx.data(DataCommand::RemoveOut { child });
                 if forgotten {
-                    self.succeed(child, bearer.as_ref());
+                    self.succeed(child, &bearer);
                 }
             }
             Upcall::Removed(child) => self.cx.remove_in_later(child),
@@ -321,19 +317,10 @@ impl Endpoint {
     }
 
     /// Those that waited for `gone` send, unless another Child SA serves: then they wait for that.
-    fn succeed(&mut self, gone: ChildSaId, bearer: Option<&Bearer>) {
+    fn succeed(&mut self, gone: ChildSaId, bearer: &Bearer) {
         let waiters = self.cx.take_waiters(gone);
-        if waiters.is_empty() {
-            return;
-        }
-        let others = bearer.and_then(|bearer| self.cx.bearers.get(bearer));
-        let serves = |id: &&ChildSaId| {
-            let holder = self.cx.holders.get(*id).and_then(|sa| self.sas.get(sa));
-            let child = holder.and_then(IkeSa::established)?.children.get(*id)?;
-            Some(**id != gone && child.is_sending() && child.state == ChildState::Installed)
-        };
-        let other = others.and_then(|others| others.iter().find(|id| serves(id) == Some(true)));
-        let mut serving = other.copied();
+        let others = self.cx.bearers.get(bearer);
+        let mut serving = others.and_then(|others| others.first()).copied();
         for waiter in waiters {
             if let Some(serving) = serving {
                 self.cx.waiting_for(serving, waiter);
@@ -462,7 +449,7 @@ impl Endpoint {
                 }
             }
             State::Closed { .. } => {}
-            _ => sa.drop_silently(&mut self.cx, reason),
+            _ => sa.cancel(&mut self.cx, reason),
         }
     }
 

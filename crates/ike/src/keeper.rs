@@ -66,6 +66,8 @@ struct Demand {
 struct Retry {
     backoff: Backoff,
     at: Option<Instant>,
+    /// Where it failed last.
+    on: IkeSaId,
 }
 
 /// The call.
@@ -222,7 +224,7 @@ impl Endpoint {
                 continue;
             }
             let retry = kept.retries.get(&child.name);
-            let failed = retry.is_some();
+            let failed = retry.is_some_and(|retry| retry.on == sa);
             pending |= !failed;
             if retry.and_then(|r| r.at).is_some_and(|at| at > now) || state.has_child(&child.name) {
                 continue;
@@ -414,7 +416,8 @@ impl Endpoint {
             return self.delete_ike_sa(id, Reason::Operator);
         }
         self.keeper.names.insert(id, name.clone());
-        if let Some(kept) = self.keeper.kept.get_mut(&name) {
+        let live = state.is_live();
+        if let Some(kept) = self.keeper.kept.get_mut(&name).filter(|_| live) {
             if matches!(kept.dial, Dial::Dialing { sa, .. } if sa == id) {
                 kept.dial = Dial::Idle;
             }
@@ -422,7 +425,9 @@ impl Endpoint {
             kept.why = None;
             kept.attempt = 0;
         }
-        self.settle_duplicates(id, initial_contact);
+        if live {
+            self.settle_duplicates(id, initial_contact);
+        }
         self.keep(&name);
     }
 
@@ -484,7 +489,7 @@ impl Endpoint {
         };
         kept.demands.retain(|demand| demand.child != child);
         kept.why = Some(reason.clone());
-        let after = self.retry_child(&name, child);
+        let after = self.retry_child(&name, sa, child);
         if let Some(after) = after {
             self.cx.event(Event {
                 connection: Some(name.clone()),
@@ -498,7 +503,7 @@ impl Endpoint {
     }
 
     /// Notes that a child failed; when it is tried again, if it is wanted.
-    fn retry_child(&mut self, name: &str, child: &str) -> Option<Duration> {
+    fn retry_child(&mut self, name: &str, on: IkeSaId, child: &str) -> Option<Duration> {
         let now = self.cx.boot();
         let kept = self.keeper.kept.get_mut(name)?;
         let wanted = kept.wanted.contains(child);
@@ -511,8 +516,10 @@ impl Endpoint {
             .or_insert_with(|| Retry {
                 backoff: Backoff::new(now),
                 at: None,
+                on,
             });
         let after = retry.backoff.failed(now, self.cx.random.as_mut());
+        retry.on = on;
         retry.at = Some(now + after);
         wanted.then_some(after)
     }
@@ -523,7 +530,7 @@ impl Endpoint {
         };
         if *reason == Reason::DeletedByPeer && self.sas.get(&sa).is_some_and(|sa| !sa.is_closed()) {
             // Not at once: the peer had a reason.
-            self.retry_child(&name, child);
+            self.retry_child(&name, sa, child);
         }
         self.keep(&name);
     }

@@ -168,6 +168,10 @@ impl IkeSa {
     pub(crate) fn handle_datagram(&mut self, cx: &mut Context, path: Path, message: &Message<'_>) {
         self.step(|state, channel| match state {
             State::Initiating(state) => state.handle_datagram(channel, cx, path, message),
+            // A responder that is done before us may send requests: they come again when we are.
+            State::AuthInitiator(state) if !message.header.flags.is_response() => {
+                State::AuthInitiator(state)
+            }
             State::AuthInitiator(state) => match channel.receive(cx, path, message) {
                 Received::Response(inbound) => state.handle_response(channel, cx, inbound),
                 Received::Request(_) | Received::Nothing => State::AuthInitiator(state),
@@ -238,6 +242,17 @@ impl IkeSa {
             }
             state => state,
         });
+    }
+
+    /// Ends one that is not established: with a word to the peer where it may count it as up.
+    pub(crate) fn cancel(&mut self, cx: &mut Context, reason: Reason) {
+        match &self.state {
+            State::AuthInitiator(_) => self.step(|state, channel| match state {
+                State::AuthInitiator(state) => state.cancel(channel, cx, reason),
+                state => state,
+            }),
+            _ => self.drop_silently(cx, reason),
+        }
     }
 
     /// Ends it without a word to the peer.

@@ -24,11 +24,10 @@ use crate::policy::{ChildPolicy, Connection, IdentityPattern, LocalAuth, RemoteA
 use crate::proposal::{self, ChildExchange};
 use crate::refusal;
 use crate::sa::channel::{Channel, Inbound};
-use crate::sa::child::SendWhen;
 use crate::sa::contents::Contents;
 use crate::sa::create_child::CreateChild;
 use crate::sa::established::{Established, Life};
-use crate::sa::exchange::Exchange;
+use crate::sa::exchange::{Exchange, Task};
 use crate::sa::initiator::{Begun, Call};
 use crate::sa::negotiate::{Draft, Sides, id_payload, notify, tsi, tsr};
 use crate::sa::{Peering, State, closed};
@@ -45,6 +44,8 @@ pub(crate) struct AuthInitiator {
     first: Option<First>,
     /// What we ask for.
     wanted: Vec<WantedAddress>,
+    /// It is to end as soon as it is up: the peer may have it already.
+    unwanted: Option<Reason>,
     stage: Stage,
 }
 
@@ -110,6 +111,7 @@ impl AuthInitiator {
             local_id: IdPayload::new(local_id),
             first: None,
             wanted,
+            unwanted: None,
             stage: Stage::Sent,
         });
         match child {
@@ -128,6 +130,22 @@ impl AuthInitiator {
                 State::AuthInitiator(state)
             }
             None => state.prove(channel, cx),
+        }
+    }
+
+    /// Gives it up: at once, or with DELETE where the peer may believe it to be up.
+    pub(crate) fn cancel(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        reason: Reason,
+    ) -> State {
+        match self.stage {
+            Stage::Spi(_) | Stage::Prove(..) => self.fail(channel, cx, reason),
+            Stage::Sent | Stage::Verify(..) | Stage::Refusing(_) => {
+                self.unwanted.get_or_insert(reason);
+                State::AuthInitiator(self)
+            }
         }
     }
 
@@ -419,6 +437,12 @@ impl AuthInitiator {
             let nonces = (self.begun.nonce_i.as_slice(), self.begun.nonce_r.as_slice());
             first.install(&mut state, channel, cx, contents, nonces);
         }
+        if let Some(reason) = self.unwanted {
+            if let Some(Exchange::CreateChild(create)) = &mut state.current {
+                create.unwanted = true;
+            }
+            state.push(cx, Task::DeleteIke { reason });
+        }
         state.proceed(channel, cx)
     }
 
@@ -507,8 +531,7 @@ impl First {
                 let keys = keys.child(draft.suite, None, nonce_i, nonce_r);
                 let policy = Arc::clone(&self.policy);
                 let peering = &state.peering;
-                let told = SendWhen::Told;
-                let (child, ask) = draft.install(cx, channel, peering, keys, Role::Initiator, told);
+                let (child, ask) = draft.install(cx, channel, peering, keys, Role::Initiator);
                 let create = CreateChild::of_ike_auth(policy, ask, child);
                 state.current = Some(Exchange::CreateChild(Box::new(create)));
             }

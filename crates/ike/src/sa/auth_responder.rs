@@ -26,7 +26,7 @@ use crate::policy::{Connection, LocalAuth, RemoteAuth};
 use crate::proposal::{self, ChildExchange, EspChoice, IkeChoice};
 use crate::sa::auth_initiator::{announce, ask_for_proof, proof_payload, verify};
 use crate::sa::channel::{Channel, Inbound};
-use crate::sa::child::{ChildSa, SendWhen};
+use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
 use crate::sa::established::{Established, Life};
 use crate::sa::initiator::Begun;
@@ -576,14 +576,8 @@ impl AuthResponder {
             return State::AuthResponder(self);
         };
         let keys = keys.child(draft.suite, None, &self.begun.nonce_i, &self.begun.nonce_r);
-        // A peer that authenticates anew still receives on its old Child SA, and not yet on this.
         let peering = &proven.peering;
-        let bearer = peering.bearer(&draft.policy.name);
-        let when = match cx.bearers.get(&bearer) {
-            Some(old) => SendWhen::PeerReady(old.clone()),
-            None => SendWhen::Told,
-        };
-        let (child, ask) = draft.install(cx, channel, peering, keys, Role::Responder, when);
+        let (child, ask) = draft.install(cx, channel, peering, keys, Role::Responder);
         self.stage = Stage::Install(ask, proven, accepted, Box::new(child));
         State::AuthResponder(self)
     }
@@ -647,9 +641,7 @@ impl AuthResponder {
             cx.event(state.event(channel, EventKind::Refused { reason }));
         }
         if let Ok(Some((_, mut child))) = child {
-            if !cx.still_waits(child.id()) {
-                child.switch_out(cx);
-            }
+            child.switch_out_after_others(cx);
             child.announce(cx, &state.peering);
             state.children.insert(child.id(), child);
         }

@@ -1,7 +1,6 @@
 //! A Child SA as its IKE SA sees it: installed inbound first, outbound when the peer is known to
 //! be ready, stopped outbound first, and inbound a few seconds later (RFC 7296 §2.8).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +29,10 @@ pub(crate) struct ChildSa {
     pub(crate) since: Instant,
     /// Of the CREATE_CHILD_SA exchange that made it, if we started that.
     pub(crate) nonces: Option<Nonces>,
-    /// The peer does not know it any more.
+    /// It serves no more: the peer does not know it, or its keys are used up.
     pub(crate) forgotten: bool,
-    /// Set when it is announced.
-    bearer: Option<Bearer>,
+    bearer: Bearer,
+    announced: bool,
 }
 
 /// What becomes of it.
@@ -59,36 +58,18 @@ enum Outbound {
     Stopped,
 }
 
-/// When we start to send.
-pub(crate) enum SendWhen {
-    /// As soon as [`ChildSa::switch_out`] is called.
-    Told,
-    /// With the first authenticated packet, or when one of these is deleted (RFC 7296 §2.8).
-    PeerReady(BTreeSet<ChildSaId>),
-}
-
 impl ChildSa {
-    /// Orders the inbound half; the answer goes to `ike_sa`.
+    /// Orders the inbound half; the answer goes to its IKE SA.
     pub(crate) fn install(
         cx: &mut Context,
+        who: &Peering,
         mut params: ChildSaParameters,
         keys_in: Secret,
         keys_out: Secret,
-        when: SendWhen,
     ) -> (Self, AskId) {
-        let waits_for = match when {
-            SendWhen::Told => BTreeSet::new(),
-            SendWhen::PeerReady(waits_for) => {
-                params.report_first = true;
-                waits_for
-            }
-        };
         let now = cx.boot();
         let due = Deadlines::new(&params.policy.lifetime, now, cx.random.as_mut());
         params.limits = due.data;
-        for gone in &waits_for {
-            cx.waiting_for(*gone, params.id);
-        }
         let params = Arc::new(params);
         cx.holders.insert(params.id, params.ike_sa);
         let child = Arc::clone(&params);
@@ -99,6 +80,7 @@ impl ChildSa {
         });
         cx.counters.children += 1;
         let child = Self {
+            bearer: who.bearer(&params.policy.name),
             params,
             state: ChildState::Installed,
             outbound: Outbound::Deferred(keys_out),
@@ -107,7 +89,7 @@ impl ChildSa {
             since: now,
             nonces: None,
             forgotten: false,
-            bearer: None,
+            announced: false,
         };
         (child, ask)
     }
@@ -129,6 +111,8 @@ impl ChildSa {
         match std::mem::replace(&mut self.outbound, Outbound::Active) {
             Outbound::Deferred(keys) => {
                 let child = Arc::clone(&self.params);
+                let bearer = self.bearer.clone();
+                cx.bearers.entry(bearer).or_default().insert(self.id());
                 cx.order(Waiting::ChildSa(self.id()), |id| DataCommand::SwitchOut {
                     id,
                     child,
@@ -136,6 +120,20 @@ impl ChildSa {
                 });
             }
             before => self.outbound = before,
+        }
+    }
+
+    /// We have answered the peer, who made it: as long as another one serves, that does, until the
+    /// peer has shown that it has our response (RFC 7296 §2.8). Where none serves there is nothing
+    /// to lose.
+    pub(crate) fn switch_out_after_others(&mut self, cx: &mut Context) {
+        match cx.bearers.get(&self.bearer).cloned() {
+            Some(others) => {
+                for other in others {
+                    cx.waiting_for(other, self.id());
+                }
+            }
+            None => self.switch_out(cx),
         }
     }
 
@@ -160,13 +158,22 @@ impl ChildSa {
     /// Sends no more; packets of the peer are still received. Those that waited for this begin to
     /// send first, so that no packet finds no Child SA between the two.
     pub(crate) fn stop_sending(&mut self, cx: &mut Context) {
+        let was_sending = self.is_sending();
+        self.outbound = Outbound::Stopped;
+        if !was_sending {
+            return;
+        }
+        if let Some(bearers) = cx.bearers.get_mut(&self.bearer) {
+            bearers.remove(&self.id());
+            if bearers.is_empty() {
+                cx.bearers.remove(&self.bearer);
+            }
+        }
         cx.upcall(Upcall::Stopped {
             child: self.id(),
             bearer: self.bearer.clone(),
-            was_sending: self.is_sending(),
             forgotten: self.forgotten,
         });
-        self.outbound = Outbound::Stopped;
     }
 
     /// The peer is reached another way.
@@ -190,14 +197,8 @@ impl ChildSa {
         let replaced = why == Reason::Replaced || self.state == ChildState::Redundant;
         self.stop_sending(cx);
         cx.upcall(Upcall::Removed(id));
-        let Some(bearer) = self.bearer else {
+        if !self.announced {
             return;
-        };
-        if let Some(bearers) = cx.bearers.get_mut(&bearer) {
-            bearers.remove(&id);
-            if bearers.is_empty() {
-                cx.bearers.remove(&bearer);
-            }
         }
         cx.event(who.event(
             ike_sa,
@@ -229,9 +230,7 @@ impl ChildSa {
 
     /// It carries traffic: tells the operator and the keeper.
     pub(crate) fn announce(&mut self, cx: &mut Context, who: &Peering) {
-        let bearer = who.bearer(self.name());
-        self.bearer = Some(bearer.clone());
-        cx.bearers.entry(bearer).or_default().insert(self.id());
+        self.announced = true;
         let list = |selectors: &[cygnet_wire::ts::TrafficSelector]| {
             selectors
                 .iter()

@@ -20,7 +20,7 @@ use crate::policy::ChildPolicy;
 use crate::proposal::{self, ChildExchange};
 use crate::refusal;
 use crate::sa::channel::Channel;
-use crate::sa::child::{ChildSa, ChildState, SendWhen};
+use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::collision::Nonces;
 use crate::sa::contents::Contents;
 use crate::sa::established::{Established, MAX_CHILDREN};
@@ -42,6 +42,8 @@ pub(crate) struct CreateChild {
     pub(crate) collision: Option<Collision>,
     /// SPIs the peer has deleted that nobody here knows: ours may be among them, its response lost.
     pub(crate) doomed: BTreeSet<u32>,
+    /// The operator wants it no more.
+    pub(crate) unwanted: bool,
     stage: Stage,
 }
 
@@ -81,6 +83,7 @@ impl CreateChild {
             tries: Tries::default(),
             collision: None,
             doomed: BTreeSet::new(),
+            unwanted: false,
             stage: Stage::Install(ask, Box::new(child)),
         }
     }
@@ -153,6 +156,7 @@ impl Established {
             tries,
             collision: None,
             doomed: BTreeSet::new(),
+            unwanted: false,
             stage: Stage::Spi(ask),
         })));
     }
@@ -187,11 +191,12 @@ impl Established {
     ) {
         match (std::mem::replace(&mut create.stage, Stage::Between), answer) {
             (Stage::Spi(_), Answer::Spi(Ok(spi))) => {
-                let still_wanted = match create.replaces {
-                    Some(old) => (self.children.get(&old))
-                        .is_some_and(|old| old.state == ChildState::Installed),
-                    None => self.child_named(&create.policy.name).is_none(),
-                };
+                let still_wanted = !create.unwanted
+                    && match create.replaces {
+                        Some(old) => (self.children.get(&old))
+                            .is_some_and(|old| old.state == ChildState::Installed),
+                        None => self.child_named(&create.policy.name).is_none(),
+                    };
                 if !still_wanted || !self.is_live() {
                     cx.data(DataCommand::FreeSpi { spi });
                     cx.upcall(Upcall::Reconsider(channel.id));
@@ -211,6 +216,12 @@ impl Established {
             (Stage::Spi(_), Answer::Spi(Err(error))) => {
                 let reason = Reason::Local(format!("no SPI could be reserved: {error}"));
                 self.child_failed(channel, cx, &create.policy, reason);
+            }
+            (Stage::Install(_, mut child), Answer::Installed(Ok(()))) if create.unwanted => {
+                let id = child.id();
+                child.state = ChildState::Closing;
+                self.children.insert(id, *child);
+                self.push_delete(cx, BTreeSet::from([id]), Reason::Operator);
             }
             (Stage::Install(_, child), Answer::Installed(Ok(()))) => {
                 let collision = create.collision.take();
@@ -290,6 +301,7 @@ impl Established {
             tries,
             collision,
             doomed,
+            unwanted,
             stage,
         } = *create;
         let Stage::Sent(sent) = stage else {
@@ -310,6 +322,7 @@ impl Established {
                 tries,
                 collision,
                 doomed,
+                unwanted,
                 stage: Stage::Between,
             };
             return self.create_refused(channel, cx, create, error, offered);
@@ -321,14 +334,8 @@ impl Established {
                 cx.upcall(Upcall::Reconsider(channel.id));
             }
             Ok((draft, keys, nonces)) => {
-                let (mut child, ask) = draft.install(
-                    cx,
-                    channel,
-                    &self.peering,
-                    keys,
-                    Role::Initiator,
-                    SendWhen::Told,
-                );
+                let (mut child, ask) =
+                    draft.install(cx, channel, &self.peering, keys, Role::Initiator);
                 child.nonces = Some(nonces);
                 self.current = Some(Exchange::CreateChild(Box::new(CreateChild {
                     policy,
@@ -337,6 +344,7 @@ impl Established {
                     tries,
                     collision,
                     doomed: BTreeSet::new(),
+                    unwanted: false,
                     stage: Stage::Install(ask, Box::new(child)),
                 })));
             }
@@ -454,6 +462,9 @@ impl Established {
         error: &NotifyPayload<'_>,
         (offer, sides): (String, Sides),
     ) {
+        if create.unwanted {
+            return;
+        }
         let CreateChild {
             policy,
             replaces,

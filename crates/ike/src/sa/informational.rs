@@ -73,6 +73,8 @@ impl Established {
         let mut present = BTreeSet::new();
         for id in children {
             if let Some(child) = self.children.get_mut(&id) {
+                // Whoever waits for it is not its successor then.
+                child.forgotten |= reason != Reason::Replaced;
                 child.stop_sending(cx);
                 deleted.push(ChildSpi(child.params.spi_in));
                 present.insert(id);
@@ -198,13 +200,14 @@ impl Established {
             // the inbound half goes with the response, and is not named twice.
             return None;
         }
-        let child = self.children.remove(&id)?;
+        let mut child = self.children.remove(&id)?;
         let paired = ChildSpi(child.params.spi_in);
         let reason = match child.state {
             ChildState::Installed => Reason::DeletedByPeer,
             ChildState::Closing => self.closing_reason(id),
             ChildState::Replaced | ChildState::Redundant => Reason::Replaced,
         };
+        child.forgotten |= reason != Reason::Replaced;
         child.remove(cx, channel.id, &self.peering, reason);
         Some(paired)
     }

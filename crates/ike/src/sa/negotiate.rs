@@ -21,7 +21,7 @@ use crate::keys::{ChildKeys, Role};
 use crate::policy::ChildPolicy;
 use crate::sa::Peering;
 use crate::sa::channel::Channel;
-use crate::sa::child::{ChildSa, SendWhen};
+use crate::sa::child::ChildSa;
 use crate::selector::{self, Dynamic};
 
 /// Octets of our nonces: at least half the key of every PRF (RFC 7296 §2.10).
@@ -49,7 +49,6 @@ impl Draft {
         peering: &Peering,
         keys: ChildKeys,
         role: Role,
-        when: SendWhen,
     ) -> (ChildSa, AskId) {
         let (keys_in, keys_out) = keys.directions(role);
         let (local_ts, remote_ts) = self.sides;
@@ -66,9 +65,9 @@ impl Draft {
             remote_ts,
             path: channel.path,
             limits: DataLimits::default(),
-            report_first: false,
+            report_first: role == Role::Responder,
         };
-        ChildSa::install(cx, params, keys_in, keys_out, when)
+        ChildSa::install(cx, peering, params, keys_in, keys_out)
     }
 }
 

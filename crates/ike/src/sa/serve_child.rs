@@ -1,6 +1,5 @@
 //! CREATE_CHILD_SA for a Child SA, asked for by the peer (RFC 7296 §1.3.1, §1.3.3, §2.25.1).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::keys::Role;
 use crate::policy::ChildPolicy;
 use crate::proposal::{self, ChildExchange, EspChoice};
 use crate::sa::channel::Channel;
-use crate::sa::child::{ChildSa, ChildState, SendWhen};
+use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::collision::Nonces;
 use crate::sa::contents::Contents;
 use crate::sa::create_child::Collision;
@@ -328,6 +327,15 @@ impl Established {
         mut serving: Box<ServeChild>,
         answer: Answer,
     ) {
+        if !self.still_welcome(&serving) {
+            // In the meantime we are closing what it belongs to (RFC 7296 §2.25).
+            if let Stage::Install(_, child) = serving.stage {
+                child.abandon(cx);
+            }
+            cx.discard(answer);
+            let refusal = Refusal::quiet(NotifyType::TEMPORARY_FAILURE);
+            return self.refuse(channel, cx, serving.path, refusal);
+        }
         let error = match (
             std::mem::replace(&mut serving.stage, Stage::Between),
             answer,
@@ -350,14 +358,7 @@ impl Established {
                     &serving.nonces.initiator,
                     &serving.nonces.responder,
                 );
-                let bearers = cx.bearers.get(&self.peering.bearer(&serving.policy.name));
-                let when = match (serving.replaces, bearers) {
-                    (Some(old), _) => SendWhen::PeerReady(BTreeSet::from([old])),
-                    (None, Some(others)) => SendWhen::PeerReady(others.clone()),
-                    (None, None) => SendWhen::Told,
-                };
-                let (child, ask) =
-                    draft.install(cx, channel, &self.peering, keys, Role::Responder, when);
+                let (child, ask) = draft.install(cx, channel, &self.peering, keys, Role::Responder);
                 serving.stage = Stage::Install(ask, Box::new(child));
                 self.serving = Some(serving);
                 return;
@@ -406,12 +407,6 @@ impl Established {
         let exchange = ExchangeType::CREATE_CHILD_SA;
         self.answer(channel, cx, exchange, serving.path, payloads);
         let old = serving.replaces.and_then(|old| self.children.get_mut(&old));
-        // Our own rekey of the same, made in the meantime, has won.
-        let redundant = serving.redundant
-            || (serving.replaces.is_some()
-                && old
-                    .as_ref()
-                    .is_none_or(|old| old.state == ChildState::Closing));
         match old {
             Some(old) if old.state == ChildState::Installed => {
                 old.retire(cx, ChildState::Replaced);
@@ -421,12 +416,11 @@ impl Established {
         if let Some(collision) = self.our_collision(&serving) {
             collision.child = Some(id);
         }
-        if redundant {
+        if serving.redundant {
+            // Our own rekey of the same, made in the meantime, has won.
             child.retire(cx, ChildState::Redundant);
         } else {
-            if !cx.still_waits(child.id()) {
-                child.switch_out(cx);
-            }
+            child.switch_out_after_others(cx);
             child.announce(cx, &self.peering);
         }
         let twin = self.twin(cx, &serving);
@@ -436,6 +430,15 @@ impl Established {
             twin.retire(cx, ChildState::Replaced);
             twin.expires_at = Some(cx.boot() + TWIN);
         }
+    }
+
+    /// Neither the IKE SA nor what is to be replaced is about to go.
+    fn still_welcome(&self, serving: &ServeChild) -> bool {
+        let replaced = serving.replaces.is_none_or(|old| {
+            let old = self.children.get(&old);
+            serving.redundant || old.is_some_and(|old| old.state == ChildState::Installed)
+        });
+        self.is_live() && replaced
     }
 
     /// A new Child SA of ours that was made while the peer's request for the same one was on its

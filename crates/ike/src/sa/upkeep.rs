@@ -133,6 +133,11 @@ impl Established {
         let of_name =
             |task: &Task| matches!(task, Task::CreateChild { policy, .. } if policy.name == name);
         self.tasks.retain(|task| !of_name(task));
+        if let Some(Exchange::CreateChild(create)) = &mut self.current
+            && create.policy.name == name
+        {
+            create.unwanted = true;
+        }
         let children = self
             .children
             .values()
@@ -153,6 +158,7 @@ impl Established {
             ChildState::Replaced | ChildState::Redundant => Reason::Replaced,
             ChildState::Closing => return,
         };
+        expired.forgotten = true;
         expired.stop_sending(cx);
         self.push_delete(cx, BTreeSet::from([child]), reason);
     }
