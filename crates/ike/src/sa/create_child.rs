@@ -41,7 +41,7 @@ pub(crate) struct CreateChild {
     /// The peer makes the same Child SA at the same time.
     pub(crate) collision: Option<Collision>,
     /// SPIs the peer has deleted that nobody here knows: ours may be among them, its response lost.
-    pub(crate) doomed: BTreeSet<u32>,
+    doomed: BTreeSet<u32>,
     /// The operator wants it no more.
     pub(crate) unwanted: bool,
     stage: Stage,
@@ -103,6 +103,15 @@ impl CreateChild {
     /// Whether nothing of it has been sent.
     pub(crate) fn is_unsent(&self) -> bool {
         matches!(self.stage, Stage::Spi(_))
+    }
+
+    /// The peer deletes what it has made of this exchange; returns our half's SPI if it is here.
+    pub(crate) fn doom(&mut self, spi: u32) -> Option<u32> {
+        self.doomed.insert(spi);
+        match &self.stage {
+            Stage::Install(_, child) if child.params.spi_out == spi => Some(child.params.spi_in),
+            _ => None,
+        }
     }
 
     /// The task it was, to be done another time.
@@ -216,6 +225,12 @@ impl Established {
             (Stage::Spi(_), Answer::Spi(Err(error))) => {
                 let reason = Reason::Local(format!("no SPI could be reserved: {error}"));
                 self.child_failed(channel, cx, &create.policy, reason);
+            }
+            (Stage::Install(_, child), Answer::Installed(_))
+                if create.doomed.contains(&child.params.spi_out) =>
+            {
+                child.abandon(cx);
+                cx.upcall(Upcall::Reconsider(channel.id));
             }
             (Stage::Install(_, mut child), Answer::Installed(Ok(()))) if create.unwanted => {
                 let id = child.id();

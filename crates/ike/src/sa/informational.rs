@@ -186,10 +186,10 @@ impl Established {
             .values()
             .find(|child| child.params.spi_out == spi.0);
         let Some(id) = known.map(|child| child.id()) else {
-            if let Some(Exchange::CreateChild(create)) = &mut self.current {
-                create.doomed.insert(spi.0);
-            }
-            return None;
+            return match &mut self.current {
+                Some(Exchange::CreateChild(create)) => create.doom(spi.0).map(ChildSpi),
+                _ => None,
+            };
         };
         let asked = matches!(
             &self.current,
