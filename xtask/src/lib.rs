@@ -1,4 +1,4 @@
-//! What a person or CI runs: `cargo xtask demo | test | interop | setup`.
+//! What a person or CI runs: `cargo xtask demo | test | interop | sim | fuzz | setup`.
 //!
 //! [`lab`] is the library underneath: hosts in network namespaces, wires, routers with NAT, packet
 //! watches, a certificate authority for tests, and real strongSwan peers.
@@ -6,9 +6,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod demo;
+pub mod fuzz;
 pub mod interop;
 pub mod lab;
 pub mod project;
 pub mod setup;
+pub mod sim;
 pub mod steps;
 pub mod webhost;

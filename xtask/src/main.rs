@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use xtask::lab::{Result, interrupt};
-use xtask::{demo, interop, setup, steps, webhost};
+use xtask::{demo, fuzz, interop, setup, sim, steps, webhost};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What a person or CI runs")]
@@ -24,6 +24,10 @@ enum Command {
     Test(steps::Options),
     /// Run scenarios against real strongSwan
     Interop(interop::Options),
+    /// Run seeds of the simulation: two endpoints, a bad network, a virtual clock
+    Sim(sim::Options),
+    /// Look for inputs that break something
+    Fuzz(fuzz::Options),
     /// Install what the others need
     Setup,
     /// The web host of the lab's internet
@@ -56,11 +60,12 @@ fn main() -> ExitCode {
 
 /// Runs a command; whether everything it checked was as it should be.
 fn run(command: Command) -> Result<bool> {
-    match command {
-        Command::Webhost { listen } => return webhost::serve(listen).map(|()| true),
+    match &command {
+        Command::Webhost { listen } => return webhost::serve(*listen).map(|()| true),
         Command::FirstByte { host } => {
-            return webhost::wait_for_first_byte(host, Duration::from_secs(30)).map(|()| true);
+            return webhost::wait_for_first_byte(*host, Duration::from_secs(30)).map(|()| true);
         }
+        Command::Sim(options) => return sim::run(options),
         _ => {}
     }
     interrupt::install()?;
@@ -70,6 +75,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test(options) => steps::run(&options),
         Command::Interop(options) => interop::run(&options),
         Command::Setup => setup::ensure().map(|()| true),
-        Command::Webhost { .. } | Command::FirstByte { .. } => Ok(true),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Webhost { .. } | Command::FirstByte { .. } | Command::Sim(_) => Ok(true),
     }
 }

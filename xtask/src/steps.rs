@@ -3,7 +3,7 @@
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::lab::{Context, Failure, Result, interrupt};
-use crate::{interop, project, setup};
+use crate::{fuzz, interop, project, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,6 +36,14 @@ const STEPS: &[Step] = &[
     Step {
         name: "cargo test",
         run: cargo_test,
+    },
+    Step {
+        name: "fuzz corpora",
+        run: fuzz_corpora,
+    },
+    Step {
+        name: "sim",
+        run: simulation,
     },
     Step {
         name: "interop",
@@ -183,6 +191,32 @@ fn counts(line: &str) -> Option<Tally> {
     Some(Tally {
         passed: count(" passed")?,
         failed: count(" failed")?,
+    })
+}
+
+/// What fuzzing has found worth keeping, once each.
+fn fuzz_corpora() -> Result<Tally> {
+    let (good, tally) = stream(fuzz::replay())?;
+    if !good && tally.failed == 0 {
+        return Err(Failure::new("the corpora could not be replayed, see above"));
+    }
+    Ok(tally)
+}
+
+fn simulation() -> Result<Tally> {
+    let options = sim::Options {
+        seeds: 500,
+        from: 0,
+        seed: None,
+        trace: false,
+    };
+    Ok(match sim::run(&options)? {
+        true => Tally {
+            passed: options.seeds,
+            failed: 0,
+        },
+        // How many of them is in what it printed.
+        false => Tally::one(false),
     })
 }
 
