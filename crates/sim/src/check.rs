@@ -26,6 +26,7 @@ impl World {
                 let spi = outbound.params.spi_out;
                 match self.judge(side, outbound) {
                     Verdict::Fits => in_use.push((side.other(), spi)),
+                    Verdict::Late => self.stats.excused_late += 1,
                     Verdict::Dead => self.stats.excused_deaths += 1,
                     Verdict::Early => self.stats.excused_early += 1,
                     Verdict::Wrong(what) => {
@@ -48,6 +49,11 @@ impl World {
     fn judge(&self, side: Side, outbound: &Outbound) -> Verdict {
         let peer = self.node(side.other());
         let spi = outbound.params.spi_out;
+        // The core has done its part when it orders the end of sending; a data path that is slow
+        // to obey would be at fault by itself.
+        if self.node(side).datapath.is_leaving(outbound.params.id) {
+            return Verdict::Late;
+        }
         if let Some(inbound) = peer.datapath.inbound.get(&spi) {
             if !inbound.keys.ct_eq(outbound.keys.expose()) {
                 return Verdict::Wrong("the peer has other keys".to_owned());
@@ -69,7 +75,11 @@ impl World {
         if peer.datapath.is_reserved(spi) {
             let others = self.node(side).datapath.sending.get(name);
             let served = others.into_iter().flatten().any(|id| {
-                let other = self.node(side).datapath.outbound.get(id);
+                let datapath = &self.node(side).datapath;
+                let other = datapath
+                    .outbound
+                    .get(id)
+                    .filter(|_| !datapath.is_leaving(*id));
                 other.is_some_and(|other| peer.datapath.inbound.contains_key(&other.params.spi_out))
             });
             if !served {
@@ -164,6 +174,8 @@ impl World {
 
 enum Verdict {
     Fits,
+    /// It was to stop already.
+    Late,
     /// The peer has ended it without a word.
     Dead,
     /// The response that tells the peer about it is under way.

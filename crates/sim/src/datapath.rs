@@ -111,6 +111,15 @@ impl Datapath {
         !self.orders.is_empty()
     }
 
+    /// Whether it has been told to stop sending on this one, and is only slow to do so.
+    pub(crate) fn is_leaving(&self, child: ChildSaId) -> bool {
+        let is_meant = |order: &DataCommand| match order {
+            DataCommand::RemoveOut { child: c } => *c == child,
+            _ => false,
+        };
+        self.orders.iter().any(is_meant)
+    }
+
     pub(crate) fn is_reserved(&self, spi: u32) -> bool {
         self.reserved.contains(&spi)
     }

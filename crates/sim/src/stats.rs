@@ -29,6 +29,8 @@ pub struct Stats {
     /// Moments at which a responder would have sealed on a first Child SA whose initiator had
     /// not heard its response yet.
     pub excused_early: u64,
+    /// Moments at which a slow data path would have sealed on what it was told to stop sending on.
+    pub excused_late: u64,
 }
 
 impl AddAssign for Stats {
@@ -44,6 +46,7 @@ impl AddAssign for Stats {
         self.deaths += more.deaths;
         self.excused_deaths += more.excused_deaths;
         self.excused_early += more.excused_early;
+        self.excused_late += more.excused_late;
     }
 }
 
@@ -62,8 +65,14 @@ impl fmt::Display for Stats {
         write!(
             f,
             "{} IKE SAs and {} Child SAs came up; {} times a peer counted for dead or restarted; \
-             excused moments: {} after that, {} of a responder ahead of its first response",
-            self.ike_ups, self.child_ups, self.deaths, self.excused_deaths, self.excused_early
+             excused moments: {} after that, {} of a responder ahead of its first response, \
+             {} of a slow data path",
+            self.ike_ups,
+            self.child_ups,
+            self.deaths,
+            self.excused_deaths,
+            self.excused_early,
+            self.excused_late
         )
     }
 }
