@@ -29,6 +29,8 @@ pub(crate) struct ChildSa {
     pub(crate) since: Instant,
     /// Of the CREATE_CHILD_SA exchange that made it, if we started that.
     pub(crate) nonces: Option<Nonces>,
+    /// When and how the first of this line of rekeyed Child SAs was made by a request of ours.
+    pub(crate) line: Option<(Instant, Nonces)>,
     /// It serves no more: the peer does not know it, or its keys are used up.
     pub(crate) forgotten: bool,
     bearer: Bearer,
@@ -88,6 +90,7 @@ impl ChildSa {
             expires_at: Some(due.hard),
             since: now,
             nonces: None,
+            line: None,
             forgotten: false,
             announced: false,
         };
@@ -183,6 +186,13 @@ impl ChildSa {
             child: self.id(),
             path,
         });
+    }
+
+    /// The peer moved while this one was being made.
+    pub(crate) fn follow(&mut self, cx: &mut Context, path: Path) {
+        if self.params.path != path {
+            self.update_path(cx, path);
+        }
     }
 
     /// Another IKE SA holds it now.

@@ -407,8 +407,10 @@ impl Established {
         let exchange = ExchangeType::CREATE_CHILD_SA;
         self.answer(channel, cx, exchange, serving.path, payloads);
         let old = serving.replaces.and_then(|old| self.children.get_mut(&old));
+        child.follow(cx, channel.path);
         match old {
             Some(old) if old.state == ChildState::Installed => {
+                child.line = old.line.clone();
                 old.retire(cx, ChildState::Replaced);
             }
             _ => {}
@@ -448,12 +450,9 @@ impl Established {
             return None;
         }
         let ours = self.child_named(&serving.policy.name)?;
-        let young = cx.boot().since(ours.since) < YOUNG;
-        let loses = ours
-            .nonces
-            .as_ref()
-            .is_some_and(|nonces| !nonces.wins_against(&serving.nonces));
-        (young && loses && ours.params.replaces.is_none()).then(|| ours.id())
+        let (since, nonces) = ours.line.as_ref()?;
+        let young = cx.boot().since(*since) < YOUNG;
+        (young && !nonces.wins_against(&serving.nonces)).then(|| ours.id())
     }
 }
 

@@ -234,6 +234,9 @@ impl Established {
                 if let Some(from) = channel.follow(*path) {
                     self.peer_moved(channel, cx, from);
                 }
+                for child in self.children.values_mut() {
+                    child.follow(cx, channel.path);
+                }
             }
             DataEvent::LastInbound { .. } => self.heard = now,
             DataEvent::LastOutbound { .. } => self.sealed = now,
@@ -321,12 +324,8 @@ impl Established {
         // What changed since the two were one.
         self.peering.reauthenticate_at = estate.peering.reauthenticate_at;
         self.peering.superseded_at = estate.peering.superseded_at;
-        if let Some(child) = self.children.values().next()
-            && child.params.path != channel.path
-        {
-            for child in self.children.values_mut() {
-                child.update_path(cx, channel.path);
-            }
+        for child in self.children.values_mut() {
+            child.follow(cx, channel.path);
         }
     }
 
