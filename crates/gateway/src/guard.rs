@@ -2,7 +2,8 @@
 //!
 //! Two layers, each enough by itself. Routing: what comes in from the LAN is looked up in a table
 //! that holds tunnel routes and ends in `unreachable default`. Filter: in the forward hook, what
-//! comes in from the LAN is dropped unless it leaves by a tunnel or stays in the LAN. A foreign
+//! comes in from the LAN is dropped unless it leaves by a tunnel or stays in the LAN, and devices are
+//! not told of a router nearer by. A foreign
 //! `nft flush ruleset` leaves the first, a foreign `ip rule flush` the second.
 //!
 //! Only forwarded packets are concerned: SSH, DNS or ping to the box itself find its addresses in
@@ -52,7 +53,7 @@ impl GuardPlan {
             .lan
             .interfaces
             .iter()
-            .flat_map(|interface| interface_rules(&inputs.lan, interface))
+            .flat_map(|interface| lan_rules(&inputs.lan, interface, 100))
             .collect();
         rules.sort();
         rules.dedup();
@@ -64,10 +65,12 @@ impl GuardPlan {
     }
 }
 
-fn interface_rules(lan: &Lan, interface: &InterfaceName) -> Vec<Rule> {
-    let rule = |priority, family, table| Rule {
+/// How devices at `interface` are routed, by three priorities from `first` on: the LAN itself, those
+/// that are exempt, and the rest by [`GUARD_TABLE`].
+pub(crate) fn lan_rules(lan: &Lan, interface: &InterfaceName, first: u32) -> Vec<Rule> {
+    let rule = |place, family, table| Rule {
         iif: Some(interface.clone()),
-        ..Rule::new(priority, family, RuleAction::Lookup(table))
+        ..Rule::new(first + place, family, RuleAction::Lookup(table))
     };
     let mut rules = Vec::new();
     for net in &lan.networks {
@@ -75,26 +78,26 @@ fn interface_rules(lan: &Lan, interface: &InterfaceName) -> Vec<Rule> {
         rules.push(Rule {
             to: Some(net.trunc()),
             suppress_prefix_length: Some(0),
-            ..rule(100, Family::of_net(*net), MAIN_TABLE)
+            ..rule(0, Family::of_net(*net), MAIN_TABLE)
         });
     }
     if let Devices::AllBut(exempt) = &lan.devices {
         for net in exempt {
             rules.push(Rule {
                 from: Some(net.trunc()),
-                ..rule(101, Family::of_net(*net), MAIN_TABLE)
+                ..rule(1, Family::of_net(*net), MAIN_TABLE)
             });
         }
     }
     for family in Family::BOTH {
         let named = named(&lan.devices, family);
         if named.is_empty() {
-            rules.push(rule(102, family, GUARD_TABLE));
+            rules.push(rule(2, family, GUARD_TABLE));
         }
         for net in named {
             rules.push(Rule {
                 from: Some(net.trunc()),
-                ..rule(102, family, GUARD_TABLE)
+                ..rule(2, family, GUARD_TABLE)
             });
         }
     }
@@ -196,6 +199,11 @@ mod tests {
              \t\tip saddr { 192.168.1.9/32 } return\n\
              \t\toifname { \"cyg0\" } return\n\
              \t\tcounter drop\n\
+             \t}\n\
+             \tchain output {\n\
+             \t\ttype filter hook output priority -10; policy accept;\n\
+             \t\toifname { \"eth0\" } icmp type redirect drop\n\
+             \t\toifname { \"eth0\" } icmpv6 type nd-redirect drop\n\
              \t}\n\
              }\n"
         );

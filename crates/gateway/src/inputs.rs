@@ -75,7 +75,10 @@ pub struct Tunnel {
     pub interface: InterfaceName,
     /// Inner MTU, see [`crate::inner_mtu`].
     pub mtu: u16,
-    /// Addresses the peer lent us (RFC 7296 §2.19), at most one used per family for translation.
+    /// The peer lends us addresses (RFC 7296 §2.19), whether it has by now or not: what comes out
+    /// is for this machine and for those who are translated, and for nobody else. False for a site.
+    pub client: bool,
+    /// Addresses the peer lent us, at most one used per family for translation.
     pub virtual_addresses: Vec<IpAddr>,
     /// What lies behind it: the peer's selectors as prefixes.
     pub remote: Vec<IpNet>,

@@ -57,7 +57,7 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
     let translated: Vec<_> = inputs
         .tunnels
         .iter()
-        .filter(|t| !t.virtual_addresses.is_empty())
+        .filter(|t| t.client)
         .map(|t| &t.interface)
         .collect();
     if !translated.is_empty() {
@@ -166,6 +166,16 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                 vec![format!("iifname {lan} jump tunnelled")],
             ),
             ("tunnelled", "", tunnelled),
+            // Where a foreign `ip rule flush` took the other layer away, the kernel finds that the
+            // device's router is nearer to it than we are, and says so before it asks this filter.
+            (
+                "output",
+                "type filter hook output priority -10; policy accept;",
+                vec![
+                    format!("oifname {lan} icmp type redirect drop"),
+                    format!("oifname {lan} icmpv6 type nd-redirect drop"),
+                ],
+            ),
         ],
     )
 }

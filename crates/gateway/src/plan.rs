@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::guard::lan_rules;
 use crate::inputs::{Inputs, InterfaceName, Tunnel};
 use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, nft};
 
@@ -143,6 +144,8 @@ pub enum RuleAction {
     Lookup(u32),
     /// Nowhere; the sender is told.
     Unreachable,
+    /// Nowhere; the sender is not told.
+    Blackhole,
 }
 
 /// One kernel setting.
@@ -306,6 +309,9 @@ impl NetworkPlan {
                     ..Rule::new(152, Family::of(*endpoint), RuleAction::Lookup(MAIN_TABLE))
                 });
             }
+            for family in Family::BOTH.into_iter().filter(|_| tunnel.client) {
+                self.rules.extend(not_past_us(tunnel, family));
+            }
             for address in &tunnel.virtual_addresses {
                 self.rules.push(Rule {
                     from: Some(IpNet::from(*address)),
@@ -317,7 +323,30 @@ impl NetworkPlan {
                 });
             }
         }
+        // With a guard its own rules decide before these.
+        if let Some(lan) = &inputs.lan {
+            let interfaces = lan.interfaces.iter();
+            self.rules
+                .extend(interfaces.flat_map(|interface| lan_rules(lan, interface, 170)));
+        }
     }
+}
+
+/// What comes out of a client's tunnel and is not for us after all (the virtual address is gone, its
+/// translation forgotten) must not travel on in clear: networks on our own interfaces are reached,
+/// and nothing by a default route. Nobody is told, because that answer would travel in clear, too.
+fn not_past_us(tunnel: &Tunnel, family: Family) -> [Rule; 2] {
+    let rule = |priority, action| Rule {
+        iif: Some(tunnel.interface.clone()),
+        ..Rule::new(priority, family, action)
+    };
+    [
+        Rule {
+            suppress_prefix_length: Some(0),
+            ..rule(153, RuleAction::Lookup(MAIN_TABLE))
+        },
+        rule(154, RuleAction::Blackhole),
+    ]
 }
 
 /// Whether packets of a family can pass. Where the peer lent addresses, only of those families:
@@ -415,10 +444,7 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
         all.push(set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1"));
         all.push(set(&format!("net/ipv6/conf/{name}/accept_ra"), "0"));
     }
-    let site = inputs
-        .tunnels
-        .iter()
-        .any(|t| t.virtual_addresses.is_empty());
+    let site = inputs.tunnels.iter().any(|t| !t.client);
     if inputs.lan.is_none() && inputs.server.is_none() && !site {
         return all;
     }

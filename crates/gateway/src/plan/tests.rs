@@ -13,6 +13,7 @@ fn tunnel() -> Tunnel {
     Tunnel {
         interface: name("cyg0"),
         mtu: 1438,
+        client: true,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap()],
         remote: vec![net("0.0.0.0/0"), net("::/0")],
         source: Vec::new(),
@@ -176,6 +177,7 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
 #[test]
 fn a_site_translates_nothing_and_lets_the_other_office_in() {
     let mut site = tunnel();
+    site.client = false;
     site.virtual_addresses.clear();
     site.remote = vec![net("10.2.0.0/24")];
     site.source = vec!["10.1.0.1".parse().unwrap()];
@@ -246,4 +248,58 @@ fn two_tunnels_with_the_same_selectors_coexist_by_metric() {
             "0.0.0.0/0 Device(InterfaceName(\"cyg1\")) 101",
         ]
     );
+}
+
+fn shown(rule: &Rule) -> String {
+    let iif = rule.iif.as_ref().map_or("all", InterfaceName::as_str);
+    let to = rule.to.map_or_else(String::new, |to| format!(" to {to}"));
+    let longer = rule.suppress_prefix_length.map_or("", |_| " by no default");
+    format!("{} {iif}{to} {:?}{longer}", rule.priority, rule.action)
+}
+
+#[test]
+fn what_leaves_a_clients_tunnel_never_travels_on_by_a_default_route() {
+    let from_tunnel = |inputs: &Inputs| -> Vec<String> {
+        let plan = NetworkPlan::new(inputs).unwrap();
+        let of_tunnel = |r: &&Rule| r.iif == Some(name("cyg0")) && r.family == Family::V4;
+        plan.rules.iter().filter(of_tunnel).map(shown).collect()
+    };
+    let mut inputs = gateway();
+    let expected = ["153 cyg0 Lookup(254) by no default", "154 cyg0 Blackhole"];
+    assert_eq!(from_tunnel(&inputs), expected);
+    // While it is down most of all: then the address is gone.
+    inputs.tunnels[0].virtual_addresses.clear();
+    assert_eq!(from_tunnel(&inputs), expected);
+    assert!(
+        NetworkPlan::new(&inputs)
+            .unwrap()
+            .nft
+            .contains("iifname { \"cyg0\" } ct state new,invalid counter drop")
+    );
+    // The other office may use our way out.
+    inputs.tunnels[0].client = false;
+    assert!(from_tunnel(&inputs).is_empty());
+}
+
+#[test]
+fn the_lan_finds_the_tunnel_without_a_guard() {
+    let plan = NetworkPlan::new(&gateway()).unwrap();
+    let of_lan = |r: &&Rule| r.iif == Some(name("eth0")) && r.family == Family::V4;
+    let rules: Vec<String> = plan.rules.iter().filter(of_lan).map(shown).collect();
+    assert_eq!(
+        rules,
+        [
+            "170 eth0 to 192.168.1.0/24 Lookup(254) by no default",
+            "172 eth0 Lookup(51450)"
+        ]
+    );
+}
+
+#[test]
+fn a_client_is_no_router_while_it_is_down_either() {
+    let mut inputs = gateway();
+    inputs.lan = None;
+    inputs.tunnels[0].virtual_addresses.clear();
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    assert!(plan.sysctls.iter().all(|s| !s.path.contains("forwarding")));
 }

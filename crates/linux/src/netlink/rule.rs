@@ -104,6 +104,7 @@ fn message(rule: &Rule, owner: Owner) -> RuleMessage {
             }
         }
         RuleAction::Unreachable => m.header.action = KernelAction::Unreachable,
+        RuleAction::Blackhole => m.header.action = KernelAction::Blackhole,
     }
     m
 }
@@ -131,6 +132,7 @@ fn parse(m: &RuleMessage, family: Family) -> Option<Rule> {
     }
     rule.action = match m.header.action {
         KernelAction::ToTable => RuleAction::Lookup(table),
+        KernelAction::Blackhole => RuleAction::Blackhole,
         _ => RuleAction::Unreachable,
     };
     Some(rule)

@@ -82,6 +82,7 @@ pub(super) fn inputs(
             carries_lan: for_the_lan || !tunnel.virtual_address,
             remote: tunnel.remote_networks.clone(),
             source: source(&tunnel.local_networks, machine),
+            client: tunnel.virtual_address,
             virtual_addresses: state.addresses,
             endpoints,
         });
