@@ -29,6 +29,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// An interface of that name is there and is no TUN, or one of another kind.
+    #[error(
+        "interface {name} is there already and is no TUN that we could take: stop the program it belongs to (`ip -d link show {name}`), or choose another `interface`"
+    )]
+    TunUnfit {
+        /// Its name.
+        name: String,
+    },
     /// A socket's address is taken.
     #[error(
         "UDP {0} is in use: another IKE daemon runs here; find it with `ss -ulpn` and stop it (`systemctl stop strongswan`)"

@@ -64,15 +64,17 @@ pub struct Blockage {
 
 impl fmt::Display for Blockage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let commands: Vec<String> = self.remedy.iter().map(|c| format!("`{c}`")).collect();
         write!(
             f,
-            "{} drops our packets in {} {} chain {} ({} hook); let them through with: {}",
+            "{} drops our packets in {} {} chain {} ({} hook); let them through with {}",
             self.firewall,
             self.family,
             self.table,
             self.chain,
             self.hook,
-            self.remedy.join("; ")
+            // Between backquotes, so that people and programs find the commands.
+            commands.join(" and ")
         )
     }
 }

@@ -151,6 +151,15 @@ impl Netlink {
             .map_err(|e| error(what(), e))
     }
 
+    /// Removes an interface; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`].
+    pub async fn remove_link(&self, index: u32) -> Result<()> {
+        let done = self.handle.link().del(index).execute().await;
+        absent_is_fine(format!("remove interface {index}"), done)
+    }
+
     /// All addresses.
     ///
     /// # Errors

@@ -104,7 +104,8 @@ impl Tun {
     /// Creates the device and opens its queues: as many as the kernel allows, at least one.
     ///
     /// # Errors
-    /// [`Error::NoTunDevice`], [`Error::NotPermitted`], [`Error::TunBusy`].
+    /// [`Error::NoTunDevice`], [`Error::NotPermitted`], [`Error::TunBusy`],
+    /// [`Error::TunUnfit`].
     pub fn open(options: &TunOptions) -> Result<Vec<Self>> {
         let wanted = options.queues.max(1);
         let first = match Self::open_queue(options, &options.name, wanted > 1) {
@@ -173,6 +174,9 @@ impl Tun {
             let source = io::Error::last_os_error();
             return Err(match source.raw_os_error() {
                 Some(libc::EBUSY) => Error::TunBusy {
+                    name: name.to_owned(),
+                },
+                Some(libc::EINVAL) if exists(&request) => Error::TunUnfit {
                     name: name.to_owned(),
                 },
                 _ => Error::io(format!("create the TUN {name}"), source),
@@ -301,6 +305,12 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether an interface of the name that was asked for is there.
+fn exists(request: &IfReq) -> bool {
+    // SAFETY: the name ends in a zero, since `open_queue` takes only shorter ones.
+    unsafe { libc::if_nametoindex(request.name.as_ptr().cast()) != 0 }
 }
 
 impl IfReq {

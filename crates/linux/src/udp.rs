@@ -172,8 +172,10 @@ impl UdpSocket {
             must.push((libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed()));
         }
         for (level, name, value) in must {
-            set_int(&fd, level, name, value)
-                .map_err(|e| Error::io(format!("{}: option {level}/{name}", what()), e))?;
+            set_int(&fd, level, name, value).map_err(|e| match e.raw_os_error() {
+                Some(libc::EPERM) => Error::io(what(), e),
+                _ => Error::io(format!("{}: option {level}/{name}", what()), e),
+            })?;
         }
         if options.gro && set_int(&fd, SOL_UDP, UDP_GRO, 1).is_err() {
             tracing::info!("UDP {local}: this kernel has no receive offload");

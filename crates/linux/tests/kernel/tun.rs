@@ -141,7 +141,7 @@ fn several_queues_one_name_and_the_device_goes_with_the_last() {
         );
         let taken = Tun::open(&TunOptions::new("many")).unwrap_err();
         assert!(
-            matches!(taken, Error::TunBusy { .. } | Error::Io { .. }),
+            matches!(taken, Error::TunBusy { .. } | Error::TunUnfit { .. }),
             "a single-queue open of a multi-queue device: {taken}"
         );
         // As the engine does with what the supervisor sent.
