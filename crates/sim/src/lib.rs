@@ -37,16 +37,28 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-/// Lets one seed happen. `traced`: a failure tells what led to it.
-pub fn run(seed: u64, traced: bool) -> Result<Stats, Box<Failure>> {
+/// A run in which every rule held.
+#[derive(Clone, Debug, Default)]
+pub struct Success {
+    /// What it did.
+    pub stats: Stats,
+    /// All that happened, if a trace was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Lets one seed happen. `traced`: what happened is kept, line by line.
+pub fn run(seed: u64, traced: bool) -> Result<Success, Box<Failure>> {
     run_scenario(seed, Scenario::of(seed), traced)
 }
 
 /// As [`run`], with a setting of one's own.
-pub fn run_scenario(seed: u64, scenario: Scenario, traced: bool) -> Result<Stats, Box<Failure>> {
+pub fn run_scenario(seed: u64, scenario: Scenario, traced: bool) -> Result<Success, Box<Failure>> {
     let mut world = World::new(seed, scenario.clone(), Journal::new(traced));
     match world.live() {
-        Ok(()) => Ok(world.stats()),
+        Ok(()) => Ok(Success {
+            stats: world.stats(),
+            trace: world.into_trace(),
+        }),
         Err(what) => Err(Box::new(Failure {
             seed,
             scenario,

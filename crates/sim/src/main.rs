@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use cygnet_sim::{Failure, Stats, run};
+use cygnet_sim::{Failure, Stats, Success, run};
 
 const USAGE: &str = "usage: cygnet-sim [--seeds N] [--from SEED] [--seed SEED] [--trace]
 
@@ -128,8 +128,11 @@ fn run_all(options: &Options) -> (Stats, Vec<Failure>) {
                     if seed >= end {
                         break;
                     }
-                    match run_one(seed, options.single) {
-                        Ok(stats) => own.0 += stats,
+                    match run_one(seed, options.single && options.trace) {
+                        Ok(success) => {
+                            own.0 += success.stats;
+                            success.trace.iter().for_each(|line| println!("{line}"));
+                        }
                         Err(failure) => own.1.push(*failure),
                     }
                 }
@@ -152,7 +155,7 @@ fn run_all(options: &Options) -> (Stats, Vec<Failure>) {
 }
 
 /// One seed; a panic is a failure like another.
-fn run_one(seed: u64, traced: bool) -> Result<Stats, Box<Failure>> {
+fn run_one(seed: u64, traced: bool) -> Result<Success, Box<Failure>> {
     match catch_unwind(AssertUnwindSafe(|| run(seed, traced))) {
         Ok(outcome) => outcome,
         Err(_) => Err(Box::new(Failure {
