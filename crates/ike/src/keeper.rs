@@ -236,7 +236,11 @@ impl Endpoint {
             let at = now + UNREADY;
             kept.recheck = Some(kept.recheck.map_or(at, |other| other.min(at)));
         }
-        let done = replacing.filter(|_| !pending && !unready);
+        // While it is being rekeyed, its heir is to be replaced.
+        let old_is_live = replacing
+            .and_then(|old| self.sas.get(&old)?.established())
+            .is_some_and(|old| old.is_live());
+        let done = replacing.filter(|_| !pending && !unready && old_is_live);
         if done.is_some() {
             kept.replacing = None;
         }
