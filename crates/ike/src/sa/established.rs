@@ -40,7 +40,7 @@ pub(crate) struct Established {
     pub(crate) replaces: Option<IkeSaId>,
     /// A request that arrived before the children were inherited.
     held: Option<Inbound>,
-    /// Another IKE SA has inherited all this one held.
+    /// Another IKE SA holds all that this one held, or was to hold.
     pub(crate) bequeathed: bool,
     pub(crate) rekey_at: Option<Instant>,
     pub(crate) expires_at: Option<Instant>,
@@ -101,7 +101,8 @@ impl Established {
             since: now,
             replaces,
             held: None,
-            bequeathed: false,
+            // It owns nothing until it inherits.
+            bequeathed: matches!(life, Life::Provisional { .. }),
             rekey_at: Some(due.soft),
             expires_at: Some(due.hard),
             heard: now,

@@ -314,6 +314,7 @@ impl Established {
     /// Takes over what another held.
     pub(crate) fn inherit(&mut self, channel: &Channel, cx: &mut Context, estate: Estate) {
         self.life = Life::Live;
+        self.bequeathed = false;
         for (id, mut child) in estate.children {
             child.moved_to(cx, channel.id);
             self.children.insert(id, child);
@@ -358,11 +359,10 @@ impl Established {
         for (_, child) in std::mem::take(&mut self.children) {
             child.remove(cx, channel.id, &self.peering, reason.clone());
         }
-        let provisional = matches!(self.life, Life::Provisional { .. });
-        if !self.bequeathed && !provisional {
+        if !self.bequeathed {
             self.peering.release(cx);
         }
-        let reason = if self.bequeathed || provisional {
+        let reason = if self.bequeathed {
             Reason::Replaced
         } else {
             reason
