@@ -50,7 +50,9 @@ impl Established {
         if channel.window.is_exhausted() && self.is_live() {
             self.push_rekey_ike(cx);
         }
-        if due(&mut self.peering.superseded_at) && self.life == Life::Live {
+        // It stays due: an heir that is being made meanwhile is superseded as well.
+        let superseded_at = self.peering.superseded_at;
+        if superseded_at.is_some_and(|at| at <= now) && self.is_live() {
             let reason = Reason::Replaced;
             self.push(cx, Task::DeleteIke { reason });
         }
@@ -92,7 +94,7 @@ impl Established {
             self.expires_at,
             self.rekey_at,
             self.peering.reauthenticate_at,
-            self.peering.superseded_at,
+            self.peering.superseded_at.filter(|_| self.is_live()),
             self.probe_at(),
             self.keepalive_at(channel),
         ]
