@@ -21,10 +21,14 @@ pub(crate) enum Action {
     UpChild(usize),
     /// The same policy again, as a reload without changes.
     Reload,
+    /// A policy that differs a little: the connection ends and comes back.
+    Change,
     /// Seals nothing for a while.
     Silence(Duration),
     /// Forgets everything.
     Reboot,
+    /// Takes everything down, then starts anew.
+    Restart,
 }
 
 /// At whom.
@@ -53,8 +57,10 @@ impl Action {
             77..83 => Action::Up,
             83..90 => Action::DownChild(child),
             90..96 => Action::UpChild(child),
-            96..98 => Action::HardLimit(child),
-            _ if scenario.reboots => Action::Reboot,
+            96 => Action::HardLimit(child),
+            97 => Action::Change,
+            98 if scenario.reboots => Action::Reboot,
+            99 if scenario.reboots => Action::Restart,
             _ => Action::Up,
         }
     }
@@ -89,8 +95,10 @@ impl Action {
             Action::SoftLimit(_)
             | Action::HardLimit(_)
             | Action::Reload
+            | Action::Change
             | Action::Silence(_)
             | Action::Reboot => return None,
+            Action::Restart => Command::Shutdown,
         })
     }
 }

@@ -142,7 +142,7 @@ impl Network {
 
     /// Nothing passes until then.
     pub(crate) fn black_out(&mut self, until: Instant) {
-        self.outage_until = until;
+        self.outage_until = self.outage_until.max(until);
     }
 
     /// From now on nothing is lost, doubled or overtaken.

@@ -110,8 +110,12 @@ pub struct Scenario {
     pub reauthenticate: bool,
     /// Nothing is taken down and nobody falls silent for long, so traffic must never stop.
     pub calm: bool,
-    /// Nodes lose their memory now and then.
+    /// Nodes lose their memory now and then, or shut down and start anew.
     pub reboots: bool,
+    /// Once, nothing passes for so long that each counts the other for dead.
+    pub long_outage: bool,
+    /// CBC with HMAC instead of a combined mode.
+    pub cbc: bool,
     /// Percent of datagrams lost, from A and from B.
     pub loss: [u64; 2],
     /// Percent of datagrams that arrive twice.
@@ -162,6 +166,8 @@ impl Scenario {
             reauthenticate: dice.chance(15),
             calm,
             reboots: !calm && dice.chance(15),
+            long_outage: !calm && dice.chance(5),
+            cbc: dice.chance(10),
             loss,
             duplicates: if dice.chance(60) { dice.below(16) } else { 0 },
             reordered: if dice.chance(60) { dice.below(16) } else { 0 },
@@ -201,8 +207,11 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn policy(&self, side: Side) -> Arc<Policy> {
-        let connection = Arc::new(self.connection(side));
+    /// Each `revision` differs a little, so that a reload touches the connection.
+    pub(crate) fn policy(&self, side: Side, revision: u64) -> Arc<Policy> {
+        let mut connection = self.connection(side);
+        connection.keepalive += Duration::from_millis(revision);
+        let connection = Arc::new(connection);
         let mut limits = Limits::default();
         if self.cookies && side == Side::B {
             limits.cookie_threshold = 0;
@@ -286,19 +295,31 @@ impl Scenario {
     }
 
     fn ike_proposals(&self, side: Side) -> Vec<IkeProposal> {
-        let text = match (self.group_mismatch, side) {
-            (true, Side::A) => "aes128gcm16-prfsha256-ecp256-x25519",
-            _ => "aes128gcm16-prfsha256-x25519",
+        let ciphers = if self.cbc {
+            "aes256-sha256"
+        } else {
+            "aes128gcm16-prfsha256"
         };
+        let groups = match (self.group_mismatch, side) {
+            (true, Side::A) => "ecp256-x25519",
+            _ => "x25519",
+        };
+        let text = format!("{ciphers}-{groups}");
         text.parse().into_iter().collect()
     }
 
     fn esp_proposals(&self, side: Side) -> Vec<EspProposal> {
-        let text = match (self.pfs, self.group_mismatch, side) {
-            (true, true, Side::A) => "aes128gcm16-ecp256-x25519",
-            (true, _, _) => "aes128gcm16-x25519",
-            (false, ..) => "aes128gcm16",
+        let ciphers = if self.cbc {
+            "aes256-sha256"
+        } else {
+            "aes128gcm16"
         };
+        let groups = match (self.pfs, self.group_mismatch, side) {
+            (true, true, Side::A) => "-ecp256-x25519",
+            (true, _, _) => "-x25519",
+            (false, ..) => "",
+        };
+        let text = format!("{ciphers}{groups}");
         text.parse().into_iter().collect()
     }
 

@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_secs(20);
 /// How long the two may take to come to rest in it. A node that has to find out that its peer
 /// is gone takes liveness, all tries and a pause before the next call: two minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Longer than all tries of a request together.
+const LONG_OUTAGE: Duration = Duration::from_secs(100);
 /// How often the end is looked at.
 const INSPECTION: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,10 @@ pub(crate) struct Node {
     pub(crate) delivered: BTreeMap<String, u64>,
     /// What has been taken down.
     downed: BTreeSet<Option<usize>>,
+    /// Which revision of the policy it has.
+    revision: u64,
+    /// It has taken everything down: time to start anew.
+    drained: bool,
 }
 
 /// What is to happen.
@@ -64,6 +70,7 @@ enum Occurrence {
     ActOn(Side, Action),
     Rebind,
     Outage,
+    LongOutage,
     /// The end begins.
     Behave,
     Inspect,
@@ -96,7 +103,7 @@ impl Node {
         };
         let random = Dice::new(seed ^ (u64::from(life) << 48), stream);
         Self {
-            endpoint: Endpoint::new(Box::new(random), scenario.policy(side)),
+            endpoint: Endpoint::new(Box::new(random), scenario.policy(side, 0)),
             datapath: Datapath::new(scenario.sabotage.filter(|_| side == Side::B)),
             pending: 0,
             life,
@@ -106,6 +113,8 @@ impl Node {
             abandoned: BTreeSet::new(),
             delivered: BTreeMap::new(),
             downed: BTreeSet::new(),
+            revision: 0,
+            drained: false,
         }
     }
 }
@@ -183,7 +192,7 @@ impl World {
         let scenario = self.scenario.clone();
         self.journal.line(self.now, || format!("{scenario:?}"));
         for side in Side::BOTH {
-            let policy = scenario.policy(side);
+            let policy = scenario.policy(side, 0);
             self.input(side, |endpoint, now| endpoint.handle_policy(now, policy))?;
             for child in 0..scenario.children {
                 let wait = self.dice.millis(0, 2000);
@@ -196,6 +205,10 @@ impl World {
         }
         if !scenario.calm {
             self.after(Duration::from_secs(10), Occurrence::Outage);
+        }
+        if scenario.long_outage {
+            let wait = self.dice.millis(5_000, 30_000);
+            self.after(wait, Occurrence::LongOutage);
         }
         self.after(scenario.chaos, Occurrence::Behave);
         self.after(INSPECTION, Occurrence::Inspect);
@@ -294,6 +307,12 @@ impl World {
                 self.after(wait, Occurrence::Outage);
                 Ok(())
             }
+            Occurrence::LongOutage => {
+                self.journal
+                    .line(self.now, || "nothing passes for a long time".to_owned());
+                self.network.black_out(self.now + LONG_OUTAGE);
+                Ok(())
+            }
             Occurrence::Behave => self.behave(),
             Occurrence::Inspect => Ok(()),
         }
@@ -327,6 +346,12 @@ impl World {
                 Output::Transmit(transmit) => self.transmit(side, transmit)?,
                 Output::Event(event) => died |= self.note(side, &event),
             }
+        }
+        if self.node(side).drained {
+            // A process that has ended takes its data path with it.
+            self.journal
+                .line(self.now, || format!("{side} starts anew"));
+            return self.reboot(side);
         }
         if died {
             // What was promised in a request that nobody answered is gone as well.
@@ -641,8 +666,11 @@ impl World {
                 self.node_mut(side).silent_until = self.now + lasting;
                 Ok(())
             }
-            Action::Reload => {
-                let policy = self.scenario.policy(side);
+            Action::Reload | Action::Change => {
+                let node = self.node_mut(side);
+                node.revision += u64::from(action == Action::Change);
+                let revision = node.revision;
+                let policy = self.scenario.policy(side, revision);
                 self.input(side, |endpoint, now| endpoint.handle_policy(now, policy))
             }
             Action::Reboot => self.reboot(side),
@@ -659,7 +687,7 @@ impl World {
         *node = Node::new(seed, node.life + 1, &scenario, side);
         node.abandoned = abandoned;
         self.stats.deaths += 1;
-        let policy = scenario.policy(side);
+        let policy = scenario.policy(side, 0);
         self.input(side, |endpoint, now| endpoint.handle_policy(now, policy))
     }
 
@@ -695,6 +723,7 @@ impl World {
         match &event.kind {
             EventKind::IkeUp { .. } => self.stats.ike_ups += 1,
             EventKind::ChildUp { .. } => self.stats.child_ups += 1,
+            EventKind::Drained => self.node_mut(side).drained = true,
             EventKind::IkeDown {
                 reason: Reason::NoAnswer { .. },
             }
