@@ -115,7 +115,12 @@ impl StrongSwan {
 
     /// `swanctl --load-all`.
     pub fn load_all(&self) -> Result<()> {
-        let finished = self.swanctl(&["--load-all"])?;
+        // charon makes the socket a moment before it listens on it.
+        let finished = wait_for("charon listens", Duration::from_secs(5), || {
+            let finished = self.swanctl(&["--load-all"])?;
+            let deaf = finished.stderr.contains("Connection refused");
+            Ok((!deaf).then_some(finished))
+        })?;
         // It ends with 0 although single secrets or certificates failed.
         let broken = finished.stderr.lines().find(|line| line.contains("failed"));
         if let Some(line) = broken {
