@@ -17,6 +17,10 @@ pub(super) const SWAN: &str = "swan.lab";
 pub(super) const OFFICE: &str = "office";
 /// The only child, at both ends: what Cygnet calls the one of a tunnel without child sections.
 pub(super) const NET: &str = "net";
+/// What Cygnet calls the connection of a server, and the child of its clients.
+pub(super) const SERVER: &str = "server";
+/// See [`SERVER`].
+pub(super) const CLIENTS: &str = "clients";
 /// The interface of Cygnet's tunnel.
 pub(super) const INTERFACE: &str = "cyg-office";
 

@@ -25,6 +25,9 @@ pub struct Options {
     /// How many run at the same time
     #[arg(long, default_value_t = 2)]
     pub jobs: usize,
+    /// Use the `cygnet` that was built last
+    #[arg(long)]
+    pub no_build: bool,
     /// Copy the files and logs of failed scenarios to this directory
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -52,9 +55,10 @@ pub fn run(options: &Options) -> Result<bool> {
     let chosen = choose(&options.names)?;
     setup::ensure()?;
     // The scenarios called `lab-…` are about the lab alone.
-    if chosen
-        .iter()
-        .any(|scenario| !scenario.name.starts_with("lab-"))
+    if !options.no_build
+        && chosen
+            .iter()
+            .any(|scenario| !scenario.name.starts_with("lab-"))
     {
         eprintln!("building cygnet");
         project::build_cygnet()?;

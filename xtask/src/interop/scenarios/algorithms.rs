@@ -53,6 +53,8 @@ fn key_exchange(lab: &Lab, role: Role, keyword: &str, known_as: &str) -> Result<
         theirs.facts
     );
     let suite = own.suite.unwrap_or_default();
+    // The group has two names.
+    let suite = suite.replace("curve25519", "x25519");
     ensure!(suite == ike, "cygnet has {suite}");
     pair.carry()?;
     // The same group in CREATE_CHILD_SA, asked for by each.

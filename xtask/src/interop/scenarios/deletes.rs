@@ -4,6 +4,7 @@ use super::super::Scenario;
 use super::super::pair::{Pair, SOON, changes, kernel_state, same};
 use super::super::plan::{NET, OFFICE, Plan, Role};
 use crate::ensure;
+use crate::lab::cygnet::IkeSa;
 use crate::lab::offices::{Nat, Offices};
 use crate::lab::{Failure, Lab, Result, wait_for};
 
@@ -52,6 +53,10 @@ fn delete_child(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
     } else {
         pair.swan.terminate_child(NET)?;
     }
+    if role == Role::Initiator && !by_cygnet {
+        // Cygnet was asked to keep it up.
+        return again(&pair, &old, true);
+    }
     wait_for("the child is gone at both ends", SOON, || {
         let own = pair.cygnet.connection(OFFICE)?.ike_sas;
         let none = own.iter().all(|sa| sa.children.is_empty());
@@ -79,11 +84,22 @@ fn delete_child(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
     } else {
         pair.swan.initiate(NET)?;
     }
-    pair.wait_for_child(NET)?;
-    let again = pair.ike_sa()?.0;
+    again(&pair, &old, true)
+}
+
+/// A child is up that carries, on the IKE SA that there was or on another.
+fn again(pair: &Pair, old: &IkeSa, on_the_old: bool) -> Result<String> {
+    let old_children: Vec<&str> = old.children.iter().map(|sa| sa.spi_in.as_str()).collect();
+    wait_for("another child", SOON, || {
+        let child = pair.wait_for_child(NET)?;
+        Ok((!old_children.contains(&child.spi_in.as_str())).then_some(()))
+    })?;
+    let new = pair.ike_sa()?.0;
     ensure!(
-        same(&again.initiator_spi, &old.initiator_spi),
-        "the second child was made on another IKE SA"
+        same(&new.initiator_spi, &old.initiator_spi) == on_the_old,
+        "the child was made on the IKE SA {}, the one before was {}",
+        new.initiator_spi,
+        old.initiator_spi
     );
     pair.carry()
 }
@@ -93,10 +109,15 @@ fn delete_ike(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
     let before = kernel_state(pair.cygnet.namespace())?;
     pair.connect()?;
     pair.carry()?;
+    let old = pair.ike_sa()?.0;
     if by_cygnet {
         pair.cygnet.down(OFFICE)?;
     } else {
         pair.swan.terminate(OFFICE)?;
+    }
+    if role == Role::Initiator && !by_cygnet {
+        // Cygnet was asked to keep it up.
+        return again(&pair, &old, false);
     }
     pair.nothing_is_left(&before)?;
     if by_cygnet && role == Role::Responder {
@@ -135,16 +156,13 @@ fn sigterm(lab: &Lab, role: Role) -> Result<String> {
 fn comes_back(lab: &Lab, child: bool) -> Result<String> {
     let plan = Plan::shared_key(Role::Initiator).cygnet_line("start = \"always\"");
     let pair = Pair::start(lab, plan)?;
-    let old = pair.wait_for_child(NET)?;
+    pair.wait_for_child(NET)?;
     pair.carry()?;
+    let old = pair.ike_sa()?.0;
     if child {
         pair.swan.terminate_child(NET)?;
     } else {
         pair.swan.terminate(OFFICE)?;
     }
-    wait_for("another child", SOON, || {
-        Ok((pair.wait_for_child(NET)?.spi_in != old.spi_in).then_some(()))
-    })?;
-    pair.ike_sa()?;
-    pair.carry()
+    again(&pair, &old, child)
 }

@@ -106,8 +106,7 @@ fn killed_initiator(lab: &mut Lab) -> Result<String> {
 fn killed_cygnet_initiator(lab: &mut Lab) -> Result<String> {
     let mut pair = Pair::connected(lab, Plan::shared_key(Role::Initiator))?;
     pair.carry()?;
-    pair.cygnet.kill_supervisor()?;
-    pair.cygnet.restart()?;
+    kill_and_restart(&mut pair)?;
     pair.connect()?;
     pair.ike_sa()?;
     pair.carry()
@@ -123,8 +122,7 @@ fn killed_cygnet_responder(lab: &mut Lab) -> Result<String> {
     let mut pair = Pair::connected(lab, plan)?;
     pair.carry()?;
     let old = pair.ike_sa()?.0;
-    pair.cygnet.kill_supervisor()?;
-    pair.cygnet.restart()?;
+    kill_and_restart(&mut pair)?;
     wait_for("strongSwan calls anew", SOON, || {
         let sas = pair.cygnet.connection(OFFICE)?.ike_sas;
         Ok(sas
@@ -135,6 +133,17 @@ fn killed_cygnet_responder(lab: &mut Lab) -> Result<String> {
     .map_err(|failure| pair.with_log(failure))?;
     pair.wait_for_child(NET)?;
     pair.carry()
+}
+
+/// The engine does not outlive its supervisor: its ports are free at once.
+fn kill_and_restart(pair: &mut Pair) -> Result<()> {
+    pair.cygnet.kill_supervisor()?;
+    let host = pair.cygnet.namespace().clone();
+    wait_for("the ports are free", Duration::from_secs(2), || {
+        let bound = host.exec(["ss", "-Hlun", "sport = :500 or sport = :4500"])?;
+        Ok(bound.trim().is_empty().then_some(()))
+    })?;
+    pair.cygnet.restart()
 }
 
 fn killed_engine(lab: &mut Lab) -> Result<String> {

@@ -2,7 +2,10 @@
 
 use super::super::Scenario;
 use super::super::pair::{Pair, SOON, kernel_state};
-use super::super::plan::{CYGNET, Kit, NET, Plan, Proof, Role, SWAN, credential};
+use super::super::plan::{
+    CYGNET, ChildPlan, Kit, NET, OFFICE, Plan, Proof, Role, SWAN, credential,
+};
+use super::selectors::subnets;
 use crate::ensure;
 use crate::lab::pki::{Authority, KeyKind, Request, Validity};
 use crate::lab::{Lab, Result, wait_for};
@@ -170,7 +173,7 @@ const REFUSALS: &[Refusal] = &[
         plan: |role| {
             let mut plan = Plan::shared_key(role);
             plan.swan.esp = vec!["aes256-sha256".to_owned()];
-            Ok(plan)
+            Ok(childless_is_nothing(plan))
         },
         initiator_says: "the peer accepts none of our proposals (NO_PROPOSAL_CHOSEN)",
         responder_says: "peer offers",
@@ -180,14 +183,14 @@ const REFUSALS: &[Refusal] = &[
         about: "no traffic selectors in common",
         plan: |role| {
             let mut plan = Plan::shared_key(role);
-            let mut child =
-                super::super::plan::ChildPlan::agreed(NET, &["10.1.0.0/24"], &["10.2.0.0/24"]);
+            let ([cygnet, ..], [swan, ..]) = subnets(role);
+            let mut child = ChildPlan::agreed(NET, &[cygnet], &[swan]);
             child.swan = (
                 vec!["10.200.0.0/24".to_owned()],
                 vec!["10.100.0.0/24".to_owned()],
             );
             plan.children = vec![child];
-            Ok(plan)
+            Ok(childless_is_nothing(plan))
         },
         initiator_says: "the peer accepts none of our traffic selectors (TS_UNACCEPTABLE)",
         responder_says: "10.200.0.0/24",
@@ -196,6 +199,11 @@ const REFUSALS: &[Refusal] = &[
 
 fn certificates(role: Role) -> Result<Plan> {
     Plan::certificates(role, KeyKind::EcP256)
+}
+
+/// An IKE SA may live without a child (RFC 7296 §1.2); here strongSwan is to end it.
+fn childless_is_nothing(plan: Plan) -> Plan {
+    plan.swan_daemon("close_ike_on_child_failure = yes")
 }
 
 /// strongSwan has such a certificate of the right authority.
@@ -221,17 +229,7 @@ fn refused(lab: &Lab, role: Role) -> Result<String> {
 }
 
 fn second_child(lab: &Lab, role: Role) -> Result<String> {
-    use super::super::plan::ChildPlan;
-    let (cygnet, swan) = match role {
-        Role::Initiator => (
-            ["10.1.0.0/24", "10.1.1.0/24"],
-            ["10.2.0.0/24", "10.2.1.0/24"],
-        ),
-        Role::Responder => (
-            ["10.2.0.0/24", "10.2.1.0/24"],
-            ["10.1.0.0/24", "10.1.1.0/24"],
-        ),
-    };
+    let (cygnet, swan) = subnets(role);
     let mut plan = Plan::shared_key(role);
     plan.children = vec![
         ChildPlan::agreed("first", &cygnet[..1], &swan[..1]),
@@ -243,8 +241,7 @@ fn second_child(lab: &Lab, role: Role) -> Result<String> {
     let pair = Pair::start(lab, plan)?;
     match role {
         Role::Initiator => {
-            pair.cygnet
-                .control(&["up", super::super::plan::OFFICE, "--wait", "2"])?;
+            pair.cygnet.control(&["up", OFFICE, "--wait", "2"])?;
         }
         Role::Responder => {
             pair.swan.initiate("first")?;
@@ -262,7 +259,7 @@ fn second_child(lab: &Lab, role: Role) -> Result<String> {
         .wait_for_log(why, SOON)
         .map_err(|failure| pair.with_log(failure))?;
     wait_for("the first child alone", SOON, || {
-        let own = pair.cygnet.children(super::super::plan::OFFICE)?;
+        let own = pair.cygnet.children(OFFICE)?;
         let theirs = pair.swan.installed_children("second")?;
         Ok((own.len() == 1 && theirs.is_empty()).then_some(()))
     })?;

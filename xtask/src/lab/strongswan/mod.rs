@@ -18,6 +18,7 @@ use super::process::{Exec, Finished, Process, last_lines, wait_for};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -328,7 +329,8 @@ swanctl {{
                     charon.last_words()
                 )));
             }
-            Ok(socket.exists().then_some(()))
+            // The file is there before anybody listens.
+            Ok(UnixStream::connect(&socket).is_ok().then_some(()))
         })
         .map_err(|failure| failure.while_doing(format!("starting {}", self.name)))?;
         self.charon = Some(charon);
