@@ -111,8 +111,10 @@ impl Established {
         let collision = rekey.collision.take();
         if let Some(error) = contents.error() {
             match collision {
-                // RFC 7296 §2.8.2: the peer's rekey stands; it deletes this IKE SA.
-                Some(theirs) => self.hand_over(cx, theirs.made),
+                // RFC 7296 §2.8.2: the peer's rekey stands; it deletes this IKE SA. Where the peer
+                // has begun to use its own, that has inherited already.
+                Some(theirs) if self.life == Life::Live => self.hand_over(cx, theirs.made),
+                Some(_) => {}
                 None => self.rekey_ike_refused(channel, cx, rekey, error),
             }
             return;
