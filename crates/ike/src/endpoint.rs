@@ -444,6 +444,12 @@ impl Endpoint {
             State::Established(state) => {
                 if !matches!(state.current, Some(Exchange::DeleteIke { .. })) {
                     sa.with_established(&mut self.cx, |state, _, cx| {
+                        // At once, though the DELETE may have to wait for a response.
+                        let serving = reason == Reason::Replaced;
+                        for child in state.children.values_mut().filter(|_| !serving) {
+                            child.forgotten = true;
+                            child.stop_sending(cx);
+                        }
                         state.push(cx, Task::DeleteIke { reason });
                     });
                 }

@@ -241,6 +241,17 @@ impl Endpoint {
             .and_then(|old| self.sas.get(&old)?.established())
             .is_some_and(|old| old.is_live());
         let done = replacing.filter(|_| !pending && !unready && old_is_live);
+        if let Some(kept) = self.keeper.kept.get_mut(name)
+            && replacing.is_some()
+            && done.is_none()
+            && kept.recheck.is_none()
+        {
+            // Whatever keeps it, it is looked at again.
+            kept.recheck = Some(now + COURTESY);
+        }
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
         if done.is_some() {
             kept.replacing = None;
         }
@@ -578,9 +589,11 @@ impl Endpoint {
 
     /// An IKE SA that is being replaced has been rekeyed.
     pub(crate) fn line_goes_on(&mut self, from: IkeSaId, to: IkeSaId) {
+        let now = self.cx.boot();
         for kept in self.keeper.kept.values_mut() {
             if kept.replacing == Some(from) {
                 kept.replacing = Some(to);
+                kept.recheck = Some(now);
             }
         }
     }
