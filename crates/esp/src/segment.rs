@@ -6,8 +6,8 @@
 
 use cygnet_wire::ip::checksum::{self, Sum};
 use cygnet_wire::ip::{
-    GsoType, HeaderError, IpPacket, Ipv4Header, TcpHeader, UdpHeader, Version, VirtioNetHeader,
-    protocol, tcp_flags,
+    GsoType, HeaderError, IpPacket, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, Version,
+    VirtioNetHeader, protocol, tcp_flags,
 };
 use thiserror::Error;
 
@@ -25,8 +25,10 @@ pub enum SegmentError {
     /// A super-packet without a segment size, of a fragment, or without payload.
     #[error("a super-packet that cannot be cut")]
     Uncuttable,
-    /// The checksum's place is outside the packet.
-    #[error("checksum from {start} at {offset} lies outside a packet of {len} bytes")]
+    /// The checksum's place is outside the packet, or in its IP header.
+    #[error(
+        "checksum from {start} at {offset} lies outside the payload of a packet of {len} bytes"
+    )]
     ChecksumPlace {
         /// Where summing starts.
         start: usize,
@@ -290,7 +292,12 @@ impl<'p> Segments<'p> {
         let len = bytes.len();
         let checksum = if header.needs_checksum {
             let (start, offset) = (header.csum_start.into(), header.csum_offset.into());
-            if start + offset + 2 > len {
+            // A checksum written into the IP header would make another packet of it.
+            let least = match packet.version {
+                Version::V4 => Ipv4Header::LEN,
+                Version::V6 => Ipv6Header::LEN,
+            };
+            if start < least || start + offset + 2 > len {
                 return Err(SegmentError::ChecksumPlace { start, offset, len });
             }
             Some((start, start + offset))

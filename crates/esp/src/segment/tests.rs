@@ -158,6 +158,11 @@ fn what_contradicts_itself_is_refused() {
             len: tcp.len()
         }
     );
+    let within_ip = Segments::new(&virtio(GsoType::None, 0, 0, 10), &tcp).unwrap_err();
+    assert!(matches!(
+        within_ip,
+        SegmentError::ChecksumPlace { start: 0, .. }
+    ));
     assert!(matches!(
         Segments::plain(&tcp[..30]),
         Err(SegmentError::Header(_))
