@@ -172,11 +172,16 @@ impl InboundSa {
             return Err(DropReason::Version);
         }
         let flow = Flow::of(&packet, bytes);
-        if packet.fragment.is_none() || !self.selectors().needs_ports() {
+        if !packet.is_later_fragment() || !self.selectors().needs_ports() {
             self.selectors()
                 .match_inbound(&flow)
                 .then_some(())
                 .ok_or(DropReason::Selectors)?;
+            if packet.fragment.is_some() && self.selectors().needs_ports() {
+                // Only what this SA may carry is remembered, or one peer could say what ports the
+                // fragments of another have: the table serves all SAs.
+                let _remembered = fragments.resolve(&packet, flow);
+            }
         } else {
             // A later fragment whose first is unknown may still match where ports do not matter.
             let (flow, reason) = match fragments.resolve(&packet, flow) {

@@ -321,6 +321,46 @@ fn later_fragments_follow_their_first() {
 }
 
 #[test]
+fn a_peer_says_nothing_about_the_fragments_of_another() {
+    let only = |port: u16| {
+        let mut source = TrafficSelector::any_v4();
+        (source.protocol, source.ports) = (17, port..=port);
+        Selectors::new(vec![TrafficSelector::any_v4()], vec![source])
+    };
+    let (out, _) = pair(suite_gcm(true), Selectors::any());
+    let end = |port| {
+        let may = only(port);
+        InboundSa::new(SPI, opener(suite_gcm(true)), may, Lifetime::UNLIMITED, 4096)
+    };
+    let (honest, liar) = (end(40_000), end(40_001));
+    let whole = Spec {
+        dont_fragment: false,
+        ..Spec::udp(false, &[1; 100])
+    }
+    .bytes();
+    let mut segments = Segments::plain(&whole).unwrap();
+    assert!(segments.fragment_to(84));
+    let mut first = vec![0; segments.next_len()];
+    segments.write_next(&mut first).unwrap();
+    let mut second = vec![0; segments.next_len()];
+    segments.write_next(&mut second).unwrap();
+    let mut table = FragmentTable::new();
+    let mut open = |sa: &InboundSa, mut datagram: Vec<u8>| {
+        sa.open(&mut datagram, Ecn::NotEct, &mut table)
+            .inner
+            .map(|inner| inner.range.len())
+    };
+    // The same first fragment, from a peer that may not send it.
+    assert_eq!(open(&liar, seal(&out, &first)), Err(DropReason::Selectors));
+    assert_eq!(
+        open(&honest, seal(&out, &second)),
+        Err(DropReason::Fragment)
+    );
+    assert_eq!(open(&honest, seal(&out, &first)), Ok(84));
+    assert_eq!(open(&honest, seal(&out, &second)), Ok(64));
+}
+
+#[test]
 fn congestion_marks_are_carried_in() {
     for v6 in [false, true] {
         let (out, inbound) = pair(suite_gcm(true), Selectors::any());
