@@ -140,7 +140,9 @@ impl Established {
             life: Life::Live,
         };
         let mut made = self.successor(channel, cx, new);
-        if won {
+        // About to be deleted with all it holds: the new one has come too late.
+        let unwanted = self.life == Life::Live && !self.is_live();
+        if won && !unwanted {
             let to = made.id();
             cx.upcall(Upcall::Rekeyed(made));
             if let Some(theirs) = collision {
@@ -157,6 +159,7 @@ impl Established {
             }
             cx.upcall(Upcall::Rekeyed(made));
             if self.life == Life::Live
+                && !unwanted
                 && let Some(theirs) = collision
             {
                 self.hand_over(cx, theirs.made);
