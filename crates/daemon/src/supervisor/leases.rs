@@ -10,6 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cygnet_config::Pool;
 use ipnet::IpNet;
 
+/// Clients remembered. An IPv6 pool has room for more than there is memory, and whoever knows a
+/// key shared by all clients can call itself anything.
+const REMEMBERED_MAX: usize = 65_536;
+
 /// All pools of the program.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
@@ -80,6 +84,14 @@ impl Leases {
         };
         let key = (pool.to_owned(), identity.to_owned());
         let mut lease = self.by_identity.get(&key).cloned().unwrap_or_default();
+        if !self.by_identity.contains_key(&key)
+            && self.by_identity.len() >= REMEMBERED_MAX
+            && !self.forget_longest_away()
+        {
+            return Err(format!(
+                "no address for {identity}: {REMEMBERED_MAX} clients are connected already"
+            ));
+        }
         if let (Some(wish), None) = (wanted.v4, lease.v4) {
             lease.v4 = self
                 .free(&spec, &key, wish.map(IpAddr::from), true)
@@ -183,21 +195,44 @@ impl Leases {
                 }
             }
         }
-        let (away, address) = self
-            .by_identity
+        let (away, address) = self.longest_away(|a| networks.iter().any(|n| lendable(n, *a)))?;
+        self.forget(&away);
+        Some(address)
+    }
+
+    /// The client that has been away longest among those with such an address.
+    fn longest_away(&self, such: impl Fn(&IpAddr) -> bool) -> Option<((String, String), IpAddr)> {
+        self.by_identity
             .iter()
             .filter(|(_, l)| l.holders.is_empty())
             .flat_map(|(k, l)| l.addresses().map(move |a| (k, l, a)))
-            .filter(|(_, _, a)| networks.iter().any(|n| lendable(n, *a)))
+            .filter(|(_, _, a)| such(a))
             .min_by_key(|(_, l, _)| l.last_used)
-            .map(|(k, _, a)| (k.clone(), a))?;
-        if let Some(old) = self.by_identity.remove(&away) {
+            .map(|(k, _, a)| (k.clone(), a))
+    }
+
+    /// `false`: nobody is away.
+    fn forget_longest_away(&mut self) -> bool {
+        let away = self.longest_away(|_| true);
+        if let Some((away, _)) = &away {
+            self.forget(away);
+        }
+        away.is_some()
+    }
+
+    fn forget(&mut self, key: &(String, String)) {
+        if let Some(old) = self.by_identity.remove(key) {
             for a in old.addresses() {
                 self.by_address.remove(&a);
             }
         }
-        Some(address)
     }
+}
+
+/// The server's own address in a network of the pool, if that has room for one.
+pub(super) fn own_address(net: &IpNet) -> Option<IpAddr> {
+    // The first of an IPv6 network means "any router here" (RFC 4291 §2.6.1).
+    net.hosts().take(2).find(|host| *host != net.network())
 }
 
 /// The network's own address, its broadcast address and the first host (the server's own) are
@@ -206,7 +241,7 @@ fn lendable(net: &IpNet, address: IpAddr) -> bool {
     net.contains(&address)
         && (net.prefix_len() >= net.max_prefix_len() - 1
             || (address != net.network()
-                && Some(address) != net.hosts().next()
+                && Some(address) != own_address(net)
                 && (address.is_ipv6() || address != net.broadcast())))
 }
 
@@ -276,6 +311,32 @@ mod tests {
         l.release(1);
         l.release(3);
         assert_eq!(lend(&mut l, "f", 9, V4), ["10.99.0.3"]);
+    }
+
+    #[test]
+    fn those_who_are_away_are_not_remembered_without_end() {
+        let mut l = leases(&["fd99::/64"]);
+        let v6 = Wanted {
+            v4: None,
+            v6: Some(None),
+        };
+        for i in 0..REMEMBERED_MAX {
+            // As if each had been there once.
+            let key = ("server".to_owned(), format!("c{i}"));
+            let address = Ipv6Addr::from_bits((0xfd99 << 112) + 2 + i as u128);
+            l.by_address.insert(address.into(), key.clone());
+            let lease = Lease {
+                v6: Some(address),
+                last_used: i as u64,
+                ..Lease::default()
+            };
+            l.by_identity.insert(key, lease);
+        }
+        l.clock = REMEMBERED_MAX as u64;
+        lend(&mut l, "new", 1, v6);
+        assert_eq!(l.by_identity.len(), REMEMBERED_MAX);
+        assert_eq!(l.by_address.len(), REMEMBERED_MAX);
+        assert!(l.list().all(|(who, _, _)| who != "c0"));
     }
 
     #[test]

@@ -10,8 +10,13 @@ use cygnet_gateway::{
 use cygnet_ike::policy::{Host, Remote};
 use ipnet::IpNet;
 
+use crate::supervisor::leases::own_address;
+
 /// Of links whose MTU nobody told us.
 const LINK_MTU: u16 = 1500;
+/// A TUN's MTU is not set below what IPv6 needs (RFC 8200 §5), however narrow the path seems to be:
+/// strangers can make it seem so, and the data path cuts or answers what does not fit.
+const LEAST_MTU: u16 = 1280;
 
 /// What a tunnel is like while it is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +67,9 @@ pub(super) fn inputs(
                 .collect(),
             _ => Vec::new(),
         };
-        endpoints.extend(state.endpoint);
+        // Who called us is at that address as long as the call lasts; whom we call will be there again.
+        let calls_us = connection.is_some_and(|c| c.remote == Remote::Any);
+        endpoints.extend(state.endpoint.filter(|_| state.up || !calls_us));
         endpoints.sort();
         endpoints.dedup();
         let for_the_lan = config.gateway.as_ref().is_some_and(|g| &g.tunnel == name);
@@ -74,7 +81,7 @@ pub(super) fn inputs(
             interface: interface(&tunnel.interface)?,
             mtu: tunnel
                 .mtu
-                .or(state.mtu)
+                .or(state.mtu.map(|mtu| mtu.max(LEAST_MTU)))
                 .unwrap_or_else(|| default_mtu(outer_ipv6)),
             // A tunnel to everything leaves this machine's own traffic alone while it is down.
             own_traffic: !for_the_lan && (!tunnel.virtual_address || !state.addresses.is_empty()),
@@ -95,14 +102,10 @@ pub(super) fn inputs(
                 interface: interface(&server.interface)?,
                 mtu: server
                     .mtu
-                    .or(state.and_then(|s| s.mtu))
+                    .or(state.and_then(|s| s.mtu).map(|mtu| mtu.max(LEAST_MTU)))
                     .unwrap_or_else(|| default_mtu(false)),
                 pools: server.pools.clone(),
-                addresses: server
-                    .pools
-                    .iter()
-                    .filter_map(|pool| pool.hosts().next())
-                    .collect(),
+                addresses: server.pools.iter().filter_map(own_address).collect(),
                 masquerade: server.nat,
                 client_to_client: false,
             })
@@ -247,6 +250,20 @@ mod tests {
         let guard = guard(&config, &Machine::default()).unwrap().unwrap();
         assert!(guard.lan.networks.is_empty());
         assert_eq!(guard.tunnels[0].as_str(), "cyg-home");
+    }
+
+    #[test]
+    fn a_path_that_seems_narrow_does_not_hinder_the_plan() {
+        let config = config(CLIENT);
+        let live = Live {
+            addresses: vec!["fd99::2".parse().unwrap()],
+            mtu: Some(480),
+            up: true,
+            ..Live::default()
+        };
+        let inputs = inputs(&config, &[("home".to_owned(), live)].into(), &machine()).unwrap();
+        assert_eq!(inputs.tunnels[0].mtu, 1280);
+        assert!(cygnet_gateway::NetworkPlan::new(&inputs).is_ok());
     }
 
     #[test]
