@@ -17,6 +17,7 @@ pub use supervisor::control::Refusal;
 
 /// Runs the supervisor, which starts the engine, until SIGTERM or SIGINT. Returns the exit code.
 pub fn run(config: &Path) -> u8 {
+    keep_keys_in_memory();
     supervisor::run(config)
 }
 
@@ -32,15 +33,44 @@ pub fn resolve(name: &str) -> u8 {
 
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
+    keep_keys_in_memory();
     supervisor::start::load(config).map(|loaded| loaded.summary())
 }
 
 /// Puts the fail-closed rules of the configured gateway in place.
 pub fn guard_on(config: &Path) -> Result<String, StartError> {
+    keep_keys_in_memory();
     supervisor::network::guard_on(config)
 }
 
 /// Removes the fail-closed rules.
 pub fn guard_off(config: &Path) -> Result<String, StartError> {
     supervisor::network::guard_off(config)
+}
+
+/// No core file of a process that reads private keys, whoever started it. A limit of zero alone
+/// does not hold back a kernel that pipes core files to a collector.
+fn keep_keys_in_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let done = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .and_then(|()| setrlimit(Resource::Core, none));
+    if let Err(error) = done {
+        tracing::warn!("core files cannot be switched off: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+    #[test]
+    fn keys_do_not_get_into_core_files() {
+        super::keep_keys_in_memory();
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+    }
 }
