@@ -4,9 +4,12 @@
 use cygnet_ike::event::{Event, EventKind, Reason};
 use cygnet_ike::identity;
 
+/// Longest part of a line that a peer can choose: its identity may have 64 KiB.
+const PART_MAX: usize = 400;
+
 /// Writes the line.
 pub(crate) fn log(event: &Event) {
-    let who = who(event);
+    let who = short(&who(event));
     if let Some(path) = &event.path {
         tracing::debug!("{who}: path {path}");
     }
@@ -35,7 +38,7 @@ pub(crate) fn log(event: &Event) {
         EventKind::IkeDown { reason } => match reason {
             Reason::Replaced => tracing::debug!("{who}: old IKE SA ended: {reason}"),
             Reason::Operator => tracing::info!("{who}: down: {reason}"),
-            _ => tracing::warn!("{who}: down: {reason}"),
+            _ => tracing::warn!("{who}: down: {}", short(reason)),
         },
         EventKind::ChildUp {
             name,
@@ -55,16 +58,17 @@ pub(crate) fn log(event: &Event) {
             Reason::Operator | Reason::DeletedByPeer => {
                 tracing::info!("{who}: {name} down: {reason}");
             }
-            _ => tracing::warn!("{who}: {name} down: {reason}"),
+            _ => tracing::warn!("{who}: {name} down: {}", short(reason)),
         },
         EventKind::PeerMoved { from } => {
             tracing::info!("{who}: the peer's address changed");
             tracing::debug!("{who}: it was {from}");
         }
-        EventKind::Refused { reason } => tracing::warn!("{who}: refused: {reason}"),
+        EventKind::Refused { reason } => tracing::warn!("{who}: refused: {}", short(reason)),
         EventKind::Retry { after, reason } => {
             tracing::warn!(
-                "{who}: not up: {reason}; next try in {:.1} s",
+                "{who}: not up: {}; next try in {:.1} s",
+                short(reason),
                 after.as_secs_f32()
             );
         }
@@ -78,6 +82,16 @@ pub(crate) fn log(event: &Event) {
     }
 }
 
+/// The text, cut where it is longer than a line should be.
+fn short(text: &impl std::fmt::Display) -> String {
+    let mut text = text.to_string();
+    if let Some((cut, _)) = text.char_indices().nth(PART_MAX) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
 fn who(event: &Event) -> String {
     match (&event.connection, &event.peer) {
         (Some(connection), Some(peer)) => {
@@ -86,5 +100,17 @@ fn who(event: &Event) -> String {
         (Some(connection), None) => connection.clone(),
         (None, Some(peer)) => format!("[{}]", identity::display(peer)),
         (None, None) => "unknown peer".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_cannot_fill_the_log_with_its_name() {
+        let long = "ä".repeat(60_000);
+        assert_eq!(short(&long).chars().count(), PART_MAX + 1);
+        assert_eq!(short(&"alice"), "alice");
     }
 }
