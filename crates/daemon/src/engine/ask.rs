@@ -13,7 +13,7 @@ use cygnet_ike::io::{Answer, Ask, AskId, Lease, Path, PeerKey, Transport, Wanted
 use cygnet_ike::policy::{Connection, Host, Remote, TrustId};
 use cygnet_ike::time::UtcTime;
 use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime};
-use cygnet_wire::id::Identification;
+use cygnet_wire::id::{IdType, Identification};
 
 use super::clock::Clock;
 use super::datapath::Datapath;
@@ -27,7 +27,7 @@ const CHAINS_MAX: usize = 64;
 pub(super) struct Asker {
     channel: Arc<Channel>,
     chains: SyncSender<ChainJob>,
-    trusts: BTreeMap<TrustId, Arc<Trust>>,
+    trusts: BTreeMap<TrustId, Arc<Result<Trusted, String>>>,
     /// What the supervisor works on, by its number.
     pending: BTreeMap<u64, Pending>,
     next: u64,
@@ -53,9 +53,15 @@ struct Resolving {
     failure: Option<String>,
 }
 
+/// Whom a connection trusts, decoded once and not for each caller.
+struct Trusted {
+    anchors: TrustAnchors,
+    crls: Crls,
+}
+
 struct ChainJob {
     id: AskId,
-    trust: Arc<Trust>,
+    trust: Arc<Result<Trusted, String>>,
     certificates: Vec<Vec<u8>>,
     identity: Identification,
     role: PeerRole,
@@ -94,7 +100,7 @@ impl Asker {
         self.trusts = config
             .trusts
             .iter()
-            .map(|(id, trust)| (id.clone(), Arc::new(trust.clone())))
+            .map(|(id, trust)| (id.clone(), Arc::new(Trusted::new(trust))))
             .collect();
     }
 
@@ -162,7 +168,7 @@ impl Asker {
                 }
                 let ask = SupervisorAsk::Lease {
                     pool: pool.0,
-                    identity: identity::display(&identity).to_string(),
+                    identity: holder(&identity),
                     ike_sa: ike_sa.0,
                     v4,
                     v6,
@@ -292,19 +298,53 @@ impl Asker {
     }
 }
 
-fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
-    let mut anchors = TrustAnchors::new();
-    for anchor in &job.trust.anchors {
-        anchors.add(anchor.clone()).map_err(|e| e.to_string())?;
-    }
-    let mut crls = Crls::new(CrlPolicy::default());
-    for file in &job.trust.crls {
-        for crl in
-            cygnet_pki::load::crls(file, std::path::Path::new("CRL")).map_err(|e| e.to_string())?
-        {
-            crls.add(crl).map_err(|e| e.to_string())?;
+impl Trusted {
+    fn new(trust: &Trust) -> Result<Self, String> {
+        let mut anchors = TrustAnchors::new();
+        for anchor in &trust.anchors {
+            anchors.add(anchor.clone()).map_err(|e| e.to_string())?;
         }
+        let mut crls = Crls::new(CrlPolicy::default());
+        for file in &trust.crls {
+            for crl in cygnet_pki::load::crls(file, std::path::Path::new("CRL"))
+                .map_err(|e| e.to_string())?
+            {
+                crls.add(crl).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(Self { anchors, crls })
     }
+}
+
+/// The name under which addresses are lent. Spellings that a certificate does not tell apart are
+/// one client, or a single certificate could take a whole pool; and what is written alike but is
+/// of different types is not.
+fn holder(identity: &Identification) -> String {
+    let shown = identity::display(identity);
+    match identity.ty {
+        IdType::ID_FQDN => {
+            let name = shown.strip_suffix('.').unwrap_or(&shown).to_lowercase();
+            let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+            if name.parse::<IpAddr>().is_err() && name.chars().all(is_name) {
+                name
+            } else {
+                format!("FQDN {name}")
+            }
+        }
+        IdType::ID_RFC822_ADDR => match shown.rsplit_once('@') {
+            Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
+            None => format!("e-mail {shown}"),
+        },
+        IdType::ID_DER_ASN1_DN => {
+            let words: Vec<&str> = shown.split_whitespace().collect();
+            words.join(" ").to_lowercase()
+        }
+        _ => shown,
+    }
+}
+
+fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
+    let Trusted { anchors, crls } = job.trust.as_ref().as_ref().map_err(Clone::clone)?;
     let Some((leaf, intermediates)) = job.certificates.split_first() else {
         return Err(
             "the peer sent no certificate; set it up to send one (strongSwan: send_cert = always)"
@@ -317,7 +357,7 @@ fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
             .ok()
             .map(|s| UnixTime::since_unix_epoch(std::time::Duration::from_secs(s)))
     });
-    let peer = cygnet_pki::validate_chain(leaf, &intermediates, &anchors, &crls, job.role, utc)
+    let peer = cygnet_pki::validate_chain(leaf, &intermediates, anchors, crls, job.role, utc)
         .map_err(|e| e.to_string())?;
     peer.contains(job.identity.ty.0, &job.identity.data)
         .map_err(|e| e.to_string())?;
@@ -326,4 +366,37 @@ fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
         not_after: UtcTime(i64::try_from(peer.not_after.as_secs()).unwrap_or(i64::MAX)),
         spki: peer.spki,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_certificate_is_one_holder_however_it_is_spelt() {
+        let fqdn = |name| holder(&Identification::fqdn(name));
+        let email = |name| holder(&Identification::email(name));
+        assert_eq!(fqdn("Alice.Example."), "alice.example");
+        assert_eq!(email("Alice@Example.ORG"), "Alice@example.org");
+        // CN=Alice  B
+        let dn = |value: &[u8]| {
+            let mut der = vec![0x30, 0x12, 0x31, 0x10, 0x30, 0x0e, 6, 3, 0x55, 4, 3, 12, 7];
+            der.extend_from_slice(value);
+            holder(&Identification::dn(&der))
+        };
+        assert_eq!(dn(b"Alice B"), dn(b"ALICE b"));
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_another_holder() {
+        let address = holder(&Identification::address("10.0.0.1".parse().unwrap()));
+        assert_eq!(address, "10.0.0.1");
+        assert_ne!(address, holder(&Identification::fqdn("10.0.0.1")));
+        let forged = Identification::fqdn("cn=alice");
+        assert_eq!(holder(&forged), "FQDN cn=alice");
+        assert_ne!(
+            holder(&Identification::fqdn("alice")),
+            holder(&Identification::email("alice"))
+        );
+    }
 }
