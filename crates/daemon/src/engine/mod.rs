@@ -8,6 +8,7 @@ mod ask;
 mod clock;
 mod datapath;
 mod status;
+mod virtuals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -28,6 +29,7 @@ use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRol
 use ask::Asker;
 use clock::Clock;
 use datapath::Datapath;
+use virtuals::Virtuals;
 
 /// IKE datagrams that wait for the core; more are dropped, as a full socket buffer would.
 const WAITING_MAX: usize = 512;
@@ -106,6 +108,7 @@ struct Engine {
     endpoint: Endpoint,
     datapath: Datapath,
     asker: Asker,
+    virtuals: Virtuals,
     /// Answers that were there at once; the core takes them after its outputs are drained.
     answers: VecDeque<(AskId, Answer)>,
     last_tick: Instant,
@@ -153,6 +156,7 @@ impl Engine {
             endpoint,
             datapath,
             asker,
+            virtuals: Virtuals::default(),
             answers: VecDeque::new(),
             last_tick: now.boot,
             shutting_down: false,
@@ -300,12 +304,18 @@ impl Engine {
     fn data(&mut self, command: DataCommand) {
         match command {
             DataCommand::SetVirtual {
-                connection, lease, ..
-            } => self.tell(&ToSupervisor::SetVirtual {
-                connection: connection.name.clone(),
-                addresses: lease.addresses,
-                dns: lease.dns,
-            }),
+                connection,
+                ike_sa,
+                lease,
+            } => {
+                if let Some(lease) = self.virtuals.set(&connection.name, ike_sa, lease) {
+                    self.tell(&ToSupervisor::SetVirtual {
+                        connection: connection.name.clone(),
+                        addresses: lease.addresses,
+                        dns: lease.dns,
+                    });
+                }
+            }
             DataCommand::ReleaseLease { ike_sa } => {
                 self.tell(&ToSupervisor::ReleaseLease { ike_sa: ike_sa.0 });
             }
