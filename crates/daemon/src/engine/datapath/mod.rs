@@ -205,8 +205,13 @@ impl Datapath {
                 return None;
             }
             DataCommand::InstallIn { id, child, keys } => {
+                let spi = child.spi_in;
                 let road = self.road(child.path);
                 let done = road.and_then(|road| self.sad.install_in(child, &keys, road));
+                if done.is_err() {
+                    // No Child SA will ever give it back.
+                    self.sad.free_spi(spi);
+                }
                 Some((id, Answer::Installed(done)))
             }
             DataCommand::SwitchOut { id, child, keys } => {
