@@ -23,6 +23,8 @@ pub(crate) struct Channel {
     pub(crate) id: IkeSaId,
     /// Ours in this IKE SA; a rekey by the other side changes it.
     pub(crate) role: Role,
+    /// Whether we called, in the first IKE SA of this line.
+    pub(crate) dialed: bool,
     pub(crate) spi_i: Spi,
     pub(crate) spi_r: Spi,
     pub(crate) path: Path,
@@ -78,6 +80,7 @@ impl Channel {
         Self {
             id,
             role,
+            dialed: role == Role::Initiator,
             spi_i,
             spi_r,
             path,
@@ -313,9 +316,11 @@ impl Channel {
     }
 
     /// RFC 7296 §2.23: who is not behind a NAT itself sends to where the last authenticated packet
-    /// of a peer behind one came from. (Behind a NAT that would let an attacker redirect us.)
+    /// of a peer behind one came from. (Behind a NAT that would let an attacker redirect us.) The
+    /// NAT of one that was called is a fixed one, or nobody could have called: it follows as well,
+    /// since its peer cannot know that its own mapping has changed.
     pub(crate) fn follow(&mut self, path: Path) -> Option<Path> {
-        let may = self.nat.encapsulates() && !self.nat.local;
+        let may = self.nat.encapsulates() && !(self.nat.local && self.dialed);
         (may && path != self.path).then(|| std::mem::replace(&mut self.path, path))
     }
 

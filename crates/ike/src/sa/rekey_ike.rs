@@ -316,6 +316,7 @@ impl Established {
         let id = cx.new_ike_sa_id();
         let mut next = Channel::new(cx, id, new.role, new.spis, channel.path, channel.retransmit);
         next.nat = channel.nat;
+        next.dialed = channel.dialed;
         next.fragment_size = channel.fragment_size;
         next.keys = Some(new.keys);
         let state = Self::new(cx, self.peering.clone(), new.life, Some(channel.id));

@@ -137,6 +137,8 @@ pub struct World {
     pub fate: Box<dyn FnMut(&Flight) -> Fate>,
     /// A NAT before A: what B sees of it, and how far ports are shifted.
     pub nat: Option<(IpAddr, u16)>,
+    /// The address under which A sees B: a NAT before B that translates nothing but that.
+    pub forwarded: Option<IpAddr>,
     /// Data flows all the time, both ways, on every child that sends.
     pub traffic: bool,
     next_traffic: Duration,
@@ -234,6 +236,7 @@ impl World {
             sent: 0,
             fate: Box::new(|_| Fate::Deliver),
             nat: None,
+            forwarded: None,
             traffic: false,
             next_traffic: Duration::ZERO,
             unopened: Vec::new(),
@@ -554,6 +557,13 @@ impl World {
                     }
                     target = SocketAddr::new(A.address(), target.port() - shift);
                 }
+            }
+        }
+        if let Some(outside) = self.forwarded {
+            match from {
+                A if target.ip() == outside => target.set_ip(B.address()),
+                A => return None,
+                B => source.set_ip(outside),
             }
         }
         (target.ip() == from.other().address() && matches!(target.port(), 500 | 4500))
