@@ -281,6 +281,11 @@ impl Endpoint {
             return;
         };
         if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
+            // Nothing is waited for any more.
+            if matches!(kept.dial, Dial::Waiting(_)) {
+                kept.dial = Dial::Idle;
+                kept.attempt = 0;
+            }
             return;
         }
         match kept.dial {
@@ -578,6 +583,10 @@ impl Endpoint {
         let Some(name) = self.keeper.names.get(&id).cloned().filter(|_| dialed) else {
             return;
         };
+        // With another one beside it, one of the two is about to go anyway.
+        if self.best_sa(&name, Some(id)).is_some() {
+            return;
+        }
         if let Some(kept) = self.keeper.kept.get_mut(&name)
             && kept.replacing.is_none()
         {
