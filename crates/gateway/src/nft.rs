@@ -69,6 +69,11 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
         if !server.client_to_client {
             rules.push(format!("iifname \"{tun}\" oifname \"{tun}\" counter drop"));
         }
+        // RFC 3927 §2.7: these are not forwarded, and Linux would. Behind them rented machines find
+        // their provider's metadata, credentials included.
+        rules.push(format!(
+            "iifname \"{tun}\" ip daddr 169.254.0.0/16 counter drop"
+        ));
         if let (true, Some(uplink)) = (server.masquerade, &inputs.uplink) {
             rules.push(format!(
                 "iifname \"{uplink}\" oifname \"{tun}\" ct state new,invalid counter drop"

@@ -158,6 +158,7 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
         "oifname \"eth0\" ip saddr { 10.99.0.0/24 } masquerade",
         "oifname \"eth0\" ip6 saddr { fd99::/64 } masquerade",
         "iifname \"cygs\" oifname \"cygs\" counter drop",
+        "iifname \"cygs\" ip daddr 169.254.0.0/16 counter drop",
         "iifname \"eth0\" oifname \"cygs\" ct state new,invalid counter drop",
     ] {
         assert!(plan.nft.contains(line), "{line} not in\n{}", plan.nft);
