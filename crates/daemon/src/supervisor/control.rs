@@ -4,6 +4,7 @@
 //! everything, nobody else anything. Handlers only carry a request to the supervisor's loop and
 //! its answer back; they hold no state.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use axum::extract::connect_info::Connected;
@@ -74,6 +75,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 
 /// Binds the socket, replacing one that a dead supervisor left behind.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, String> {
+    only_ours(path.parent().unwrap_or(Path::new("/")))?;
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(format!(
             "another cygnet answers on {}: stop it first, or choose another [daemon] run_dir",
@@ -86,6 +88,33 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, String> {
         Err(e) => return Err(format!("cannot remove {}: {e}", path.display())),
     }
     UnixListener::bind(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))
+}
+
+/// Whoever may write in the directory could put a socket of his own, or a journal of what is to be
+/// taken back, in the place of ours.
+fn only_ours(directory: &Path) -> Result<(), String> {
+    let shown = directory.display();
+    let metadata =
+        std::fs::symlink_metadata(directory).map_err(|e| format!("cannot look at {shown}: {e}"))?;
+    if !metadata.is_dir() {
+        return Err(format!(
+            "[daemon] run_dir {shown}: expected a directory; choose another"
+        ));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != own {
+        return Err(format!(
+            "[daemon] run_dir {shown} belongs to user {}; expected root: `chown root {shown}`",
+            metadata.uid()
+        ));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(format!(
+            "[daemon] run_dir {shown} has mode {:03o}: others may write there; `chmod 700 {shown}`",
+            metadata.mode() & 0o777
+        ));
+    }
+    Ok(())
 }
 
 /// Serves until the process ends.
@@ -190,4 +219,31 @@ async fn connection(
     };
     ask(&requests, |reply| ControlRequest::Engine(control, reply)).await??;
     Ok(Json(Done { ok: true }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let base = std::env::temp_dir().join(format!("cygnet-run-dir-{}", std::process::id()));
+        let own = base.join("own");
+        std::fs::create_dir_all(&own).unwrap();
+        let mode = |mode| {
+            std::fs::set_permissions(&own, std::fs::Permissions::from_mode(mode)).unwrap();
+            only_ours(&own)
+        };
+        assert_eq!(mode(0o700), Ok(()));
+        assert_eq!(mode(0o755), Ok(()));
+        assert!(mode(0o777).unwrap_err().contains("777"));
+        assert!(mode(0o770).is_err());
+        mode(0o700).unwrap();
+        let link = base.join("link");
+        symlink(&own, &link).unwrap();
+        assert!(only_ours(&link).unwrap_err().contains("a directory"));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }
