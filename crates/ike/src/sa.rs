@@ -16,6 +16,7 @@ pub(crate) mod rekey_ike;
 pub(crate) mod serve_child;
 pub(crate) mod upkeep;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct Peering {
     pub(crate) connection: Arc<Connection>,
     pub(crate) local_id: Identification,
     pub(crate) peer_id: Identification,
+    /// Outer addresses when they authenticated, ours first.
+    pub(crate) outer: (IpAddr, IpAddr),
     /// Whether we called.
     pub(crate) dialed: bool,
     /// The SPIs of the first IKE SA of this line: both ends know them.
@@ -91,6 +94,12 @@ impl Peering {
             peer: Some(self.peer_id.clone()),
             kind,
         }
+    }
+
+    /// Addresses are lent here, and this peer has none.
+    pub(crate) fn needs_lease(&self) -> bool {
+        let lent = self.lent.as_ref();
+        self.connection.pool.is_some() && lent.is_none_or(|lease| lease.addresses.is_empty())
     }
 
     /// What Child SAs that may replace each other have in common.

@@ -20,6 +20,8 @@ pub enum Dynamic<'a> {
     Wanted(&'a [WantedAddress]),
     /// The virtual addresses of that side; empty: none, it has its outer address alone.
     Virtual(&'a [IpAddr], IpAddr),
+    /// The addresses lent to that side; empty: it may use none.
+    Lent(&'a [IpAddr]),
 }
 
 /// The two sides of a Child SA, as the one sees them who narrows.
@@ -93,7 +95,10 @@ pub fn expand(templates: &[SelectorTemplate], dynamic: Dynamic<'_>) -> Vec<Traff
             (SelectorTemplate::Dynamic, Dynamic::Virtual([], outer)) => {
                 add(&mut expanded, host(outer));
             }
-            (SelectorTemplate::Dynamic, Dynamic::Virtual(addresses, _)) => {
+            (
+                SelectorTemplate::Dynamic,
+                Dynamic::Virtual(addresses, _) | Dynamic::Lent(addresses),
+            ) => {
                 for address in addresses {
                     add(&mut expanded, host(*address));
                 }

@@ -2,8 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
-use cygnet_ike::event::EventKind;
+use cygnet_ike::event::{EventKind, Reason};
+use cygnet_ike::io::WantedAddress;
+use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
 
 /// A, and B behind a NAT that forwards to it under this address.
 fn forwarded() -> World {
@@ -64,4 +68,57 @@ fn taking_down_the_only_child_between_two_tries_ends_the_tries() {
     let now = world.now;
     assert!(world.a.ike_sas(now).is_empty());
     assert_eq!(world.a.endpoint.poll_timeout(), None);
+}
+
+/// A server that lends addresses, and a client that asks for one or does not.
+fn pooled(wanted: Vec<WantedAddress>) -> (Connection, Connection) {
+    let (mut a, mut b) = (connection(A), connection(B));
+    let mut client = child(A, "one", Start::Always);
+    client.local = vec![SelectorTemplate::Dynamic];
+    a.children = vec![Arc::new(client)];
+    a.request_virtual = wanted;
+    let mut server = child(B, "one", Start::Manual);
+    server.remote = vec![SelectorTemplate::Dynamic];
+    b.children = vec![Arc::new(server)];
+    b.pool = Some(PoolId("pool".to_owned()));
+    (a, b)
+}
+
+#[test]
+fn client_of_a_pool_may_use_no_address_but_the_lent_one() {
+    let (a, b) = pooled(Vec::new());
+    let mut world = World::new(policy(a), policy(b));
+    world.seconds(5);
+    assert!(world.b.children.is_empty(), "{}", world.tail());
+    let refused = |r: &Reason| matches!(r, Reason::NoSelectors(why) if why.contains("asked for no virtual address"));
+    assert!(world.b.reasons().iter().any(refused), "{}", world.tail());
+    let told = |r: &Reason| matches!(r, Reason::PeerRefused(why) if why.contains("FAILED_CP"));
+    assert!(world.a.reasons().iter().any(told), "{}", world.tail());
+
+    let (a, b) = pooled(vec![WantedAddress::V4(None)]);
+    let mut world = up_with(a, b);
+    world.command(B, rekey_child("one"));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    let lent = &world.b.children.values().next().unwrap().params.remote_ts;
+    assert_eq!(lent[0].to_string(), "10.9.0.7/32");
+}
+
+#[test]
+fn outer_address_as_selector_stays_the_authenticated_one() {
+    let (a, mut b) = pooled(Vec::new());
+    b.pool = None;
+    let mut world = World::new(policy(a), policy(b));
+    world.nat = Some((A.address(), 10_000));
+    world.seconds(3);
+    world.assert_in_step(&["one"]);
+    // From now on it comes from an address that may be somebody else's.
+    world.nat = Some(("10.99.0.3".parse().unwrap(), 10_000));
+    for _ in 0..2 {
+        world.command(A, rekey_child("one"));
+        world.seconds(20);
+    }
+    world.assert_in_step(&["one"]);
+    let child = &world.b.children.values().next().unwrap().params;
+    assert_eq!(child.remote_ts[0].to_string(), "192.0.2.1/32");
 }

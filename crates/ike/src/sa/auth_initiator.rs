@@ -407,6 +407,7 @@ impl AuthInitiator {
             connection: Arc::clone(&self.connection),
             local_id: self.local_id.id.clone(),
             peer_id: claimed.id.id,
+            outer: (channel.path.local.ip(), channel.path.remote.ip()),
             dialed: true,
             origin: (channel.spi_i, channel.spi_r),
             authenticated_as: channel.id,

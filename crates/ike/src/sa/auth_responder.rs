@@ -451,6 +451,7 @@ impl AuthResponder {
         let peering = Peering {
             local_id: local_id.id.clone(),
             peer_id: request.id.id.clone(),
+            outer: (path.local.ip(), path.remote.ip()),
             dialed: false,
             origin: (channel.spi_i, channel.spi_r),
             authenticated_as: channel.id,
@@ -533,17 +534,16 @@ impl AuthResponder {
             // RFC 6023: without a child.
             return self.respond(channel, cx, *proven, Ok(None));
         };
-        let agreed =
-            choose_policy(channel, &proven.peering, contents, None).and_then(|(policy, sides)| {
-                let proposals = &policy.esp_proposals;
-                match proposal::select_esp(proposals, offer, ChildExchange::IkeAuth, None) {
-                    Ok(choice) => Ok((policy, sides, choice)),
-                    Err(why) => Err(Refusal::because(
-                        NotifyType::NO_PROPOSAL_CHOSEN,
-                        Reason::NoProposal(why.to_string()),
-                    )),
-                }
-            });
+        let agreed = choose_policy(&proven.peering, contents, None).and_then(|(policy, sides)| {
+            let proposals = &policy.esp_proposals;
+            match proposal::select_esp(proposals, offer, ChildExchange::IkeAuth, None) {
+                Ok(choice) => Ok((policy, sides, choice)),
+                Err(why) => Err(Refusal::because(
+                    NotifyType::NO_PROPOSAL_CHOSEN,
+                    Reason::NoProposal(why.to_string()),
+                )),
+            }
+        });
         match agreed {
             Ok((policy, sides, choice)) => {
                 let draft = Draft {

@@ -268,7 +268,7 @@ impl Established {
             // RFC 7296 §2.8: not other selectors than the old one has.
             Some(old) => (old.params.local_ts.clone(), old.params.remote_ts.clone()),
             None => {
-                let (local, remote) = negotiate::allowed(channel, &self.peering, &create.policy);
+                let (local, remote) = negotiate::allowed(&self.peering, &create.policy);
                 let packet = create.packet.as_ref();
                 (
                     selector::with_packet(packet.map(|p| &p.0), local),

@@ -72,10 +72,18 @@ impl Draft {
 }
 
 /// What a child of this policy may carry between these two.
-pub(crate) fn allowed(channel: &Channel, peering: &Peering, policy: &ChildPolicy) -> Sides {
+///
+/// An outer address is that of IKE_AUTH, not where packets come from by now: a source can be
+/// forged. And where addresses are lent, nobody has another than the lent one: the outer address of
+/// one client may be anything, the lent address of another included.
+pub(crate) fn allowed(peering: &Peering, policy: &ChildPolicy) -> Sides {
     let lent = peering.lent.as_ref().map_or(&[][..], |l| &l.addresses);
-    let local = Dynamic::Virtual(&peering.assigned.addresses, channel.path.local.ip());
-    let remote = Dynamic::Virtual(lent, channel.path.remote.ip());
+    let (own, peer) = peering.outer;
+    let local = Dynamic::Virtual(&peering.assigned.addresses, own);
+    let remote = match peering.connection.pool {
+        Some(_) => Dynamic::Lent(lent),
+        None => Dynamic::Virtual(lent, peer),
+    };
     (
         selector::expand(&policy.local, local),
         selector::expand(&policy.remote, remote),

@@ -94,7 +94,6 @@ impl ServeChild {
 
 /// Which child of the connection the peer's selectors fit best: (policy, our side, its side).
 pub(crate) fn choose_policy(
-    channel: &Channel,
     peering: &Peering,
     contents: &Contents,
     only: Option<&Arc<ChildPolicy>>,
@@ -112,7 +111,7 @@ pub(crate) fn choose_policy(
     let mut best: Option<(Fit, Arc<ChildPolicy>, Sides)> = None;
     let mut why = None;
     for policy in candidates {
-        let (local, remote) = negotiate::allowed(channel, peering, policy);
+        let (local, remote) = negotiate::allowed(peering, policy);
         let offered = (tsi.selectors.as_slice(), tsr.selectors.as_slice());
         match selector::narrow(offered, (&remote, &local)) {
             Ok(narrowed) => {
@@ -128,6 +127,15 @@ pub(crate) fn choose_policy(
     }
     match best {
         Some((_, policy, sides)) => Ok((policy, sides)),
+        // RFC 7296 §3.15.4.
+        None if peering.needs_lease() => Err(Refusal::because(
+            NotifyType::FAILED_CP_REQUIRED,
+            Reason::NoSelectors(format!(
+                "the peer asked for no virtual address, and connection {} lets a peer use none \
+                 but the one it is lent; set it to request one",
+                peering.connection.name
+            )),
+        )),
         None => Err(Refusal::because(
             NotifyType::TS_UNACCEPTABLE,
             Reason::NoSelectors(
@@ -186,7 +194,7 @@ impl Established {
         }
         let old = replaces.and_then(|old| self.children.get(&old));
         let only = old.map(|old| &old.params.policy);
-        let (policy, sides) = choose_policy(channel, &self.peering, &contents, only)?;
+        let (policy, sides) = choose_policy(&self.peering, &contents, only)?;
         let syntax = |what: &str| {
             Refusal::because(
                 NotifyType::INVALID_SYNTAX,
