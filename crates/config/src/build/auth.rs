@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use cygnet_ike::policy::{CredentialId, LocalAuth, RemoteAuth, TrustId};
+use cygnet_pki::identity::certificate_contains;
+use cygnet_wire::id::Identification;
 use toml::Spanned;
 
 use super::Builder;
@@ -103,6 +105,24 @@ impl Builder<'_> {
             },
             subject: Some(own.subject),
         })
+    }
+
+    /// An identity that our certificate does not hold is refused by every careful peer: better here,
+    /// where it can be mended.
+    pub(super) fn proven(
+        &mut self,
+        written: Option<&Spanned<String>>,
+        identity: Option<&Identification>,
+        local: &LocalAuth,
+    ) {
+        let LocalAuth::Certificate { chain, .. } = local else {
+            return;
+        };
+        if let (Some(written), Some(identity), Some(leaf)) = (written, identity, chain.first())
+            && let Err(error) = certificate_contains(leaf, identity.ty.0, &identity.data)
+        {
+            self.mistake(written.span(), error.to_string());
+        }
     }
 
     /// Reads a public file and parses it; both kinds of failure are noted at the file's name.

@@ -72,6 +72,7 @@ impl Builder<'_> {
         let replay_window = self.replay_window(raw.replay_window.as_ref());
         let mtu = self.mtu(raw.mtu.as_ref());
         let auth = auth?;
+        self.proven(raw.identity.as_ref(), identity.as_ref(), &auth.local);
         if self.mistakes.len() > before {
             return None;
         }

@@ -78,6 +78,7 @@ impl Builder<'_> {
         let ike_proposals = self.ike_proposals(raw.ike.as_deref());
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
         let auth = auth?;
+        self.proven(raw.identity.as_ref(), local_identity.as_ref(), &auth.local);
         if self.mistakes.len() > before {
             return None;
         }
