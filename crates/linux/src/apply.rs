@@ -25,6 +25,8 @@ pub struct GuardState {
     pub routing: bool,
     /// The nftables layer is there.
     pub filter: bool,
+    /// Nothing of any guard is there: it was never put in place, or taken away by its own command.
+    pub absent: bool,
 }
 
 impl GuardState {
@@ -143,6 +145,18 @@ impl Network {
         Ok(())
     }
 
+    /// Whether every route and rule of the plan is there; others' programs remove what they do not
+    /// know (systemd-networkd does when it is restarted).
+    ///
+    /// # Errors
+    /// [`crate::Error::Netlink`].
+    pub async fn has_routing(&self, plan: &NetworkPlan) -> Result<bool> {
+        let routes = self.netlink.routes(Owner::Plan).await?;
+        let rules = self.netlink.rules(Owner::Plan).await?;
+        Ok(plan.routes.iter().all(|r| routes.contains(&as_shown(r)))
+            && plan.rules.iter().all(|r| rules.contains(r)))
+    }
+
     /// Takes back everything of the plan, that of a run that crashed as well. The guard stays.
     ///
     /// Every step is tried; the first error is returned.
@@ -194,8 +208,11 @@ impl Network {
     pub async fn guard_state(&self, guard: &GuardPlan) -> Result<GuardState> {
         let routes = self.netlink.routes(Owner::Guard).await?;
         let rules = self.netlink.rules(Owner::Guard).await?;
-        let table = nft::list_table(GUARD_NFT_TABLE)?.unwrap_or_default();
+        let table = nft::list_table(GUARD_NFT_TABLE)?;
+        let absent = routes.is_empty() && rules.is_empty() && table.is_none();
+        let table = table.unwrap_or_default();
         Ok(GuardState {
+            absent,
             routing: guard.routes.iter().all(|r| routes.contains(&as_shown(r)))
                 && guard.rules.iter().all(|r| rules.contains(r)),
             filter: table.contains("hook forward") && table.contains(" drop"),

@@ -34,6 +34,28 @@ pub fn list_table(name: &str) -> Result<Option<String>> {
     }
 }
 
+/// Whether there is an nft at all; its answer tells of the rights to use it, too.
+///
+/// # Errors
+/// [`Error::NftMissing`], [`Error::NotPermitted`].
+pub fn available() -> Result<()> {
+    run(&["list", "tables"], "").map(|_| ())
+}
+
+/// Whether a ruleset as [`ruleset_json`] gives it has this table of family inet.
+#[must_use]
+pub fn has_table(ruleset: &str, name: &str) -> bool {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(ruleset).ok();
+    let objects = parsed
+        .as_ref()
+        .and_then(|all| all.get("nftables")?.as_array());
+    objects.into_iter().flatten().any(|object| {
+        object
+            .get("table")
+            .is_some_and(|table| table["family"] == "inet" && table["name"] == name)
+    })
+}
+
 /// The whole ruleset of this network namespace as JSON, for [`crate::foreign::blockages`].
 ///
 /// # Errors

@@ -133,8 +133,10 @@ impl Supervisor {
         let user = start::engine_user(&loaded.config.daemon.engine_user)?;
         let run_dir = PathBuf::from(&loaded.config.daemon.run_dir);
         network::make_run_dir(&run_dir)?;
-        let listener = control::bind(&run_dir.join("control.sock")).map_err(StartError::Refused)?;
-        let network = Network::set_up(&loaded.config, &run_dir).await?;
+        let socket = run_dir.join("control.sock");
+        let listener = control::bind(&socket).map_err(StartError::Refused)?;
+        let network = Network::set_up(&loaded.config, &run_dir).await;
+        let network = network.inspect_err(|_| remove_socket(&socket))?;
         let secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         let mut leases = Leases::default();
         leases.configure(pools(&loaded));
@@ -168,6 +170,7 @@ impl Supervisor {
         };
         if let Err(message) = supervisor.start_engine() {
             supervisor.network.take_back().await;
+            remove_socket(&socket);
             return Err(StartError::Refused(message));
         }
         Ok(supervisor)
@@ -220,9 +223,8 @@ impl Supervisor {
             engine.kill();
         }
         self.network.take_back().await;
-        let _ = std::fs::remove_file(
-            PathBuf::from(&self.loaded.config.daemon.run_dir).join("control.sock"),
-        );
+        let run_dir = Path::new(&self.loaded.config.daemon.run_dir);
+        remove_socket(&run_dir.join("control.sock"));
         tracing::info!("ended");
         0
     }
@@ -511,7 +513,8 @@ impl Supervisor {
                 ),
             ));
         }
-        if matches!(control, Control::Up { .. })
+        // A child can be added to what the peer has begun; the whole cannot be begun from here.
+        if matches!(control, Control::Up { child: None, .. })
             && connection.remote == cygnet_ike::policy::Remote::Any
         {
             return Err(Refusal::new(
@@ -593,6 +596,11 @@ impl Supervisor {
                 .collect(),
         }
     }
+}
+
+fn remove_socket(path: &Path) {
+    // What stays is replaced by the next start.
+    let _ = std::fs::remove_file(path);
 }
 
 fn pools(loaded: &Loaded) -> BTreeMap<String, cygnet_config::Pool> {

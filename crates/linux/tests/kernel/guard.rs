@@ -120,6 +120,7 @@ fn each_layer_suffices_and_only_off_removes_it() {
     assert_eq!(
         state(&world),
         GuardState {
+            absent: false,
             routing: true,
             filter: false
         }
@@ -136,6 +137,7 @@ fn each_layer_suffices_and_only_off_removes_it() {
     assert_eq!(
         state(&world),
         GuardState {
+            absent: false,
             routing: false,
             filter: true
         }

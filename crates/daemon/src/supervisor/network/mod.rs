@@ -13,10 +13,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_config::Config;
 use cygnet_gateway::{GuardPlan, OUTER_MARK};
-use cygnet_linux::{Tun, TunOptions, UdpOptions, UdpSocket};
+use cygnet_linux::{Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
@@ -24,6 +25,9 @@ use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
 use crate::supervisor::start;
 use worker::{Job, Worker};
+
+/// How long a port or a TUN may be in use before that is an error.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// What the supervisor's loop holds.
 pub(super) struct Network {
@@ -51,6 +55,7 @@ pub(super) struct HandOver {
 impl Network {
     /// Sockets, TUNs, guard, plan, in this order. An error leaves nothing changed.
     pub(super) async fn set_up(config: &Config, run_dir: &Path) -> Result<Self, StartError> {
+        nft::available().map_err(StartError::refused)?;
         let sockets = sockets(config)?;
         let tuns = tuns(config, &BTreeMap::new())?;
         let jobs = Worker::spawn(run_dir).await.map_err(StartError::Refused)?;
@@ -220,6 +225,22 @@ fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, String> {
         .map_err(|e| format!("cannot duplicate a descriptor: {e}"))
 }
 
+/// After a crash the engine of the run before may need a moment to let go of what it held.
+fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, cygnet_linux::Error>,
+) -> Result<T, cygnet_linux::Error> {
+    use cygnet_linux::Error;
+    let begun = std::time::Instant::now();
+    loop {
+        match attempt() {
+            Err(Error::PortInUse(_) | Error::TunBusy { .. }) if begun.elapsed() < LETTING_GO => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// For each listening address, the IKE port and the NAT-T port.
 fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
     let mut all = Vec::new();
@@ -231,7 +252,7 @@ fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
             let mut options = UdpOptions::new(SocketAddr::new(*address, port));
             options.mark = Some(OUTER_MARK);
             options.gro = natt;
-            let socket = match UdpSocket::bind(&options) {
+            let socket = match patiently(|| UdpSocket::bind(&options)) {
                 Ok(socket) => socket,
                 // IPv6 may be switched off; nobody asked for it by name.
                 Err(cygnet_linux::Error::Io { .. } | cygnet_linux::Error::NoSuchAddress(_))
@@ -274,7 +295,8 @@ fn tuns(
         {
             continue;
         }
-        let queues = Tun::open(&TunOptions::new(interface)).map_err(StartError::refused)?;
+        let queues =
+            patiently(|| Tun::open(&TunOptions::new(interface))).map_err(StartError::refused)?;
         let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
         let queues: Vec<OwnedFd> = queues.into_iter().map(Tun::into_fd).collect();
         let role = TunRole {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, NetworkPlan};
+use cygnet_gateway::{GuardPlan, NetworkPlan, PLAN_TABLE};
 use cygnet_linux::foreign::{self, Paths};
 use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,9 @@ pub(super) enum Job {
     /// Take back all but the guard; the last job.
     TakeBack(oneshot::Sender<()>),
 }
+
+/// How long `cygnet gateway off` may take from its first to its last step.
+const OFF_MAX: Duration = Duration::from_millis(300);
 
 pub(super) struct Worker {
     network: cygnet_linux::Network,
@@ -122,8 +126,11 @@ impl Worker {
         let guarded_before = self.guard_present().await;
         let plan = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
-        self.apply_guard(&config, &machine).await?;
-        if let Err(error) = self.network.apply(&plan).await {
+        let applied = match self.apply_guard(&config, &machine).await {
+            Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = applied {
             match self.config.clone() {
                 Some(old) => {
                     if let Ok(plan) = self::plan(&old, &self.live, &machine)
@@ -137,7 +144,10 @@ impl Worker {
                 }
                 None => {}
             }
-            return Err(error.to_string());
+            return Err(error);
+        }
+        if let Some(old) = self.config.clone() {
+            self.remove_links(&old, &config).await;
         }
         self.live
             .retain(|name, _| config.interface_of(name).is_some());
@@ -145,6 +155,19 @@ impl Worker {
         self.config = Some(config);
         self.look().await;
         Ok(())
+    }
+
+    /// TUNs of tunnels that are no more. Closing them is not enough: the engine holds them as well.
+    async fn remove_links(&self, old: &Config, new: &Config) {
+        let kept: Vec<&str> = interfaces(new).collect();
+        for name in interfaces(old).filter(|name| !kept.contains(name)) {
+            let netlink = self.network.netlink();
+            if let Ok(link) = netlink.link(name).await
+                && let Err(error) = netlink.remove_link(link.index).await
+            {
+                tracing::error!("{error}");
+            }
+        }
     }
 
     async fn guard_present(&self) -> bool {
@@ -156,7 +179,7 @@ impl Worker {
         self.network
             .guard_state(&empty)
             .await
-            .is_ok_and(|s| s.filter)
+            .is_ok_and(|state| !state.absent)
     }
 
     async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
@@ -189,9 +212,9 @@ impl Worker {
             } => {
                 let live = self.live.entry(connection).or_default();
                 live.up = !remote.is_empty();
+                live.endpoint = endpoint;
                 if live.up {
                     live.mtu = u16::try_from(mtu).ok();
-                    live.endpoint = endpoint;
                 }
             }
             _ => return,
@@ -221,16 +244,75 @@ impl Worker {
             Ok(machine) if machine != self.machine => {
                 tracing::info!("this machine's addresses changed: routes and rules follow");
                 self.machine = machine;
-                let machine = self.machine.clone();
-                if let Err(error) = self.apply_guard(&config, &machine).await {
-                    tracing::error!("cannot renew the guard: {error}");
-                }
+                self.renew_guard(&config).await;
                 self.apply().await;
             }
-            Ok(_) => {}
+            Ok(_) => self.mend(&config).await,
             Err(error) => tracing::warn!("cannot read this machine's addresses: {error}"),
         }
         self.look().await;
+    }
+
+    /// Puts back what another program removed: a `flush ruleset`, a network manager that does not
+    /// know our rules.
+    async fn mend(&mut self, config: &Config) {
+        if self.guard_is_partial(config).await {
+            // `cygnet gateway off` takes it away piece by piece, and means it.
+            tokio::time::sleep(OFF_MAX).await;
+            if self.guard_is_partial(config).await {
+                tracing::warn!("another program removed a part of the guard: putting it back");
+                self.renew_guard(config).await;
+            }
+        }
+        let Ok(plan) = plan(config, &self.live, &self.machine) else {
+            return;
+        };
+        let routing = self.network.has_routing(&plan).await;
+        let table = nft::ruleset_json().map(|ruleset| nft::has_table(&ruleset, PLAN_TABLE));
+        if let (Ok(routing), Ok(table)) = (routing, table)
+            && !(routing && table)
+        {
+            tracing::warn!("another program removed rules or routes of ours: putting them back");
+            self.apply().await;
+        }
+    }
+
+    async fn guard_is_partial(&self, config: &Config) -> bool {
+        let Ok(Some(inputs)) = inputs::guard(config, &self.machine) else {
+            return false;
+        };
+        let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
+        state.is_ok_and(|state| !state.is_whole() && !state.absent)
+    }
+
+    /// Makes the guard fit this machine's addresses, unless the operator has taken it away.
+    async fn renew_guard(&mut self, config: &Config) {
+        let machine = self.machine.clone();
+        if self.guard_present().await
+            && let Err(error) = self.apply_guard(config, &machine).await
+        {
+            tracing::error!("cannot renew the guard: {error}");
+        }
+    }
+
+    /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
+    async fn lan_missing(&self, config: &Config) -> Vec<String> {
+        let (Some(gateway), Ok(links)) = (&config.gateway, self.network.netlink().links().await)
+        else {
+            return Vec::new();
+        };
+        let missing = gateway
+            .lan
+            .iter()
+            .filter(|name| !links.iter().any(|link| link.name == **name));
+        missing
+            .map(|name| {
+                format!(
+                    "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; \
+                     `ip link` shows those there are"
+                )
+            })
+            .collect()
     }
 
     /// State of the guard, and what of foreign firewalls is in the way.
@@ -246,7 +328,7 @@ impl Worker {
                     Ok(state) if state.is_whole() => Guard::On,
                     Ok(_) => {
                         warnings.push(
-                            "part of the guard was removed by another program; \
+                            "the guard is off or not whole: devices of the LAN may pass in clear; \
                              `cygnet gateway on` puts it back"
                                 .to_owned(),
                         );
@@ -264,14 +346,9 @@ impl Worker {
                 Guard::NotConfigured
             }
         };
+        warnings.extend(self.lan_missing(&config).await);
         let paths = Paths {
-            tunnels: config
-                .policy
-                .connections
-                .iter()
-                .filter_map(|c| config.interface_of(&c.name))
-                .map(str::to_owned)
-                .collect(),
+            tunnels: interfaces(&config).map(str::to_owned).collect(),
             ports: if config.server.is_some() {
                 vec![config.daemon.ike_port, config.daemon.natt_port]
             } else {
@@ -289,6 +366,12 @@ impl Worker {
     }
 }
 
+/// Our TUNs.
+fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
+    let connections = config.policy.connections.iter();
+    connections.filter_map(|c| config.interface_of(&c.name))
+}
+
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
@@ -304,12 +387,7 @@ pub(super) async fn machine(
     config: &Config,
 ) -> Result<Machine, String> {
     let netlink = network.netlink();
-    let ours: Vec<&str> = config
-        .policy
-        .connections
-        .iter()
-        .filter_map(|c| config.interface_of(&c.name))
-        .collect();
+    let ours: Vec<&str> = interfaces(config).collect();
     let links = netlink.links().await.map_err(|e| e.to_string())?;
     let mut addresses: Vec<(String, ipnet::IpNet)> = netlink
         .addresses()
