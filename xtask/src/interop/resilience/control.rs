@@ -270,7 +270,11 @@ fn with_commands(lab: &mut Lab) -> Result<String> {
         );
         Ok(())
     };
-    expect(&["status"], 0, &["home: up", "guard on", "NAT before us"])?;
+    expect(
+        &["status"],
+        0,
+        &["home: up", "guard on", "NAT at both ends"],
+    )?;
     expect(&["up", "home"], 0, &["home is up"])?;
     expect(&["down", "home"], 0, &["home is down"])?;
     expect(&["status"], 0, &["home: down"])?;

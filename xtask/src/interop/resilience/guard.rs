@@ -3,7 +3,7 @@
 
 use super::super::Scenario;
 use super::crash::expect_guard;
-use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web, wait_for_state};
+use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
 use crate::ensure;
 use crate::lab::world::{GATEWAY, LAN};
@@ -38,7 +38,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new(
             "guard-off-leaks",
-            "control run: `guard = false` leaks while the tunnel is down, and carries while it is up",
+            "control run: `guard = false` carries while the tunnel is up, and leaks once cygnet is gone",
             no_guard,
         ),
     ]
@@ -205,7 +205,7 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
 }
 
 fn no_guard(lab: &mut Lab) -> Result<String> {
-    let home = Home::start(lab, &gateway_setup(QUICK, "guard = false\n"))?;
+    let mut home = Home::start(lab, &gateway_setup(QUICK, "guard = false\n"))?;
     ensure!(
         !home.state()?.has("nft", "cygnet_guard"),
         "there is a guard although the configuration says `guard = false`"
@@ -214,8 +214,7 @@ fn no_guard(lab: &mut Lab) -> Result<String> {
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.flows()?;
     home.nothing_leaked("without a guard, with the tunnel up")?;
-    home.gateway.down("home")?;
-    wait_for_state(&home.gateway, "home", "down")?;
+    home.gateway.kill_supervisor()?;
     laptop.flows()?;
     let leaked = home.leaked()?;
     ensure!(

@@ -89,9 +89,16 @@ pub(super) struct Difference {
     reordered: bool,
 }
 
+impl Difference {
+    /// Whether both have the same lines.
+    pub(super) fn is_order_alone(&self) -> bool {
+        self.gone.is_empty() && self.new.is_empty()
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.gone.is_empty() && self.new.is_empty() {
+        if self.is_order_alone() {
             return f.write_str(if self.reordered {
                 "the same lines in another order"
             } else {
