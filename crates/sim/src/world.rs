@@ -6,7 +6,9 @@ use std::time::Duration;
 use cygnet_esp::DropReason;
 use cygnet_ike::Endpoint;
 use cygnet_ike::event::{Event, EventKind, Reason};
-use cygnet_ike::io::{Answer, AskId, DataCommand, DataEvent, IkeSaId, Output, Path, Transport};
+use cygnet_ike::io::{
+    Answer, Ask, AskId, DataCommand, DataEvent, IkeSaId, Output, Path, Transport,
+};
 use cygnet_ike::io::{Command, Transmit};
 use cygnet_ike::time::{Instant, Now, UtcTime};
 use cygnet_wire::natt::KEEPALIVE;
@@ -328,7 +330,7 @@ impl World {
             match output {
                 Output::Ask(id, ask) => {
                     self.journal
-                        .line(self.now, || format!("{side} asks {ask:?}"));
+                        .line(self.now, || format!("{side} asks {}", question(&ask)));
                     let answer = answer(
                         &self.scenario.clone(),
                         side,
@@ -718,8 +720,10 @@ impl World {
 
     /// Takes note of an event; whether the node has counted its peer for dead.
     fn note(&mut self, side: Side, event: &Event) -> bool {
-        self.journal
-            .line(self.now, || format!("{side} reports {:?}", event.kind));
+        self.journal.line(self.now, || match event.ike_sa {
+            Some(id) => format!("{side} reports {:?} of {id:?}", event.kind),
+            None => format!("{side} reports {:?}", event.kind),
+        });
         match &event.kind {
             EventKind::IkeUp { .. } => self.stats.ike_ups += 1,
             EventKind::ChildUp { .. } => self.stats.child_ups += 1,
@@ -778,6 +782,13 @@ fn is_answered(order: &DataCommand) -> bool {
     )
 }
 
+fn question(ask: &Ask) -> String {
+    match ask {
+        Ask::Lease { ike_sa, .. } => format!("Lease for {ike_sa:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
 fn describe(order: &DataCommand) -> String {
     match order {
         DataCommand::InstallIn { child, .. } => format!(
@@ -792,6 +803,10 @@ fn describe(order: &DataCommand) -> String {
         DataCommand::RemoveIn { child } => format!("RemoveIn of {child:?}"),
         DataCommand::UpdatePath { child, path } => format!("UpdatePath of {child:?} to {path}"),
         DataCommand::FreeSpi { spi } => format!("FreeSpi of {spi:08x}"),
+        DataCommand::ReleaseLease { ike_sa } => format!("ReleaseLease of {ike_sa:?}"),
+        DataCommand::SetVirtual { ike_sa, lease, .. } => {
+            format!("SetVirtual of {ike_sa:?} to {:?}", lease.addresses)
+        }
         other => format!("{other:?}"),
     }
 }
