@@ -27,6 +27,8 @@ use crate::time::Instant;
 const ANSWERS: u32 = 50;
 const EVENTS: u32 = 10;
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Failed calls that cease to count in each second.
+const FORGOTTEN: u64 = 4;
 
 /// Half-open IKE SAs and how many answers strangers still get.
 pub(crate) struct Admission {
@@ -39,6 +41,8 @@ pub(crate) struct Admission {
     since: Instant,
     answers: u32,
     events: u32,
+    /// Calls that came to nothing after they had cost a key exchange; forgotten slowly.
+    failed: usize,
     asking: bool,
     reported: bool,
 }
@@ -55,6 +59,7 @@ impl Admission {
             since: now,
             answers: 0,
             events: 0,
+            failed: 0,
             asking: false,
             reported: false,
         }
@@ -64,8 +69,17 @@ impl Admission {
         self.half_open.len()
     }
 
+    /// How many calls have cost work without an IKE SA to show for it.
+    fn pressure(&self) -> usize {
+        self.half_open.len().saturating_add(self.failed)
+    }
+
     fn refill(&mut self, now: Instant) {
-        if now.since(self.since) >= INTERVAL {
+        let passed = now.since(self.since);
+        if passed >= INTERVAL {
+            let forgotten = passed.as_secs().saturating_mul(FORGOTTEN);
+            let forgotten = usize::try_from(forgotten).unwrap_or(usize::MAX);
+            self.failed = self.failed.saturating_sub(forgotten);
             self.since = now;
             self.answers = 0;
             self.events = 0;
@@ -126,9 +140,10 @@ impl Admission {
     /// Tells when cookies begin and end.
     pub(crate) fn report(&mut self, cx: &mut Context) {
         let threshold = cx.policy.limits.cookie_threshold;
-        if self.half_open.len() >= threshold {
+        let pressure = self.pressure();
+        if pressure >= threshold {
             self.asking = true;
-        } else if self.half_open.len() <= threshold / 2 {
+        } else if pressure <= threshold / 2 {
             self.asking = false;
         }
         if self.asking != self.reported {
@@ -231,7 +246,9 @@ impl Endpoint {
             self.cx.counters.dropped += 1;
             return;
         }
-        if half_open >= limits.cookie_threshold && !self.check_cookie(path, message) {
+        self.admission.refill(self.cx.boot());
+        let pressure = self.admission.pressure();
+        if pressure >= limits.cookie_threshold && !self.check_cookie(path, message) {
             return;
         }
         let contents = match message.parse_payloads() {
@@ -347,6 +364,7 @@ impl Endpoint {
             }
             Err(reason) => {
                 self.cx.counters.refused += 1;
+                self.admission.failed = self.admission.failed.saturating_add(1);
                 self.admission.event(&mut self.cx, path, reason);
             }
         }

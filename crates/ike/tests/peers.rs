@@ -8,6 +8,11 @@ use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
+use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
+use cygnet_wire::ke::KePayload;
+use cygnet_wire::message::MessageBuilder;
+use cygnet_wire::nonce::NoncePayload;
+use cygnet_wire::sa::{ProposalSpi, TransformId};
 
 /// A, and B behind a NAT that forwards to it under this address.
 fn forwarded() -> World {
@@ -121,4 +126,48 @@ fn outer_address_as_selector_stays_the_authenticated_one() {
     world.assert_in_step(&["one"]);
     let child = &world.b.children.values().next().unwrap().params;
     assert_eq!(child.remote_ts[0].to_string(), "192.0.2.1/32");
+}
+
+/// A call as anybody can send it, with a public value that is none.
+fn bad_call(spi: u64, public: usize) -> Vec<u8> {
+    let header = IkeHeader {
+        initiator_spi: Spi(spi),
+        responder_spi: Spi::ZERO,
+        version: Version::V2_0,
+        exchange: ExchangeType::IKE_SA_INIT,
+        flags: Flags::new(true, false),
+        message_id: MessageId::ZERO,
+    };
+    let offer =
+        cygnet_ike::proposal::offer_ike(&cygnet_ike::proposal::default_ike(), ProposalSpi::None);
+    let mut message = MessageBuilder::new(header);
+    message.push(offer);
+    message.push(KePayload::new(TransformId(31), vec![0; public]));
+    message.push(NoncePayload::new(vec![7; 32]));
+    message.finish().unwrap()
+}
+
+#[test]
+fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
+    let mut world = World::new(policy(connection(A)), policy(connection(B)));
+    world.nat = Some(("203.0.113.9".parse().unwrap(), 10_000));
+    let stranger = |n: u64| {
+        let source = std::net::SocketAddr::from(([203, 0, 113, 99], 1000 + n as u16));
+        path(std::net::SocketAddr::new(B.address(), 500), source)
+    };
+    let now = at(world.now);
+    for n in 0..100 {
+        // All zero is no public value of x25519 that leads to a secret (RFC 7748 §6.1).
+        let datagram = bad_call(n + 1, 32);
+        world
+            .b
+            .endpoint
+            .handle_datagram(now, stranger(n), &datagram);
+    }
+    let counters = world.b.endpoint.status(now).counters;
+    assert_eq!((counters.refused, counters.cookies), (32, 68));
+    while world.b.endpoint.poll_output().is_some() {}
+    // Who receives its cookie is served.
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
 }

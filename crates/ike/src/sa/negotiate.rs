@@ -146,6 +146,14 @@ pub(crate) fn answer_key_exchange(
     group: Group,
     peer: &[u8],
 ) -> Result<(Vec<u8>, Secret), String> {
+    // Whoever sends nonsense is not worth a key pair.
+    if peer.len() != group.public_len() {
+        return Err(format!(
+            "a public value of {group} has {} octets, the peer's has {}",
+            group.public_len(),
+            peer.len()
+        ));
+    }
     let ephemeral = Ephemeral::generate(group, cx.random.as_mut());
     let public = ephemeral.public().to_vec();
     let shared = ephemeral.agree(peer).map_err(|error| error.to_string())?;
