@@ -15,8 +15,9 @@ use cygnet_wire::ip::VirtioNetHeader;
 use super::device::{Device, Queue};
 use super::drops::Reason;
 use super::outbound::limit_event;
+use super::parking::{Parked, Verdict};
 use super::road::Socket;
-use super::tables::{Inbound as Sa, Limiter, Reader};
+use super::tables::{Inbound as Sa, Limiter, Reader, Tables};
 use super::{FRAGMENT_TICK, IDLE_MS, NON_ESP_MARKER, Shared, wait};
 
 /// Receives before the socket is waited for again.
@@ -78,16 +79,7 @@ impl Inbound {
             number,
             reader: Reader::default(),
             buffer: vec![0; RECEIVE_MAX].into_boxed_slice(),
-            opener: Opener {
-                joiner: Joiner::new(JoinConfig {
-                    tcp: false,
-                    udp: false,
-                }),
-                fragments: FragmentTable::new(),
-                ticked: Instant::now(),
-                strangers: Limiter::default(),
-                scratch: [Vec::new(), Vec::new()],
-            },
+            opener: Opener::new(),
         }
     }
 
@@ -137,72 +129,50 @@ impl Inbound {
             return shared.drops.add(Reason::Truncated, 1);
         }
         let tables = reader.current(&shared.published);
-        let path = Path {
-            transport: Transport::Udp,
-            local: std::net::SocketAddr::new(received.destination, socket.role.port),
-            remote: received.source,
-            // Replies take the route of the moment, not the interface of arrival.
-            interface: 0,
+        let train = Train {
+            path: Path {
+                transport: Transport::Udp,
+                local: std::net::SocketAddr::new(received.destination, socket.role.port),
+                remote: received.source,
+                // Replies take the route of the moment, not the interface of arrival.
+                interface: 0,
+            },
+            outer: Ecn::of(received.tos),
+            natt: socket.role.natt,
+            len: received.len,
+            segment: received.segment,
         };
-        let outer = Ecn::of(received.tos);
-        let mut target: Option<&Arc<Device>> = None;
-        for start in (0..received.len).step_by(received.segment.max(1)) {
-            let end = received.len.min(start + received.segment);
-            let Some(datagram) = buffer.get_mut(start..end) else {
-                break;
-            };
-            let header = match classify(socket.role.natt, datagram) {
-                Kind::Esp(header) => header,
-                Kind::Ike(from) => {
-                    let message = datagram.get(from..).unwrap_or_default();
-                    if !shared.inbox.send_ike(path, message) {
-                        shared.drops.add(Reason::IkeQueueFull, 1);
-                    }
-                    continue;
-                }
-                Kind::Keepalive => continue,
-                Kind::Short => {
-                    shared.drops.add(Reason::Short, 1);
-                    continue;
-                }
-            };
-            let Some(sa) = tables.inbound.get(&header.spi) else {
-                shared.drops.add(Reason::UnknownSpi, 1);
-                if opener.strangers.pass(shared.now_ms()) {
-                    shared.report(DataEvent::UnknownSpi {
-                        spi: header.spi,
-                        path,
-                    });
-                }
-                continue;
-            };
-            let opened = sa.sa.open(datagram, outer, &mut opener.fragments);
-            if opened.first_authenticated && sa.report_first {
-                shared.report(DataEvent::FirstAuthenticated { child: sa.child });
-            }
-            if let Some(limit) = opened.limit {
-                shared.report(limit_event(sa.child, limit));
-            }
-            if path.remote != sa.path.remote && is_authentic(&opened.inner) {
-                moved(shared, sa, header, path);
-            }
-            let Ok(inner) = opened.inner else {
-                continue;
-            };
-            if !target.is_some_and(|device| Arc::ptr_eq(device, &sa.device)) {
-                if let Some(device) = target {
-                    opener.deliver(shared, device, *number, buffer);
-                }
-                opener.joiner.set_config(sa.device.join());
-                target = Some(&sa.device);
-            }
-            let range = start + inner.range.start..start + inner.range.end;
-            opener.joiner.push(buffer, range, &inner.packet);
-        }
-        if let Some(device) = target {
-            opener.deliver(shared, device, *number, buffer);
-        }
+        opener.open(shared, tables, &train, *number, buffer);
     }
+}
+
+/// Opens what came for a Child SA before it was installed.
+pub(super) fn readmit(shared: &Shared, parked: Vec<Parked>) {
+    if parked.is_empty() {
+        return;
+    }
+    let (mut reader, mut opener) = (Reader::default(), Opener::new());
+    let tables = reader.current(&shared.published);
+    for mut parked in parked {
+        let train = Train {
+            path: parked.path,
+            outer: parked.outer,
+            natt: true,
+            len: parked.datagram.len(),
+            segment: parked.datagram.len(),
+        };
+        opener.open(shared, tables, &train, 0, &mut parked.datagram);
+    }
+}
+
+/// Datagrams that one read brought, all of one length but the last.
+struct Train {
+    path: Path,
+    outer: Ecn,
+    /// They came to the port that ESP comes to.
+    natt: bool,
+    len: usize,
+    segment: usize,
 }
 
 /// Whether the datagram came from the peer, whatever was in it.
@@ -223,6 +193,97 @@ fn moved(shared: &Shared, sa: &Sa, header: EspHeader, path: Path) {
 }
 
 impl Opener {
+    fn new() -> Self {
+        Self {
+            joiner: Joiner::new(JoinConfig {
+                tcp: false,
+                udp: false,
+            }),
+            fragments: FragmentTable::new(),
+            ticked: Instant::now(),
+            strangers: Limiter::default(),
+            scratch: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// Tells the datagrams of a train apart, opens and delivers.
+    fn open(
+        &mut self,
+        shared: &Shared,
+        tables: &Tables,
+        train: &Train,
+        worker: usize,
+        buffer: &mut [u8],
+    ) {
+        let path = train.path;
+        let mut target: Option<&Arc<Device>> = None;
+        for start in (0..train.len).step_by(train.segment.max(1)) {
+            let end = train.len.min(start + train.segment);
+            let Some(datagram) = buffer.get_mut(start..end) else {
+                break;
+            };
+            let header = match classify(train.natt, datagram) {
+                Kind::Esp(header) => header,
+                Kind::Ike(from) => {
+                    let message = datagram.get(from..).unwrap_or_default();
+                    if !shared.inbox.send_ike(path, message) {
+                        shared.drops.add(Reason::IkeQueueFull, 1);
+                    }
+                    continue;
+                }
+                Kind::Keepalive => continue,
+                Kind::Short => {
+                    shared.drops.add(Reason::Short, 1);
+                    continue;
+                }
+            };
+            let Some(sa) = tables.inbound.get(&header.spi) else {
+                self.stranger(shared, train, header.spi, datagram);
+                continue;
+            };
+            let opened = sa.sa.open(datagram, train.outer, &mut self.fragments);
+            if opened.first_authenticated && sa.report_first {
+                shared.report(DataEvent::FirstAuthenticated { child: sa.child });
+            }
+            if let Some(limit) = opened.limit {
+                shared.report(limit_event(sa.child, limit));
+            }
+            if path.remote != sa.path.remote && is_authentic(&opened.inner) {
+                moved(shared, sa, header, path);
+            }
+            let Ok(inner) = opened.inner else {
+                continue;
+            };
+            if !target.is_some_and(|device| Arc::ptr_eq(device, &sa.device)) {
+                if let Some(device) = target {
+                    self.deliver(shared, device, worker, buffer);
+                }
+                self.joiner.set_config(sa.device.join());
+                target = Some(&sa.device);
+            }
+            let range = start + inner.range.start..start + inner.range.end;
+            self.joiner.push(buffer, range, &inner.packet);
+        }
+        if let Some(device) = target {
+            self.deliver(shared, device, worker, buffer);
+        }
+    }
+
+    /// A datagram for a Child SA that is not installed, or not known to this worker.
+    fn stranger(&mut self, shared: &Shared, train: &Train, spi: u32, datagram: &[u8]) {
+        match shared.parking.park(spi, train.path, train.outer, datagram) {
+            Verdict::Parked => {}
+            Verdict::Installed(parked) => readmit(shared, vec![parked]),
+            Verdict::Unknown => {
+                shared.drops.add(Reason::UnknownSpi, 1);
+                if self.strangers.pass(shared.now_ms()) {
+                    let path = train.path;
+                    shared.report(DataEvent::UnknownSpi { spi, path });
+                }
+            }
+        }
+    }
+
     fn tick(&mut self) {
         if self.ticked.elapsed() >= FRAGMENT_TICK {
             self.ticked = Instant::now();

@@ -6,6 +6,7 @@ mod device;
 mod drops;
 mod inbound;
 mod outbound;
+mod parking;
 mod reach;
 mod road;
 mod sad;
@@ -31,6 +32,7 @@ use self::device::{Device, Queue};
 use self::drops::Drops;
 use self::inbound::Inbound;
 use self::outbound::Outbound;
+use self::parking::Parking;
 use self::reach::Reach;
 use self::road::{Road, Socket, Sockets, source_of};
 use self::sad::Sad;
@@ -69,6 +71,7 @@ struct Shared {
     inbox: Inbox,
     published: Published,
     drops: Drops,
+    parking: Parking,
     roads: Mutex<Roads>,
     /// A road's MTU has changed.
     mtu_changed: AtomicBool,
@@ -110,6 +113,7 @@ impl Datapath {
                 inbox,
                 published: Published::default(),
                 drops: Drops::default(),
+                parking: Parking::default(),
                 roads: Mutex::new(Roads::default()),
                 mtu_changed: AtomicBool::new(false),
                 started: Instant::now(),
@@ -198,10 +202,12 @@ impl Datapath {
         let answer = match command {
             DataCommand::AllocSpi { id } => {
                 let spi = self.sad.alloc_spi(&mut SystemRandom);
+                self.shared.parking.reserve(spi);
                 return Some((id, Answer::Spi(Ok(spi))));
             }
             DataCommand::FreeSpi { spi } => {
                 self.sad.free_spi(spi);
+                self.shared.parking.free(spi);
                 return None;
             }
             DataCommand::InstallIn { id, child, keys } => {
@@ -211,8 +217,12 @@ impl Datapath {
                 if done.is_err() {
                     // No Child SA will ever give it back.
                     self.sad.free_spi(spi);
+                    self.shared.parking.free(spi);
+                } else {
+                    self.publish();
+                    inbound::readmit(&self.shared, self.shared.parking.install(spi));
                 }
-                Some((id, Answer::Installed(done)))
+                return Some((id, Answer::Installed(done)));
             }
             DataCommand::SwitchOut { id, child, keys } => {
                 let done = self.sad.switch_out(&child, &keys);
@@ -230,7 +240,9 @@ impl Datapath {
                 None
             }
             DataCommand::RemoveIn { child } => {
-                self.sad.remove_in(child);
+                if let Some(spi) = self.sad.remove_in(child) {
+                    self.shared.parking.free(spi);
+                }
                 None
             }
             DataCommand::InstallTrap { connection, child } => {

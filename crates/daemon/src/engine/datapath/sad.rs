@@ -178,11 +178,9 @@ impl Sad {
         }
     }
 
-    /// Forgets the Child SA.
-    pub(super) fn remove_in(&mut self, id: ChildSaId) {
-        let Some(child) = self.children.remove(&id) else {
-            return;
-        };
+    /// Forgets the Child SA; gives the SPI that it received on.
+    pub(super) fn remove_in(&mut self, id: ChildSaId) -> Option<u32> {
+        let child = self.children.remove(&id)?;
         self.spis.remove(&child.params.spi_in);
         for (reason, count) in child
             .inbound
@@ -192,6 +190,7 @@ impl Sad {
             *self.past_drops.entry(reason).or_default() += count;
         }
         self.touch(&child.params.connection.name);
+        Some(child.params.spi_in)
     }
 
     pub(super) fn install_trap(&mut self, connection: &Connection, child: &ChildPolicy) {

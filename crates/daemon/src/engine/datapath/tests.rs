@@ -309,6 +309,43 @@ fn strangers_and_ike_are_told_apart_from_peers() {
 }
 
 #[test]
+fn what_a_peer_sends_before_we_have_installed_waits() {
+    let (mut left, mut right) = (end(), end());
+    let Some((_, Answer::Spi(Ok(spi)))) =
+        right.datapath.obey(DataCommand::AllocSpi { id: AskId(3) })
+    else {
+        panic!("no SPI");
+    };
+    let left_to_right = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
+    let right_to_left = connection("tunnel", "10.2.0.0/24", "10.1.0.0/24");
+    let there = path(left.local, right.local);
+    let back = path(right.local, left.local);
+    left.install(child(1, &left_to_right, 0x1111, spi, there), 1, 2);
+    let packets = [b"one", b"two"].map(|text| udp_packet(LEFT, RIGHT, true, text));
+    for packet in &packets {
+        left.send(packet);
+    }
+    while right.datapath.shared.parking.taken() < packets.len() {
+        right.inbound.turn().unwrap();
+    }
+    right.install(child(1, &right_to_left, spi, 0x1111, back), 2, 1);
+    for packet in packets {
+        assert_eq!(right.receive(), packet);
+    }
+    assert_eq!(right.drops("unknown-spi"), 0);
+    assert_eq!(right.datapath.traffic(ChildSaId(1)).unwrap().packets_in, 2);
+    // Once it is gone, its SPI is nobody's.
+    right.datapath.obey(DataCommand::RemoveIn {
+        child: ChildSaId(1),
+    });
+    left.send(&udp_packet(LEFT, RIGHT, true, b"three"));
+    while right.drops("unknown-spi") == 0 {
+        right.inbound.turn().unwrap();
+    }
+    assert_eq!(right.drops("unknown-spi"), 1);
+}
+
+#[test]
 fn ike_leaves_behind_the_marker_and_keepalives_without() {
     let left = end();
     let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
