@@ -176,6 +176,20 @@ impl Admission {
         len: usize,
         payload: Payload<'static>,
     ) {
+        if self.may_answer(cx) {
+            Self::answer_call(cx, path, to, len, payload);
+        }
+    }
+
+    /// The same for a well-formed call: however many there are, since the next caller cannot go on
+    /// without it.
+    fn answer_call(
+        cx: &mut Context,
+        path: Path,
+        to: &IkeHeader,
+        len: usize,
+        payload: Payload<'static>,
+    ) {
         let header = IkeHeader {
             version: Version::V2_0,
             flags: Flags::new(!to.flags.is_initiator(), true),
@@ -185,7 +199,6 @@ impl Admission {
         message.push(payload);
         if let Ok(datagram) = message.finish()
             && datagram.len() <= len.max(HEADER_LEN)
-            && self.may_answer(cx)
         {
             cx.transmit(path, datagram);
         }
@@ -329,9 +342,7 @@ impl Endpoint {
             ));
             self.admission.event(&mut self.cx, path, reason);
             let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
-            return self
-                .admission
-                .answer(&mut self.cx, path, header, len, payload);
+            return Admission::answer_call(&mut self.cx, path, header, len, payload);
         }
         // Nobody knows yet which of them is meant: any proposal of any of them will do.
         let proposals: Vec<_> = candidates
@@ -345,16 +356,12 @@ impl Endpoint {
                 let reason = Reason::NoProposal(why.to_string());
                 self.admission.event(&mut self.cx, path, reason);
                 let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
-                return self
-                    .admission
-                    .answer(&mut self.cx, path, header, len, payload);
+                return Admission::answer_call(&mut self.cx, path, header, len, payload);
             }
         };
         if let Some(group) = choice.wrong_group(ke.method) {
             let payload = NotifyPayload::invalid_ke(TransformId(group.to_wire())).into();
-            return self
-                .admission
-                .answer(&mut self.cx, path, header, len, payload);
+            return Admission::answer_call(&mut self.cx, path, header, len, payload);
         }
         let call = (header.initiator_spi, message.bytes);
         match IkeSa::answer(&mut self.cx, candidates, &choice, path, call, contents) {

@@ -171,3 +171,38 @@ fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
     world.seconds(5);
     world.assert_in_step(&["one"]);
 }
+
+#[test]
+fn strangers_do_not_use_up_the_answers_that_callers_need() {
+    let mut a = connection(A);
+    // Its first guess is a group that B does not have.
+    a.ike_proposals = [
+        "aes256gcm16-prfsha384-ecp384",
+        "aes256gcm16-prfsha384-x25519",
+    ]
+    .map(|text| text.parse().unwrap())
+    .to_vec();
+    let mut b = connection(B);
+    b.ike_proposals = a.ike_proposals[1..].to_vec();
+    let mut world = World::new(policy(a), policy(b));
+    let header = IkeHeader {
+        initiator_spi: Spi(1),
+        responder_spi: Spi(2),
+        version: Version::V2_0,
+        exchange: ExchangeType::INFORMATIONAL,
+        flags: Flags::new(true, false),
+        message_id: MessageId::ZERO,
+    };
+    let noise = MessageBuilder::new(header).finish().unwrap();
+    let source = std::net::SocketAddr::from(([203, 0, 113, 99], 500));
+    let stranger = path(std::net::SocketAddr::new(B.address(), 500), source);
+    for _ in 0..30 {
+        let now = at(world.now);
+        for _ in 0..60 {
+            world.b.endpoint.handle_datagram(now, stranger, &noise);
+        }
+        while world.b.endpoint.poll_output().is_some() {}
+        world.run(std::time::Duration::from_millis(9));
+    }
+    world.assert_in_step(&["one"]);
+}
