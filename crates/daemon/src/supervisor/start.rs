@@ -70,6 +70,19 @@ impl Loaded {
 
 /// Reads a configuration and everything it names.
 pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
+    let (config, bundle) = public(path)?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let secrets = secrets(&config, base, &bundle.files)?;
+    Ok(Loaded {
+        config,
+        bundle,
+        secrets,
+    })
+}
+
+/// Reads a configuration and the public files it names: enough for the guard, which must not stay
+/// open because a key is missing.
+pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
     let text = read(path, path)?;
     let text = String::from_utf8(text).map_err(|e| {
         StartError::refused(format_args!(
@@ -86,12 +99,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
         files.insert(written.to_owned(), bytes.clone());
         Ok(bytes)
     })?;
-    let secrets = secrets(&config, &base, &files)?;
-    Ok(Loaded {
-        config,
-        bundle: Bundle { name, text, files },
-        secrets,
-    })
+    Ok((config, Bundle { name, text, files }))
 }
 
 fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, StartError> {

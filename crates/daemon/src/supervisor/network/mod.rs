@@ -156,8 +156,8 @@ pub(super) fn make_run_dir(path: &Path) -> Result<(), StartError> {
 
 /// `cygnet gateway on`
 pub(crate) fn guard_on(path: &Path) -> Result<String, StartError> {
-    let loaded = start::load(path)?;
-    once(&loaded.config, |mut network, machine, config| async move {
+    let (config, _) = start::public(path)?;
+    once(&config, |mut network, machine, config| async move {
         let Some(inputs) = inputs::guard(&config, &machine)? else {
             return Err(
                 "no gateway is configured, or its guard is off: nothing to put in place; \
@@ -177,7 +177,7 @@ pub(crate) fn guard_on(path: &Path) -> Result<String, StartError> {
 /// `cygnet gateway off`
 pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
     // It must be possible to open the guard with a configuration that is broken.
-    let config = start::load(path).map(|l| l.config).ok();
+    let config = start::public(path).map(|(config, _)| config).ok();
     let run = |mut network: cygnet_linux::Network| async move {
         network.remove_guard().await.map_err(|e| e.to_string())?;
         Ok("the guard is off: devices of the LAN may pass in clear".to_owned())

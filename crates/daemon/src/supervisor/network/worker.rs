@@ -340,7 +340,16 @@ impl Worker {
                     }
                 }
             }
-            Ok(None) => Guard::NotConfigured,
+            Ok(None) => {
+                if self.guard_present().await {
+                    warnings.push(
+                        "the guard of an earlier configuration is in place: devices of the LAN are closed in; \
+                         `cygnet gateway off` removes it"
+                            .to_owned(),
+                    );
+                }
+                Guard::NotConfigured
+            }
             Err(error) => {
                 warnings.push(error);
                 Guard::NotConfigured
