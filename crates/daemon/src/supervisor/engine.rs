@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use crate::ipc::{Channel, Setup, ToEngine, ToSupervisor};
 
@@ -41,7 +41,7 @@ impl Engine {
         (uid, gid): (u32, u32),
         setup: Setup,
         fds: &[OwnedFd],
-        events: UnboundedSender<EngineEvent>,
+        events: Sender<EngineEvent>,
     ) -> Result<Self, String> {
         let failed = |e: io::Error| format!("cannot start the engine: {e}");
         let (channel, theirs) = Channel::pair().map_err(failed)?;
@@ -100,12 +100,7 @@ impl Engine {
 }
 
 /// A thread of its own: the messages of one engine, then its end.
-fn listen(
-    generation: u64,
-    channel: &Channel,
-    mut child: Child,
-    events: &UnboundedSender<EngineEvent>,
-) {
+fn listen(generation: u64, channel: &Channel, mut child: Child, events: &Sender<EngineEvent>) {
     let broken = loop {
         match channel.receive::<ToSupervisor>() {
             Ok(Some((message, _))) => {
@@ -113,7 +108,7 @@ fn listen(
                     generation,
                     message,
                 };
-                if events.send(event).is_err() {
+                if events.blocking_send(event).is_err() {
                     return;
                 }
             }
@@ -130,7 +125,7 @@ fn listen(
         (Ok(status), None) => describe(status),
         (Err(error), None) => error.to_string(),
     };
-    let _ = events.send(EngineEvent::Gone { generation, how });
+    let _ = events.blocking_send(EngineEvent::Gone { generation, how });
 }
 
 fn describe(status: ExitStatus) -> String {

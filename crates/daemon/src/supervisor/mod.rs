@@ -46,6 +46,8 @@ const RESTART_MOST: Duration = Duration::from_secs(10);
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 /// How long `status` waits for the engine.
 const STATUS_MAX: Duration = Duration::from_secs(2);
+/// Messages of the engine that wait; then it waits.
+const EVENTS_MAX: usize = 64;
 /// Questions of the engine being worked on at once.
 const QUESTIONS_MAX: usize = 256;
 
@@ -104,7 +106,7 @@ struct Supervisor {
     network: Network,
     leases: Leases,
     engine: Option<Engine>,
-    engine_events: mpsc::UnboundedSender<EngineEvent>,
+    engine_events: mpsc::Sender<EngineEvent>,
     done: mpsc::UnboundedSender<Done>,
     generation: u64,
     restarts: u32,
@@ -119,7 +121,7 @@ struct Supervisor {
 }
 
 struct Inbox {
-    engine: mpsc::UnboundedReceiver<EngineEvent>,
+    engine: mpsc::Receiver<EngineEvent>,
     done: mpsc::UnboundedReceiver<Done>,
     control: mpsc::Receiver<ControlRequest>,
 }
@@ -141,7 +143,7 @@ impl Supervisor {
         let mut leases = Leases::default();
         leases.configure(pools(&loaded));
         let (control_sender, control) = mpsc::channel(32);
-        let (engine_events, engine_inbox) = mpsc::unbounded_channel();
+        let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
         let (done, done_inbox) = mpsc::unbounded_channel();
         tokio::task::spawn_local(control::serve(listener, control_sender));
         let mut supervisor = Self {
@@ -204,11 +206,6 @@ impl Supervisor {
                 _ = terminate.recv() => drained_by = drained_by.or(Some(self.end())),
                 _ = interrupt.recv() => drained_by = drained_by.or(Some(self.end())),
                 () = drain => break,
-                Some(event) = inbox.engine.recv() => {
-                    if self.engine_event(event) {
-                        break;
-                    }
-                }
                 Some(done) = inbox.done.recv() => self.done(done),
                 Some(request) = inbox.control.recv() => self.control(request).await,
                 _ = hangup.recv() => {
@@ -217,6 +214,12 @@ impl Supervisor {
                     }
                 }
                 _ = watchdog.tick() => self.watch(),
+                // Last: an engine that talks without end must not drown the operator.
+                Some(event) = inbox.engine.recv() => {
+                    if self.engine_event(event) {
+                        break;
+                    }
+                }
             }
         }
         if let Some(engine) = self.engine.take() {

@@ -1,6 +1,7 @@
 //! The thread that changes the kernel.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,12 +94,33 @@ impl Worker {
     }
 
     async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Job>) {
-        while let Some(job) = inbox.recv().await {
+        let mut next = None;
+        loop {
+            let job = match next.take() {
+                Some(job) => job,
+                None => match inbox.recv().await {
+                    Some(job) => job,
+                    None => return,
+                },
+            };
             match job {
                 Job::Configure(config, reply) => {
                     let _ = reply.send(self.configure(config).await);
                 }
-                Job::Live(message) => self.live(message).await,
+                Job::Live(message) => {
+                    self.note(message);
+                    // The kernel is told once of what came meanwhile.
+                    while let Ok(job) = inbox.try_recv() {
+                        match job {
+                            Job::Live(message) => self.note(message),
+                            other => {
+                                next = Some(other);
+                                break;
+                            }
+                        }
+                    }
+                    self.apply().await;
+                }
                 Job::AllDown => {
                     for live in self.live.values_mut() {
                         live.up = false;
@@ -192,15 +214,35 @@ impl Worker {
         Ok(())
     }
 
-    async fn live(&mut self, message: ToSupervisor) {
+    /// Remembers what the engine tells of a tunnel. The engine may have been taken over, and a
+    /// server may lend nonsense: only tunnels of the configuration count, and only addresses that
+    /// can be ours.
+    fn note(&mut self, message: ToSupervisor) {
+        let Some(config) = &self.config else { return };
         match message {
             ToSupervisor::SetVirtual {
                 connection,
                 addresses,
                 dns,
             } => {
+                let wanted = config
+                    .tunnels
+                    .get(&connection)
+                    .is_some_and(|t| t.virtual_address);
+                if !wanted {
+                    return;
+                }
+                let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
+                    .into_iter()
+                    .partition(|a| can_be_lent(*a, &self.machine));
+                if let Some(address) = bad.first() {
+                    tracing::warn!(
+                        "{connection}: the peer lent {address}, which this machine cannot use: \
+                         its pool has to be mended"
+                    );
+                }
                 let live = self.live.entry(connection).or_default();
-                live.addresses = addresses;
+                live.addresses = one_of_each_family(good);
                 live.dns = dns;
             }
             ToSupervisor::Reach {
@@ -209,7 +251,7 @@ impl Worker {
                 mtu,
                 endpoint,
                 ..
-            } => {
+            } if config.interface_of(&connection).is_some() => {
                 let live = self.live.entry(connection).or_default();
                 live.up = !remote.is_empty();
                 live.endpoint = endpoint;
@@ -217,9 +259,8 @@ impl Worker {
                     live.mtu = u16::try_from(mtu).ok();
                 }
             }
-            _ => return,
+            _ => {}
         }
-        self.apply().await;
     }
 
     /// The plan for what is up at this moment.
@@ -381,6 +422,24 @@ fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     connections.filter_map(|c| config.interface_of(&c.name))
 }
 
+/// Whether a peer may lend us this address.
+fn can_be_lent(address: IpAddr, machine: &Machine) -> bool {
+    let special = match address {
+        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    };
+    let own = machine
+        .addresses
+        .iter()
+        .any(|(_, net)| net.addr() == address);
+    !(special || own || address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
+fn one_of_each_family(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let first = |v4| addresses.iter().copied().find(move |a| a.is_ipv4() == v4);
+    first(true).into_iter().chain(first(false)).collect()
+}
+
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
@@ -407,8 +466,8 @@ pub(super) async fn machine(
             let link = links.iter().find(|l| l.index == a.index)?;
             let addr = a.net.addr();
             let link_local = match addr {
-                std::net::IpAddr::V4(a) => a.is_link_local(),
-                std::net::IpAddr::V6(a) => a.is_unicast_link_local(),
+                IpAddr::V4(a) => a.is_link_local(),
+                IpAddr::V6(a) => a.is_unicast_link_local(),
             };
             let foreign = !ours.contains(&link.name.as_str());
             (foreign && !addr.is_loopback() && !link_local).then(|| (link.name.clone(), a.net))
@@ -425,4 +484,40 @@ pub(super) async fn machine(
         }
     }
     Ok(Machine { addresses, uplink })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_ours_are_not_taken() {
+        let machine = Machine {
+            addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
+            uplink: None,
+        };
+        let lent = |a: &str| can_be_lent(a.parse().unwrap(), &machine);
+        for good in ["10.99.0.2", "192.168.1.77", "fd99::2"] {
+            assert!(lent(good), "{good}");
+        }
+        for bad in [
+            "192.168.1.2",
+            "127.0.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "169.254.1.1",
+            "::1",
+            "fe80::1",
+        ] {
+            assert!(!lent(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_address_of_each_family_is_enough() {
+        let all = ["fd99::2", "10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let kept = one_of_each_family(all.to_vec());
+        assert_eq!(kept, [all[1], all[0]]);
+    }
 }
