@@ -476,6 +476,16 @@ impl Endpoint {
         if reason == Reason::Replaced || still_up {
             return self.keep(&name);
         }
+        // Who deletes an IKE SA that lacks its child has said before what was wrong with the child.
+        let reason = match &kept.why {
+            Some(why)
+                if reason == Reason::DeletedByPeer
+                    && kept.retries.values().any(|retry| retry.on == id) =>
+            {
+                why.clone()
+            }
+            _ => reason,
+        };
         kept.why = Some(reason.clone());
         let stable = kept
             .up_since

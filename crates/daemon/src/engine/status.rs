@@ -23,7 +23,7 @@ pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
             reason: connection
                 .why
                 .as_ref()
-                .filter(|_| !connection.up)
+                .filter(|_| !is_whole(connection))
                 .map(ToString::to_string),
             retry_in_s: connection.next_try.map(seconds),
             ike_sas: sas.into_iter().map(|sa| ike_sa(sa, datapath)).collect(),
@@ -37,12 +37,21 @@ pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
     }
 }
 
+/// Up with every child that is to be up.
+fn is_whole(connection: &status::ConnectionStatus) -> bool {
+    let mut wanted = connection.children.iter().filter(|child| child.wanted);
+    connection.up && wanted.all(|child| child.installed > 0)
+}
+
 fn state(connection: &status::ConnectionStatus, sas: &[&status::IkeSaStatus]) -> &'static str {
     let connecting = sas.iter().any(|sa| sa.stage == Stage::Connecting);
     let wanted = connection.children.iter().any(|child| child.wanted);
     let by_itself = |start| start == Start::Always;
-    if connection.up {
+    if is_whole(connection) {
         "up"
+    } else if connection.up && connection.why.is_some() {
+        // A child was refused; it is tried again.
+        "waiting"
     } else if connecting {
         "connecting"
     } else if connection.next_try.is_some() {
