@@ -47,10 +47,17 @@ pub(super) fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
 pub(super) struct Tally {
     /// Datagrams sent.
     pub(super) sent: u64,
-    /// Numbers that never arrived.
-    pub(super) lost: u64,
+    /// Numbers that never arrived, from the first host and from the other.
+    pub(super) lost: [u64; 2],
     /// Datagrams that arrived again.
     pub(super) repeated: u64,
+}
+
+/// The same of one direction.
+struct OneWay {
+    sent: u64,
+    lost: u64,
+    repeated: u64,
 }
 
 /// A flow in both directions, until [`Flow::finish`].
@@ -104,7 +111,7 @@ impl Flow {
         let (one, other) = (self.one_way.finish()?, self.other_way.finish()?);
         Ok(Tally {
             sent: one.sent + other.sent,
-            lost: one.lost + other.lost,
+            lost: [one.lost, other.lost],
             repeated: one.repeated + other.repeated,
         })
     }
@@ -150,12 +157,12 @@ impl Stream {
         })
     }
 
-    fn finish(self) -> Result<Tally> {
+    fn finish(self) -> Result<OneWay> {
         self.stop.store(true, Ordering::Relaxed);
         join(self.sender)?;
         let (numbers, repeated) = join(self.receiver)?;
         let sent = self.sent.load(Ordering::Relaxed);
-        Ok(Tally {
+        Ok(OneWay {
             sent,
             lost: sent - numbers.len() as u64,
             repeated,
@@ -241,7 +248,7 @@ mod tests {
         flow.go_on(200).unwrap();
         let tally = flow.finish().unwrap();
         assert!(
-            tally.sent >= 400 && tally.lost == 0 && tally.repeated == 0,
+            tally.sent >= 400 && tally.lost == [0, 0] && tally.repeated == 0,
             "{tally:?}"
         );
 

@@ -314,7 +314,7 @@ impl Pair {
             what()?;
             flow.go_on(400)?;
             let tally = flow.finish()?;
-            if tally.lost > 0 && repeated < 3 && self::overflows(&far.gateway)? > overflows {
+            if tally.lost != [0, 0] && repeated < 3 && self::overflows(&far.gateway)? > overflows {
                 repeated += 1;
                 continue;
             }
@@ -323,7 +323,7 @@ impl Pair {
     }
 
     fn judge(&self, tally: Tally) -> Result<String> {
-        if tally.lost == 0 && tally.repeated == 0 {
+        if tally.lost == [0, 0] && tally.repeated == 0 {
             return Ok(format!("{} datagrams, none lost", tally.sent));
         }
         let status = self.cygnet.command(&["status", "--json"])?;

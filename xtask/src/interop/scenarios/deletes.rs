@@ -120,12 +120,6 @@ fn delete_ike(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
         return again(&pair, &old, false);
     }
     pair.nothing_is_left(&before)?;
-    if by_cygnet && role == Role::Responder {
-        // `down` holds until `up`.
-        let told = pair.swan.initiate(NET);
-        ensure!(told.is_err(), "a tunnel that is down was called up");
-        pair.cygnet.command(&["up", OFFICE, "--wait", "0"])?;
-    }
     pair.connect()?;
     pair.carry()
 }

@@ -158,7 +158,7 @@ fn large_packets(lab: &Lab, role: Role) -> Result<String> {
     // With DF, and for IPv6, the sender learns the size and keeps to it.
     for address in [far.host4, far.host6] {
         let refused = near.host.finish([
-            "ping", "-n", "-q", "-c2", "-i0.2", "-W1", "-M", "do", "-s", "1460", address,
+            "ping", "-n", "-q", "-c2", "-i0.2", "-W1", "-M", "do", "-s", "1440", address,
         ])?;
         let route = near.host.exec(["ip", "route", "get", address])?;
         ensure!(
