@@ -239,12 +239,13 @@ impl Endpoint {
             .copied()
         {
             // A repeated call gets the same answer; another one under the same SPI none.
-            self.cx.counters.repeated += 1;
             if let Some(sa) = self.sas.get_mut(&id)
                 && let Some(stored) = sa.channel.window.repeated(message.bytes)
             {
                 let stored = stored.to_vec();
-                sa.channel.transmit(&mut self.cx, path, &stored);
+                sa.channel.repeat(&mut self.cx, path, &stored);
+            } else {
+                self.cx.counters.repeated += 1;
             }
             return;
         }

@@ -198,8 +198,7 @@ impl IkeSa {
                 // Nothing new is worked on; a repeated request gets its response.
                 if let Some(stored) = channel.window.repeated(message.bytes) {
                     let stored = stored.to_vec();
-                    cx.counters.repeated += 1;
-                    channel.transmit(cx, path, &stored);
+                    channel.repeat(cx, path, &stored);
                 }
                 State::Closed { until }
             }

@@ -5,8 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
+use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
-use cygnet_ike::io::WantedAddress;
+use cygnet_ike::io::{Output, WantedAddress};
 use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::ke::KePayload;
@@ -176,14 +177,13 @@ fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
 fn strangers_do_not_use_up_the_answers_that_callers_need() {
     let mut a = connection(A);
     // Its first guess is a group that B does not have.
-    a.ike_proposals = [
-        "aes256gcm16-prfsha384-ecp384",
-        "aes256gcm16-prfsha384-x25519",
-    ]
-    .map(|text| text.parse().unwrap())
-    .to_vec();
+    for proposal in &mut a.ike_proposals {
+        proposal.group = vec![Group::EcpP384, Group::Curve25519];
+    }
     let mut b = connection(B);
-    b.ike_proposals = a.ike_proposals[1..].to_vec();
+    for proposal in &mut b.ike_proposals {
+        proposal.group = vec![Group::Curve25519];
+    }
     let mut world = World::new(policy(a), policy(b));
     let header = IkeHeader {
         initiator_spi: Spi(1),
@@ -204,5 +204,41 @@ fn strangers_do_not_use_up_the_answers_that_callers_need() {
         while world.b.endpoint.poll_output().is_some() {}
         world.run(std::time::Duration::from_millis(9));
     }
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn replayed_request_is_answered_a_few_times_and_not_without_end() {
+    let mut world = World::new(policy(connection(A)), policy(connection(B)));
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let tap = seen.clone();
+    world.fate = Box::new(move |flight| {
+        if flight.is(ExchangeType::IKE_AUTH, false) {
+            tap.borrow_mut().push(flight.clone());
+        }
+        Fate::Deliver
+    });
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+    let request = seen.borrow()[0].clone();
+    let victim = std::net::SocketAddr::from(([203, 0, 113, 99], 53));
+    let spoofed = path(request.path.local, victim);
+    let mut replay = |world: &mut World, times: usize| {
+        let now = at(world.now);
+        let mut answers = 0;
+        for _ in 0..times {
+            let b = &mut world.b.endpoint;
+            b.handle_datagram(now, spoofed, &request.datagram);
+            while let Some(output) = b.poll_output() {
+                answers += usize::from(matches!(output, Output::Transmit(_)));
+            }
+        }
+        answers
+    };
+    assert_eq!(replay(&mut world, 100), 8);
+    world.seconds(3);
+    assert_eq!(replay(&mut world, 100), 3);
+    world.seconds(3);
+    assert_eq!(replay(&mut world, 1), 1);
     world.assert_in_step(&["one"]);
 }

@@ -1,6 +1,8 @@
 //! The protected channel between the two ends of one IKE SA: keys, message windows, fragments,
 //! retransmission, and the way to the peer.
 
+use std::time::Duration;
+
 use cygnet_wire::ParseError;
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::message::Message;
@@ -45,7 +47,13 @@ pub(crate) struct Channel {
     responses: Reassembly,
     /// The datagram of fragment 1 of the request being reassembled: its repeats are answered.
     first_part: Option<(MessageId, Vec<u8>)>,
+    /// How often the stored response may still be repeated, and since when that is so.
+    repeats: (u32, Instant),
 }
+
+/// Repeats of a stored response that may follow each other closely; one more comes each second.
+/// Whoever has seen a request can repeat it from any source, and large responses would go there.
+const REPEATS: u32 = 8;
 
 /// An authenticated message.
 pub(crate) struct Inbound {
@@ -95,6 +103,7 @@ impl Channel {
             requests: Reassembly::default(),
             responses: Reassembly::default(),
             first_part: None,
+            repeats: (REPEATS, now),
         }
     }
 
@@ -154,6 +163,7 @@ impl Channel {
         let datagrams = self.seal(cx, self.header(exchange, id, true), payloads)?;
         self.transmit(cx, path, &datagrams);
         self.window.answer(datagrams);
+        self.repeats = (REPEATS, cx.boot());
         Ok(())
     }
 
@@ -175,6 +185,27 @@ impl Channel {
         let most = protect::max_datagram(&self.path, self.fragment_size);
         protect::seal(keys.sealer(), cx.random.as_mut(), header, &chain, most)
             .map_err(|e| local(&e))
+    }
+
+    /// The stored response once more, to where its request came from this time.
+    pub(crate) fn repeat(&mut self, cx: &mut Context, path: Path, stored: &[Vec<u8>]) {
+        cx.counters.repeated += 1;
+        let (left, since) = self.repeats;
+        let whole = cx.boot().since(since).as_secs();
+        let left = u32::try_from(whole).map_or(REPEATS, |more| left.saturating_add(more));
+        let left = left.min(REPEATS);
+        let since = since + Duration::from_secs(whole);
+        self.repeats = (left.saturating_sub(1), since);
+        if left == 0 {
+            return;
+        }
+        // It keeps no NAT mapping alive but the one it goes through.
+        if path == self.path {
+            self.last_out = cx.boot();
+        }
+        for datagram in stored {
+            cx.transmit(path, datagram.clone());
+        }
     }
 
     pub(crate) fn transmit(&mut self, cx: &mut Context, path: Path, datagrams: &[Vec<u8>]) {
@@ -209,8 +240,7 @@ impl Channel {
             }
         } else if let Some(stored) = self.window.repeated(message.bytes) {
             let stored = stored.to_vec();
-            cx.counters.repeated += 1;
-            self.transmit(cx, path, &stored);
+            self.repeat(cx, path, &stored);
             return Received::Nothing;
         } else {
             match self.window.incoming(header.message_id) {
@@ -251,13 +281,14 @@ impl Channel {
             }
         };
         if repeat {
-            cx.counters.repeated += 1;
             // RFC 7383 §2.6.1: only the first fragment of a repeated request is answered.
             if fragment.is_none_or(|f| f.number == 1)
                 && let Some(stored) = self.window.answer_to(header.message_id)
             {
                 let stored = stored.to_vec();
-                self.transmit(cx, path, &stored);
+                self.repeat(cx, path, &stored);
+            } else {
+                cx.counters.repeated += 1;
             }
             return Received::Nothing;
         }
