@@ -15,7 +15,7 @@ use cygnet_wire::sa::TransformId;
 use crate::context::Context;
 use crate::cookie::Cookies;
 use crate::endpoint::Endpoint;
-use crate::event::{EventKind, Reason};
+use crate::event::{Event, EventKind, Reason};
 use crate::io::{IkeSaId, Path};
 use crate::policy::Connection;
 use crate::proposal;
@@ -94,10 +94,23 @@ impl Admission {
 
     /// An event about a stranger: not more of them than a person can read.
     fn event(&mut self, cx: &mut Context, path: Path, reason: Reason) {
+        self.report_stranger(
+            cx,
+            Event {
+                connection: None,
+                ike_sa: None,
+                path: Some(path),
+                peer: None,
+                kind: EventKind::Refused { reason },
+            },
+        );
+    }
+
+    pub(crate) fn report_stranger(&mut self, cx: &mut Context, event: Event) {
         self.refill(cx.boot());
         self.events += 1;
         if self.events <= EVENTS {
-            cx.event_of_path(Some(path), EventKind::Refused { reason });
+            cx.event(event);
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) enum Upcall {
     /// Both sides are authenticated. With `initial_contact` the peer says that it knows of no
     /// other IKE SA between the two identities.
     Established { sa: IkeSaId, initial_contact: bool },
+    /// Somebody who has not authenticated: told to the operator unless there are too many.
+    Stranger(Event),
     /// A rekey made a new IKE SA.
     Rekeyed(Box<IkeSa>),
     /// `to` takes what `from` holds: the peer uses it already (RFC 7296 §2.8.2).

@@ -249,6 +249,7 @@ impl Endpoint {
                 sa,
                 initial_contact,
             } => self.handle_established(sa, initial_contact),
+            Upcall::Stranger(event) => self.admission.report_stranger(&mut self.cx, event),
             Upcall::Rekeyed(sa) => {
                 if let Some(state) = sa.established() {
                     let replaces = state.replaces;

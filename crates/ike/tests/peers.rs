@@ -8,8 +8,9 @@ use common::*;
 use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Output, WantedAddress};
-use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
+use cygnet_ike::policy::{Connection, Policy, PoolId, SelectorTemplate, Start};
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
+use cygnet_wire::id::Identification;
 use cygnet_wire::ke::KePayload;
 use cygnet_wire::message::MessageBuilder;
 use cygnet_wire::nonce::NoncePayload;
@@ -241,4 +242,26 @@ fn replayed_request_is_answered_a_few_times_and_not_without_end() {
     world.seconds(3);
     assert_eq!(replay(&mut world, 1), 1);
     world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn failed_authentications_are_not_reported_without_end() {
+    let mut a = connection(A);
+    a.local_identity = Some(Identification::fqdn("stranger.example.org"));
+    let strangers: Vec<_> = (0..14)
+        .map(|n| {
+            let name = format!("link{n}");
+            Arc::new(Connection { name, ..a.clone() })
+        })
+        .collect();
+    let callers = Policy {
+        connections: strangers,
+        ..Policy::default()
+    };
+    let mut world = World::new(callers, policy(connection(B)));
+    world.run(std::time::Duration::from_millis(900));
+    let refused = |k: &EventKind| matches!(k, EventKind::Refused { .. });
+    assert_eq!(world.b.count(refused), 10, "{}", world.tail());
+    let now = at(world.now);
+    assert_eq!(world.b.endpoint.status(now).counters.refused, 14);
 }

@@ -16,7 +16,7 @@ use cygnet_wire::sa::ProposalSpi;
 
 use crate::auth::{self, Signing};
 use crate::config_payload;
-use crate::context::{Context, Waiting};
+use crate::context::{Context, Upcall, Waiting};
 use crate::event::{Event, EventKind, Reason};
 use crate::identity;
 use crate::io::{Answer, Ask, AskId, DataCommand, Lease, Path};
@@ -322,7 +322,7 @@ impl AuthResponder {
         reason: &Reason,
     ) {
         cx.counters.refused += 1;
-        cx.event(Event {
+        cx.upcall(Upcall::Stranger(Event {
             connection: None,
             ike_sa: Some(channel.id),
             path: Some(channel.path),
@@ -330,7 +330,7 @@ impl AuthResponder {
             kind: EventKind::Refused {
                 reason: reason.clone(),
             },
-        });
+        }));
     }
 
     /// RFC 7296 §2.21.2: whatever the cause, the peer learns no more than this.
