@@ -33,8 +33,9 @@ const FORGOTTEN: u64 = 4;
 /// Half-open IKE SAs and how many answers strangers still get.
 pub(crate) struct Admission {
     cookies: Cookies,
-    half_open: BTreeMap<IkeSaId, (IpAddr, Spi)>,
-    per_source: BTreeMap<IpAddr, usize>,
+    /// Whose they are, and whether they have failed.
+    half_open: BTreeMap<IkeSaId, (IpAddr, Spi, bool)>,
+    per_source: BTreeMap<IpAddr, Load>,
     /// Calls by where they come from and their SPI, to recognise repeats.
     calls: BTreeMap<(IpAddr, Spi), IkeSaId>,
     call_of: BTreeMap<IkeSaId, (IpAddr, Spi)>,
@@ -45,6 +46,22 @@ pub(crate) struct Admission {
     failed: usize,
     asking: bool,
     reported: bool,
+}
+
+/// What one source keeps busy.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    half_open: usize,
+    /// Of these, those that failed and linger for repeats.
+    failed: usize,
+}
+
+impl Load {
+    /// Failed ones take half the places at most: behind one address there may be a device that fails
+    /// again and again, and others that do not.
+    fn counted(self, most: usize) -> usize {
+        self.half_open - self.failed + self.failed.min(most / 2)
+    }
 }
 
 impl Admission {
@@ -116,19 +133,28 @@ impl Admission {
 
     /// Notes whether an IKE SA is still half open.
     pub(crate) fn settle(&mut self, id: IkeSaId, sa: &IkeSa) {
-        // One that failed to authenticate lingers for its repeats, and counts as long.
-        let counts = matches!(sa.state, State::AuthResponder(_) | State::Closed { .. });
-        if !counts {
-            self.no_longer_half_open(id);
+        match sa.state {
+            State::AuthResponder(_) => {}
+            // One that failed to authenticate lingers for its repeats, and counts as long.
+            State::Closed { .. } => {
+                if let Some((source, _, failed)) = self.half_open.get_mut(&id)
+                    && !std::mem::replace(failed, true)
+                    && let Some(load) = self.per_source.get_mut(source)
+                {
+                    load.failed += 1;
+                }
+            }
+            _ => self.no_longer_half_open(id),
         }
     }
 
     fn no_longer_half_open(&mut self, id: IkeSaId) {
-        if let Some((source, _)) = self.half_open.remove(&id)
-            && let Some(count) = self.per_source.get_mut(&source)
+        if let Some((source, _, failed)) = self.half_open.remove(&id)
+            && let Some(load) = self.per_source.get_mut(&source)
         {
-            *count -= 1;
-            if *count == 0 {
+            load.half_open -= 1;
+            load.failed -= usize::from(failed);
+            if load.half_open == 0 {
                 self.per_source.remove(&source);
             }
         }
@@ -143,8 +169,8 @@ impl Admission {
 
     fn admit(&mut self, id: IkeSaId, path: Path, spi: Spi) {
         let source = source_of(path);
-        self.half_open.insert(id, (source, spi));
-        *self.per_source.entry(source).or_default() += 1;
+        self.half_open.insert(id, (source, spi, false));
+        self.per_source.entry(source).or_default().half_open += 1;
         let call = (path.remote.ip(), spi);
         self.calls.insert(call, id);
         self.call_of.insert(id, call);
@@ -267,7 +293,10 @@ impl Endpoint {
         let half_open = self.admission.half_open.len();
         let from_source = self.admission.per_source.get(&source_of(path)).copied();
         if half_open >= limits.half_open
-            || from_source.unwrap_or(0) >= limits.half_open_per_source
+            || from_source
+                .unwrap_or_default()
+                .counted(limits.half_open_per_source)
+                >= limits.half_open_per_source
             || self.sas.len() >= limits.ike_sas
         {
             self.cx.counters.dropped += 1;

@@ -265,3 +265,29 @@ fn failed_authentications_are_not_reported_without_end() {
     let now = at(world.now);
     assert_eq!(world.b.endpoint.status(now).counters.refused, 14);
 }
+
+#[test]
+fn device_that_fails_again_and_again_leaves_room_for_its_neighbours() {
+    let mut bad = connection(A);
+    bad.local_identity = Some(Identification::fqdn("stranger.example.org"));
+    let mut callers: Vec<_> = (0..20)
+        .map(|n| {
+            let name = format!("link{n}");
+            Connection {
+                name,
+                ..bad.clone()
+            }
+        })
+        .collect();
+    let all = |connections: &[Connection]| Policy {
+        connections: connections.iter().cloned().map(Arc::new).collect(),
+        ..Policy::default()
+    };
+    let mut world = World::new(all(&callers), policy(connection(B)));
+    world.seconds(1);
+    callers.push(connection(A));
+    world.policy(A, all(&callers));
+    world.seconds(1);
+    let now = world.now;
+    assert_eq!(world.b.established(now).len(), 1, "{}", world.tail());
+}
