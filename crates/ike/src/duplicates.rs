@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::event::Reason;
+use crate::identity;
 use crate::io::IkeSaId;
 
 /// How long the predecessor of an IKE SA may stay: its successor may be a reauthentication, which
@@ -38,17 +39,17 @@ impl Endpoint {
             let Some(old) = other.established().filter(|old| old.is_live()) else {
                 continue;
             };
-            let same_ends = old.peering.peer_id == new.peering.peer_id
-                && old.peering.local_id == new.peering.local_id;
+            // Only of the same connection: a key for one says nothing about who is who on another.
+            // And as certificates are matched, or one name in two spellings would be two peers.
+            let same_ends = identity::same(&old.peering.peer_id, &new.peering.peer_id)
+                && identity::same(&old.peering.local_id, &new.peering.local_id)
+                && old.peering.connection.name == new.peering.connection.name;
             if !same_ends {
                 continue;
             }
             // Only what was there before the peer called can be what it has forgotten.
             if initial_contact && old.since < begun {
                 verdicts.push((other.id(), Verdict::Drop));
-                continue;
-            }
-            if old.peering.connection.name != new.peering.connection.name {
                 continue;
             }
             if old.peering.dialed != new.peering.dialed {

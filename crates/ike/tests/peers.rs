@@ -8,7 +8,7 @@ use common::*;
 use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Output, WantedAddress};
-use cygnet_ike::policy::{Connection, Policy, PoolId, SelectorTemplate, Start};
+use cygnet_ike::policy::{Connection, IdentityPattern, Policy, PoolId, SelectorTemplate, Start};
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::id::Identification;
 use cygnet_wire::ke::KePayload;
@@ -288,6 +288,52 @@ fn device_that_fails_again_and_again_leaves_room_for_its_neighbours() {
     callers.push(connection(A));
     world.policy(A, all(&callers));
     world.seconds(1);
+    let now = world.now;
+    assert_eq!(world.b.established(now).len(), 1, "{}", world.tail());
+}
+
+/// B serves two kinds of callers that may name themselves as they like.
+fn two_kinds() -> Policy {
+    let kind = |name: &str, connection: Connection| {
+        let name = name.to_owned();
+        let remote_identity = IdentityPattern::Any;
+        Arc::new(Connection {
+            name,
+            remote_identity,
+            ..connection
+        })
+    };
+    Policy {
+        connections: vec![
+            kind("keys", connection(B)),
+            kind("certificates", with_certificates(B)),
+        ],
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn initial_contact_of_another_kind_of_caller_ends_nothing() {
+    let mut world = World::new(policy(with_certificates(A)), two_kinds());
+    world.seconds(3);
+    world.assert_in_step(&["one"]);
+    // Somebody with the key calls under the name of the one with the certificate.
+    world.reboot(A, policy(connection(A)));
+    world.seconds(3);
+    let now = world.now;
+    assert_eq!(world.b.established(now).len(), 2, "{}", world.tail());
+    assert_eq!(world.b.count(|k| matches!(k, EventKind::IkeDown { .. })), 0);
+}
+
+#[test]
+fn one_name_in_two_spellings_is_one_peer() {
+    let mut world = World::new(policy(connection(A)), two_kinds());
+    world.seconds(3);
+    world.assert_in_step(&["one"]);
+    let mut a = connection(A);
+    a.local_identity = Some(Identification::fqdn("A.Example.ORG"));
+    world.reboot(A, policy(a));
+    world.seconds(3);
     let now = world.now;
     assert_eq!(world.b.established(now).len(), 1, "{}", world.tail());
 }
