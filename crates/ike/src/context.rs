@@ -11,7 +11,7 @@ use cygnet_wire::id::Identification;
 
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
-use crate::policy::Policy;
+use crate::policy::{Connection, Policy};
 use crate::sa::IkeSa;
 use crate::sa::established::Estate;
 use crate::time::{Instant, Now};
@@ -29,8 +29,9 @@ pub(crate) struct Context {
     pub(crate) holders: BTreeMap<ChildSaId, IkeSaId>,
     /// What IKE SAs report to the endpoint; worked off after each input.
     pub(crate) upcalls: VecDeque<Upcall>,
-    /// Where the peers of our IKE SAs are, those that have only begun included.
-    pub(crate) peers: BTreeMap<IkeSaId, IpAddr>,
+    /// Where the peers of our IKE SAs are, those that have only begun included, and of which
+    /// connection they are.
+    pub(crate) peers: BTreeMap<IkeSaId, (IpAddr, Arc<Connection>)>,
     /// Child SAs of one policy and peer that we send on, whichever IKE SA holds them.
     pub(crate) bearers: BTreeMap<Bearer, BTreeSet<ChildSaId>>,
     out: VecDeque<Output>,
@@ -248,11 +249,21 @@ impl Context {
         most.mul_f64(0.5 + share / 2.0)
     }
 
-    /// Whether another IKE SA than `sa` leads to that address.
-    pub(crate) fn knows_peer_beside(&self, sa: IkeSaId, peer: IpAddr) -> bool {
-        self.peers
-            .iter()
-            .any(|(id, address)| *id != sa && *address == peer)
+    /// Whether another IKE SA than `sa` is between the two ends of this connection. Others to the
+    /// same address do not count: RFC 7296 §2.4 speaks of identities.
+    pub(crate) fn knows_peer_beside(
+        &self,
+        sa: IkeSaId,
+        connection: &Connection,
+        peer: IpAddr,
+    ) -> bool {
+        self.peers.iter().any(|(id, (address, other))| {
+            *id != sa
+                && (other.name == connection.name
+                    || (*address == peer
+                        && other.local_identity == connection.local_identity
+                        && other.remote_identity == connection.remote_identity))
+        })
     }
 
     /// `waiter` sends once `gone` is gone.

@@ -224,12 +224,13 @@ impl Endpoint {
                         self.due.insert((at, id));
                         self.due_of.insert(id, at);
                     }
-                    match sa.state {
-                        State::Closed { .. } | State::AuthResponder(_) => {
+                    match sa.connection() {
+                        None => {
                             self.cx.peers.remove(&id);
                         }
-                        _ => {
-                            self.cx.peers.insert(id, sa.channel.path.remote.ip());
+                        Some(connection) => {
+                            let peer = (sa.channel.path.remote.ip(), Arc::clone(connection));
+                            self.cx.peers.insert(id, peer);
                         }
                     }
                     self.admission.settle(id, sa);
@@ -405,7 +406,7 @@ impl Endpoint {
     pub(crate) fn hint(&mut self, path: Path) {
         let peer = path.remote.ip();
         let ids: Vec<_> = (self.cx.peers.iter())
-            .filter(|(_, address)| **address == peer)
+            .filter(|(_, (address, _))| *address == peer)
             .map(|(id, _)| *id)
             .take(64)
             .collect();

@@ -337,3 +337,35 @@ fn one_name_in_two_spellings_is_one_peer() {
     let now = world.now;
     assert_eq!(world.b.established(now).len(), 1, "{}", world.tail());
 }
+
+#[test]
+fn two_tunnels_to_one_server_both_replace_what_was_forgotten() {
+    let other = |end: End| {
+        let name = Some(Identification::fqdn("other.example.org"));
+        let mut connection = connection(end);
+        connection.name = "other".to_owned();
+        match end {
+            A => connection.local_identity = name,
+            B => connection.remote_identity = IdentityPattern::Exactly(name.unwrap()),
+        }
+        connection
+    };
+    let both = |end: End| Policy {
+        connections: vec![Arc::new(connection(end)), Arc::new(other(end))],
+        ..Policy::default()
+    };
+    let mut world = World::new(both(A), both(B));
+    world.seconds(5);
+    let now = world.now;
+    assert_eq!(world.b.established(now).len(), 2, "{}", world.tail());
+    // A power cut: nothing is deleted, both call at once.
+    world.reboot(A, both(A));
+    world.seconds(1);
+    let now = world.now;
+    assert_eq!(world.b.established(now).len(), 2, "{}", world.tail());
+    let replaced = |k: &EventKind| {
+        let reason = Reason::Replaced;
+        *k == EventKind::IkeDown { reason }
+    };
+    assert_eq!(world.b.count(replaced), 2, "{}", world.tail());
+}

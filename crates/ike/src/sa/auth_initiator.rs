@@ -231,7 +231,7 @@ impl AuthInitiator {
         let mut payloads = vec![id_payload(Role::Initiator, &self.local_id)];
         // RFC 7296 §2.4: only when it is true, and the peer is not to lose what it has with us.
         if self.call.replaces.is_none()
-            && !cx.knows_peer_beside(channel.id, channel.path.remote.ip())
+            && !cx.knows_peer_beside(channel.id, &connection, channel.path.remote.ip())
         {
             payloads.push(notify(NotifyType::INITIAL_CONTACT));
         }
