@@ -20,6 +20,16 @@ pub enum PlanError {
         /// Claimed twice.
         network: IpNet,
     },
+    /// Addresses for clients that are the machine's own neighbours'.
+    #[error(
+        "pool {pool} overlaps {network}, a network of this machine: choose `pools` that are used nowhere else"
+    )]
+    PoolOverlap {
+        /// Addresses for clients.
+        pool: IpNet,
+        /// On an interface.
+        network: IpNet,
+    },
     /// Two links of one name.
     #[error("interface {0} is named for two tunnels: give each tunnel an interface of its own")]
     SameInterface(String),

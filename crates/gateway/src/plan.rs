@@ -404,6 +404,16 @@ fn check(inputs: &Inputs) -> Result<(), PlanError> {
             });
         }
     }
+    let pools = inputs.server.iter().flat_map(|server| &server.pools);
+    for pool in pools {
+        let mut local = inputs.local_networks.iter();
+        if let Some(network) = local.find(|n| n.contains(pool) || pool.contains(*n)) {
+            return Err(PlanError::PoolOverlap {
+                pool: *pool,
+                network: *network,
+            });
+        }
+    }
     Ok(())
 }
 

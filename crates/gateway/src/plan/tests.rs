@@ -304,3 +304,28 @@ fn a_client_is_no_router_while_it_is_down_either() {
     let plan = NetworkPlan::new(&inputs).unwrap();
     assert!(plan.sysctls.iter().all(|s| !s.path.contains("forwarding")));
 }
+
+#[test]
+fn a_pool_within_the_machines_own_network_is_refused() {
+    let server = Server {
+        interface: "cyg-srv".parse().unwrap(),
+        mtu: 1400,
+        pools: vec!["192.168.1.128/25".parse().unwrap()],
+        addresses: Vec::new(),
+        masquerade: true,
+        client_to_client: false,
+    };
+    let inputs = Inputs {
+        server: Some(server),
+        local_networks: vec!["192.168.1.0/24".parse().unwrap()],
+        ..Inputs::default()
+    };
+    let refused = NetworkPlan::new(&inputs).map(drop);
+    assert_eq!(
+        refused,
+        Err(PlanError::PoolOverlap {
+            pool: "192.168.1.128/25".parse().unwrap(),
+            network: "192.168.1.0/24".parse().unwrap(),
+        })
+    );
+}
