@@ -259,7 +259,7 @@ fn failed_authentications_are_not_reported_without_end() {
         ..Policy::default()
     };
     let mut world = World::new(callers, policy(connection(B)));
-    world.run(std::time::Duration::from_millis(900));
+    world.run(std::time::Duration::from_millis(200));
     let refused = |k: &EventKind| matches!(k, EventKind::Refused { .. });
     assert_eq!(world.b.count(refused), 10, "{}", world.tail());
     let now = at(world.now);
