@@ -8,12 +8,15 @@ use common::*;
 use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Output, WantedAddress};
-use cygnet_ike::policy::{Connection, IdentityPattern, Policy, PoolId, SelectorTemplate, Start};
+use cygnet_ike::policy::{
+    Connection, IdentityPattern, Policy, PoolId, RemoteAuth, SelectorTemplate, Start,
+};
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::id::Identification;
 use cygnet_wire::ke::KePayload;
-use cygnet_wire::message::MessageBuilder;
+use cygnet_wire::message::{Message, MessageBuilder};
 use cygnet_wire::nonce::NoncePayload;
+use cygnet_wire::payload::PayloadType;
 use cygnet_wire::sa::{ProposalSpi, TransformId};
 
 /// A, and B behind a NAT that forwards to it under this address.
@@ -368,4 +371,39 @@ fn two_tunnels_to_one_server_both_replace_what_was_forgotten() {
         *k == EventKind::IkeDown { reason }
     };
     assert_eq!(world.b.count(replaced), 2, "{}", world.tail());
+}
+
+#[test]
+fn certificates_of_every_connection_are_asked_for() {
+    let kind = |name: &str, authorities: Vec<[u8; 20]>| {
+        let mut connection = with_certificates(B);
+        connection.name = name.to_owned();
+        if let RemoteAuth::Certificate { authorities: a, .. } = &mut connection.remote_auth {
+            *a = authorities;
+        }
+        Arc::new(connection)
+    };
+    let kinds = Policy {
+        connections: vec![
+            kind("staff", vec![[7; 20]]),
+            kind("guests", vec![[8; 20], [7; 20]]),
+        ],
+        ..Policy::default()
+    };
+    let mut world = World::new(policy(with_certificates(A)), kinds);
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let tap = seen.clone();
+    world.fate = Box::new(move |flight| {
+        if flight.is(ExchangeType::IKE_SA_INIT, true) {
+            tap.borrow_mut().push(flight.datagram.clone());
+        }
+        Fate::Deliver
+    });
+    world.seconds(3);
+    let datagram = seen.borrow()[0].clone();
+    let message = Message::parse(&datagram).unwrap();
+    let asked = message.find(PayloadType::CERTREQ).unwrap().unwrap();
+    assert_eq!(asked.body[0], 4, "X.509 certificate - signature");
+    assert_eq!(asked.body[1..], [[7; 20], [8; 20]].concat());
+    world.assert_in_step(&["one"]);
 }

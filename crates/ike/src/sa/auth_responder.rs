@@ -148,11 +148,20 @@ impl IkeSa {
         ));
         message.push(auth::announce_hashes());
         message.push(NotifyPayload::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED));
+        // RFC 7296 §3.7: one payload names them all; it is not known yet which connection is meant.
+        let (mut wanted, mut named) = (false, Vec::new());
         for connection in &candidates {
             if let RemoteAuth::Certificate { authorities, .. } = &connection.remote_auth {
-                message.push(CertReqPayload::x509(authorities));
-                break;
+                wanted = true;
+                for authority in authorities {
+                    if !named.contains(authority) {
+                        named.push(*authority);
+                    }
+                }
             }
+        }
+        if wanted {
+            message.push(CertReqPayload::x509(&named));
         }
         let response = message.finish().map_err(|e| Reason::Local(e.to_string()))?;
         channel.window.begin(MessageId::ZERO, request);
