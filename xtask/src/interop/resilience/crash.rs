@@ -2,11 +2,13 @@
 //! flows again without a hand.
 
 use super::super::Scenario;
-use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
+use super::home::{Home, QUICK, SOON, behind, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
 use super::state::State;
 use crate::ensure;
-use crate::lab::{Failure, Lab, Result, wait_for};
+use crate::lab::{Failure, Lab, Result, interrupt, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
@@ -34,7 +36,78 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             ));
         }
     }
+    all.push(Scenario::new(
+        "crash-anytime",
+        "SIGKILL at many moments of start and end: each next start finds its way, and nothing stays",
+        anytime,
+    ));
+    all.push(Scenario::new(
+        "crash-hang",
+        "an engine that hangs (SIGSTOP) is ended and started again; status answers meanwhile",
+        hang,
+    ));
     all
+}
+
+/// Moments spread over a start that takes some hundred milliseconds, and over an end.
+fn anytime(lab: &mut Lab) -> Result<String> {
+    const MOMENTS: u64 = 16;
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let untouched = home.state()?;
+    guard(&home.gateway, "on")?;
+    let guarded = home.state()?;
+    home.world.provider.reset()?;
+    let restless = Restless::start(&home.world.laptop)?;
+    for moment in 0..MOMENTS {
+        let mut process = home
+            .world
+            .gateway
+            .spawn_exec(behind("exec \"$@\"", &home.gateway))?;
+        interrupt::pause(Duration::from_millis(moment * 25))?;
+        if moment % 4 == 3 {
+            process.signal(Signal::TERM)?;
+            interrupt::pause(Duration::from_millis(moment))?;
+        }
+        process.kill();
+        expect_guard(&home.state()?, "right after SIGKILL")?;
+    }
+    home.nothing_leaked("around many crashes")?;
+    home.gateway.restart()?;
+    restless.flows()?;
+    home.gateway.stop()?;
+    guarded.expect_same(&home.state()?, "after many crashes and one good end")?;
+    home.nothing_leaked("at the end")?;
+    guard(&home.gateway, "off")?;
+    untouched.expect_same(&home.state()?, "after `cygnet gateway off`")?;
+    Ok(format!(
+        "{MOMENTS} crashes, {} datagrams, none in clear",
+        restless.datagrams()
+    ))
+}
+
+fn hang(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let engine = home.gateway.status()?.processes.engine;
+    let pid = engine.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let pid = pid.ok_or_else(|| Failure::new("there is no engine"))?;
+    kill_process(pid, Signal::STOP)?;
+    let stopped = Instant::now();
+    let said = home.gateway.command(&["status", "--json"])?;
+    let status: serde_json::Value = serde_json::from_str(&said)?;
+    ensure!(
+        status["engine"].is_null() && status["guard"] == "on",
+        "the status while the engine hangs: {said}"
+    );
+    wait_for(
+        "the engine is started again",
+        Duration::from_secs(25),
+        || Ok((home.gateway.status()?.engine_restarts == 1).then_some(())),
+    )?;
+    let noticed = stopped.elapsed();
+    home.online(&home.world.laptop)?;
+    home.nothing_leaked("while the engine hung")?;
+    Ok(format!("noticed after {:.0} s", noticed.as_secs_f32()))
 }
 
 fn play(lab: &mut Lab, victim: Victim, traffic: bool) -> Result<String> {

@@ -37,6 +37,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             rules_flushed,
         ),
         Scenario::new(
+            "guard-off-and-on",
+            "`cygnet gateway off` while cygnet runs: not put back, but told; `gateway on` is seen",
+            off_and_on,
+        ),
+        Scenario::new(
             "guard-off-leaks",
             "control run: `guard = false` carries while the tunnel is up, and leaks once cygnet is gone",
             no_guard,
@@ -202,6 +207,51 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
     guard(&home.gateway, "on")?;
     expect_guard(&home.state()?, "after `cygnet gateway on`")?;
     Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+fn off_and_on(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let state_of_guard = |home: &Home| -> Result<(String, String)> {
+        let said = home.gateway.command(&["status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&said)?;
+        let guard = status["guard"].as_str().unwrap_or_default();
+        Ok((guard.to_owned(), status["warnings"].to_string()))
+    };
+    let wait_for_guard = |home: &Home, wanted: &str| {
+        wait_for(&format!("the guard is {wanted}"), SOON, || {
+            let (guard, warnings) = state_of_guard(home)?;
+            Ok((guard == wanted).then_some(warnings))
+        })
+    };
+    wait_for_guard(&home, "on")?;
+    guard(&home.gateway, "off")?;
+    let warning = wait_for_guard(&home, "missing")?;
+    ensure!(
+        warning.contains("cygnet gateway on"),
+        "the warning does not say what to do: {warning}"
+    );
+    ensure!(
+        expect_guard(&home.state()?, "").is_err(),
+        "the guard that the operator took away is back"
+    );
+    home.online(&home.world.laptop)?;
+    guard(&home.gateway, "on")?;
+    wait_for_guard(&home, "on")?;
+    // A configuration without a gateway leaves the guard; that is told.
+    home.gateway.stop()?;
+    let mut setup = gateway_setup(QUICK, "");
+    if let Some(at) = setup.config.find("[gateway]") {
+        setup.config.truncate(at);
+    }
+    home.gateway.write(&setup)?;
+    home.gateway.restart()?;
+    expect_guard(&home.state()?, "without a [gateway] section")?;
+    let (guard, warnings) = state_of_guard(&home)?;
+    ensure!(
+        guard == "not-configured" && warnings.contains("cygnet gateway off"),
+        "the guard is {guard}, the warnings are {warnings}"
+    );
+    Ok(warnings)
 }
 
 fn no_guard(lab: &mut Lab) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use super::super::Scenario;
 use super::super::flow::{join, on_host};
+use super::crash::expect_guard;
 use super::home::{BOX, Home, QUICK, behind, check, gateway_setup, guard, server_setup};
 use super::state::State;
 use crate::lab::cygnet::{Cygnet, Setup};
@@ -190,6 +191,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             second_instance,
         ),
         Scenario::new(
+            "bad-journal",
+            "the journal of a run before is no journal: one line, nothing changed",
+            journal,
+        ),
+        Scenario::new(
             "bad-tun-name",
             "the TUN's name is taken: one line, nothing changed",
             tun_name,
@@ -335,15 +341,17 @@ fn in_a_file(lab: &mut Lab, spoil: Spoil, words: &[&str]) -> Result<String> {
     if !words.contains(&"engine_user") {
         one_line(&check(&at.cygnet)?, words).context("cygnet check")?;
     }
+    // The guard closes nevertheless, where it is known what to guard: before a key is there, say.
     let before = State::of(&at.host)?;
-    if guard(&at.cygnet, "on").is_ok() {
-        // A guard that is closed is better than none; but it must have said what it read.
+    if line.contains("cygnet.toml") {
         ensure!(
-            words.contains(&"engine_user"),
-            "`cygnet gateway on` accepts what `cygnet run` refuses"
+            guard(&at.cygnet, "on").is_err(),
+            "`cygnet gateway on` accepts a configuration that cannot be read"
         );
-    } else {
         before.expect_same(&State::of(&at.host)?, "after a refused `cygnet gateway on`")?;
+    } else {
+        guard(&at.cygnet, "on").context("a guard without keys")?;
+        expect_guard(&State::of(&at.host)?, "without keys")?;
     }
     Ok(line)
 }
@@ -467,6 +475,17 @@ fn second_instance(lab: &mut Lab) -> Result<String> {
     ensure!(sas(&home)? == spi, "the first instance was disturbed");
     home.online(&home.world.laptop)?;
     Ok(format!("{same} | {port}"))
+}
+
+fn journal(lab: &mut Lab) -> Result<String> {
+    let at = Box_::good(lab)?;
+    let before = State::of(&at.host)?;
+    fs::create_dir(at.path("run"))?;
+    at.write("run/sysctl.journal", "net/ipv4/ip_forward is 1\n", 0o600)?;
+    let words = ["sysctl.journal:1: not a journal entry", "delete the file"];
+    let line = one_line(&at.cygnet.run_to_its_end()?, &words)?;
+    before.expect_same(&State::of(&at.host)?, "after a broken journal")?;
+    Ok(line)
 }
 
 fn tun_name(lab: &mut Lab) -> Result<String> {
