@@ -37,7 +37,7 @@ pub(crate) fn log(event: &Event) {
         }
         EventKind::IkeDown { reason } => match reason {
             Reason::Replaced => tracing::debug!("{who}: old IKE SA ended: {reason}"),
-            Reason::Operator => tracing::info!("{who}: down: {reason}"),
+            Reason::Operator | Reason::DeletedByPeer => tracing::info!("{who}: down: {reason}"),
             _ => tracing::warn!("{who}: down: {}", short(reason)),
         },
         EventKind::ChildUp {
@@ -92,7 +92,7 @@ fn short(text: &impl std::fmt::Display) -> String {
     text
 }
 
-fn who(event: &Event) -> String {
+pub(crate) fn who(event: &Event) -> String {
     match (&event.connection, &event.peer) {
         (Some(connection), Some(peer)) => {
             format!("{connection} [{}]", identity::display(peer))

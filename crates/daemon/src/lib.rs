@@ -8,6 +8,7 @@ mod events;
 mod ipc;
 mod log;
 mod resolve;
+mod said;
 mod supervisor;
 
 use std::path::Path;

@@ -24,8 +24,8 @@ use cygnet_ike::event::EventKind;
 use cygnet_ike::io::{Answer, AskId, Command, DataCommand, DataEvent, Output, Path};
 use cygnet_ike::time::{Instant, Now};
 
-use crate::events;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
+use crate::said::Said;
 use ask::Asker;
 use clock::Clock;
 use datapath::Datapath;
@@ -112,6 +112,8 @@ struct Engine {
     /// Answers that were there at once; the core takes them after its outputs are drained.
     answers: VecDeque<(AskId, Answer)>,
     last_tick: Instant,
+    /// What the log said lately.
+    said: Said,
     shutting_down: bool,
 }
 
@@ -159,6 +161,7 @@ impl Engine {
             virtuals: Virtuals::default(),
             answers: VecDeque::new(),
             last_tick: now.boot,
+            said: Said::default(),
             shutting_down: false,
         })
     }
@@ -285,7 +288,7 @@ impl Engine {
                     Output::Data(command) => self.data(command),
                     Output::Transmit(transmit) => self.datapath.transmit(&transmit),
                     Output::Event(event) => {
-                        events::log(&event);
+                        self.said.log(&event, self.clock.now().boot);
                         drained |= self.shutting_down && event.kind == EventKind::Drained;
                     }
                 }
