@@ -83,7 +83,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
 /// Reads a configuration and the public files it names: enough for the guard, which must not stay
 /// open because a key is missing.
 pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
-    let text = read(path, path)?;
+    let text = read(path, path, "; write it, or name another with --config")?;
     let text = String::from_utf8(text).map_err(|e| {
         StartError::refused(format_args!(
             "{}: not UTF-8 at byte {}: expected a TOML text",
@@ -95,22 +95,23 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
     let name = path.display().to_string();
     let mut files = BTreeMap::new();
     let config = Config::parse(&name, &text, &mut |written| {
-        let bytes = read(&base.join(written), Path::new(written)).map_err(|e| e.to_string())?;
+        let bytes =
+            read(&base.join(written), Path::new(written), RELATIVE).map_err(|e| e.to_string())?;
         files.insert(written.to_owned(), bytes.clone());
         Ok(bytes)
     })?;
     Ok((config, Bundle { name, text, files }))
 }
 
-fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, StartError> {
+/// What to do about a file that is not there.
+const RELATIVE: &str = "; check the name (paths are relative to the configuration's directory)";
+
+fn read(path: &Path, shown: &Path, missing: &str) -> Result<Vec<u8>, StartError> {
     let failed = |e: &dyn std::fmt::Display, help: &str| {
         StartError::refused(format_args!("cannot read {}: {e}{help}", shown.display()))
     };
     let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => failed(
-            &e,
-            "; check the name (paths are relative to the configuration's directory)",
-        ),
+        std::io::ErrorKind::NotFound => failed(&e, missing),
         std::io::ErrorKind::PermissionDenied => failed(&e, "; try again with sudo"),
         _ => failed(&e, ""),
     })?;
@@ -149,7 +150,7 @@ fn secrets(
 
 fn secret_file(base: &Path, written: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), StartError> {
     let path = base.join(written);
-    let bytes = Zeroizing::new(read(&path, &path)?);
+    let bytes = Zeroizing::new(read(&path, &path, RELATIVE)?);
     let metadata = std::fs::metadata(&path)
         .map_err(|e| StartError::refused(format_args!("cannot read {}: {e}", path.display())))?;
     load::check_key_mode(&metadata, &path).map_err(StartError::refused)?;
