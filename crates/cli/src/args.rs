@@ -67,10 +67,10 @@ pub(crate) struct Connection {
     /// Which tunnel; all if left out
     pub(crate) name: Option<String>,
     /// Only this child of it
-    #[arg(long, requires = "name")]
+    #[arg(long, value_name = "NAME", requires = "name")]
     pub(crate) child: Option<String>,
-    /// Give up after this many seconds (0: do not wait)
-    #[arg(long, default_value_t = 30)]
+    /// Stop watching after this many seconds (0: do not wait); the order stands all the same
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) wait: u64,
     #[command(flatten)]
     pub(crate) socket: Socket,

@@ -1,4 +1,9 @@
 //! The program `cygnet`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it answers a person or a script"
+)]
 
 mod args;
 mod client;

@@ -17,6 +17,6 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
             eprintln!("{:?}", miette::Report::new(error));
             ExitCode::from(super::REFUSED)
         }
-        Err(error) => super::refuse(&error.to_string()),
+        Err(error) => super::refuse(&error.to_string().replace('\n', "\ncygnet: ")),
     }
 }

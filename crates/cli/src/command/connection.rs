@@ -33,12 +33,25 @@ pub(super) fn down(which: &Connection) -> ExitCode {
     })
 }
 
+/// Why it is not as ordered, in words.
+fn why(c: &ConnectionStatus) -> String {
+    let call = c.ike_sas.iter().find(|sa| sa.state == "connecting");
+    match (&c.reason, call) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(sa)) => format!("{} {}: {}", c.state, sa.remote, super::status::calling(sa)),
+        (None, None) => c.state.clone(),
+    }
+}
+
 fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> bool) -> ExitCode {
     let status = match fetch(which) {
         Ok(status) => status,
         Err(message) => return super::fail(&message),
     };
-    let all = status.engine.unwrap_or_default().connections;
+    let Some(engine) = status.engine else {
+        return super::fail("the engine is being restarted; try again in a moment");
+    };
+    let all = engine.connections;
     let names: Vec<String> = match &which.name {
         Some(name) => vec![name.clone()],
         None => all
@@ -61,7 +74,10 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
     let until = Instant::now() + Duration::from_secs(which.wait);
     let mut waiting: Vec<(String, String)> =
         names.into_iter().map(|n| (n, String::new())).collect();
-    while which.wait > 0 {
+    if which.wait == 0 {
+        return ExitCode::SUCCESS;
+    }
+    loop {
         let status = match fetch(which) {
             Ok(status) => status,
             Err(message) => return super::fail(&message),
@@ -74,7 +90,7 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
                     false
                 }
                 Some(c) => {
-                    *why = c.reason.clone().unwrap_or_else(|| c.state.clone());
+                    *why = self::why(c);
                     true
                 }
                 None => true,
@@ -92,7 +108,6 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
         }
         sleep(Duration::from_millis(20));
     }
-    ExitCode::SUCCESS
 }
 
 fn fetch(which: &Connection) -> Result<Status, String> {

@@ -90,6 +90,10 @@ fn connection(out: &mut String, c: &ConnectionStatus) {
 }
 
 fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
+    if sa.state == "connecting" {
+        let _ = writeln!(out, "  {} -> {}: {}", sa.local, sa.remote, calling(sa));
+        return;
+    }
     let _ = writeln!(
         out,
         "  {} {} -> {}{}, {} for {}{}",
@@ -115,6 +119,15 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     for child in &sa.children {
         self::child(out, child);
+    }
+}
+
+/// How far a call is.
+pub(super) fn calling(sa: &IkeSaStatus) -> &'static str {
+    if sa.suite.is_none() {
+        "no answer yet; does it run there, and are UDP 500 and 4500 open?"
+    } else {
+        "it answers; both ends prove who they are"
     }
 }
 
