@@ -68,6 +68,11 @@ impl Refusal {
         }
     }
 
+    /// RFC 7296 §2.21.3: INVALID_SYNTAX ends the IKE SA at both ends; the peer sends no DELETE.
+    fn is_fatal(&self) -> bool {
+        matches!(&self.notify, Payload::Notify(n) if n.ty == NotifyType::INVALID_SYNTAX)
+    }
+
     pub(crate) fn because(ty: NotifyType, reason: Reason) -> Self {
         Self {
             notify: notify(ty),
@@ -162,7 +167,12 @@ impl Established {
             self.serve_child(channel, cx, path, contents)
         };
         if let Err(refusal) = outcome {
+            let fatal = refusal.is_fatal();
+            let reason = refusal.reason.clone();
             self.refuse(channel, cx, path, refusal);
+            if let Some(reason) = reason.filter(|_| fatal) {
+                return self.end(channel, cx, reason);
+            }
         }
         self.proceed(channel, cx)
     }
