@@ -314,7 +314,16 @@ impl Established {
                 // RFC 7296 §2.21: nothing is said about it, but the state is cleaned up.
                 let error = format!("the peer's response is malformed: {error}");
                 let reason = Reason::Protocol(error);
-                self.current = None;
+                match self.current.take() {
+                    Some(Exchange::CreateChild(create)) => create.abandon(cx),
+                    Some(Exchange::RekeyIke(mut ours)) => {
+                        // The peer's own rekey stands, if it made one.
+                        if let Some(to) = ours.take_provisional() {
+                            self.hand_over(cx, to);
+                        }
+                    }
+                    _ => {}
+                }
                 self.push(cx, Task::DeleteIke { reason });
                 return self.proceed(channel, cx);
             }

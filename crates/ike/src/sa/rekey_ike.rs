@@ -327,7 +327,7 @@ impl Established {
     }
 
     /// `to` inherits; this one waits to be deleted.
-    fn hand_over(&mut self, cx: &mut Context, to: IkeSaId) {
+    pub(crate) fn hand_over(&mut self, cx: &mut Context, to: IkeSaId) {
         let estate = Box::new(self.bequeath(cx));
         cx.upcall(Upcall::Bequest { to, estate });
     }
