@@ -256,6 +256,7 @@ mod tests {
         link.lose(20).unwrap();
         flow.go_on(300).unwrap();
         let tally = flow.finish().unwrap();
-        assert!(tally.lost > 60 && tally.lost < tally.sent / 2, "{tally:?}");
+        let some = |lost: &u64| *lost > 20 && *lost < tally.sent / 4;
+        assert!(tally.lost.iter().all(some), "{tally:?}");
     }
 }

@@ -269,8 +269,12 @@ impl Plan {
         lines.push(format!("identity = {}", quoted(&party.identity)));
         lines.push(format!("remote_identity = {}", quoted(&party.expects)));
         lines.push("start = \"manual\"".to_owned());
-        lines.push(format!("ike = {}", list(&party.ike)));
-        lines.push(format!("esp = {}", list(&party.esp)));
+        for (key, proposals) in [("ike", &party.ike), ("esp", &party.esp)] {
+            // None: the defaults.
+            if !proposals.is_empty() {
+                lines.push(format!("{key} = {}", list(proposals)));
+            }
+        }
         lines.push("liveness = \"30s\"".to_owned());
         lines.push("retransmit = { first = \"0.3s\", factor = 1.5, tries = 5 }".to_owned());
         lines.extend(credential_lines(party));

@@ -45,6 +45,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             |lab, role| invalid_ke_child(lab, role, false),
         );
         add(
+            "defaults",
+            "neither end has proposals of its own, MOBIKE is offered",
+            defaults,
+        );
+        add(
+            "no-certreq",
+            "strongSwan does not ask for our certificate, but needs it",
+            |lab, role| {
+                let plan = Plan::certificates(role, KeyKind::EcP256)?;
+                let plan = plan.swan_set("send_certreq", "no");
+                Pair::connected(lab, plan)?.carry()
+            },
+        );
+        add(
             "big-chain",
             "RSA of 4096 bits below two intermediates: both send IKE fragments",
             |lab, role| big_chain(lab, role, true),
@@ -200,6 +214,22 @@ fn invalid_ke_child(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
         child.facts
     );
     pair.carry()
+}
+
+fn defaults(lab: &Lab, role: Role) -> Result<String> {
+    let mut plan = Plan::certificates(role, KeyKind::EcP256)?.swan_set("mobike", "yes");
+    for party in [&mut plan.cygnet, &mut plan.swan] {
+        (party.ike, party.esp) = (Vec::new(), Vec::new());
+    }
+    let pair = Pair::connected(lab, plan)?;
+    let suite = pair.ike_sa()?.0.suite.unwrap_or_default();
+    ensure!(
+        suite.contains("gcm16") || suite.contains("chacha20poly1305"),
+        "the suite is {suite}"
+    );
+    let child = pair.wait_for_child(NET)?.suite;
+    pair.carry()?;
+    Ok(format!("{suite}, {child}"))
 }
 
 /// A root, two authorities below it, and a certificate for each end; RSA keys of this size take

@@ -43,6 +43,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 lifetimes(lab, role, line)
             }));
         }
+        all.push(Scenario::new(
+            format!("lifetime-both-{}", role.name()),
+            "both ends rekey child and IKE SA every second or two, as it comes, under traffic",
+            move |lab| restless(lab, role),
+        ));
     }
     all.push(Scenario::new(
         "reauth-by-cygnet-initiator",
@@ -159,6 +164,39 @@ fn lifetimes(lab: &Lab, role: Role, line: &str) -> Result<String> {
     })?;
     pair.ike_sa()?;
     Ok(format!("{} generations; {told}", seen.len()))
+}
+
+/// Collisions of every kind are bound to happen.
+fn restless(lab: &Lab, role: Role) -> Result<String> {
+    let plan = Plan::shared_key(role)
+        .suite("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519")
+        .cygnet_line("child_lifetime = \"1s\"")
+        .cygnet_line("ike_lifetime = \"1.7s\"")
+        .swan_set("rekey_time", "2s")
+        .swan_set("over_time", "1m")
+        .swan_set("rand_time", "1s")
+        .swan_child("rekey_time", "1s")
+        .swan_child("life_time", "1m")
+        .swan_child("rand_time", "0s");
+    let pair = Pair::connected(lab, plan)?;
+    let (mut children, mut parents) = (BTreeSet::new(), BTreeSet::new());
+    let told = pair.loss_free(|| {
+        children.clear();
+        parents.clear();
+        wait_for("five generations of both", Duration::from_secs(20), || {
+            for sa in pair.cygnet.connection(OFFICE)?.ike_sas {
+                children.extend(sa.children.into_iter().map(|child| child.spi_in));
+                parents.insert((sa.initiator_spi, sa.responder_spi));
+            }
+            Ok((children.len() >= 5 && parents.len() >= 5).then_some(()))
+        })
+        .map_err(|failure| pair.with_log(failure))
+    })?;
+    Ok(format!(
+        "{} generations of the child, {} of the IKE SA; {told}",
+        children.len(),
+        parents.len()
+    ))
 }
 
 fn reauthentication(lab: &Lab, by: By) -> Result<String> {
