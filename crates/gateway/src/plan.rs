@@ -209,6 +209,9 @@ impl NetworkPlan {
                 };
                 if tunnel.own_traffic {
                     self.routes.push(route(SHARED_TABLE));
+                    if !tunnel.client {
+                        self.routes.push(last_resort(*net));
+                    }
                 }
                 if carried {
                     self.routes.push(route(SHARED_TABLE + 1 + n));
@@ -236,6 +239,7 @@ impl NetworkPlan {
             };
             let source = server.addresses.iter().find(|a| Family::of(**a) == family);
             self.routes.push(route(SHARED_TABLE, source.copied()));
+            self.routes.push(last_resort(*pool));
             if inputs.lan.is_some() {
                 self.routes.push(route(GUARD_TABLE, None));
             }
@@ -329,6 +333,18 @@ impl NetworkPlan {
             self.rules
                 .extend(interfaces.flat_map(|interface| lan_rules(lan, interface, 170)));
         }
+    }
+}
+
+/// The TUN and the routes into it are gone at once when the program is killed. What a tunnel owns must
+/// not follow the default route then.
+fn last_resort(net: IpNet) -> Route {
+    Route {
+        table: SHARED_TABLE,
+        destination: net.trunc(),
+        kind: RouteKind::Unreachable,
+        metric: u32::MAX,
+        preferred_source: None,
     }
 }
 

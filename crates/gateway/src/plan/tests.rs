@@ -153,7 +153,15 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
         ..Inputs::default()
     };
     let plan = NetworkPlan::new(&inputs).unwrap();
-    assert_eq!(in_table(&plan, SHARED_TABLE).len(), 2);
+    assert_eq!(
+        in_table(&plan, SHARED_TABLE),
+        [
+            "10.99.0.0/24 Device(InterfaceName(\"cygs\")) 100",
+            "10.99.0.0/24 Unreachable 4294967295",
+            "fd99::/64 Device(InterfaceName(\"cygs\")) 100",
+            "fd99::/64 Unreachable 4294967295",
+        ]
+    );
     for line in [
         "oifname \"eth0\" ip saddr { 10.99.0.0/24 } masquerade",
         "oifname \"eth0\" ip6 saddr { fd99::/64 } masquerade",
@@ -197,6 +205,14 @@ fn a_site_translates_nothing_and_lets_the_other_office_in() {
     assert_eq!(
         plan.routes[0].preferred_source,
         Some("10.1.0.1".parse().unwrap())
+    );
+    assert_eq!(
+        in_table(&plan, SHARED_TABLE),
+        [
+            "10.2.0.0/24 Device(InterfaceName(\"cyg0\")) 100",
+            "10.2.0.0/24 Unreachable 4294967295",
+        ],
+        "the second is left where the program was killed"
     );
     assert!(
         plan.sysctls
