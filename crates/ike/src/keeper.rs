@@ -558,7 +558,10 @@ impl Endpoint {
         let Some(name) = self.keeper.names.get(&sa).cloned() else {
             return;
         };
-        if *reason == Reason::DeletedByPeer && self.sas.get(&sa).is_some_and(|sa| !sa.is_closed()) {
+        // When both ends make one, the one that loses goes, and nothing has failed.
+        let state = self.sas.get(&sa).and_then(IkeSa::established);
+        let lacks = state.is_some_and(|state| !state.has_child(child));
+        if *reason == Reason::DeletedByPeer && lacks {
             // Not at once: the peer had a reason.
             self.retry_child(&name, sa, child);
         }

@@ -195,7 +195,13 @@ impl Established {
         if matches!(self.current, Some(Exchange::RekeyIke(_))) {
             return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
         }
-        let replaces = self.rekeyed_child(&contents)?;
+        let replaces = match self.rekeyed_child(&contents) {
+            Ok(replaces) => replaces,
+            Err(refusal) => {
+                self.drop_redundant(channel, cx, &contents);
+                return Err(refusal);
+            }
+        };
         if self.children.len() >= MAX_CHILDREN {
             return Err(Refusal::because(
                 NotifyType::NO_ADDITIONAL_SAS,
@@ -259,6 +265,22 @@ impl Established {
             stage: Stage::Spi(ask),
         }));
         Ok(())
+    }
+
+    /// The peer does not know that this one lost, and drops it without a word when it is told that
+    /// it is not found (RFC 7296 §2.25).
+    fn drop_redundant(&mut self, channel: &Channel, cx: &mut Context, contents: &Contents) {
+        let rekey = contents.notify(NotifyType::REKEY_SA);
+        let spi = rekey.and_then(|rekey| rekey.spi.child()).map(|spi| spi.0);
+        let lost = self.children.values().find(|child| {
+            child.state == ChildState::Redundant && Some(child.params.spi_out) == spi
+        });
+        let lost = lost
+            .map(ChildSa::id)
+            .and_then(|id| self.children.remove(&id));
+        if let Some(lost) = lost {
+            lost.remove(cx, channel.id, &self.peering, Reason::Replaced);
+        }
     }
 
     /// The Child SA that REKEY_SA names by the SPI we send with (RFC 7296 §1.3.3).
