@@ -6,7 +6,10 @@ use super::home::{Home, QUICK, SOON, behind, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
 use super::state::State;
 use crate::ensure;
-use crate::lab::{Failure, Lab, Result, interrupt, wait_for};
+use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::offices::{Nat, Office, Offices};
+use crate::lab::traffic::{ping, ping_until_answered};
+use crate::lab::{Context, Failure, Lab, Result, interrupt, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         "crash-anytime",
         "SIGKILL at many moments of start and end: each next start finds its way, and nothing stays",
         anytime,
+    ));
+    all.push(Scenario::new(
+        "crash-site",
+        "two offices: down, or killed, the other office's networks are unreachable, never in clear",
+        site,
     ));
     all.push(Scenario::new(
         "crash-hang",
@@ -82,6 +90,69 @@ fn anytime(lab: &mut Lab) -> Result<String> {
     Ok(format!(
         "{MOMENTS} crashes, {} datagrams, none in clear",
         restless.datagrams()
+    ))
+}
+
+fn site(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    // Only one of them calls, or the other would bring back what is to be down.
+    let start = |own: &Office, other: &Office, start: &str| {
+        let setup = Setup::new(format!(
+            "[tunnel.office]
+remote = \"{}\"
+psk = \"psk\"
+start = \"{start}\"
+local_networks = [\"{}\", \"{}\"]
+remote_networks = [\"{}\", \"{}\"]
+{QUICK}",
+            other.outer4, own.lan4, own.lan6, other.lan4, other.lan6
+        ));
+        let setup = setup.file("psk", "correct horse battery staple\n");
+        Cygnet::start(lab, &own.gateway, &setup)
+    };
+    let mut a = start(&offices.a, &offices.b, "always")?;
+    let _b = start(&offices.b, &offices.a, "manual")?;
+    let far = [offices.b.host4, offices.b.host6];
+    let reach = |when: &str| -> Result<()> {
+        for address in far {
+            ping_until_answered(&offices.a.host, address, SOON).context(when)?;
+        }
+        Ok(())
+    };
+    let closed = |when: &str| -> Result<()> {
+        for address in far {
+            let report = ping(&offices.a.host, address, 3)?;
+            ensure!(report.received == 0, "{when}: {address} answers");
+        }
+        let counted = offices.counters()?;
+        ensure!(
+            counted.leaked == 0,
+            "{when}: {} packets between the offices in clear",
+            counted.leaked
+        );
+        Ok(())
+    };
+    reach("at first")?;
+    offices.reset_counters()?;
+    a.down("office")?;
+    closed("while the tunnel is down")?;
+    a.up("office")?;
+    reach("up again")?;
+    a.kill_supervisor()?;
+    closed("after SIGKILL")?;
+    a.restart()?;
+    reach("after the next start")?;
+    let counted = offices.counters()?;
+    ensure!(counted.leaked == 0, "in the end: {counted:?}");
+    a.stop()?;
+    let left = State::of(&offices.a.gateway)?;
+    ensure!(
+        !left.has("route", "proto 201") && !left.has("rule", "proto 201"),
+        "SIGTERM leaves routes or rules"
+    );
+    Ok(format!(
+        "{} packets in the tunnel, none in clear",
+        counted.tunnel
     ))
 }
 
