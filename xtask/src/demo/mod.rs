@@ -185,7 +185,7 @@ fn time_to_first_byte(world: &World, gateway: &mut dyn VpnEnd) -> Result<u64> {
     let host = format!("{WEB}:{WEB_PORT}");
     let mut asker = world
         .laptop
-        .spawn_exec(project::own_command(&["first-byte", &host])?)?;
+        .spawn_exec(project::own_command(&["first-byte", &host]))?;
     wait_for("the laptop asks", Duration::from_secs(5), || {
         Ok(asker.log().contains(webhost::BEGUN).then_some(()))
     })?;

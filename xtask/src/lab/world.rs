@@ -113,7 +113,7 @@ impl World {
 
         let listen = format!("[::]:{WEB_PORT}");
         let mut web_host =
-            web.spawn_exec(project::own_command(&["webhost", "--listen", &listen])?)?;
+            web.spawn_exec(project::own_command(&["webhost", "--listen", &listen]))?;
         wait_for("the web host listens", Duration::from_secs(5), || {
             crate::ensure!(
                 web_host.is_running(),
