@@ -122,7 +122,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "config-missing",
             "the configuration is not there",
             |at| Ok(fs::remove_file(at.path("cygnet.toml"))?),
-            &["cygnet.toml", "No such file", "check the name"],
+            &["cygnet.toml", "No such file", "--config"],
         ),
         (
             "psk-short",
