@@ -45,8 +45,8 @@ pub(crate) struct Context {
     last_child_sa: u64,
 }
 
-/// Connection, child, peer: what Child SAs have in common that replace each other.
-pub(crate) type Bearer = (String, String, Identification);
+/// Connection, child, peer, selectors: what Child SAs have in common that replace each other.
+pub(crate) type Bearer = (String, String, Identification, String);
 
 /// Who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,13 +26,14 @@ use cygnet_wire::message::Message;
 
 use crate::context::{Bearer, Context, Upcall};
 use crate::event::{Event, EventKind, Reason};
-use crate::io::{Answer, AskId, DataCommand, IkeSaId, Lease, Path};
+use crate::io::{Answer, AskId, ChildSaParameters, DataCommand, IkeSaId, Lease, Path};
 use crate::policy::Connection;
 use crate::sa::auth_initiator::AuthInitiator;
 use crate::sa::auth_responder::AuthResponder;
 use crate::sa::channel::{Channel, Received};
 use crate::sa::established::Established;
 use crate::sa::initiator::Initiating;
+use crate::selector;
 use crate::time::{Instant, UtcTime};
 
 /// How long the last response of an IKE SA that has ended is still repeated.
@@ -103,9 +104,13 @@ impl Peering {
     }
 
     /// What Child SAs that may replace each other have in common.
-    pub(crate) fn bearer(&self, child: &str) -> Bearer {
-        let connection = self.connection.name.clone();
-        (connection, child.to_owned(), self.peer_id.clone())
+    pub(crate) fn bearer(&self, child: &ChildSaParameters) -> Bearer {
+        (
+            self.connection.name.clone(),
+            child.policy.name.clone(),
+            self.peer_id.clone(),
+            selector::canonical(&child.local_ts, &child.remote_ts),
+        )
     }
 
     /// Gives addresses back: the last IKE SA of this line has ended.

@@ -237,6 +237,20 @@ pub fn pair(one: &[TrafficSelector], other: &[TrafficSelector]) -> String {
     format!("{} === {}", list(one), list(other))
 }
 
+/// The same text for the same selectors, in whatever order, repeated or included in each other.
+pub fn canonical(local: &[TrafficSelector], remote: &[TrafficSelector]) -> String {
+    let side = |selectors: &[TrafficSelector]| {
+        let mut reduced = Vec::new();
+        for selector in selectors {
+            add(&mut reduced, selector.clone());
+        }
+        let mut texts: Vec<_> = reduced.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts.join(" ")
+    };
+    format!("{} === {}", side(local), side(remote))
+}
+
 /// Adds a selector unless it is included already; what it includes goes.
 fn add(selectors: &mut Vec<TrafficSelector>, ts: TrafficSelector) {
     if selectors.iter().any(|wide| ts.is_subset(wide)) {

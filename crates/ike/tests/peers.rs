@@ -9,7 +9,7 @@ use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Output, WantedAddress};
 use cygnet_ike::policy::{
-    Connection, IdentityPattern, Policy, PoolId, RemoteAuth, SelectorTemplate, Start,
+    Connection, IdentityPattern, Policy, PoolId, Remote, RemoteAuth, SelectorTemplate, Start,
 };
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::id::Identification;
@@ -406,4 +406,33 @@ fn certificates_of_every_connection_are_asked_for() {
     assert_eq!(asked.body[0], 4, "X.509 certificate - signature");
     assert_eq!(asked.body[1..], [[7; 20], [8; 20]].concat());
     world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn children_of_one_policy_with_other_selectors_stay_beside_each_other() {
+    for seed in 0..8 {
+        let (mut a, mut b) = (connection(A), connection(B));
+        a.remote = Remote::Any;
+        b.remote = hosts(A.address());
+        // What is two Child SAs for A is one policy for B.
+        a.children = ["one", "two"]
+            .map(|name| Arc::new(child(A, name, Start::Manual)))
+            .to_vec();
+        let (mut both, two) = (
+            child(B, "one", Start::Always),
+            child(B, "two", Start::Manual),
+        );
+        both.local.extend(two.local);
+        both.remote.extend(two.remote);
+        b.children = vec![Arc::new(both)];
+        let mut world = World::seeded(policy(a), policy(b), seed);
+        world.seconds(3);
+        world.assert_in_step(&["one"]);
+        world.command(A, bring_up(Some("two")));
+        world.seconds(90);
+        for node in [&world.a, &world.b] {
+            let sending = node.children.values().filter(|c| c.keys_out.is_some());
+            assert_eq!(sending.count(), 2, "{:?}\n{}", node.end, world.tail());
+        }
+    }
 }

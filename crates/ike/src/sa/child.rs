@@ -82,7 +82,7 @@ impl ChildSa {
         });
         cx.counters.children += 1;
         let child = Self {
-            bearer: who.bearer(&params.policy.name),
+            bearer: who.bearer(&params),
             params,
             state: ChildState::Installed,
             outbound: Outbound::Deferred(keys_out),

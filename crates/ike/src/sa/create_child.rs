@@ -50,6 +50,8 @@ pub(crate) struct CreateChild {
 /// The peer's exchange for the same Child SA.
 pub(crate) struct Collision {
     pub(crate) nonces: Nonces,
+    /// Its selectors, canonical: only when ours come out the same is it the same Child SA.
+    pub(crate) selectors: String,
     /// What it made; `None` while that is being installed.
     pub(crate) child: Option<ChildSaId>,
 }
@@ -239,7 +241,12 @@ impl Established {
                 self.push_delete(cx, BTreeSet::from([id]), Reason::Operator);
             }
             (Stage::Install(_, child), Answer::Installed(Ok(()))) => {
-                let collision = create.collision.take();
+                let params = &child.params;
+                let selectors = selector::canonical(&params.local_ts, &params.remote_ts);
+                let collision = create
+                    .collision
+                    .take()
+                    .filter(|theirs| create.replaces.is_some() || theirs.selectors == selectors);
                 self.finish_create(channel, cx, create.replaces, collision, *child);
             }
             (Stage::Install(_, child), Answer::Installed(Err(error))) => {

@@ -250,7 +250,7 @@ impl Established {
             initiator,
             responder: negotiate::nonce(cx.random.as_mut()),
         };
-        self.note_collision(cx, replaces, &policy, &nonces);
+        self.note_collision(replaces, &policy, &sides, &nonces);
         let who = Waiting::IkeSa(channel.id);
         let ask = cx.order(who, |id| DataCommand::AllocSpi { id });
         self.serving = Some(Box::new(ServeChild {
@@ -323,11 +323,14 @@ impl Established {
     /// our response is here.
     fn note_collision(
         &mut self,
-        cx: &mut Context,
         replaces: Option<ChildSaId>,
         policy: &Arc<ChildPolicy>,
+        (local, remote): &Sides,
         nonces: &Nonces,
     ) {
+        let selectors = selector::canonical(local, remote);
+        let (own_local, own_remote) = negotiate::allowed(&self.peering, policy);
+        let whole = selectors == selector::canonical(&own_local, &own_remote);
         let Some(Exchange::CreateChild(ours)) = &mut self.current else {
             return;
         };
@@ -341,12 +344,12 @@ impl Established {
         if ours.is_in_flight() || !ours.is_unsent() {
             ours.collision = Some(Collision {
                 nonces: nonces.clone(),
+                selectors,
                 child: None,
             });
-        } else {
+        } else if replaces.is_some() || whole {
             // The peer was first; the SPI goes back when it comes.
             self.current = None;
-            let _ = cx;
         }
     }
 
@@ -489,7 +492,16 @@ impl Established {
         if serving.replaces.is_some() {
             return None;
         }
-        let ours = self.child_named(&serving.policy.name)?;
+        let (local, remote) = &serving.sides;
+        let selectors = selector::canonical(local, remote);
+        // RFC 7296 §2.8: others of the same policy may serve beside it.
+        let same = |child: &&ChildSa| {
+            let params = &child.params;
+            child.state == ChildState::Installed
+                && child.name() == serving.policy.name
+                && selector::canonical(&params.local_ts, &params.remote_ts) == selectors
+        };
+        let ours = self.children.values().rev().find(same)?;
         let (since, nonces) = ours.line.as_ref()?;
         let young = cx.boot().since(*since) < YOUNG;
         (young && !nonces.wins_against(&serving.nonces)).then(|| ours.id())
