@@ -12,6 +12,9 @@ use crate::time::Instant;
 /// Longer lifetimes count as this; arithmetic with it cannot overflow.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// What a reauthentication may take at least.
+const MARGIN: Duration = Duration::from_secs(30);
+
 /// The limits of one SA. Soft limits have a random part taken off, so that two ends with the same
 /// configuration rarely rekey at once (RFC 7296 §2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,14 @@ impl Deadlines {
 pub fn reauthenticate_at(after: Duration, now: Instant, random: &mut dyn Random) -> Instant {
     let after = after.min(FOREVER);
     now + (after - fraction(after / 10, random))
+}
+
+/// When to authenticate anew where the peer ends the IKE SA in `left` (RFC 4478): a tenth before
+/// that, or half a minute where a tenth is less.
+pub fn reauthenticate_before(left: Duration, now: Instant, random: &mut dyn Random) -> Instant {
+    let left = left.clamp(2 * MARGIN, FOREVER);
+    let margin = (left / 10).max(MARGIN);
+    now + (left - margin - fraction(margin / 2, random))
 }
 
 /// Soft and hard limit of a counter.
@@ -155,5 +166,19 @@ mod tests {
             );
             assert!((900..=1000).contains(&at.since_boot().as_secs()));
         }
+    }
+
+    #[test]
+    fn reauthentication_comes_before_the_peer_ends_the_ike_sa() {
+        for (left, expected) in [(1000, 850..=900), (120, 75..=90), (0, 15..=30)] {
+            for seed in 0..20 {
+                let left = Duration::from_secs(left);
+                let random = &mut TestRandom::new(seed);
+                let at = reauthenticate_before(left, Instant::default(), random);
+                assert!(expected.contains(&at.since_boot().as_secs()), "{at:?}");
+            }
+        }
+        let random = &mut TestRandom::new(0);
+        reauthenticate_before(Duration::MAX, Instant::default(), random);
     }
 }

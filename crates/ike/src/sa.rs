@@ -23,14 +23,17 @@ use std::time::Duration;
 use cygnet_wire::header::Spi;
 use cygnet_wire::id::Identification;
 use cygnet_wire::message::Message;
+use cygnet_wire::notify::NotifyType;
 
 use crate::context::{Bearer, Context, Upcall};
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaParameters, DataCommand, IkeSaId, Lease, Path};
+use crate::lifetime;
 use crate::policy::Connection;
 use crate::sa::auth_initiator::AuthInitiator;
 use crate::sa::auth_responder::AuthResponder;
 use crate::sa::channel::{Channel, Received};
+use crate::sa::contents::Contents;
 use crate::sa::established::Established;
 use crate::sa::initiator::Initiating;
 use crate::selector;
@@ -94,6 +97,18 @@ impl Peering {
             path: Some(path),
             peer: Some(self.peer_id.clone()),
             kind,
+        }
+    }
+
+    /// The peer may say when it wants us to authenticate anew (RFC 4478); before that we do.
+    pub(crate) fn limit(&mut self, cx: &mut Context, contents: &Contents) {
+        let notify = contents.notify(NotifyType::AUTH_LIFETIME);
+        if let Some(Ok(left)) = notify.map(|notify| notify.auth_lifetime())
+            && self.dialed
+        {
+            let left = Duration::from_secs(left.into());
+            let at = lifetime::reauthenticate_before(left, cx.boot(), cx.random.as_mut());
+            self.reauthenticate_at = Some(self.reauthenticate_at.map_or(at, |own| own.min(at)));
         }
     }
 

@@ -426,6 +426,8 @@ impl AuthInitiator {
                 lease: assigned,
             });
         }
+        let mut peering = peering;
+        peering.limit(cx, &contents);
         let replaces = self.call.replaces.as_ref().map(|(old, _)| *old);
         let mut state = Box::new(Established::new(cx, peering, Life::Live, replaces));
         announce(

@@ -145,6 +145,7 @@ impl Established {
             let reason = refusal::reason(error, String::new);
             return self.end(channel, cx, reason);
         }
+        self.peering.limit(cx, &contents);
         let mut paired = Vec::new();
         for delete in contents.deletes {
             if let DeletePayload::ChildSas {
