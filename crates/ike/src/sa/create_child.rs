@@ -154,7 +154,7 @@ impl Established {
         if replaces.is_none() && self.child_named(&policy.name).is_some() {
             return;
         }
-        if self.children.len() >= MAX_CHILDREN {
+        if replaces.is_none() && self.children.len() >= MAX_CHILDREN {
             let reason = Reason::Local(format!("an IKE SA holds {MAX_CHILDREN} Child SAs at most"));
             return self.child_failed(channel, cx, &policy, reason);
         }

@@ -202,7 +202,7 @@ impl Established {
                 return Err(refusal);
             }
         };
-        if self.children.len() >= MAX_CHILDREN {
+        if replaces.is_none() && self.children.len() >= MAX_CHILDREN {
             return Err(Refusal::because(
                 NotifyType::NO_ADDITIONAL_SAS,
                 Reason::Local(format!("an IKE SA holds {MAX_CHILDREN} Child SAs at most")),
