@@ -227,7 +227,7 @@ fn replayed_request_is_answered_a_few_times_and_not_without_end() {
     let request = seen.borrow()[0].clone();
     let victim = std::net::SocketAddr::from(([203, 0, 113, 99], 53));
     let spoofed = path(request.path.local, victim);
-    let mut replay = |world: &mut World, times: usize| {
+    let replay = |world: &mut World, times: usize| {
         let now = at(world.now);
         let mut answers = 0;
         for _ in 0..times {
@@ -344,12 +344,12 @@ fn one_name_in_two_spellings_is_one_peer() {
 #[test]
 fn two_tunnels_to_one_server_both_replace_what_was_forgotten() {
     let other = |end: End| {
-        let name = Some(Identification::fqdn("other.example.org"));
+        let name = Identification::fqdn("other.example.org");
         let mut connection = connection(end);
         connection.name = "other".to_owned();
         match end {
-            A => connection.local_identity = name,
-            B => connection.remote_identity = IdentityPattern::Exactly(name.unwrap()),
+            A => connection.local_identity = Some(name),
+            B => connection.remote_identity = IdentityPattern::Exactly(name),
         }
         connection
     };
