@@ -4,6 +4,7 @@
 //! everything, nobody else anything. Handlers only carry a request to the supervisor's loop and
 //! its answer back; they hold no state.
 
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -73,15 +74,25 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     }
 }
 
+/// Takes the directory for this process alone, until the file is closed or the process ends in
+/// whatever way. Asking whether somebody answers on the socket would not do: of two that start
+/// together, one would remove the other's.
+pub(super) fn lock(run_dir: &Path) -> Result<File, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("cannot lock {}: {e}", run_dir.display());
+    let directory = File::open(run_dir).map_err(|e| failed(&e))?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "another cygnet runs with {}: stop it first, or choose another [daemon] run_dir",
+            run_dir.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
 /// Binds the socket, replacing one that a dead supervisor left behind.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, String> {
     only_ours(path.parent().unwrap_or(Path::new("/")))?;
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(format!(
-            "another cygnet answers on {}: stop it first, or choose another [daemon] run_dir",
-            path.display()
-        ));
-    }
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

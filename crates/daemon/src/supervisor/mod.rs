@@ -12,6 +12,7 @@ mod secrets;
 pub(crate) mod start;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -118,6 +119,8 @@ struct Supervisor {
     ending: bool,
     /// What a loop of its own hands to [`Supervisor::serve`].
     inbox: Option<Inbox>,
+    /// Of the run_dir.
+    _lock: File,
 }
 
 struct Inbox {
@@ -135,6 +138,7 @@ impl Supervisor {
         let user = start::engine_user(&loaded.config.daemon.engine_user)?;
         let run_dir = PathBuf::from(&loaded.config.daemon.run_dir);
         network::make_run_dir(&run_dir)?;
+        let lock = control::lock(&run_dir).map_err(StartError::Refused)?;
         let socket = run_dir.join("control.sock");
         let listener = control::bind(&socket).map_err(StartError::Refused)?;
         let network = Network::set_up(&loaded.config, &run_dir).await;
@@ -164,6 +168,7 @@ impl Supervisor {
             waiting_status: BTreeMap::new(),
             questions: 0,
             ending: false,
+            _lock: lock,
             inbox: Some(Inbox {
                 engine: engine_inbox,
                 done: done_inbox,
