@@ -293,11 +293,11 @@ impl<'r> Builder<'r> {
     fn replay_window(&mut self, written: Option<&Spanned<u32>>) -> u32 {
         match written {
             None => REPLAY_WINDOW,
-            Some(w) if *w.get_ref() == 0 || (32..=65_536).contains(w.get_ref()) => *w.get_ref(),
+            Some(w) if (32..=65_536).contains(w.get_ref()) => *w.get_ref(),
             Some(w) => {
                 self.mistake(
                     w.span(),
-                    "`replay_window` is out of range: expected 32 to 65536 packets, or 0 for none",
+                    "`replay_window` is out of range: expected 32 to 65536 packets",
                 );
                 REPLAY_WINDOW
             }

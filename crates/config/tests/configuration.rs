@@ -210,3 +210,10 @@ fn overlapping_pools_are_refused() {
     );
     assert!(seen[0].contains("overlaps"), "{seen:?}");
 }
+
+#[test]
+fn replay_protection_cannot_be_switched_off() {
+    let seen = mistakes("[tunnel.a]\nremote = \"b\"\npsk = \"k\"\nreplay_window = 0\n");
+    assert!(seen[0].starts_with("cygnet.toml:4:17: "), "{seen:?}");
+    assert!(seen[0].contains("32 to 65536"), "{seen:?}");
+}

@@ -211,7 +211,7 @@ pub struct ChildPolicy {
     pub start: Start,
     /// Time, bytes, packets.
     pub lifetime: Lifetime,
-    /// Packets; 0 switches replay protection off.
+    /// Packets.
     pub replay_window: u32,
 }
 
