@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use cygnet_config::Config;
@@ -121,7 +121,7 @@ impl Engine {
     fn start(channel: Arc<Channel>, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, String> {
         let config = parse(&setup.bundle)?;
         crate::log::init(config.daemon.log);
-        let (sender, inbox) = channel_pair();
+        let (sender, inbox) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let sender = Inbox {
             sender,
@@ -368,10 +368,6 @@ fn confine() -> std::io::Result<()> {
         return Err(std::io::Error::other("still root"));
     }
     Ok(())
-}
-
-fn channel_pair() -> (Sender<Input>, Receiver<Input>) {
-    channel()
 }
 
 fn parse(bundle: &Bundle) -> Result<Config, String> {
