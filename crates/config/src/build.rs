@@ -193,7 +193,17 @@ impl<'r> Builder<'r> {
                 .map_or(0..0, Spanned::span);
             self.mistake(span, "`ike_port` and `natt_port` are the same: IKE with and without the NAT-T marker needs two ports");
         }
+        let workers = raw.workers.as_ref().map(|written| {
+            if !(1..=Daemon::MAX_WORKERS).contains(written.get_ref()) {
+                self.mistake(
+                    written.span(),
+                    format!("workers: expected 1 to {}", Daemon::MAX_WORKERS),
+                );
+            }
+            usize::from(*written.get_ref())
+        });
         Daemon {
+            workers,
             run_dir: text(&raw.run_dir, "/run/cygnet"),
             log,
             engine_user: text(&raw.engine_user, "nobody"),

@@ -58,6 +58,13 @@ pub struct Daemon {
     pub natt_port: u16,
     /// Local addresses to answer on.
     pub listen: Vec<IpAddr>,
+    /// Threads that seal, and as many that open; `None`: by the number of processors.
+    pub workers: Option<usize>,
+}
+
+impl Daemon {
+    /// More threads in a direction than this help nobody.
+    pub const MAX_WORKERS: u16 = 64;
 }
 
 /// Levels of the log.

@@ -123,6 +123,7 @@ pub(crate) struct RawDaemon {
     pub(crate) ike_port: Option<Spanned<u16>>,
     pub(crate) natt_port: Option<Spanned<u16>>,
     pub(crate) listen: Option<OneOrMany>,
+    pub(crate) workers: Option<Spanned<u16>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

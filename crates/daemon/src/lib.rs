@@ -49,6 +49,15 @@ pub fn guard_off(config: &Path) -> Result<String, StartError> {
     supervisor::network::guard_off(config)
 }
 
+/// Threads that seal, and as many that open. Each tunnel keeps two busy, one a direction, and the kernel's
+/// own work on packets needs the rest.
+fn workers(daemon: &cygnet_config::Daemon) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    daemon
+        .workers
+        .unwrap_or_else(|| (processors() / 2).clamp(1, 4))
+}
+
 /// No core file of a process that reads private keys, whoever started it. A limit of zero alone
 /// does not hold back a kernel that pipes core files to a collector.
 fn keep_keys_in_memory() {

@@ -38,8 +38,15 @@ struct Key {
 }
 
 impl FragmentTable {
-    /// An empty table.
+    /// An empty table. It takes no memory before there is something to remember.
     pub fn new() -> Self {
+        Self {
+            sets: Box::default(),
+            tick: 2,
+        }
+    }
+
+    fn make_room(&mut self) {
         let unspecified = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
         let empty = Entry {
             key: Key {
@@ -52,10 +59,7 @@ impl FragmentTable {
             ports: Ports::Opaque,
             tick: 0,
         };
-        Self {
-            sets: vec![[empty; WAYS]; SETS].into_boxed_slice(),
-            tick: 2,
-        }
+        self.sets = vec![[empty; WAYS]; SETS].into_boxed_slice();
     }
 
     /// Time passed: what was seen before the last tick is forgotten.
@@ -75,6 +79,9 @@ impl FragmentTable {
             id: fragment.id,
             protocol: (packet.version == Version::V4).then_some(packet.protocol),
         };
+        if self.sets.is_empty() && fragment.offset == 0 {
+            self.make_room();
+        }
         let tick = self.tick;
         let set = self.sets.get_mut(key.hash() % SETS)?;
         let fresh = |entry: &Entry| entry.tick != 0 && tick.wrapping_sub(entry.tick) <= 1;

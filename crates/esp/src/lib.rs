@@ -55,18 +55,19 @@
 //!             return Ok(());
 //!         }
 //!     }
-//!     loop {
-//!         let sealed = seal_segments(&outlet.sa, &mut segments, batch, outlet.path)?;
-//!         if let Some(limit) = sealed.limit {
-//!             let _rekey = (outlet.sa.spi(), limit);
-//!         }
-//!         if sealed.flush.is_none() {
-//!             // More may follow from the next read; at the end of the burst the rest is sent.
-//!             return Ok(());
-//!         }
+//!     // Numbers for several reads may be taken at once.
+//!     let (packets, bytes) = (segments.remaining(), segments.len_of_next(usize::MAX));
+//!     let mut reserved = outlet.sa.reserve(packets as u64, bytes as u64)?;
+//!     if let Some(limit) = reserved.limit {
+//!         let _rekey = (outlet.sa.spi(), limit);
+//!     }
+//!     let seqs = &mut reserved.seqs;
+//!     while seal_segments(&outlet.sa, &mut segments, batch, outlet.path, seqs)?.is_some() {
 //!         send(batch);
 //!         batch.clear();
 //!     }
+//!     // More may follow from the next read; at the end of the burst the rest is sent.
+//!     Ok(())
 //! }
 //! # use cygnet_crypto::{esp_key::EspSealer, suite::{Encryption, EspSuite}};
 //! # let suite = EspSuite { encryption: Encryption::AesGcm16_128, integrity: None, esn: true };
@@ -139,7 +140,8 @@
 //! # let packet = [0x45, 0, 0, 24, 0, 0, 0x40, 0, 64, 99, 0, 0, 10, 1, 0, 2, 10, 2, 0, 2, 1, 2, 3, 4];
 //! # let mut batch = SendBatch::new();
 //! # for _ in 0..2 {
-//! #     let _sealed = seal_segments(&out, &mut Segments::plain(&packet)?, &mut batch, 0)?;
+//! #     let mut seqs = out.reserve(1, 24)?.seqs;
+//! #     let _sealed = seal_segments(&out, &mut Segments::plain(&packet)?, &mut batch, 0, &mut seqs)?;
 //! # }
 //! # let mut received = batch.bytes().to_vec();
 //! # let mut written = vec![];
@@ -154,9 +156,9 @@
 //!
 //! # Several workers
 //!
-//! One worker for each TUN queue seals with sequence numbers it takes from the SA
-//! ([`OutboundSa::reserve`]); datagrams of one SA have to enter the socket in their order, since peers'
-//! replay windows are as small as 32. Opening may happen anywhere, as the replay window is safe to share;
+//! Workers seal with sequence numbers they take from the SA ([`OutboundSa::reserve`]), several at once;
+//! datagrams of one SA have to enter the socket in their order, since peers' replay windows are as small
+//! as 32. Opening may happen anywhere, as the replay window is safe to share;
 //! the writes of one flow have to keep the order of arrival.
 
 mod batch;
@@ -187,7 +189,7 @@ pub use overhead::{Encapsulation, Overhead};
 pub use policy::{Action, Outlet, Policy, PolicyId, Spd, Verdict};
 pub use replay::{Refused, ReplayWindow};
 pub use sa::{Exhausted, InboundSa, Lifetime, LimitReached, OutboundSa, Reserved};
-pub use seal::{SealError, Sealed, seal_segments};
+pub use seal::{SealError, seal_segments};
 pub use segment::{SegmentError, Segments};
 pub use selectors::Selectors;
 pub use tos::{DfPolicy, DscpPolicy, Ecn, outer_tos};

@@ -1,11 +1,13 @@
 //! Sealing: an inner packet, already in its place in the datagram, becomes an ESP packet.
 
+use std::ops::Range;
+
 use cygnet_wire::esp::EspTrailer;
 use cygnet_wire::ip::{Version, protocol};
 use thiserror::Error;
 
 use crate::batch::{NoRoom, Outer, SendBatch};
-use crate::sa::{Exhausted, LimitReached, OutboundSa};
+use crate::sa::{Exhausted, OutboundSa};
 use crate::segment::Segments;
 use crate::tos;
 
@@ -18,22 +20,15 @@ pub enum SealError {
     /// Keys or cipher refused.
     #[error(transparent)]
     Crypto(#[from] cygnet_crypto::SealError),
+    /// More packets than sequence numbers were reserved for.
+    #[error("a packet without a sequence number")]
+    Unnumbered,
     /// The ESP packet would be longer than a datagram can be.
     #[error("an inner packet of {inner_len} bytes does not fit into a datagram")]
     TooLong {
         /// Length of the inner packet.
         inner_len: usize,
     },
-}
-
-/// How far [`seal_segments`] came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Sealed {
-    /// The batch has to be sent and cleared, and the call repeated for the segments left.
-    pub flush: Option<NoRoom>,
-    /// A limit of the SA was reached, to be told to IKE.
-    pub limit: Option<LimitReached>,
 }
 
 impl OutboundSa {
@@ -94,50 +89,38 @@ impl OutboundSa {
     }
 }
 
-/// Seals as many of `segments` as fit straight into `batch`.
+/// Seals as many of `segments` as fit straight into `batch`, with the first of `seqs`, which
+/// [`OutboundSa::reserve`] gave: one for each of them at least.
 ///
-/// To be repeated, after sending and clearing the batch, while [`Sealed::flush`] says so. What is
+/// Where it tells why not all did, it is to be repeated after sending and clearing the batch. What is
 /// longer than the path allows was refused or cut before (see [`crate::toobig`]).
 pub fn seal_segments<P: Copy + Eq>(
     sa: &OutboundSa,
     segments: &mut Segments<'_>,
     batch: &mut SendBatch<P>,
     path: P,
-) -> Result<Sealed, SealError> {
+    seqs: &mut Range<u64>,
+) -> Result<Option<NoRoom>, SealError> {
     let version = segments.packet().version;
     let outer = Outer {
         path,
         tos: tos::outer_tos(segments.packet().tos, sa.dscp()),
     };
     let inner_at = sa.overhead().inner_at();
-    let mut limit = None;
     while segments.remaining() != 0 {
         let inner_len = segments.next_len();
-        let room = match batch.room(outer, sa.sealed_len(inner_len)) {
-            Ok(room) => room.min(segments.remaining()),
-            Err(NoRoom::TooLong) => return Err(SealError::TooLong { inner_len }),
-            Err(reason) => {
-                return Ok(Sealed {
-                    flush: Some(reason),
-                    limit,
-                });
-            }
+        let too_long = SealError::TooLong { inner_len };
+        let mut slot = match batch.reserve(outer, sa.sealed_len(inner_len)) {
+            Ok(slot) => slot,
+            Err(NoRoom::TooLong) => return Err(too_long),
+            Err(reason) => return Ok(Some(reason)),
         };
-        // One step of the SA's counters for all of them: only the last can be shorter, so all fit.
-        let reserved = sa.reserve(room as u64, segments.len_of_next(room) as u64)?;
-        limit = limit.max(reserved.limit);
-        for seq in reserved.seqs {
-            let inner_len = segments.next_len();
-            let too_long = SealError::TooLong { inner_len };
-            let mut slot = batch
-                .reserve(outer, sa.sealed_len(inner_len))
-                .map_err(|_| too_long)?;
-            let datagram = slot.bytes_mut();
-            let inner = datagram.get_mut(inner_at..).ok_or(too_long)?;
-            segments.write_next(inner).ok_or(too_long)?;
-            sa.seal(seq, version, inner_len, datagram)?;
-            slot.commit();
-        }
+        let seq = seqs.next().ok_or(SealError::Unnumbered)?;
+        let datagram = slot.bytes_mut();
+        let inner = datagram.get_mut(inner_at..).ok_or(too_long)?;
+        segments.write_next(inner).ok_or(too_long)?;
+        sa.seal(seq, version, inner_len, datagram)?;
+        slot.commit();
     }
-    Ok(Sealed { flush: None, limit })
+    Ok(None)
 }

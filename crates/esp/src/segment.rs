@@ -138,9 +138,9 @@ impl<'p> Segments<'p> {
         }
     }
 
-    /// Length of the next `count` packets together.
+    /// Length of the next `count` packets together, or of all that are left.
     pub fn len_of_next(&self, count: usize) -> usize {
-        let last = (self.next + count).min(self.count);
+        let last = self.next.saturating_add(count).min(self.count);
         let payload_len = self.bytes.len() - self.header_len;
         let start = self.next * self.size;
         let end = (last * self.size).min(payload_len);

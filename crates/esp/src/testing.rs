@@ -9,6 +9,7 @@ use cygnet_wire::ip::{
 };
 
 use crate::sa::{InboundSa, Lifetime, OutboundSa};
+use crate::segment::Segments;
 use crate::selectors::Selectors;
 
 pub(crate) fn suite_gcm(esn: bool) -> EspSuite {
@@ -46,6 +47,14 @@ pub(crate) fn suites() -> Vec<EspSuite> {
 
 pub(crate) fn key(suite: EspSuite) -> Vec<u8> {
     (0..suite.key_material_len()).map(|i| i as u8).collect()
+}
+
+/// Sequence numbers for all of a read.
+pub(crate) fn numbers(sa: &OutboundSa, segments: &Segments<'_>) -> std::ops::Range<u64> {
+    let bytes = segments.len_of_next(usize::MAX);
+    sa.reserve(segments.remaining() as u64, bytes as u64)
+        .unwrap()
+        .seqs
 }
 
 pub(crate) fn sealer(suite: EspSuite) -> EspSealer {

@@ -7,7 +7,7 @@ use cygnet_wire::ip::{GsoType, IpPacket, VirtioNetHeader};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::testing::{Spec, Upper, is_intact, pair, suites};
+use crate::testing::{Spec, Upper, is_intact, numbers, pair, suites};
 use crate::toobig::{Fit, fit};
 use crate::{
     DropReason, Ecn, FragmentTable, JoinConfig, Joiner, Segments, Selectors, SendBatch,
@@ -93,7 +93,8 @@ proptest! {
                 Fit::TooBig | Fit::OneByOne => continue,
             }
             sent.extend(cut(segments.clone()));
-            while seal_segments(&out, &mut segments, &mut batch, ()).unwrap().flush.is_some() {
+            let mut seqs = numbers(&out, &segments);
+            while seal_segments(&out, &mut segments, &mut batch, (), &mut seqs).unwrap().is_some() {
                 datagrams.extend(batch.datagrams().map(<[u8]>::to_vec));
                 batch.clear();
             }

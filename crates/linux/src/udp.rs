@@ -17,6 +17,7 @@ mod errors;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use libc::{c_int, c_void};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -25,6 +26,9 @@ use crate::{Error, Result};
 use address::RawAddress;
 use control::{Control, SOL_UDP, UDP_GRO};
 pub use errors::{PathError, PathErrorKind};
+
+/// How long [`UdpSocket::recv_wait`] waits.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to open a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +120,7 @@ pub enum SendError {
     Other(io::Error),
 }
 
-/// A non-blocking UDP socket.
+/// A UDP socket. Nothing but [`UdpSocket::recv_wait`] waits.
 #[derive(Debug)]
 pub struct UdpSocket {
     fd: OwnedFd,
@@ -138,8 +142,7 @@ impl UdpSocket {
         } else {
             AddressFamily::INET
         };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)
+        let fd = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| Error::io(what(), e))?;
         let mut must = vec![
             (libc::SOL_IP, libc::IP_PKTINFO, 1),
@@ -186,6 +189,8 @@ impl UdpSocket {
             let _ = sockopt::set_socket_send_buffer_size_force(&fd, options.buffer)
                 .or_else(|_| sockopt::set_socket_send_buffer_size(&fd, options.buffer));
         }
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))
+            .map_err(|e| Error::io(what(), e))?;
         rustix::net::bind(&fd, &local).map_err(|e| match e {
             rustix::io::Errno::ADDRINUSE => Error::PortInUse(local),
             rustix::io::Errno::ADDRNOTAVAIL => Error::NoSuchAddress(local),
@@ -223,7 +228,7 @@ impl UdpSocket {
         // An ICMP error for an earlier datagram is handed to whatever call comes next; it says
         // nothing about this one. There are at most as many as the queue holds.
         for _ in 0..64 {
-            match self.recv_once(buf) {
+            match self.recv_once(buf, libc::MSG_DONTWAIT) {
                 Err(e) if is_pending_error(&e) => {}
                 other => return other,
             }
@@ -231,7 +236,23 @@ impl UdpSocket {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    fn recv_once(&self, buf: &mut [u8]) -> io::Result<Received> {
+    /// Like [`UdpSocket::recv`], but waits for up to a second. `None`: nothing came, or an ICMP error
+    /// did, see [`UdpSocket::poll_error`].
+    ///
+    /// # Errors
+    /// Of `recvmsg(2)`.
+    pub fn recv_wait(&self, buf: &mut [u8]) -> io::Result<Option<Received>> {
+        match self.recv_once(buf, 0) {
+            Ok(received) => Ok(Some(received)),
+            Err(e) if is_pending_error(&e) => Ok(None),
+            Err(e) => match e.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(e),
+            },
+        }
+    }
+
+    fn recv_once(&self, buf: &mut [u8], flags: c_int) -> io::Result<Received> {
         let mut name = RawAddress::empty();
         let mut control = Control::new();
         let mut iov = libc::iovec {
@@ -240,7 +261,7 @@ impl UdpSocket {
         };
         let mut header = control.header_for_receiving(&mut iov, &mut name);
         // SAFETY: every pointer in `header` is to a live local or to `buf`, with its length.
-        let n = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, 0) };
+        let n = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, flags) };
         let len = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
         let source = name.socket_addr().ok_or(io::ErrorKind::InvalidData)?;
         let mut received = Received {
@@ -307,10 +328,10 @@ impl UdpSocket {
         let mut header = control.header_for_sending(transmit, &mut name);
         header.msg_iov = transmit.parts.as_ptr().cast::<libc::iovec>().cast_mut();
         header.msg_iovlen = transmit.parts.len() as _;
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: IoSlice is ABI-compatible with iovec, and the kernel only reads through it; the
         // other pointers in `header` are to live locals.
-        let n =
-            unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+        let n = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, flags) };
         if n < 0 {
             Err(io::Error::last_os_error())
         } else {

@@ -127,7 +127,8 @@ impl Engine {
             sender,
             waiting: Arc::clone(&waiting),
         };
-        let mut datapath = Datapath::new(sender.clone(), setup.sockets, setup.tuns, fds)?;
+        let workers = crate::workers(&config.daemon);
+        let datapath = Datapath::new(sender.clone(), workers, setup.sockets, setup.tuns, fds)?;
         confine().map_err(|e| format!("cannot give up rights: {e}"))?;
         let clock = Clock::new();
         datapath.start()?;

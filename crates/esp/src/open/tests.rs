@@ -14,8 +14,10 @@ use crate::testing::{self, SPI, Spec, opener, pair, sealer, suite_cbc, suite_gcm
 /// One sealed packet.
 fn seal(sa: &OutboundSa, inner: &[u8]) -> Vec<u8> {
     let mut batch = SendBatch::new();
-    let sealed = seal_segments(sa, &mut Segments::plain(inner).unwrap(), &mut batch, ()).unwrap();
-    assert_eq!(sealed.flush, None);
+    let mut segments = Segments::plain(inner).unwrap();
+    let mut seqs = testing::numbers(sa, &segments);
+    let flush = seal_segments(sa, &mut segments, &mut batch, (), &mut seqs).unwrap();
+    assert_eq!(flush, None);
     batch.bytes().to_vec()
 }
 
@@ -115,12 +117,12 @@ fn a_super_packet_travels_in_several_batches() {
             ..cygnet_wire::ip::VirtioNetHeader::PLAIN
         };
         let mut segments = Segments::new(&header, &whole).unwrap();
+        let mut seqs = testing::numbers(&out, &segments);
         let mut batch = SendBatch::new();
         let (mut stream, mut sends, mut done) = (vec![], 0, false);
         while !done {
-            done = seal_segments(&out, &mut segments, &mut batch, 5u8)
+            done = seal_segments(&out, &mut segments, &mut batch, 5u8, &mut seqs)
                 .unwrap()
-                .flush
                 .is_none();
             assert_eq!(batch.outer(), Some(Outer { path: 5, tos: 0 }));
             for datagram in batch.datagrams() {

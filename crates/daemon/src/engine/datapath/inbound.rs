@@ -1,9 +1,11 @@
 //! From the network to the TUNs: receive, tell apart, open, join, write; IKE goes to the core.
 //!
-//! One worker a socket.
+//! All of a tunnel arrives at one socket, which is a [`Lane`]: one worker receives at a time, and while
+//! trains are long the next one begins before this one is opened. What was opened in parallel is written
+//! in the order of arrival. As long as little comes, one worker does everything and the others sleep.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use cygnet_esp::{DropReason, Ecn, FragmentTable, JoinConfig, Joined, Joiner, Segments};
@@ -18,19 +20,38 @@ use super::outbound::limit_event;
 use super::parking::{Parked, Verdict};
 use super::road::Socket;
 use super::tables::{Inbound as Sa, Limiter, Reader, Tables};
-use super::{FRAGMENT_TICK, IDLE_MS, NON_ESP_MARKER, Shared, wait};
+use super::turn::Turn;
+use super::{FRAGMENT_TICK, NON_ESP_MARKER, Shared};
 
-/// Receives before the socket is waited for again.
-const BURST: usize = 64;
 /// Longest train of datagrams.
 const RECEIVE_MAX: usize = 65_535;
+/// A train from this length or number of datagrams on says that more is waiting.
+const LONG: usize = RECEIVE_MAX / 2;
+const MANY: usize = 32;
 /// Parts of one write: a packet, and what was joined to it (a super-packet has 64 segments at most).
 const PARTS: usize = 64;
+
+/// What the workers of one socket share.
+pub(super) struct Lane {
+    socket: Arc<Socket>,
+    workers: usize,
+    /// Held by the worker that receives: the number of the next train.
+    next: Mutex<u64>,
+    /// Whose train is written.
+    turn: Turn,
+    /// Of SAs whose selectors name ports; used in turn.
+    fragments: Mutex<Fragments>,
+}
+
+struct Fragments {
+    table: FragmentTable,
+    ticked: Instant,
+}
 
 /// A worker.
 pub(super) struct Inbound {
     shared: Arc<Shared>,
-    socket: Arc<Socket>,
+    lane: Arc<Lane>,
     number: usize,
     reader: Reader,
     buffer: Box<[u8]>,
@@ -40,8 +61,8 @@ pub(super) struct Inbound {
 /// All of a worker that changes while a train is looked at.
 struct Opener {
     joiner: Joiner,
-    fragments: FragmentTable,
-    ticked: Instant,
+    /// For SAs whose selectors do not ask; stays empty.
+    no_fragments: FragmentTable,
     strangers: Limiter,
     /// For super-packets that have to be taken apart again.
     scratch: [Vec<u8>; 2],
@@ -71,11 +92,23 @@ fn classify(natt: bool, datagram: &[u8]) -> Kind {
     }
 }
 
+impl Lane {
+    pub(super) fn new(socket: Arc<Socket>, workers: usize) -> Self {
+        Self {
+            socket,
+            workers,
+            next: Mutex::new(0),
+            turn: Turn::starting_with(0),
+            fragments: Mutex::new(Fragments::new()),
+        }
+    }
+}
+
 impl Inbound {
-    pub(super) fn new(shared: Arc<Shared>, socket: Arc<Socket>, number: usize) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>, number: usize) -> Self {
         Self {
             shared,
-            socket,
+            lane,
             number,
             reader: Reader::default(),
             buffer: vec![0; RECEIVE_MAX].into_boxed_slice(),
@@ -86,63 +119,96 @@ impl Inbound {
     /// Works as long as the process lives.
     pub(super) fn run(mut self) {
         loop {
-            if wait::readable(&self.socket.udp, IDLE_MS).error {
-                self.shared.drain_errors(&self.socket);
-            }
             if let Err(error) = self.turn() {
                 tracing::debug!(
                     "UDP {}: cannot receive: {error}",
-                    self.socket.udp.local_addr()
+                    self.lane.socket.udp.local_addr()
                 );
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
     }
 
-    /// One burst.
+    /// Waits for one train and handles it. Comes back without one now and then.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.opener.tick();
-        // Keys of SAs that are gone are not kept while nothing comes.
-        self.reader.current(&self.shared.published);
-        for _ in 0..BURST {
-            match self.socket.udp.recv(&mut self.buffer) {
-                Ok(received) => self.handle(&received),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// A train of datagrams.
-    fn handle(&mut self, received: &Received) {
         let Self {
             shared,
-            socket,
+            lane,
             number,
             reader,
             buffer,
             opener,
         } = self;
-        if received.truncated {
-            return shared.drops.add(Reason::Truncated, 1);
-        }
-        let tables = reader.current(&shared.published);
-        let train = Train {
-            path: Path {
-                transport: Transport::Udp,
-                local: std::net::SocketAddr::new(received.destination, socket.role.port),
-                remote: received.source,
-                // Replies take the route of the moment, not the interface of arrival.
-                interface: 0,
-            },
-            outer: Ecn::of(received.tos),
-            natt: socket.role.natt,
-            len: received.len,
-            segment: received.segment,
+        let socket = &lane.socket;
+        let mut next = match lane.next.try_lock() {
+            Ok(next) => next,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                // It may take long, and keys of SAs that are gone are not to be kept.
+                reader.release();
+                lane.next.lock().unwrap_or_else(PoisonError::into_inner)
+            }
         };
-        opener.open(shared, tables, &train, *number, buffer);
+        let Some(received) = socket.udp.recv_wait(buffer)? else {
+            reader.current(&shared.published);
+            shared.drain_errors(socket);
+            return Ok(());
+        };
+        let ticket = *next;
+        *next += 1;
+        let many = received.len >= LONG || received.len >= MANY * received.segment;
+        let leading = (lane.workers == 1 || !many).then_some(next);
+        if received.truncated {
+            shared.drops.add(Reason::Truncated, 1);
+        } else {
+            let context = Context {
+                shared,
+                tables: reader.current(&shared.published),
+                turn: Some((&lane.turn, ticket)),
+                fragments: &lane.fragments,
+                worker: *number,
+            };
+            opener.open(&context, &Train::of(&received, socket), buffer);
+        }
+        lane.turn.wait(ticket);
+        lane.turn.pass_to(ticket + 1);
+        drop(leading);
+        Ok(())
+    }
+}
+
+impl Fragments {
+    fn new() -> Self {
+        Self {
+            table: FragmentTable::new(),
+            ticked: Instant::now(),
+        }
+    }
+
+    fn table(&mut self) -> &mut FragmentTable {
+        if self.ticked.elapsed() >= FRAGMENT_TICK {
+            self.ticked = Instant::now();
+            self.table.tick();
+        }
+        &mut self.table
+    }
+}
+
+/// What a train is opened with.
+struct Context<'c> {
+    shared: &'c Shared,
+    tables: &'c Tables,
+    /// When its packets may be written, where that matters.
+    turn: Option<(&'c Turn, u64)>,
+    fragments: &'c Mutex<Fragments>,
+    worker: usize,
+}
+
+impl Context<'_> {
+    fn wait_for_turn(&self) {
+        if let Some((turn, ticket)) = self.turn {
+            turn.wait(ticket);
+        }
     }
 }
 
@@ -152,7 +218,13 @@ pub(super) fn readmit(shared: &Shared, parked: Vec<Parked>) {
         return;
     }
     let (mut reader, mut opener) = (Reader::default(), Opener::new());
-    let tables = reader.current(&shared.published);
+    let context = Context {
+        shared,
+        tables: reader.current(&shared.published),
+        turn: None,
+        fragments: &Mutex::new(Fragments::new()),
+        worker: 0,
+    };
     for mut parked in parked {
         let train = Train {
             path: parked.path,
@@ -161,7 +233,7 @@ pub(super) fn readmit(shared: &Shared, parked: Vec<Parked>) {
             len: parked.datagram.len(),
             segment: parked.datagram.len(),
         };
-        opener.open(shared, tables, &train, 0, &mut parked.datagram);
+        opener.open(&context, &train, &mut parked.datagram);
     }
 }
 
@@ -173,6 +245,24 @@ struct Train {
     natt: bool,
     len: usize,
     segment: usize,
+}
+
+impl Train {
+    fn of(received: &Received, socket: &Socket) -> Self {
+        Self {
+            path: Path {
+                transport: Transport::Udp,
+                local: std::net::SocketAddr::new(received.destination, socket.role.port),
+                remote: received.source,
+                // Replies take the route of the moment, not the interface of arrival.
+                interface: 0,
+            },
+            outer: Ecn::of(received.tos),
+            natt: socket.role.natt,
+            len: received.len,
+            segment: received.segment,
+        }
+    }
 }
 
 /// Whether the datagram came from the peer, whatever was in it.
@@ -199,22 +289,15 @@ impl Opener {
                 tcp: false,
                 udp: false,
             }),
-            fragments: FragmentTable::new(),
-            ticked: Instant::now(),
+            no_fragments: FragmentTable::new(),
             strangers: Limiter::default(),
             scratch: [Vec::new(), Vec::new()],
         }
     }
 
     /// Tells the datagrams of a train apart, opens and delivers.
-    fn open(
-        &mut self,
-        shared: &Shared,
-        tables: &Tables,
-        train: &Train,
-        worker: usize,
-        buffer: &mut [u8],
-    ) {
+    fn open(&mut self, context: &Context<'_>, train: &Train, buffer: &mut [u8]) {
+        let Context { shared, tables, .. } = context;
         let path = train.path;
         let mut target: Option<&Arc<Device>> = None;
         for start in (0..train.len).step_by(train.segment.max(1)) {
@@ -241,7 +324,15 @@ impl Opener {
                 self.stranger(shared, train, header.spi, datagram);
                 continue;
             };
-            let opened = sa.sa.open(datagram, train.outer, &mut self.fragments);
+            let opened = if sa.sa.selectors().needs_ports() {
+                // What a later fragment belongs to is known once those before it were looked at.
+                context.wait_for_turn();
+                let fragments = context.fragments.lock();
+                let mut fragments = fragments.unwrap_or_else(PoisonError::into_inner);
+                sa.sa.open(datagram, train.outer, fragments.table())
+            } else {
+                sa.sa.open(datagram, train.outer, &mut self.no_fragments)
+            };
             if opened.first_authenticated && sa.report_first {
                 shared.report(DataEvent::FirstAuthenticated { child: sa.child });
             }
@@ -256,7 +347,7 @@ impl Opener {
             };
             if !target.is_some_and(|device| Arc::ptr_eq(device, &sa.device)) {
                 if let Some(device) = target {
-                    self.deliver(shared, device, worker, buffer);
+                    self.deliver(context, device, buffer);
                 }
                 self.joiner.set_config(sa.device.join());
                 target = Some(&sa.device);
@@ -265,7 +356,7 @@ impl Opener {
             self.joiner.push(buffer, range, &inner.packet);
         }
         if let Some(device) = target {
-            self.deliver(shared, device, worker, buffer);
+            self.deliver(context, device, buffer);
         }
     }
 
@@ -284,17 +375,12 @@ impl Opener {
         }
     }
 
-    fn tick(&mut self) {
-        if self.ticked.elapsed() >= FRAGMENT_TICK {
-            self.ticked = Instant::now();
-            self.fragments.tick();
-        }
-    }
-
     /// Writes what was joined.
-    fn deliver(&mut self, shared: &Shared, device: &Device, worker: usize, buffer: &mut [u8]) {
+    fn deliver(&mut self, context: &Context<'_>, device: &Device, buffer: &mut [u8]) {
         self.joiner.finish(buffer);
-        let Some(queue) = device.queue_for(worker) else {
+        context.wait_for_turn();
+        let shared = context.shared;
+        let Some(queue) = device.queue_for(context.worker) else {
             return self.joiner.clear();
         };
         for joined in self.joiner.joined() {

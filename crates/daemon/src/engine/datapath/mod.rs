@@ -1,7 +1,8 @@
-//! ESP in user space: a worker for each TUN queue seals, a worker for each UDP socket opens, and the
-//! core's thread tells them what there is by publishing [`tables`]. Workers share no lock on the packet
-//! path, and what they have to say goes into the core's inbox.
+//! ESP in user space: some workers seal what the TUN queues hold, some open what each UDP socket
+//! receives, and the core's thread tells them what there is by publishing [`tables`]. What they have to
+//! say goes into the core's inbox.
 
+mod burst;
 mod device;
 mod drops;
 mod inbound;
@@ -10,13 +11,15 @@ mod parking;
 mod reach;
 mod road;
 mod sad;
+mod send;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod turn;
 mod wait;
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +33,7 @@ use cygnet_linux::{Offloads, PathErrorKind, SendError, Tun, UdpSocket};
 
 use self::device::{Device, Queue};
 use self::drops::Drops;
-use self::inbound::Inbound;
+use self::inbound::{Inbound, Lane};
 use self::outbound::Outbound;
 use self::parking::Parking;
 use self::reach::Reach;
@@ -38,6 +41,7 @@ use self::road::{Road, Socket, Sockets, source_of};
 use self::sad::Sad;
 pub(super) use self::sad::Traffic;
 use self::tables::Published;
+use self::wait::{Key, Pool};
 use super::{Inbox, Input};
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
 
@@ -58,10 +62,11 @@ pub(super) struct Datapath {
     sockets: Sockets,
     sad: Sad,
     reach: Reach,
-    /// Devices and their places, whose workers have not been started.
-    waiting: Vec<(usize, Arc<Device>)>,
+    /// Workers in each direction.
+    workers: usize,
+    /// What each of those that seal waits for.
+    pools: Vec<Arc<Pool>>,
     devices: usize,
-    running: bool,
     /// Whether [`Self::reach_changes`] has anything to compare.
     changed: bool,
 }
@@ -79,16 +84,13 @@ struct Shared {
 }
 
 /// Paths in use.
-#[derive(Default)]
-struct Roads {
-    by_path: BTreeMap<Path, Arc<Road>>,
-    made: u64,
-}
+type Roads = BTreeMap<Path, Arc<Road>>;
 
 impl Datapath {
     /// Takes over sockets and TUN queues: a descriptor for each socket, then for each queue.
     pub(super) fn new(
         inbox: Inbox,
+        workers: usize,
         sockets: Vec<SocketRole>,
         tuns: Vec<TunRole>,
         fds: Vec<OwnedFd>,
@@ -102,13 +104,15 @@ impl Datapath {
             let udp = UdpSocket::from_fd(fd).map_err(|e| e.to_string())?;
             taken.push(Arc::new(Socket { role, udp }));
         }
-        let mut datapath = Self::with_sockets(inbox, Sockets(taken));
+        let mut datapath = Self::with_sockets(inbox, workers, Sockets(taken))?;
         datapath.add_tuns(tuns, fds.collect())?;
         Ok(datapath)
     }
 
-    fn with_sockets(inbox: Inbox, sockets: Sockets) -> Self {
-        Self {
+    fn with_sockets(inbox: Inbox, workers: usize, sockets: Sockets) -> Result<Self, String> {
+        let pools: io::Result<Vec<Arc<Pool>>> =
+            (0..workers).map(|_| Pool::new().map(Arc::new)).collect();
+        Ok(Self {
             shared: Arc::new(Shared {
                 inbox,
                 published: Published::default(),
@@ -121,21 +125,31 @@ impl Datapath {
             sockets,
             sad: Sad::default(),
             reach: Reach::default(),
-            waiting: Vec::new(),
+            workers,
+            pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
             devices: 0,
-            running: false,
             changed: false,
-        }
+        })
     }
 
     /// Starts the workers.
-    pub(super) fn start(&mut self) -> Result<(), String> {
-        self.running = true;
-        for (number, socket) in self.sockets.0.iter().enumerate() {
-            let worker = Inbound::new(Arc::clone(&self.shared), Arc::clone(socket), number);
-            spawn(format!("in-{}", socket.role.port), move || worker.run())?;
+    pub(super) fn start(&self) -> Result<(), String> {
+        for socket in &self.sockets.0 {
+            // IKE alone is no work for many.
+            let workers = if socket.role.natt { self.workers } else { 1 };
+            let lane = Arc::new(Lane::new(Arc::clone(socket), workers));
+            for number in 0..workers {
+                let worker = Inbound::new(Arc::clone(&self.shared), Arc::clone(&lane), number);
+                let name = format!("in-{}-{number}", socket.role.port);
+                spawn(name, move || worker.run())?;
+            }
         }
-        self.start_waiting()
+        for (number, pool) in self.pools.iter().enumerate() {
+            let worker = Outbound::new(Arc::clone(&self.shared));
+            let pool = Arc::clone(pool);
+            spawn(format!("out-{number}"), move || worker.run(&pool))?;
+        }
+        Ok(())
     }
 
     /// Takes over further devices, or others for connections that had one. A device that was deleted
@@ -165,33 +179,22 @@ impl Datapath {
                 tcp: true,
                 udp: role.udp_segmentation,
             };
-            self.add_device(Device::new(role.connection, role.interface, queues, join));
-        }
-        self.publish();
-        if self.running {
-            self.start_waiting()?;
+            self.add_device(Device::new(role.connection, role.interface, queues, join))?;
         }
         Ok(())
     }
 
-    fn add_device(&mut self, device: Device) {
+    fn add_device(&mut self, device: Device) -> Result<(), String> {
         let device = Arc::new(device);
-        self.waiting.push((self.devices, Arc::clone(&device)));
+        let place = self.devices;
         self.devices += 1;
-        self.sad.add_device(device);
-    }
-
-    fn start_waiting(&mut self) -> Result<(), String> {
-        for (place, device) in std::mem::take(&mut self.waiting) {
-            for queue in device.queues() {
-                let worker = Outbound::new(
-                    Arc::clone(&self.shared),
-                    Arc::clone(&device),
-                    Arc::clone(queue),
-                    place,
-                );
-                spawn(format!("out-{}", device.name), move || worker.run())?;
-            }
+        self.sad.add_device(Arc::clone(&device));
+        // Known before the first packet of it is read.
+        self.publish();
+        let pools = self.pools.iter().cycle().skip(place % self.workers.max(1));
+        for ((queue, port), pool) in device.queues().iter().enumerate().zip(pools) {
+            pool.add(Key { place, queue }, port.descriptor())
+                .map_err(|e| format!("{}: cannot wait for packets: {e}", device.name))?;
         }
         Ok(())
     }
@@ -267,16 +270,15 @@ impl Datapath {
 
     fn road(&self, path: Path) -> Result<Arc<Road>, String> {
         let mut roads = self.shared.roads();
-        if let Some(road) = roads.by_path.get(&path) {
+        if let Some(road) = roads.get(&path) {
             return Ok(Arc::clone(road));
         }
         let socket = self
             .sockets
             .of(path.local)
             .ok_or_else(|| format!("no socket of ours sends from {}", path.local))?;
-        roads.made += 1;
-        let road = Arc::new(Road::new(roads.made, path, Arc::clone(socket)));
-        roads.by_path.insert(path, Arc::clone(&road));
+        let road = Arc::new(Road::new(path, Arc::clone(socket)));
+        roads.insert(path, Arc::clone(&road));
         Ok(road)
     }
 
@@ -367,8 +369,8 @@ impl Datapath {
         let now = self.shared.now_ms();
         let mut roads = self.shared.roads();
         // One reference is the map's own.
-        roads.by_path.retain(|_, road| Arc::strong_count(road) > 1);
-        for road in roads.by_path.values() {
+        roads.retain(|_, road| Arc::strong_count(road) > 1);
+        for road in roads.values() {
             if road.age(now) {
                 self.shared.mtu_changed.store(true, Ordering::Relaxed);
             }
@@ -432,7 +434,7 @@ impl Shared {
     /// The way to `destination` is narrower.
     fn narrow(&self, destination: SocketAddr, mtu: u32) {
         let now = self.now_ms();
-        for road in self.roads().by_path.values() {
+        for road in self.roads().values() {
             if road.path.remote.ip() == destination.ip() && road.narrow(mtu, now) {
                 tracing::debug!("{}: path MTU {}", road.path, road.mtu());
                 self.mtu_changed.store(true, Ordering::Relaxed);
@@ -459,11 +461,27 @@ impl Shared {
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let work = move || {
+        let _bomb = AbortOnPanic;
+        work();
+    };
     std::thread::Builder::new()
         .name(name)
         .spawn(work)
         .map(drop)
         .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+/// Others may wait for the turn of a worker that panics: the engine ends, and the supervisor starts
+/// another.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,151 +1,143 @@
-//! From a TUN queue to the network: read, look up, fit, seal, send.
+//! From the TUN queues to the network: read, look up, fit, seal, send.
 //!
-//! One worker a queue. It sends a batch when path, TOS or size change, when it is full, and at the end
-//! of a burst of reads.
+//! A worker serves any number of queues. What a queue holds is one [`Burst`]; those of its packets that
+//! leave by the same Child SA with the same TOS are sealed together, under consecutive numbers. Several
+//! workers may seal for one Child SA at once; their batches enter the socket in the order of their
+//! numbers, since peers' replay windows are as small as 32.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use cygnet_esp::toobig::{self, Fit, packet_too_big};
-use cygnet_esp::{
-    FragmentTable, LimitReached, Outlet, Segments, SendBatch, Verdict, seal_segments,
-};
+use cygnet_esp::{FragmentTable, LimitReached, Outlet, Segments, Verdict, seal_segments};
 use cygnet_ike::io::{ChildSaId, DataEvent};
-use cygnet_linux::SendError;
 use cygnet_wire::ip::VirtioNetHeader;
 
-use super::device::{Device, Queue};
+use super::burst::{Burst, End, READ_MAX, READS};
+use super::device::Queue;
 use super::drops::Reason;
-use super::road::Road;
+use super::send::{Flush, Sender};
 use super::tables::{Outlets, Reader, Way};
-use super::{FRAGMENT_TICK, IDLE_MS, Shared, wait};
+use super::wait::{Key, Pool};
+use super::{FRAGMENT_TICK, IDLE_MS, Shared};
 
-/// Reads before the batch is sent, whatever waits.
-const BURST: usize = 64;
-/// Longest read: a super-packet with its virtio header.
-const READ_MAX: usize = 65_535 + VirtioNetHeader::LEN;
-/// How often a read is cut again because the path turned out narrower.
+/// Bursts of one queue before the others are looked at.
+const BURSTS: usize = 16;
+/// How often a group is cut again because the path turned out narrower.
 const CUTS: usize = 3;
 /// ICMP errors a second (RFC 1812 §4.3.2.8).
 const ICMP_PER_SECOND: u32 = 100;
 
 /// A worker.
 pub(super) struct Outbound {
-    device: Arc<Device>,
-    queue: Arc<dyn Queue>,
-    /// Of the device in [`super::tables::Tables::outbound`].
-    place: usize,
     reader: Reader,
-    read: Box<[u8]>,
-    scratch: Box<[u8]>,
-    sender: Sender,
+    burst: Burst,
+    sealer: Sealer,
 }
 
-/// All of a worker that changes while a read is looked at.
-struct Sender {
+/// All of a worker that changes while a burst is looked at.
+struct Sealer {
     shared: Arc<Shared>,
-    queue: Arc<dyn Queue>,
-    batch: SendBatch<u64>,
-    /// Where the batch goes.
-    road: Option<Arc<Road>>,
-    /// The batch holds packets of reads before the last one, which cannot be cut again.
-    earlier: bool,
+    sender: Sender,
+    /// For packets that are written out before they are sealed.
+    scratch: Box<[u8]>,
     fragments: FragmentTable,
     ticked: Instant,
     icmp: Allowance,
 }
 
-/// What came of sending a batch; it is empty unless said otherwise.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flush {
-    Done,
-    /// The path is narrower than was known; the batch is still there.
-    TooBig,
+/// A read that is to be sealed.
+struct Pending<'b, 'o> {
+    read: &'b [u8],
+    segments: Segments<'b>,
+    outlet: &'o Outlet<Way>,
+    /// It left, or it was dropped.
+    done: bool,
+    /// To be written out first ([`Fit::OneByOne`]).
+    singly: bool,
 }
 
 impl Outbound {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        device: Arc<Device>,
-        queue: Arc<dyn Queue>,
-        place: usize,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            device,
-            place,
             reader: Reader::default(),
-            read: vec![0; READ_MAX].into_boxed_slice(),
-            // Rarely touched, so rarely memory.
-            scratch: vec![0; READ_MAX].into_boxed_slice(),
-            sender: Sender {
+            burst: Burst::new(),
+            sealer: Sealer {
+                sender: Sender::new(Arc::clone(&shared)),
                 shared,
-                queue: Arc::clone(&queue),
-                batch: SendBatch::new(),
-                road: None,
-                earlier: false,
+                scratch: vec![0; READ_MAX].into_boxed_slice(),
                 fragments: FragmentTable::new(),
                 ticked: Instant::now(),
                 icmp: Allowance::new(),
             },
-            queue,
         }
     }
 
-    /// Works until the device is gone.
-    pub(super) fn run(mut self) {
+    /// Works as long as the process lives.
+    pub(super) fn run(mut self, pool: &Pool) {
+        let mut ready = ArrayVec::new();
         loop {
-            wait::readable(self.queue.descriptor(), IDLE_MS);
-            if let Err(error) = self.turn() {
-                if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) {
-                    tracing::debug!("{}: the interface is gone", self.device.name);
-                    return;
-                }
-                tracing::debug!("{}: cannot read: {error}", self.device.name);
+            if let Err(error) = pool.wait(&mut ready, IDLE_MS) {
+                tracing::debug!("cannot wait for TUN queues: {error}");
                 std::thread::sleep(Duration::from_millis(100));
             }
+            // Keys of SAs that are gone are not kept while nothing comes.
+            let tables = self.reader.current(&self.sealer.shared.published);
+            let devices = ready.iter().filter_map(|key: &Key| {
+                let outlets = tables.outbound.get(key.place)?;
+                Some((*key, Arc::clone(&outlets.device)))
+            });
+            for (key, device) in devices.collect::<ArrayVec<_, { Pool::EVENTS }>>() {
+                let Some(queue) = device.queues().get(key.queue) else {
+                    continue;
+                };
+                if let Err(error) = self.serve(key.place, queue.as_ref()) {
+                    if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) {
+                        tracing::debug!("{}: the interface is gone", device.name);
+                        pool.remove(queue.descriptor());
+                        continue;
+                    }
+                    tracing::debug!("{}: cannot read: {error}", device.name);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
         }
     }
 
-    /// One burst.
-    pub(super) fn turn(&mut self) -> io::Result<()> {
+    /// A queue's turn.
+    fn serve(&mut self, place: usize, queue: &dyn Queue) -> io::Result<()> {
+        for _ in 0..BURSTS {
+            if let End::Empty = self.turn(place, queue)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One burst of a queue of the device at `place`.
+    pub(super) fn turn(&mut self, place: usize, queue: &dyn Queue) -> io::Result<End> {
         let Self {
-            queue,
-            place,
             reader,
-            read,
-            scratch,
-            sender,
-            ..
+            burst,
+            sealer,
         } = self;
-        sender.tick();
-        let tables = reader.current(&sender.shared.published);
-        let outlets = tables.outbound.get(*place);
-        let mut last = 0;
-        let mut result = Ok(());
-        for _ in 0..BURST {
-            match queue.read(read) {
-                Ok(len) => last = len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-            match outlets {
-                Some(outlets) => sender.handle(outlets, read.get(..last).unwrap_or(&[]), scratch),
-                None => sender.shared.drops.add(Reason::NoPolicy, 1),
-            }
+        sealer.tick();
+        let end = burst.fill(queue);
+        let tables = reader.current(&sealer.shared.published);
+        match tables.outbound.get(place) {
+            Some(outlets) => sealer.burst(outlets, burst, queue),
+            None => sealer.shared.drops.add(Reason::NoPolicy, burst.len()),
         }
-        if let Some(outlets) = outlets {
-            sender.settle(outlets, read.get(..last).unwrap_or(&[]), scratch);
+        match end {
+            End::Failed(error) => Err(error),
+            end => Ok(end),
         }
-        result
     }
 }
 
-impl Sender {
+impl Sealer {
     fn tick(&mut self) {
         if self.ticked.elapsed() >= FRAGMENT_TICK {
             self.ticked = Instant::now();
@@ -153,35 +145,43 @@ impl Sender {
         }
     }
 
-    /// A read; what of it is not in the batch afterwards was sent or dropped.
-    fn handle(&mut self, outlets: &Outlets, read: &[u8], scratch: &mut [u8]) {
-        let Ok(header) = VirtioNetHeader::parse(read) else {
-            return self.shared.drops.add(Reason::NotIp, 1);
-        };
-        let packet = read.get(VirtioNetHeader::LEN..).unwrap_or_default();
-        self.earlier = !self.batch.is_empty();
-        let mut sent = 0;
-        for _ in 0..CUTS {
-            let Ok(mut segments) = Segments::new(&header, packet) else {
-                return self.shared.drops.add(Reason::NotIp, 1);
-            };
-            let Some(outlet) = self.lookup(outlets, &segments) else {
-                return;
-            };
-            let max_inner = outlet.path.road.max_inner(&outlet.sa);
-            match toobig::fit(&mut segments, max_inner) {
-                Fit::Fits => {
-                    if self.seal(outlet, &mut segments, &mut sent) {
-                        return;
-                    }
-                }
-                Fit::OneByOne => {
-                    return self.one_by_one(outlet, &mut segments, max_inner, sent, scratch);
-                }
-                Fit::TooBig => return self.answer(&mut segments, max_inner, scratch),
+    /// All of a burst is sent or dropped.
+    fn burst(&mut self, outlets: &Outlets, burst: &Burst, queue: &dyn Queue) {
+        let mut pending: ArrayVec<Pending<'_, '_>, READS> = ArrayVec::new();
+        for number in 0..burst.len() {
+            if let Some(packet) = self.understand(outlets, burst.read(number)) {
+                pending.push(packet);
             }
         }
-        self.shared.drops.add(Reason::TooBig, 1);
+        let mut left = &mut pending[..];
+        while let Some(first) = left.first() {
+            if first.done {
+                left = left.split_first_mut().map_or(&mut [], |(_, rest)| rest);
+            } else if first.singly {
+                self.one_by_one(left);
+            } else {
+                self.group(left, queue);
+            }
+        }
+    }
+
+    fn understand<'b, 'o>(
+        &mut self,
+        outlets: &'o Outlets,
+        read: &'b [u8],
+    ) -> Option<Pending<'b, 'o>> {
+        let Some(segments) = segments(read) else {
+            self.shared.drops.add(Reason::NotIp, 1);
+            return None;
+        };
+        let outlet = self.lookup(outlets, &segments)?;
+        Some(Pending {
+            read,
+            segments,
+            outlet,
+            done: false,
+            singly: false,
+        })
     }
 
     fn lookup<'o>(
@@ -213,77 +213,154 @@ impl Sender {
         None
     }
 
-    /// Seals all segments; false when they have to be cut again. `sent` counts those that have left.
-    fn seal(
-        &mut self,
-        outlet: &Outlet<Way>,
-        segments: &mut Segments<'_>,
-        sent: &mut usize,
-    ) -> bool {
-        let road = &outlet.path.road;
-        let all = segments.remaining();
-        loop {
-            if self.batch.is_empty() && self.road.as_ref().is_none_or(|r| r.id != road.id) {
-                self.road = Some(Arc::clone(road));
-            }
-            let sealed = seal_segments(&outlet.sa, segments, &mut self.batch, road.id);
-            let sealed = match sealed {
-                Ok(sealed) => sealed,
-                Err(error) => {
-                    tracing::trace!("not sealed: {error}");
-                    self.shared
-                        .drops
-                        .add(Reason::NotSealed, segments.remaining().max(1));
-                    return true;
+    /// Sends the first packet, and with it those that may leave together with it: by the same SA, with
+    /// the same TOS.
+    fn group(&mut self, pending: &mut [Pending<'_, '_>], queue: &dyn Queue) {
+        let Some(first) = pending.first() else {
+            return;
+        };
+        let (outlet, tos) = (first.outlet, first.segments.packet().tos);
+        for cut in 1..=CUTS {
+            let max_inner = outlet.path.road.max_inner(&outlet.sa);
+            let (mut packets, mut bytes) = (0, 0);
+            for packet in members(pending, outlet, tos) {
+                if cut > 1 {
+                    // Cut for a wider path; none of it has left.
+                    let Some(whole) = segments(packet.read) else {
+                        packet.done = true;
+                        continue;
+                    };
+                    packet.segments = whole;
                 }
-            };
-            if let Some(limit) = sealed.limit {
-                self.shared.report(limit_event(outlet.path.child, limit));
-            }
-            if sealed.flush.is_none() {
-                return true;
-            }
-            match self.flush() {
-                Flush::Done => *sent = all - segments.remaining(),
-                Flush::TooBig if self.earlier => self.flush_fragmenting(),
-                Flush::TooBig => {
-                    self.batch.clear();
-                    return false;
+                match toobig::fit(&mut packet.segments, max_inner) {
+                    Fit::Fits => {
+                        packets += packet.segments.remaining() as u64;
+                        bytes += packet.segments.len_of_next(usize::MAX) as u64;
+                    }
+                    Fit::OneByOne => {
+                        packet.singly = true;
+                        // What is behind it stays behind it.
+                        break;
+                    }
+                    Fit::TooBig => {
+                        packet.done = true;
+                        self.answer(&mut packet.segments, max_inner, queue);
+                    }
                 }
             }
-            self.earlier = false;
+            let last = cut == CUTS;
+            if packets == 0 || self.seal(pending, outlet, tos, (packets, bytes), last) {
+                return;
+            }
         }
     }
 
-    /// Equal datagrams that may each be cut: one after the other, without those that have left.
-    fn one_by_one(
+    /// Seals and sends a group of so many packets and bytes; false when it has to be cut again, which
+    /// the `last` time is not said.
+    fn seal(
         &mut self,
+        pending: &mut [Pending<'_, '_>],
         outlet: &Outlet<Way>,
-        segments: &mut Segments<'_>,
-        max_inner: usize,
-        sent: usize,
-        scratch: &mut [u8],
-    ) {
-        for number in 0..segments.remaining() {
-            let Some(len) = segments.write_next(scratch) else {
-                break;
-            };
-            if number < sent {
-                continue;
+        tos: u8,
+        (packets, bytes): (u64, u64),
+        last: bool,
+    ) -> bool {
+        let Outlet { sa, path: way } = outlet;
+        let reserved = match sa.reserve(packets, bytes) {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                tracing::trace!("not sealed: {error}");
+                members(pending, outlet, tos).for_each(|packet| packet.done = true);
+                self.shared.drops.add(Reason::NotSealed, packets as usize);
+                return true;
             }
-            let Ok(mut single) = Segments::plain(scratch.get(..len).unwrap_or_default()) else {
+        };
+        if let Some(limit) = reserved.limit {
+            self.shared.report(limit_event(way.child, limit));
+        }
+        let mut seqs = reserved.seqs;
+        let end = seqs.end;
+        // The first number that has not entered the socket.
+        let mut waiting = seqs.start;
+        let mut flush = |sender: &mut Sender, next: u64| {
+            way.turn.wait(waiting);
+            let flush = sender.flush(&way.road, last);
+            way.turn.pass_to(next);
+            waiting = next;
+            flush
+        };
+        let mut narrowed = false;
+        // Those before this one are in batches that have left.
+        let mut left = 0;
+        'all: for (number, packet) in members(pending, outlet, tos).enumerate() {
+            loop {
+                let batch = self.sender.batch();
+                match seal_segments(sa, &mut packet.segments, batch, (), &mut seqs) {
+                    Ok(None) => break,
+                    Ok(Some(_)) => match flush(&mut self.sender, seqs.start) {
+                        Flush::Done => left = number,
+                        Flush::TooBig => {
+                            narrowed = true;
+                            break 'all;
+                        }
+                    },
+                    Err(error) => {
+                        tracing::trace!("not sealed: {error}");
+                        let lost = packet.segments.remaining().max(1);
+                        self.shared.drops.add(Reason::NotSealed, lost);
+                        break;
+                    }
+                }
+            }
+        }
+        // Numbers that were not used are skipped.
+        narrowed = narrowed || flush(&mut self.sender, end) == Flush::TooBig;
+        if waiting != end {
+            way.turn.wait(waiting);
+            way.turn.pass_to(end);
+        }
+        let left = if narrowed { left } else { usize::MAX };
+        for packet in members(pending, outlet, tos).take(left) {
+            packet.done = true;
+        }
+        !narrowed
+    }
+
+    /// Equal datagrams in one read that may each be cut: one after the other.
+    fn one_by_one(&mut self, pending: &mut [Pending<'_, '_>]) {
+        let Some(whole) = pending.first_mut() else {
+            return;
+        };
+        whole.done = true;
+        let (outlet, tos) = (whole.outlet, whole.segments.packet().tos);
+        let max_inner = outlet.path.road.max_inner(&outlet.sa);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(len) = whole.segments.write_next(&mut scratch) {
+            let read = scratch.get(..len).unwrap_or_default();
+            let Ok(mut segments) = Segments::plain(read) else {
                 break;
             };
             // A path that narrows once more costs these few.
-            let fits = toobig::fit(&mut single, max_inner) == Fit::Fits;
-            if !fits || !self.seal(outlet, &mut single, &mut 0) {
+            if toobig::fit(&mut segments, max_inner) != Fit::Fits {
                 self.shared.drops.add(Reason::TooBig, 1);
+                continue;
             }
+            let packets = segments.remaining() as u64;
+            let bytes = segments.len_of_next(usize::MAX) as u64;
+            let mut single = [Pending {
+                read,
+                segments,
+                outlet,
+                done: false,
+                singly: false,
+            }];
+            self.seal(&mut single, outlet, tos, (packets, bytes), true);
         }
+        self.scratch = scratch;
     }
 
     /// Tells the sender how long its packets may be.
-    fn answer(&mut self, segments: &mut Segments<'_>, max_inner: usize, scratch: &mut [u8]) {
+    fn answer(&mut self, segments: &mut Segments<'_>, max_inner: usize, queue: &dyn Queue) {
         self.shared.drops.add(Reason::TooBig, segments.remaining());
         if !self.icmp.take() {
             return;
@@ -291,118 +368,40 @@ impl Sender {
         // It speaks for the packet's destination: that is the one address which even a strict
         // reverse-path filter accepts on this interface, while one of our own would be a martian.
         let from = segments.packet().dst;
-        let Some(len) = segments.write_next(scratch) else {
+        let Some(len) = segments.write_next(&mut self.scratch) else {
             return;
         };
         let mut message = [0; toobig::IPV6_MIN_MTU];
-        let quoted = scratch.get(..len).unwrap_or_default();
+        let quoted = self.scratch.get(..len).unwrap_or_default();
         if let Some(len) = packet_too_big(quoted, max_inner, from, &mut message) {
             let header = VirtioNetHeader::PLAIN.emit();
             let message = message.get(..len).unwrap_or_default();
-            let _ = self
-                .queue
-                .writev(&[IoSlice::new(&header), IoSlice::new(message)]);
+            let _ = queue.writev(&[IoSlice::new(&header), IoSlice::new(message)]);
         }
     }
+}
 
-    /// The end of a burst, whose last read was `read`.
-    fn settle(&mut self, outlets: &Outlets, read: &[u8], scratch: &mut [u8]) {
-        for _ in 0..CUTS {
-            match self.flush() {
-                Flush::Done => return,
-                Flush::TooBig if self.earlier => break,
-                Flush::TooBig => {
-                    self.batch.clear();
-                    self.handle(outlets, read, scratch);
-                }
-            }
-        }
-        self.flush_fragmenting();
-    }
+/// The packets of a group, up to one that has to be written out first.
+fn members<'p, 'b, 'o>(
+    pending: &'p mut [Pending<'b, 'o>],
+    outlet: &Outlet<Way>,
+    tos: u8,
+) -> impl Iterator<Item = &'p mut Pending<'b, 'o>> + use<'p, 'b, 'o> {
+    let outlet = std::ptr::from_ref(outlet);
+    pending
+        .iter_mut()
+        .filter(move |packet| {
+            !packet.done
+                && std::ptr::from_ref(packet.outlet) == outlet
+                && packet.segments.packet().tos == tos
+        })
+        .take_while(|packet| !packet.singly)
+}
 
-    /// Sends the batch.
-    fn flush(&mut self) -> Flush {
-        if self.try_send() == Flush::TooBig {
-            return self.narrow();
-        }
-        self.batch.clear();
-        Flush::Done
-    }
-
-    fn try_send(&self) -> Flush {
-        let (Some(outer), Some(road)) = (self.batch.outer(), &self.road) else {
-            return Flush::Done;
-        };
-        let mut refused = false;
-        if self.batch.segments() > 1 && !road.is_single() {
-            let parts = [IoSlice::new(self.batch.bytes())];
-            let segment = u16::try_from(self.batch.segment_len()).ok();
-            match road.send(&road.transmit(outer.tos, segment, &parts)) {
-                Ok(()) => return Flush::Done,
-                // Kernels say so also of datagrams larger than the path; one by one tells.
-                Err(SendError::NoSegmentation) => refused = true,
-                Err(SendError::TooBig) => return Flush::TooBig,
-                Err(error) => {
-                    self.lost(&error, self.batch.segments());
-                    return Flush::Done;
-                }
-            }
-        }
-        for (number, datagram) in self.batch.datagrams().enumerate() {
-            let parts = [IoSlice::new(datagram)];
-            match road.send(&road.transmit(outer.tos, None, &parts)) {
-                Ok(()) => {}
-                Err(SendError::TooBig) if number == 0 => return Flush::TooBig,
-                Err(error) => {
-                    refused = false;
-                    self.lost(&error, 1);
-                }
-            }
-        }
-        if refused {
-            road.set_single();
-        }
-        Flush::Done
-    }
-
-    /// Sends the batch one by one, to be fragmented outside the tunnel: its packets cannot be cut
-    /// any more, or the path is narrower than they may be cut to.
-    fn flush_fragmenting(&mut self) {
-        let (Some(outer), Some(road)) = (self.batch.outer(), &self.road) else {
-            return;
-        };
-        for datagram in self.batch.datagrams() {
-            let parts = [IoSlice::new(datagram)];
-            let transmit = road.transmit(outer.tos, None, &parts);
-            if let Err(error) = road.socket.udp.send_fragmenting(&transmit) {
-                self.lost(&error, 1);
-            }
-        }
-        self.batch.clear();
-    }
-
-    fn narrow(&mut self) -> Flush {
-        if let Some(road) = &self.road
-            && self.shared.learn_mtu(road, self.batch.segment_len())
-        {
-            return Flush::TooBig;
-        }
-        // No better cut is known.
-        self.flush_fragmenting();
-        Flush::Done
-    }
-
-    fn lost(&self, error: &SendError, count: usize) {
-        tracing::trace!("not sent: {error}");
-        let reason = match error {
-            SendError::Full => Reason::SendQueueFull,
-            SendError::Unreachable(_) => Reason::NoRoute,
-            SendError::Filtered => Reason::SendForbidden,
-            SendError::TooBig => Reason::TooBig,
-            SendError::NoSegmentation | SendError::Other(_) => Reason::SendFailed,
-        };
-        self.shared.drops.add(reason, count);
-    }
+/// Understands a read.
+fn segments(read: &[u8]) -> Option<Segments<'_>> {
+    let header = VirtioNetHeader::parse(read).ok()?;
+    Segments::new(&header, read.get(VirtioNetHeader::LEN..)?).ok()
 }
 
 /// What a limit means for the core.

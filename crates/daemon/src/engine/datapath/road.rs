@@ -61,8 +61,6 @@ impl Sockets {
 
 /// A path.
 pub(super) struct Road {
-    /// Unique as long as the program runs.
-    pub(super) id: u64,
     pub(super) path: Path,
     pub(super) socket: Arc<Socket>,
     mtu: AtomicU32,
@@ -71,9 +69,8 @@ pub(super) struct Road {
 }
 
 impl Road {
-    pub(super) fn new(id: u64, path: Path, socket: Arc<Socket>) -> Self {
+    pub(super) fn new(path: Path, socket: Arc<Socket>) -> Self {
         Self {
-            id,
             path,
             socket,
             mtu: AtomicU32::new(MTU),

@@ -17,6 +17,7 @@ use cygnet_wire::ts::{AddrRange, TrafficSelector};
 use super::device::Device;
 use super::road::Road;
 use super::tables::{Inbound, Limiter, Outlets, Tables, Trap, Way};
+use super::turn::Turn;
 
 /// RFC 4303 §2.1: 1 to 255 are reserved, 0 is never on the wire.
 const LEAST_SPI: u32 = 0x100;
@@ -54,6 +55,7 @@ pub(super) struct Child {
 /// The direction we send in.
 pub(super) struct Outbound {
     pub(super) sa: Arc<OutboundSa>,
+    turn: Arc<Turn>,
     /// Higher is newer.
     pub(super) rank: u64,
 }
@@ -154,6 +156,7 @@ impl Sad {
         let sa = OutboundSa::new(params.spi_out, sealer, selectors, lifetime(params));
         self.switched += 1;
         child.outbound = Some(Outbound {
+            turn: Arc::new(Turn::starting_with(sa.next_seq())),
             sa: Arc::new(sa),
             rank: self.switched,
         });
@@ -254,7 +257,7 @@ impl Sad {
             let Some(device) = self.devices.get(place) else {
                 continue;
             };
-            let outlets = Arc::new(self.outlets(&device.connection));
+            let outlets = Arc::new(self.outlets(device));
             match self.tables.outbound.get_mut(place) {
                 Some(old) => *old = outlets,
                 // Places are taken one after the other, and each is stale at first.
@@ -271,7 +274,8 @@ impl Sad {
     /// The policies of a connection, most specific first. SAs with the same selectors share one, in
     /// which the newest comes first: a rekeyed Child SA and its successor, or those of two IKE SAs while
     /// one replaces the other.
-    fn outlets(&self, connection: &str) -> Outlets {
+    fn outlets(&self, device: &Arc<Device>) -> Outlets {
+        let connection = device.connection.as_str();
         let mut entries: Vec<Entry<'_>> = Vec::new();
         let mut sending: Vec<_> = self
             .children
@@ -303,6 +307,7 @@ impl Sad {
                     path: Way {
                         road: Arc::clone(&child.road),
                         child: params.id,
+                        turn: Arc::clone(&outbound.turn),
                     },
                 });
             }
@@ -330,6 +335,7 @@ impl Sad {
             action: Action::Protect(entry.outlets),
         });
         Outlets {
+            device: Arc::clone(device),
             spd: Spd::new(policies.collect()),
             traps,
         }

@@ -10,6 +10,7 @@ use cygnet_ike::io::{ChildSaId, Path};
 
 use super::device::Device;
 use super::road::Road;
+use super::turn::Turn;
 
 /// The snapshot.
 #[derive(Clone, Default)]
@@ -23,6 +24,7 @@ pub(super) type InboundBySpi = HashMap<u32, Arc<Inbound>, BuildHasherDefault<Spi
 
 /// What a device's packets may leave by.
 pub(super) struct Outlets {
+    pub(super) device: Arc<Device>,
     pub(super) spd: Spd<Way>,
     /// By policy number: who negotiates an SA for its packets, if anybody.
     pub(super) traps: Vec<Option<Arc<Trap>>>,
@@ -38,6 +40,8 @@ impl Outlets {
 pub(super) struct Way {
     pub(super) road: Arc<Road>,
     pub(super) child: ChildSaId,
+    /// By sequence number: whose datagrams enter the socket.
+    pub(super) turn: Arc<Turn>,
 }
 
 /// A Child SA we receive on.
@@ -117,6 +121,11 @@ impl Reader {
         }
         &self.tables
     }
+
+    /// Lets go of it, for as long as nothing is looked up.
+    pub(super) fn release(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// Our SPIs are random, so they are their own hash.
@@ -159,8 +168,15 @@ mod tests {
         let published = Published::default();
         let mut reader = Reader::default();
         assert!(reader.current(&published).outbound.is_empty());
-        let spd = Spd::new(vec![]);
-        let outlets = Arc::new(Outlets { spd, traps: vec![] });
+        let join = cygnet_esp::JoinConfig {
+            tcp: true,
+            udp: true,
+        };
+        let outlets = Arc::new(Outlets {
+            device: Arc::new(Device::new("a".into(), "a".into(), vec![], join)),
+            spd: Spd::new(vec![]),
+            traps: vec![],
+        });
         published.publish(Tables {
             outbound: vec![outlets],
             ..Tables::default()

@@ -61,7 +61,7 @@ pub(super) fn path(local: SocketAddr, remote: SocketAddr) -> Path {
 
 pub(super) fn road(local: &str, remote: &str) -> Arc<Road> {
     let path = path(local.parse().unwrap(), remote.parse().unwrap());
-    Arc::new(Road::new(1, path, socket(true)))
+    Arc::new(Road::new(path, socket(true)))
 }
 
 /// A TUN queue: what one end writes, the other reads.

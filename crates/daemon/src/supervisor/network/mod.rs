@@ -274,6 +274,9 @@ fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
     Ok(all)
 }
 
+/// So many tunnels or fewer get a queue for each worker; of more, each gets one.
+const FEW: usize = 16;
+
 /// The TUNs of a configuration that are not in `have` under the same interface name.
 fn tuns(
     config: &Config,
@@ -287,6 +290,12 @@ fn tuns(
         .server
         .iter()
         .map(|s| (cygnet_config::SERVER, s.interface.as_str(), s.mtu));
+    let count = config.tunnels.len() + usize::from(config.server.is_some());
+    let queues_each = if count > FEW {
+        1
+    } else {
+        crate::workers(&config.daemon)
+    };
     let mut all = BTreeMap::new();
     for (connection, interface, mtu) in tunnels.chain(server) {
         if have
@@ -295,8 +304,9 @@ fn tuns(
         {
             continue;
         }
-        let queues =
-            patiently(|| Tun::open(&TunOptions::new(interface))).map_err(StartError::refused)?;
+        let mut options = TunOptions::new(interface);
+        options.queues = queues_each;
+        let queues = patiently(|| Tun::open(&options)).map_err(StartError::refused)?;
         let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
         let queues: Vec<OwnedFd> = queues.into_iter().map(Tun::into_fd).collect();
         let role = TunRole {

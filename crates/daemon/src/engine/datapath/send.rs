@@ -1,0 +1,117 @@
+//! A worker's batch and how it leaves: in one piece where the path can, else datagram by datagram.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use cygnet_esp::SendBatch;
+use cygnet_linux::SendError;
+
+use super::Shared;
+use super::drops::Reason;
+use super::road::Road;
+
+/// The batch. What is in it goes to one path.
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    batch: SendBatch<()>,
+}
+
+/// What came of sending a batch; it is empty afterwards.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// It left, or was dropped and counted.
+    Done,
+    /// The path is narrower than was known, and is known now. Nothing has left.
+    TooBig,
+}
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            batch: SendBatch::new(),
+        }
+    }
+
+    /// To be filled.
+    pub(super) fn batch(&mut self) -> &mut SendBatch<()> {
+        &mut self.batch
+    }
+
+    /// Sends the batch. Where its datagrams do not fit the path and cannot be cut anew (`anyhow`), they
+    /// are left to be fragmented outside the tunnel.
+    pub(super) fn flush(&mut self, road: &Road, anyhow: bool) -> Flush {
+        let mut flush = self.try_send(road);
+        if flush == Flush::TooBig {
+            let known = self.shared.learn_mtu(road, self.batch.segment_len());
+            if anyhow || !known {
+                self.send_fragmenting(road);
+                flush = Flush::Done;
+            }
+        }
+        self.batch.clear();
+        flush
+    }
+
+    fn try_send(&self, road: &Road) -> Flush {
+        let Some(outer) = self.batch.outer() else {
+            return Flush::Done;
+        };
+        let mut refused = false;
+        if self.batch.segments() > 1 && !road.is_single() {
+            let parts = [IoSlice::new(self.batch.bytes())];
+            let segment = u16::try_from(self.batch.segment_len()).ok();
+            match road.send(&road.transmit(outer.tos, segment, &parts)) {
+                Ok(()) => return Flush::Done,
+                // Kernels say so also of datagrams larger than the path; one by one tells.
+                Err(SendError::NoSegmentation) => refused = true,
+                Err(SendError::TooBig) => return Flush::TooBig,
+                Err(error) => {
+                    self.lost(&error, self.batch.segments());
+                    return Flush::Done;
+                }
+            }
+        }
+        for (number, datagram) in self.batch.datagrams().enumerate() {
+            let parts = [IoSlice::new(datagram)];
+            match road.send(&road.transmit(outer.tos, None, &parts)) {
+                Ok(()) => {}
+                Err(SendError::TooBig) if number == 0 => return Flush::TooBig,
+                Err(error) => {
+                    refused = false;
+                    self.lost(&error, 1);
+                }
+            }
+        }
+        if refused {
+            road.set_single();
+        }
+        Flush::Done
+    }
+
+    /// One by one: the packets cannot be cut any more, or the path is narrower than they may be cut to.
+    fn send_fragmenting(&self, road: &Road) {
+        let Some(outer) = self.batch.outer() else {
+            return;
+        };
+        for datagram in self.batch.datagrams() {
+            let parts = [IoSlice::new(datagram)];
+            let transmit = road.transmit(outer.tos, None, &parts);
+            if let Err(error) = road.socket.udp.send_fragmenting(&transmit) {
+                self.lost(&error, 1);
+            }
+        }
+    }
+
+    fn lost(&self, error: &SendError, count: usize) {
+        tracing::trace!("not sent: {error}");
+        let reason = match error {
+            SendError::Full => Reason::SendQueueFull,
+            SendError::Unreachable(_) => Reason::NoRoute,
+            SendError::Filtered => Reason::SendForbidden,
+            SendError::TooBig => Reason::TooBig,
+            SendError::NoSegmentation | SendError::Other(_) => Reason::SendFailed,
+        };
+        self.shared.drops.add(reason, count);
+    }
+}
