@@ -8,6 +8,8 @@ pub(crate) mod control;
 mod engine;
 mod leases;
 pub(crate) mod network;
+mod orders;
+mod questions;
 mod secrets;
 pub(crate) mod start;
 
@@ -18,21 +20,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
-use cygnet_crypto::signature::SignatureScheme;
-use cygnet_crypto::suite::Prf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{EngineStatus, Guard, LeaseStatus, Processes, Status};
+use crate::api::Status;
 use crate::error::StartError;
-use crate::ipc::{
-    Bundle, Control, Setup, SupervisorAnswer, SupervisorAsk, ToEngine, ToSupervisor, scheme_of,
-};
-use crate::resolve;
-use control::{ControlRequest, Refusal};
+use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
+use control::ControlRequest;
 use engine::{Engine, EngineEvent};
-use leases::{Leases, Wanted};
+use leases::Leases;
 use network::Network;
 use start::{Loaded, Secrets};
 
@@ -45,12 +41,8 @@ const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MOST: Duration = Duration::from_secs(10);
 /// An engine that lived this long did not fail at once.
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
-/// How long `status` waits for the engine.
-const STATUS_MAX: Duration = Duration::from_secs(2);
 /// Messages of the engine that wait; then it waits.
 const EVENTS_MAX: usize = 64;
-/// Questions of the engine being worked on at once.
-const QUESTIONS_MAX: usize = 256;
 
 /// Runs until told to end. Returns the exit code.
 pub(crate) fn run(config: &Path) -> u8 {
@@ -357,82 +349,6 @@ impl Supervisor {
         false
     }
 
-    fn ask(&mut self, id: u64, ask: SupervisorAsk) {
-        if self.questions >= QUESTIONS_MAX {
-            let answer = SupervisorAnswer::Octets(Err("too many questions at once".to_owned()));
-            self.tell(&ToEngine::Answer { id, answer });
-            return;
-        }
-        match ask {
-            SupervisorAsk::Sign {
-                credential,
-                scheme,
-                octets,
-            } => {
-                let Some(scheme) = scheme_of(scheme) else {
-                    let answer =
-                        SupervisorAnswer::Octets(Err(format!("no signature scheme {scheme}")));
-                    self.tell(&ToEngine::Answer { id, answer });
-                    return;
-                };
-                self.sign(id, &credential, scheme, octets);
-            }
-            SupervisorAsk::PskAuth {
-                credential,
-                prf,
-                octets,
-            } => {
-                let mac = match Prf::from_wire(prf) {
-                    Some(prf) => self.secrets.psk_auth(&credential, prf, &octets),
-                    None => Err(format!("no PRF {prf}")),
-                };
-                let answer = SupervisorAnswer::Octets(mac);
-                self.tell(&ToEngine::Answer { id, answer });
-            }
-            SupervisorAsk::Resolve { name } => {
-                let (uid, gid) = self.user;
-                self.later(id, async move {
-                    SupervisorAnswer::Addresses(resolve::ask(&name, uid, gid).await)
-                });
-            }
-            SupervisorAsk::Lease {
-                pool,
-                identity,
-                ike_sa,
-                v4,
-                v6,
-            } => {
-                let lent = self
-                    .leases
-                    .lend(&pool, &identity, ike_sa, Wanted { v4, v6 });
-                let answer = SupervisorAnswer::Lease(lent);
-                self.tell(&ToEngine::Answer { id, answer });
-            }
-        }
-    }
-
-    fn sign(&mut self, id: u64, credential: &str, scheme: SignatureScheme, octets: Vec<u8>) {
-        let work = self.secrets.sign(credential, scheme, octets);
-        self.later(id, async move {
-            let signed = tokio::task::spawn_blocking(work).await;
-            SupervisorAnswer::Octets(signed.unwrap_or_else(|e| Err(e.to_string())))
-        });
-    }
-
-    /// Answers question `id` when `answer` is there; meanwhile the loop goes on.
-    fn later(&mut self, id: u64, answer: impl Future<Output = SupervisorAnswer> + 'static) {
-        self.questions += 1;
-        let (done, generation) = (self.done.clone(), self.generation);
-        tokio::task::spawn_local(async move {
-            let answer = answer.await;
-            let _ = done.send(Done::Answer {
-                generation,
-                id,
-                answer,
-            });
-        });
-    }
-
     fn done(&mut self, done: Done) {
         match done {
             Done::Answer {
@@ -463,107 +379,6 @@ impl Supervisor {
         }
     }
 
-    async fn control(&mut self, request: ControlRequest) {
-        match request {
-            ControlRequest::Status(reply) => {
-                self.next_status += 1;
-                let request = self.next_status;
-                if !self.tell(&ToEngine::Status { request }) {
-                    self.network.report(self.status(None), reply);
-                    return;
-                }
-                self.waiting_status.insert(request, reply);
-                let done = self.done.clone();
-                tokio::task::spawn_local(async move {
-                    tokio::time::sleep(STATUS_MAX).await;
-                    let _ = done.send(Done::StatusLate { request });
-                });
-            }
-            ControlRequest::Engine(control, reply) => {
-                let _ = reply.send(self.order(control));
-            }
-            ControlRequest::Reload(reply) => {
-                let _ = reply.send(self.reload().await);
-            }
-        }
-    }
-
-    fn order(&mut self, control: Control) -> Result<(), Refusal> {
-        let policy = &self.loaded.config.policy;
-        let name = control.connection();
-        let Some(connection) = policy.connection(name) else {
-            let known: Vec<&str> = policy.connections.iter().map(|c| c.name.as_str()).collect();
-            return Err(Refusal::new(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "there is no tunnel `{name}`; configured: {}",
-                    if known.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        known.join(", ")
-                    }
-                ),
-            ));
-        };
-        if let Some(child) = control.child()
-            && !connection.children.iter().any(|c| c.name == child)
-        {
-            let known: Vec<&str> = connection
-                .children
-                .iter()
-                .map(|c| c.name.as_str())
-                .collect();
-            return Err(Refusal::new(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "tunnel `{name}` has no child `{child}`; it has: {}",
-                    known.join(", ")
-                ),
-            ));
-        }
-        // A child can be added to what the peer has begun; the whole cannot be begun from here.
-        if matches!(control, Control::Up { child: None, .. })
-            && connection.remote == cygnet_ike::policy::Remote::Any
-        {
-            return Err(Refusal::new(
-                StatusCode::CONFLICT,
-                format!("`{name}` waits for its peer to call: there is no address to call it at"),
-            ));
-        }
-        if self.tell(&ToEngine::Control(control)) {
-            Ok(())
-        } else {
-            Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the engine is being restarted; try again in a moment",
-            ))
-        }
-    }
-
-    async fn reload(&mut self) -> Result<(), Refusal> {
-        let refused = |e: &dyn std::fmt::Display| {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string())
-        };
-        let mut loaded = start::load(&self.path).map_err(|e| refused(&e))?;
-        if loaded.config.daemon != self.loaded.config.daemon {
-            return Err(refused(
-                &"the [daemon] section changed, which only a restart can apply: `systemctl restart cygnet`",
-            ));
-        }
-        let (tuns, fds) = self
-            .network
-            .reconfigure(&loaded.config)
-            .await
-            .map_err(|e| refused(&e))?;
-        self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
-        self.loaded = loaded;
-        self.leases.configure(pools(&self.loaded));
-        let bundle: Bundle = self.loaded.bundle.clone();
-        self.tell_with(&ToEngine::Reload { bundle, tuns }, &fds);
-        tracing::info!("configuration read again");
-        Ok(())
-    }
-
     fn watch(&mut self) {
         let late = self
             .engine
@@ -578,31 +393,6 @@ impl Supervisor {
         }
         self.network.watch();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-    }
-
-    fn status(&self, engine: Option<EngineStatus>) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            processes: Processes {
-                supervisor: std::process::id(),
-                engine: self.engine.as_ref().map(Engine::pid),
-            },
-            uptime_s: self.started.elapsed().as_secs(),
-            engine_restarts: self.restarts,
-            // Filled in by whoever looks at the kernel.
-            guard: Guard::NotConfigured,
-            warnings: Vec::new(),
-            engine,
-            leases: self
-                .leases
-                .list()
-                .map(|(identity, addresses, online)| LeaseStatus {
-                    identity: identity.to_owned(),
-                    addresses,
-                    online,
-                })
-                .collect(),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use cygnet_gateway::{
 use cygnet_ike::policy::{Host, Remote};
 use ipnet::IpNet;
 
+use super::machine::Machine;
 use crate::supervisor::leases::own_address;
 
 /// Of links whose MTU nobody told us.
@@ -31,15 +32,6 @@ pub(super) struct Live {
     pub(super) endpoint: Option<IpAddr>,
     /// Whether anything can pass.
     pub(super) up: bool,
-}
-
-/// What the machine has, as far as it matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Machine {
-    /// Address with prefix, by interface; TUNs of ours excluded.
-    pub(super) addresses: Vec<(String, IpNet)>,
-    /// Interface of the default route.
-    pub(super) uplink: Option<String>,
 }
 
 /// Inner MTU of a tunnel before anything is negotiated: for the suites offered by default.

@@ -5,6 +5,7 @@
 //! the queue is one, a status report that goes through it tells of nothing that is not done yet.
 
 mod inputs;
+mod machine;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -190,7 +191,7 @@ pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
 
 fn once<F>(
     config: &Config,
-    work: impl FnOnce(cygnet_linux::Network, inputs::Machine, Config) -> F,
+    work: impl FnOnce(cygnet_linux::Network, machine::Machine, Config) -> F,
 ) -> Result<String, StartError>
 where
     F: Future<Output = Result<String, String>>,
@@ -198,7 +199,10 @@ where
     let config = config.clone();
     let run_dir = config.daemon.run_dir.clone();
     on_a_runtime(Path::new(&run_dir), |network| async move {
-        let machine = worker::machine(&network, &config).await.unwrap_or_default();
+        let ours: Vec<&str> = worker::interfaces(&config).collect();
+        let machine = machine::Machine::read(&network, &ours)
+            .await
+            .unwrap_or_default();
         work(network, machine, config).await
     })
 }

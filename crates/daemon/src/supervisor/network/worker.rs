@@ -12,7 +12,8 @@ use cygnet_linux::foreign::{self, Paths};
 use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
 
-use super::inputs::{self, Live, Machine};
+use super::inputs::{self, Live};
+use super::machine::Machine;
 use crate::api::{Guard, Status};
 use crate::ipc::ToSupervisor;
 
@@ -144,7 +145,8 @@ impl Worker {
     }
 
     async fn configure(&mut self, config: Arc<Config>) -> Result<(), String> {
-        let machine = machine(&self.network, &config).await?;
+        let ours: Vec<&str> = interfaces(&config).collect();
+        let machine = Machine::read(&self.network, &ours).await?;
         let guarded_before = self.guard_present().await;
         let plan = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
@@ -234,7 +236,7 @@ impl Worker {
                 }
                 let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
                     .into_iter()
-                    .partition(|a| can_be_lent(*a, &self.machine));
+                    .partition(|a| self.machine.can_be_lent(*a));
                 if let Some(address) = bad.first() {
                     tracing::warn!(
                         "{connection}: the peer lent {address}, which this machine cannot use: \
@@ -281,7 +283,8 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
-        match machine(&self.network, &config).await {
+        let ours: Vec<&str> = interfaces(&config).collect();
+        match Machine::read(&self.network, &ours).await {
             Ok(machine) if machine != self.machine => {
                 tracing::info!("this machine's addresses changed: routes and rules follow");
                 self.machine = machine;
@@ -417,22 +420,9 @@ impl Worker {
 }
 
 /// Our TUNs.
-fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
+pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     let connections = config.policy.connections.iter();
     connections.filter_map(|c| config.interface_of(&c.name))
-}
-
-/// Whether a peer may lend us this address.
-fn can_be_lent(address: IpAddr, machine: &Machine) -> bool {
-    let special = match address {
-        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
-        IpAddr::V6(a) => a.is_unicast_link_local(),
-    };
-    let own = machine
-        .addresses
-        .iter()
-        .any(|(_, net)| net.addr() == address);
-    !(special || own || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
 fn one_of_each_family(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -449,70 +439,9 @@ fn plan(
     NetworkPlan::new(&inputs).map_err(|e| e.to_string())
 }
 
-/// What the machine has: addresses of interfaces that are not ours, and the way out.
-pub(super) async fn machine(
-    network: &cygnet_linux::Network,
-    config: &Config,
-) -> Result<Machine, String> {
-    let netlink = network.netlink();
-    let ours: Vec<&str> = interfaces(config).collect();
-    let links = netlink.links().await.map_err(|e| e.to_string())?;
-    let mut addresses: Vec<(String, ipnet::IpNet)> = netlink
-        .addresses()
-        .await
-        .map_err(|e| e.to_string())?
-        .into_iter()
-        .filter_map(|a| {
-            let link = links.iter().find(|l| l.index == a.index)?;
-            let addr = a.net.addr();
-            let link_local = match addr {
-                IpAddr::V4(a) => a.is_link_local(),
-                IpAddr::V6(a) => a.is_unicast_link_local(),
-            };
-            let foreign = !ours.contains(&link.name.as_str());
-            (foreign && !addr.is_loopback() && !link_local).then(|| (link.name.clone(), a.net))
-        })
-        .collect();
-    addresses.sort();
-    let mut uplink = None;
-    for v6 in [false, true] {
-        if uplink.is_none() {
-            uplink = netlink
-                .default_interface(v6)
-                .await
-                .map_err(|e| e.to_string())?;
-        }
-    }
-    Ok(Machine { addresses, uplink })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_that_cannot_be_ours_are_not_taken() {
-        let machine = Machine {
-            addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
-            uplink: None,
-        };
-        let lent = |a: &str| can_be_lent(a.parse().unwrap(), &machine);
-        for good in ["10.99.0.2", "192.168.1.77", "fd99::2"] {
-            assert!(lent(good), "{good}");
-        }
-        for bad in [
-            "192.168.1.2",
-            "127.0.0.1",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "169.254.1.1",
-            "::1",
-            "fe80::1",
-        ] {
-            assert!(!lent(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn one_address_of_each_family_is_enough() {

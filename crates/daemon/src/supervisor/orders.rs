@@ -1,0 +1,144 @@
+//! What the operator wants, by the control socket or by a signal.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::control::{ControlRequest, Refusal};
+use super::engine::Engine;
+use super::{Done, Supervisor, pools, start};
+use crate::api::{EngineStatus, Guard, LeaseStatus, Processes, Status};
+use crate::ipc::{Bundle, Control, ToEngine};
+
+/// How long `status` waits for the engine.
+const STATUS_MAX: Duration = Duration::from_secs(2);
+
+impl Supervisor {
+    pub(super) async fn control(&mut self, request: ControlRequest) {
+        match request {
+            ControlRequest::Status(reply) => {
+                self.next_status += 1;
+                let request = self.next_status;
+                if !self.tell(&ToEngine::Status { request }) {
+                    self.network.report(self.status(None), reply);
+                    return;
+                }
+                self.waiting_status.insert(request, reply);
+                let done = self.done.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(STATUS_MAX).await;
+                    let _ = done.send(Done::StatusLate { request });
+                });
+            }
+            ControlRequest::Engine(control, reply) => {
+                let _ = reply.send(self.order(control));
+            }
+            ControlRequest::Reload(reply) => {
+                let _ = reply.send(self.reload().await);
+            }
+        }
+    }
+
+    fn order(&mut self, control: Control) -> Result<(), Refusal> {
+        let policy = &self.loaded.config.policy;
+        let name = control.connection();
+        let Some(connection) = policy.connection(name) else {
+            let known: Vec<&str> = policy.connections.iter().map(|c| c.name.as_str()).collect();
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "there is no tunnel `{name}`; configured: {}",
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
+                ),
+            ));
+        };
+        if let Some(child) = control.child()
+            && !connection.children.iter().any(|c| c.name == child)
+        {
+            let known: Vec<&str> = connection
+                .children
+                .iter()
+                .map(|c| c.name.as_str())
+                .collect();
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "tunnel `{name}` has no child `{child}`; it has: {}",
+                    known.join(", ")
+                ),
+            ));
+        }
+        // A child can be added to what the peer has begun; the whole cannot be begun from here.
+        if matches!(control, Control::Up { child: None, .. })
+            && connection.remote == cygnet_ike::policy::Remote::Any
+        {
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                format!("`{name}` waits for its peer to call: there is no address to call it at"),
+            ));
+        }
+        if self.tell(&ToEngine::Control(control)) {
+            Ok(())
+        } else {
+            Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the engine is being restarted; try again in a moment",
+            ))
+        }
+    }
+
+    pub(super) async fn reload(&mut self) -> Result<(), Refusal> {
+        let refused = |e: &dyn std::fmt::Display| {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string())
+        };
+        let mut loaded = start::load(&self.path).map_err(|e| refused(&e))?;
+        if loaded.config.daemon != self.loaded.config.daemon {
+            return Err(refused(
+                &"the [daemon] section changed, which only a restart can apply: `systemctl restart cygnet`",
+            ));
+        }
+        let (tuns, fds) = self
+            .network
+            .reconfigure(&loaded.config)
+            .await
+            .map_err(|e| refused(&e))?;
+        self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
+        self.loaded = loaded;
+        self.leases.configure(pools(&self.loaded));
+        let bundle: Bundle = self.loaded.bundle.clone();
+        self.tell_with(&ToEngine::Reload { bundle, tuns }, &fds);
+        tracing::info!("configuration read again");
+        Ok(())
+    }
+
+    /// The report, but for what the kernel has to be asked for.
+    pub(super) fn status(&self, engine: Option<EngineStatus>) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            processes: Processes {
+                supervisor: std::process::id(),
+                engine: self.engine.as_ref().map(Engine::pid),
+            },
+            uptime_s: self.started.elapsed().as_secs(),
+            engine_restarts: self.restarts,
+            // Filled in by whoever looks at the kernel.
+            guard: Guard::NotConfigured,
+            warnings: Vec::new(),
+            engine,
+            leases: self
+                .leases
+                .list()
+                .map(|(identity, addresses, online)| LeaseStatus {
+                    identity: identity.to_owned(),
+                    addresses,
+                    online,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the engine asks: each question is answered at once, or when its answer is there, while the loop
+//! goes on.
+
+use cygnet_crypto::signature::SignatureScheme;
+use cygnet_crypto::suite::Prf;
+
+use super::leases::Wanted;
+use super::{Done, Supervisor};
+use crate::ipc::{SupervisorAnswer, SupervisorAsk, ToEngine, scheme_of};
+use crate::resolve;
+
+/// Questions of the engine being worked on at once.
+const QUESTIONS_MAX: usize = 256;
+
+impl Supervisor {
+    pub(super) fn ask(&mut self, id: u64, ask: SupervisorAsk) {
+        if self.questions >= QUESTIONS_MAX {
+            let answer = SupervisorAnswer::Octets(Err("too many questions at once".to_owned()));
+            self.tell(&ToEngine::Answer { id, answer });
+            return;
+        }
+        match ask {
+            SupervisorAsk::Sign {
+                credential,
+                scheme,
+                octets,
+            } => {
+                let Some(scheme) = scheme_of(scheme) else {
+                    let answer =
+                        SupervisorAnswer::Octets(Err(format!("no signature scheme {scheme}")));
+                    self.tell(&ToEngine::Answer { id, answer });
+                    return;
+                };
+                self.sign(id, &credential, scheme, octets);
+            }
+            SupervisorAsk::PskAuth {
+                credential,
+                prf,
+                octets,
+            } => {
+                let mac = match Prf::from_wire(prf) {
+                    Some(prf) => self.secrets.psk_auth(&credential, prf, &octets),
+                    None => Err(format!("no PRF {prf}")),
+                };
+                let answer = SupervisorAnswer::Octets(mac);
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+            SupervisorAsk::Resolve { name } => {
+                let (uid, gid) = self.user;
+                self.later(id, async move {
+                    SupervisorAnswer::Addresses(resolve::ask(&name, uid, gid).await)
+                });
+            }
+            SupervisorAsk::Lease {
+                pool,
+                identity,
+                ike_sa,
+                v4,
+                v6,
+            } => {
+                let lent = self
+                    .leases
+                    .lend(&pool, &identity, ike_sa, Wanted { v4, v6 });
+                let answer = SupervisorAnswer::Lease(lent);
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+        }
+    }
+
+    fn sign(&mut self, id: u64, credential: &str, scheme: SignatureScheme, octets: Vec<u8>) {
+        let work = self.secrets.sign(credential, scheme, octets);
+        self.later(id, async move {
+            let signed = tokio::task::spawn_blocking(work).await;
+            SupervisorAnswer::Octets(signed.unwrap_or_else(|e| Err(e.to_string())))
+        });
+    }
+
+    /// Answers question `id` when `answer` is there; meanwhile the loop goes on.
+    fn later(&mut self, id: u64, answer: impl Future<Output = SupervisorAnswer> + 'static) {
+        self.questions += 1;
+        let (done, generation) = (self.done.clone(), self.generation);
+        tokio::task::spawn_local(async move {
+            let answer = answer.await;
+            let _ = done.send(Done::Answer {
+                generation,
+                id,
+                answer,
+            });
+        });
+    }
+}
