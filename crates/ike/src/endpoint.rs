@@ -212,8 +212,13 @@ impl Endpoint {
 
     /// Works off what IKE SAs report, until there is nothing left, then notes their deadlines.
     pub(crate) fn settle(&mut self) {
-        while let Some(upcall) = self.cx.upcalls.pop_front() {
-            self.handle_upcall(upcall);
+        loop {
+            while let Some(upcall) = self.cx.upcalls.pop_front() {
+                self.handle_upcall(upcall);
+            }
+            if !self.keep_changed() {
+                break;
+            }
         }
         for id in std::mem::take(&mut self.touched) {
             self.forget_deadline(id);

@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     pub(crate) kept: BTreeMap<String, Kept>,
     /// The connection of each established IKE SA.
     pub(crate) names: BTreeMap<IkeSaId, String>,
+    /// Connections that are to be looked at when nothing else is left to be done.
+    changed: BTreeSet<String>,
     resting: bool,
 }
 
@@ -169,8 +171,24 @@ impl Endpoint {
         best.map(IkeSa::id)
     }
 
-    /// Does the next thing that brings a connection up.
+    /// Something about a connection has changed: what is wanted is compared with what is there, but
+    /// not before all that the change leads to is done. Between an IKE SA and its heir, or a Child
+    /// SA and the next, there may be neither.
     pub(crate) fn keep(&mut self, name: &str) {
+        self.keeper.changed.insert(name.to_owned());
+    }
+
+    /// Looks at one connection that has changed; whether there was one.
+    pub(crate) fn keep_changed(&mut self) -> bool {
+        let Some(name) = self.keeper.changed.pop_first() else {
+            return false;
+        };
+        self.do_next(&name);
+        true
+    }
+
+    /// Does the next thing that brings a connection up.
+    fn do_next(&mut self, name: &str) {
         if self.is_resting() {
             return;
         }
