@@ -281,7 +281,7 @@ impl Endpoint {
             Upcall::Inherit { from, to } => {
                 let estate = self.sas.get_mut(&from).and_then(|sa| {
                     let (_, state) = sa.established_mut()?;
-                    Some(state.bequeath(&self.cx))
+                    state.bequeath(&self.cx)
                 });
                 self.touched.insert(from);
                 match estate {

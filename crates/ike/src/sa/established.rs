@@ -71,6 +71,8 @@ pub(crate) struct Estate {
     pub(crate) peering: Peering,
     pub(crate) heard: Instant,
     pub(crate) sealed: Instant,
+    /// It was about to be deleted: now its heir is.
+    pub(crate) end: Option<Reason>,
 }
 
 impl Established {

@@ -121,6 +121,19 @@ impl Tasks {
         self.queue.clear();
     }
 
+    /// The end that was to come, for the IKE SA that inherits it.
+    pub(crate) fn take_end(&mut self) -> Option<Reason> {
+        let mut end = None;
+        self.queue.retain(|(_, task)| match task {
+            Task::DeleteIke { reason } => {
+                end.get_or_insert_with(|| reason.clone());
+                false
+            }
+            _ => true,
+        });
+        end
+    }
+
     /// Children's tasks, for the IKE SA that inherits them; what concerns this IKE SA stays.
     pub(crate) fn take_of_children(&mut self) -> Tasks {
         let (of_children, of_ike) = self.queue.drain(..).partition(|(_, task)| {

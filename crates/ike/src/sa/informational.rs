@@ -9,7 +9,7 @@ use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::ProtocolId;
 
-use crate::context::{Context, Upcall};
+use crate::context::Context;
 use crate::event::Reason;
 use crate::io::{ChildSaId, Path};
 use crate::refusal;
@@ -231,8 +231,7 @@ impl Established {
         if let Some(Exchange::RekeyIke(ours)) = &mut self.current
             && let Some(to) = ours.take_provisional()
         {
-            let estate = Box::new(self.bequeath(cx));
-            cx.upcall(Upcall::Bequest { to, estate });
+            self.hand_over(cx, to);
         }
         let reason = match (&self.life, &self.current) {
             (Life::Replaced { .. } | Life::Provisional { .. }, _) => Reason::Replaced,

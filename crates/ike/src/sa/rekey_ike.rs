@@ -113,8 +113,7 @@ impl Established {
             match collision {
                 // RFC 7296 §2.8.2: the peer's rekey stands; it deletes this IKE SA. Where the peer
                 // has begun to use its own, that has inherited already.
-                Some(theirs) if self.life == Life::Live => self.hand_over(cx, theirs.made),
-                Some(_) => {}
+                Some(theirs) => self.hand_over(cx, theirs.made),
                 None => self.rekey_ike_refused(channel, cx, rekey, error),
             }
             return;
@@ -140,9 +139,7 @@ impl Established {
             life: Life::Live,
         };
         let mut made = self.successor(channel, cx, new);
-        // About to be deleted with all it holds: the new one has come too late.
-        let unwanted = self.life == Life::Live && !self.is_live();
-        if won && !unwanted {
+        if won {
             let to = made.id();
             cx.upcall(Upcall::Rekeyed(made));
             if let Some(theirs) = collision {
@@ -158,10 +155,7 @@ impl Established {
                 redundant.push(cx, Task::DeleteIke { reason });
             }
             cx.upcall(Upcall::Rekeyed(made));
-            if self.life == Life::Live
-                && !unwanted
-                && let Some(theirs) = collision
-            {
+            if let Some(theirs) = collision {
                 self.hand_over(cx, theirs.made);
             }
         }
@@ -319,7 +313,9 @@ impl Established {
         next.dialed = channel.dialed;
         next.fragment_size = channel.fragment_size;
         next.keys = Some(new.keys);
-        let state = Self::new(cx, self.peering.clone(), new.life, Some(channel.id));
+        let mut state = Self::new(cx, self.peering.clone(), new.life, Some(channel.id));
+        // There is nothing to inherit from one that has left all it held already.
+        state.bequeathed |= self.bequeathed;
         Box::new(IkeSa {
             channel: next,
             state: State::Established(Box::new(state)),
@@ -328,8 +324,10 @@ impl Established {
 
     /// `to` inherits; this one waits to be deleted.
     pub(crate) fn hand_over(&mut self, cx: &mut Context, to: IkeSaId) {
-        let estate = Box::new(self.bequeath(cx));
-        cx.upcall(Upcall::Bequest { to, estate });
+        if let Some(estate) = self.bequeath(cx) {
+            let estate = Box::new(estate);
+            cx.upcall(Upcall::Bequest { to, estate });
+        }
     }
 }
 

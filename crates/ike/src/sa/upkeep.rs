@@ -297,20 +297,27 @@ impl Established {
         }
     }
 
-    /// All it holds, for the IKE SA that follows it. It waits for its own DELETE then.
-    pub(crate) fn bequeath(&mut self, cx: &Context) -> Estate {
+    /// All it holds, for the IKE SA that follows it, once. It waits for its own DELETE then.
+    pub(crate) fn bequeath(&mut self, cx: &Context) -> Option<Estate> {
+        if std::mem::replace(&mut self.bequeathed, true) {
+            return None;
+        }
         let until = Self::patience(cx);
-        self.bequeathed = true;
         if self.life == Life::Live {
             self.life = Life::Replaced { until };
         }
-        Estate {
+        let end = self.tasks.take_end().or_else(|| match &self.current {
+            Some(Exchange::DeleteIke { reason }) => Some(reason.clone()),
+            _ => None,
+        });
+        Some(Estate {
             children: std::mem::take(&mut self.children),
             tasks: self.tasks.take_of_children(),
+            end,
             peering: self.peering.clone(),
             heard: self.heard,
             sealed: self.sealed,
-        }
+        })
     }
 
     /// Takes over what another held.
@@ -329,6 +336,9 @@ impl Established {
         self.peering.superseded_at = estate.peering.superseded_at;
         for child in self.children.values_mut() {
             child.follow(cx, channel.path);
+        }
+        if let Some(reason) = estate.end {
+            self.push(cx, Task::DeleteIke { reason });
         }
     }
 
@@ -349,8 +359,7 @@ impl Established {
             Some(Exchange::RekeyIke(mut ours)) => {
                 // The peer's own rekey stands, if it made one.
                 if let Some(to) = ours.take_provisional() {
-                    let estate = Box::new(self.bequeath(cx));
-                    cx.upcall(Upcall::Bequest { to, estate });
+                    self.hand_over(cx, to);
                 }
             }
             _ => {}
