@@ -7,10 +7,17 @@ use crate::endpoint::Endpoint;
 use crate::event::Reason;
 use crate::identity;
 use crate::io::IkeSaId;
+use crate::sa::established::Established;
+use crate::sa::{IkeSa, child::ChildState};
 
 /// How long the predecessor of an IKE SA may stay: its successor may be a reauthentication, which
 /// makes all children before it deletes the old IKE SA.
 const OVERLAP: Duration = Duration::from_secs(30);
+/// How much longer it stays while the successor lacks one of its children, whose exchange the
+/// network may keep losing.
+const LENIENCE: Duration = Duration::from_secs(300);
+/// How often that is looked at.
+const RECHECK: Duration = Duration::from_secs(5);
 
 /// What happens to another IKE SA of the same peer.
 enum Verdict {
@@ -39,12 +46,7 @@ impl Endpoint {
             let Some(old) = other.established().filter(|old| old.is_live()) else {
                 continue;
             };
-            // Only of the same connection: a key for one says nothing about who is who on another.
-            // And as certificates are matched, or one name in two spellings would be two peers.
-            let same_ends = identity::same(&old.peering.peer_id, &new.peering.peer_id)
-                && identity::same(&old.peering.local_id, &new.peering.local_id)
-                && old.peering.connection.name == new.peering.connection.name;
-            if !same_ends {
+            if !same_ends(old, new) {
                 continue;
             }
             // Only what was there before the peer called can be what it has forgotten.
@@ -93,4 +95,43 @@ impl Endpoint {
             }
         }
     }
+
+    /// The peer was to delete `id`, whose successor it has made, and has not. We do, unless the
+    /// successor still lacks a child.
+    pub(crate) fn settle_superseded(&mut self, id: IkeSaId) {
+        let now = self.cx.boot();
+        let Some(old) = self.sas.get(&id).and_then(IkeSa::established) else {
+            return;
+        };
+        let others = self.sas.values().filter(|sa| sa.id() != id);
+        let successors: Vec<_> = others
+            .filter_map(IkeSa::established)
+            .filter(|new| new.is_live() && new.peering.superseded_at.is_none())
+            .filter(|new| same_ends(old, new))
+            .collect();
+        let Some(since) = (successors.iter().map(|new| new.peering.authenticated_at)).max() else {
+            // It has ended before its predecessor: that is the one in use.
+            return self.change(id, |state, _, _| state.peering.superseded_at = None);
+        };
+        let mut children = old.children.values();
+        let lacking = children.any(|child| {
+            let made = |new: &&Established| new.child_named(child.name()).is_some();
+            child.state == ChildState::Installed && !successors.iter().any(made)
+        });
+        if lacking && now.since(since) < LENIENCE {
+            let at = now + RECHECK;
+            return self.change(id, |state, _, _| state.peering.superseded_at = Some(at));
+        }
+        self.delete_ike_sa(id, Reason::Replaced);
+    }
+}
+
+/// Whether two IKE SAs are between the same ends. Only of the same connection: a key for one says
+/// nothing about who is who on another. And as certificates are matched, or one name in two
+/// spellings would be two peers.
+fn same_ends(one: &Established, other: &Established) -> bool {
+    let (one, other) = (&one.peering, &other.peering);
+    identity::same(&one.peer_id, &other.peer_id)
+        && identity::same(&one.local_id, &other.local_id)
+        && one.connection.name == other.connection.name
 }

@@ -319,6 +319,7 @@ impl Endpoint {
                 }
             }
             Upcall::Redundant(sa) => self.change(sa, |state, _, cx| state.make_redundant(cx)),
+            Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }
     }

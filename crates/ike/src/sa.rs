@@ -81,7 +81,7 @@ pub(crate) struct Peering {
     /// When the peer's certificate expires.
     pub(crate) not_after: Option<UtcTime>,
     pub(crate) reauthenticate_at: Option<Instant>,
-    /// Another IKE SA has taken its place; if the peer does not delete it, we do then.
+    /// Another IKE SA has taken its place; if the peer has not deleted it then, we do.
     pub(crate) superseded_at: Option<Instant>,
     /// Inner addresses of ours.
     pub(crate) assigned: Lease,

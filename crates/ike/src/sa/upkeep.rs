@@ -50,11 +50,9 @@ impl Established {
         if channel.window.is_exhausted() && self.is_live() {
             self.push_rekey_ike(cx);
         }
-        // It stays due: an heir that is being made meanwhile is superseded as well.
         let superseded_at = self.peering.superseded_at;
         if superseded_at.is_some_and(|at| at <= now) && self.is_live() {
-            let reason = Reason::Replaced;
-            self.push(cx, Task::DeleteIke { reason });
+            cx.upcall(Upcall::Superseded(channel.id));
         }
         if due(&mut self.peering.reauthenticate_at) && self.is_live() {
             cx.upcall(Upcall::Reauthenticate(channel.id));
