@@ -9,6 +9,7 @@ use crate::identity;
 use crate::io::IkeSaId;
 use crate::sa::established::Established;
 use crate::sa::{IkeSa, child::ChildState};
+use crate::time::Instant;
 
 /// How long the predecessor of an IKE SA may stay: its successor may be a reauthentication, which
 /// makes all children before it deletes the old IKE SA.
@@ -23,8 +24,8 @@ const RECHECK: Duration = Duration::from_secs(5);
 enum Verdict {
     /// The peer does not know it any more.
     Drop,
-    /// One of two that were made at once; the other one is of our call, so we know when it serves.
-    Replace,
+    /// The other one is of our call, so we know when it serves. It authenticated then.
+    Replace(Instant),
     /// The peer is to delete it; we do after [`OVERLAP`].
     Supersede,
 }
@@ -62,11 +63,14 @@ impl Endpoint {
                     (sa, old)
                 };
                 let verdict = match winner.peering.dialed {
-                    true => Verdict::Replace,
+                    true => Verdict::Replace(winner.peering.authenticated_at),
                     false => Verdict::Supersede,
                 };
                 verdicts.push((loser.id(), verdict));
-            } else if new.peering.connection.unique && !new.peering.dialed {
+            } else if new.peering.dialed {
+                let since = new.peering.authenticated_at;
+                verdicts.push((other.id(), Verdict::Replace(since)));
+            } else if new.peering.connection.unique {
                 verdicts.push((other.id(), Verdict::Supersede));
             }
         }
@@ -82,11 +86,9 @@ impl Endpoint {
                         self.proceed(id);
                     }
                 }
-                Verdict::Replace => {
-                    let kept = self.keeper.kept.values_mut();
-                    let mut kept = kept.filter(|kept| kept.connection.name == name);
-                    if let Some(kept) = kept.next() {
-                        kept.replacing.get_or_insert(id);
+                Verdict::Replace(since) => {
+                    if let Some(kept) = self.keeper.kept.get_mut(&name) {
+                        kept.replacing.add(id, since);
                     }
                 }
                 Verdict::Supersede => self.change(id, |state, _, _| {

@@ -15,6 +15,7 @@ use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, Command, DataCommand, IkeSaId, Path};
 use crate::policy::{ChildPolicy, Connection, Policy, Remote, Start};
 use crate::sa::IkeSa;
+use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
 use crate::sa::initiator::Call;
 use crate::time::Instant;
@@ -52,12 +53,22 @@ pub(crate) struct Kept {
     attempt: u32,
     up_since: Option<Instant>,
     pub(crate) why: Option<Reason>,
-    /// Being authenticated anew: another one is to take its place.
-    pub(crate) replacing: Option<IkeSaId>,
+    /// Another IKE SA is to take the place of these.
+    pub(crate) replacing: Replacing,
     /// When it is looked at again whatever happens.
     recheck: Option<Instant>,
     /// Children that failed, and when they are tried again.
     retries: BTreeMap<String, Retry>,
+}
+
+/// IKE SAs that end once another one serves in their place: they are authenticated anew, or both
+/// ends have called.
+#[derive(Default)]
+pub(crate) struct Replacing {
+    old: BTreeSet<IkeSaId>,
+    /// The other one has authenticated no earlier than this: one that was there before may be about
+    /// to go itself.
+    since: Instant,
 }
 
 struct Demand {
@@ -94,6 +105,31 @@ impl Keeper {
     }
 }
 
+impl Replacing {
+    /// `old` goes when one that has authenticated at `since` or later serves.
+    pub(crate) fn add(&mut self, old: IkeSaId, since: Instant) {
+        self.old.insert(old);
+        self.since = self.since.max(since);
+    }
+
+    /// `old` has ended, or is not to be replaced any more; whether it was to be.
+    fn remove(&mut self, old: IkeSaId) -> bool {
+        let removed = self.old.remove(&old);
+        if self.old.is_empty() {
+            *self = Self::default();
+        }
+        removed
+    }
+
+    fn contains(&self, old: IkeSaId) -> bool {
+        self.old.contains(&old)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.old.is_empty()
+    }
+}
+
 impl Kept {
     fn new(connection: Arc<Connection>) -> Self {
         let calls = matches!(connection.remote, Remote::Hosts { .. });
@@ -109,14 +145,14 @@ impl Kept {
             attempt: 0,
             up_since: None,
             why: None,
-            replacing: None,
+            replacing: Replacing::default(),
             recheck: None,
             retries: BTreeMap::new(),
         }
     }
 
     fn is_wanted(&self) -> bool {
-        self.up || !self.wanted.is_empty() || !self.demands.is_empty() || self.replacing.is_some()
+        self.up || !self.wanted.is_empty() || !self.demands.is_empty() || !self.replacing.is_empty()
     }
 
     /// When it is called again.
@@ -143,18 +179,20 @@ impl Kept {
 }
 
 impl Endpoint {
-    /// The established IKE SA of a connection that new things are done on.
-    pub(crate) fn best_sa(&self, name: &str, except: Option<IkeSaId>) -> Option<IkeSaId> {
-        let connection = &self.keeper.kept.get(name)?.connection;
+    /// The established IKE SA of a connection that new things are done on: not one that is to be
+    /// replaced, nor one that was there before.
+    fn best_sa(&self, name: &str) -> Option<IkeSaId> {
+        let kept = self.keeper.kept.get(name)?;
         let mut best: Option<&IkeSa> = None;
         for sa in self.sas.values() {
             let Some(state) = sa.established() else {
                 continue;
             };
-            if Some(sa.id()) == except
+            if kept.replacing.contains(sa.id())
+                || state.peering.authenticated_at < kept.replacing.since
                 || !state.is_live()
                 || state.peering.superseded_at.is_some()
-                || state.peering.connection != *connection
+                || state.peering.connection != kept.connection
             {
                 continue;
             }
@@ -192,22 +230,24 @@ impl Endpoint {
         if self.is_resting() {
             return;
         }
-        let replacing = self.keeper.kept.get(name).and_then(|kept| kept.replacing);
-        match self.best_sa(name, replacing) {
-            Some(sa) => self.keep_children(name, sa, replacing),
+        match self.best_sa(name) {
+            Some(sa) => self.keep_children(name, sa),
             None => self.keep_calling(name),
         }
     }
 
-    fn keep_children(&mut self, name: &str, sa: IkeSaId, replacing: Option<IkeSaId>) {
+    fn keep_children(&mut self, name: &str, sa: IkeSaId) {
         let now = self.cx.boot();
-        let old_children: BTreeSet<String> = replacing
-            .and_then(|old| self.sas.get(&old)?.established())
-            .map(|old| old.children.values().map(|c| c.name().to_owned()).collect())
-            .unwrap_or_default();
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
+        let replaced = || {
+            let all = kept.replacing.old.iter();
+            all.filter_map(|old| self.sas.get(old)?.established())
+        };
+        let old_children: BTreeSet<String> = replaced()
+            .flat_map(|old| old.children.values().map(|c| c.name().to_owned()))
+            .collect();
         if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
             kept.dial = Dial::Idle;
         }
@@ -250,28 +290,26 @@ impl Endpoint {
             let packet = demand.and_then(|demand| demand.packet.clone());
             create.push((Arc::clone(child), packet));
         }
-        if replacing.is_some() && unready {
-            let at = now + UNREADY;
-            kept.recheck = Some(kept.recheck.map_or(at, |other| other.min(at)));
-        }
-        // While it is being rekeyed, its heir is to be replaced.
-        let old_is_live = replacing
-            .and_then(|old| self.sas.get(&old)?.established())
-            .is_some_and(|old| old.is_live());
-        let done = replacing.filter(|_| !pending && !unready && old_is_live);
-        if let Some(kept) = self.keeper.kept.get_mut(name)
-            && replacing.is_some()
-            && done.is_none()
-            && kept.recheck.is_none()
-        {
-            // Whatever keeps it, it is looked at again.
-            kept.recheck = Some(now + COURTESY);
-        }
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        if done.is_some() {
-            kept.replacing = None;
+        let mut done = BTreeSet::new();
+        if !kept.replacing.is_empty() {
+            let mut recheck = unready.then_some(now + UNREADY);
+            if !pending && !unready {
+                // One that is being rekeyed has an heir soon, which is to be replaced.
+                let is_live = |old: &IkeSaId| {
+                    let old = self.sas.get(old).and_then(IkeSa::established);
+                    old.is_some_and(Established::is_live)
+                };
+                done = kept.replacing.old.iter().copied().filter(is_live).collect();
+            }
+            for old in &done {
+                kept.replacing.remove(*old);
+            }
+            if !kept.replacing.is_empty() {
+                // Whatever keeps it, it is looked at again.
+                recheck.get_or_insert(now + COURTESY);
+            }
+            let both = [kept.recheck, recheck].into_iter().flatten();
+            kept.recheck = both.min();
         }
         if !create.is_empty() {
             self.change(sa, |state, _, cx| {
@@ -288,7 +326,7 @@ impl Endpoint {
                 }
             });
         }
-        if let Some(old) = done {
+        for old in done {
             self.delete_ike_sa(old, Reason::Replaced);
         }
     }
@@ -347,16 +385,16 @@ impl Endpoint {
         };
         kept.attempt = kept.attempt.saturating_add(1);
         let attempt = kept.attempt;
-        let old = kept
-            .replacing
-            .and_then(|old| self.sas.get(&old)?.established());
-        let old_child = old.and_then(|old| {
-            let installed = old.children.values().map(|c| &c.params.policy);
-            installed.into_iter().next().cloned()
+        let mut replaced = kept.replacing.old.iter().filter_map(|id| {
+            let old = self.sas.get(id)?.established()?;
+            Some((*id, old))
         });
-        let replaces = kept
-            .replacing
-            .zip(old.map(|old| old.peering.assigned.clone()));
+        let replaced = replaced.next();
+        let old_child = replaced.and_then(|(_, old)| {
+            let child = old.children.values().next();
+            child.map(|child| Arc::clone(&child.params.policy))
+        });
+        let replaces = replaced.map(|(id, old)| (id, old.peering.assigned.clone()));
         let demand = kept.demands.first();
         let (child, packet) = match demand.and_then(|d| Some((kept.child(&d.child)?, &d.packet))) {
             Some((child, packet)) => (Some(Arc::clone(child)), packet.clone()),
@@ -483,14 +521,13 @@ impl Endpoint {
         let Some(name) = self.keeper.names.remove(&id) else {
             return;
         };
-        let replacing = self.keeper.kept.get(&name).and_then(|kept| kept.replacing);
-        let still_up = self.best_sa(&name, None).is_some();
+        if let Some(kept) = self.keeper.kept.get_mut(&name) {
+            kept.replacing.remove(id);
+        }
+        let still_up = self.best_sa(&name).is_some();
         let Some(kept) = self.keeper.kept.get_mut(&name) else {
             return;
         };
-        if replacing == Some(id) {
-            kept.replacing = None;
-        }
         if reason == Reason::Replaced || still_up {
             return self.keep(&name);
         }
@@ -555,7 +592,7 @@ impl Endpoint {
         let now = self.cx.boot();
         let kept = self.keeper.kept.get_mut(name)?;
         let wanted = kept.wanted.contains(child);
-        if !wanted && kept.replacing.is_none() {
+        if !wanted && kept.replacing.is_empty() {
             return None;
         }
         let retry = kept
@@ -606,22 +643,20 @@ impl Endpoint {
 
     /// RFC 7296 §2.8.3: a new IKE SA first, then the end of the old.
     pub(crate) fn reauthenticate(&mut self, id: IkeSaId) {
-        let dialed = self
+        let now = self.cx.boot();
+        // One that has been replaced already is about to go.
+        let may = self
             .sas
             .get(&id)
             .and_then(IkeSa::established)
-            .is_some_and(|s| s.peering.dialed);
-        let Some(name) = self.keeper.names.get(&id).cloned().filter(|_| dialed) else {
+            .is_some_and(|s| s.peering.dialed && s.peering.superseded_at.is_none());
+        let Some(name) = self.keeper.names.get(&id).cloned().filter(|_| may) else {
             return;
         };
-        // With another one beside it, one of the two is about to go anyway.
-        if self.best_sa(&name, Some(id)).is_some() {
-            return;
-        }
         if let Some(kept) = self.keeper.kept.get_mut(&name)
-            && kept.replacing.is_none()
+            && !kept.replacing.contains(id)
         {
-            kept.replacing = Some(id);
+            kept.replacing.add(id, now);
             kept.retries.clear();
             self.keep(&name);
         }
@@ -631,8 +666,9 @@ impl Endpoint {
     pub(crate) fn line_goes_on(&mut self, from: IkeSaId, to: IkeSaId) {
         let now = self.cx.boot();
         for kept in self.keeper.kept.values_mut() {
-            if kept.replacing == Some(from) {
-                kept.replacing = Some(to);
+            let since = kept.replacing.since;
+            if kept.replacing.remove(from) {
+                kept.replacing.add(to, since);
                 kept.recheck = Some(now);
             }
         }
@@ -744,7 +780,7 @@ impl Endpoint {
                 kept.up = false;
                 kept.demands.clear();
                 kept.retries.clear();
-                kept.replacing = None;
+                kept.replacing = Replacing::default();
                 kept.dial = Dial::Idle;
                 kept.why = Some(Reason::Operator);
             }
