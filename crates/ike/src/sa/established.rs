@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// (RFC 7296 §2.21.4).
 pub(crate) const HINT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// When to see whether a Child SA that is being made for the peer is done.
+const LATER: Duration = Duration::from_millis(200);
+
 /// The established state.
 pub(crate) struct Established {
     pub(crate) peering: Peering,
@@ -68,11 +71,11 @@ pub(crate) enum Life {
 pub(crate) struct Estate {
     pub(crate) children: BTreeMap<ChildSaId, ChildSa>,
     pub(crate) tasks: Tasks,
+    /// It was about to be deleted: now its heir is.
+    pub(crate) end: Option<Reason>,
     pub(crate) peering: Peering,
     pub(crate) heard: Instant,
     pub(crate) sealed: Instant,
-    /// It was about to be deleted: now its heir is.
-    pub(crate) end: Option<Reason>,
 }
 
 impl Established {
@@ -172,6 +175,11 @@ impl Established {
             Task::DeleteIke { reason } => self.start_delete_ike(channel, cx, reason),
             // RFC 7296 §2.8: after it is rekeyed, the last request is its own DELETE.
             _ if self.life != Life::Live => Ok(()),
+            // The peer was first: when that is done, it is known whether this is still needed.
+            task if self.serving.as_ref().is_some_and(|s| s.precedes(&task)) => {
+                self.tasks.push_at(cx.boot() + LATER, task);
+                Ok(())
+            }
             Task::CreateChild {
                 policy,
                 packet,
@@ -189,15 +197,7 @@ impl Established {
                 spis,
                 reason,
             } => self.start_delete_children(channel, cx, children, &spis, reason),
-            Task::RekeyIke { tries } => {
-                if self.serving.is_some() {
-                    // Not while a Child SA is being made for the peer (RFC 7296 §2.25.1).
-                    let later = cx.boot() + Duration::from_millis(200);
-                    self.tasks.push_at(later, Task::RekeyIke { tries });
-                    return Ok(());
-                }
-                self.start_rekey_ike(channel, cx, tries)
-            }
+            Task::RekeyIke { tries } => self.start_rekey_ike(channel, cx, tries),
             Task::Inform { payloads } => {
                 channel.send_request(cx, ExchangeType::INFORMATIONAL, payloads)?;
                 self.current = Some(Exchange::Inform);

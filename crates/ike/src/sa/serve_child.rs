@@ -22,7 +22,7 @@ use crate::sa::collision::Nonces;
 use crate::sa::contents::Contents;
 use crate::sa::create_child::Collision;
 use crate::sa::established::{Established, Life, MAX_CHILDREN};
-use crate::sa::exchange::Exchange;
+use crate::sa::exchange::{Exchange, Task};
 use crate::sa::negotiate::{self, Draft, Sides, ke_payload, nonce_payload, notify, tsi, tsr};
 use crate::sa::{Peering, State};
 use crate::selector::{self, Fit};
@@ -86,6 +86,19 @@ impl ServeChild {
         match &self.stage {
             Stage::Spi(ask) | Stage::Install(ask, _) => *ask == id,
             Stage::Between => false,
+        }
+    }
+
+    /// Whether a task of ours has to wait until it is done: it makes the same Child SA, or the IKE
+    /// SA is to be rekeyed.
+    pub(crate) fn precedes(&self, task: &Task) -> bool {
+        match task {
+            Task::CreateChild { policy, .. } => {
+                self.replaces.is_none() && policy.name == self.policy.name
+            }
+            Task::RekeyChild { child, .. } => self.replaces == Some(*child),
+            Task::RekeyIke { .. } => true,
+            Task::DeleteChildren { .. } | Task::DeleteIke { .. } | Task::Inform { .. } => false,
         }
     }
 
