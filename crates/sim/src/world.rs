@@ -741,6 +741,11 @@ impl World {
                 }
                 return true;
             }
+            // A call that nobody waits for any more, so that no other follows. What the responder has
+            // made of it is forgotten here without a word (RFC 7296 §2.1).
+            EventKind::Refused {
+                reason: Reason::NoAnswer { .. },
+            } => return true,
             EventKind::ChildDown {
                 child,
                 reason: Reason::NoAnswer { .. },
