@@ -45,14 +45,18 @@ impl Backoff {
         self.attempts
     }
 
-    /// A call has failed: the wait until the next.
-    pub fn failed(&mut self, now: Instant, random: &mut dyn Random) -> Duration {
-        let most = if now.since(self.down_since) < PATIENCE {
+    /// The longest wait by now.
+    pub fn most(&self, now: Instant) -> Duration {
+        if now.since(self.down_since) < PATIENCE {
             MOST_AT_FIRST
         } else {
             MOST
-        };
-        let wait = self.wait.min(most);
+        }
+    }
+
+    /// A call has failed: the wait until the next.
+    pub fn failed(&mut self, now: Instant, random: &mut dyn Random) -> Duration {
+        let wait = self.wait.min(self.most(now));
         self.wait = (2 * wait).min(MOST);
         self.attempts = self.attempts.saturating_add(1);
         wait - fraction(wait / 2, random)

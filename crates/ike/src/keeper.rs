@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use cygnet_wire::ts::TrafficSelector;
 
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, Command, DataCommand, IkeSaId, Path};
-use crate::policy::{ChildPolicy, Connection, Policy, Remote, Start};
+use crate::policy::{ChildPolicy, Connection, Policy, Remote, Retransmit, Start};
 use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
@@ -25,6 +25,9 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// How long the end that called may take to make its children, before the other end does.
 const COURTESY: Duration = Duration::from_secs(3);
+/// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
+/// the defaults.
+const TRIES_OF_MANY: u32 = 2;
 /// How long a predecessor serves beside a child whose peer has not shown that it can receive.
 const UNREADY: Duration = Duration::from_secs(60);
 
@@ -170,6 +173,23 @@ impl Kept {
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
         retries.chain(self.next_try()).chain(self.recheck).min()
+    }
+
+    /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
+    /// is met as soon. Half of that, since the wait for the last repetition and the one for the
+    /// next call add up, of which the second has the random part.
+    fn call_retransmit(&self, now: Instant, others_remain: bool) -> Retransmit {
+        let most = self.backoff.map_or(backoff::MOST_AT_FIRST, |b| b.most(now)) / 2;
+        let own = self.connection.retransmit;
+        Retransmit {
+            first: own.first.min(most),
+            most: own.most.min(most),
+            tries: match others_remain {
+                true => own.tries.min(TRIES_OF_MANY),
+                false => own.tries,
+            },
+            ..own
+        }
     }
 
     /// In the order of the configuration.
@@ -417,7 +437,8 @@ impl Endpoint {
             peer: None,
             kind: EventKind::Connecting { attempt },
         });
-        match IkeSa::dial(&mut self.cx, call, path) {
+        let retransmit = kept.call_retransmit(self.cx.boot(), !paths.is_empty());
+        match IkeSa::dial(&mut self.cx, call, path, retransmit) {
             Ok(sa) => {
                 kept.dial = Dial::Dialing {
                     sa: sa.id(),
@@ -436,12 +457,16 @@ impl Endpoint {
             return;
         };
         kept.why = Some(reason.clone());
-        if let Dial::Dialing { rest, .. } = &mut kept.dial
-            && !rest.is_empty()
-        {
-            let rest = std::mem::take(rest);
-            kept.dial = Dial::Idle;
-            return self.dial(name, rest);
+        let mut silent = Duration::ZERO;
+        if let Dial::Dialing { sa, rest } = &mut kept.dial {
+            if !rest.is_empty() {
+                let rest = std::mem::take(rest);
+                kept.dial = Dial::Idle;
+                return self.dial(name, rest);
+            }
+            if let Some(sa) = self.sas.get(sa) {
+                silent = now.since(sa.channel.last_out);
+            }
         }
         // A packet asks again; nobody else does.
         kept.demands.clear();
@@ -451,7 +476,9 @@ impl Endpoint {
             return;
         }
         let backoff = kept.backoff.get_or_insert_with(|| Backoff::new(now));
+        // The wait counts from the last message, which had its own time for an answer.
         let after = backoff.failed(now, self.cx.random.as_mut());
+        let after = after.saturating_sub(silent);
         kept.dial = Dial::Waiting(now + after);
         self.cx.event(Event {
             connection: Some(name.to_owned()),

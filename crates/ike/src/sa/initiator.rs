@@ -19,7 +19,7 @@ use crate::event::{Event, EventKind, Reason};
 use crate::io::{IkeSaId, Lease, Path};
 use crate::keys::{Exchanged, IkeKeys, Role};
 use crate::nat::{self, Nat};
-use crate::policy::{ChildPolicy, Connection, Ports};
+use crate::policy::{ChildPolicy, Connection, Ports, Retransmit};
 use crate::proposal;
 use crate::refusal;
 use crate::sa::auth_initiator::AuthInitiator;
@@ -59,6 +59,8 @@ pub(crate) struct Initiating {
     cookie: Option<Vec<u8>>,
     /// The request as last sent: AUTH covers it.
     request: Vec<u8>,
+    /// Of this request; what follows has the connection's own.
+    retransmit: Retransmit,
     turns: u32,
     /// Refused without protection; believed unless the true answer comes by then.
     doubted: Option<(Instant, Reason)>,
@@ -78,8 +80,13 @@ pub(crate) struct Begun {
 }
 
 impl IkeSa {
-    /// Calls a peer.
-    pub(crate) fn dial(cx: &mut Context, call: Call, path: Path) -> Result<Self, Reason> {
+    /// Calls a peer; IKE_SA_INIT is repeated as `retransmit` says.
+    pub(crate) fn dial(
+        cx: &mut Context,
+        call: Call,
+        path: Path,
+        retransmit: Retransmit,
+    ) -> Result<Self, Reason> {
         let connection = Arc::clone(&call.connection);
         let id = cx.new_ike_sa_id();
         let Some(group) = proposal::first_ike_group(&connection.ike_proposals) else {
@@ -98,6 +105,7 @@ impl IkeSa {
             ephemeral: None,
             cookie: None,
             request: Vec::new(),
+            retransmit,
             turns: 0,
             doubted: None,
         };
@@ -138,9 +146,7 @@ impl Initiating {
         if channel.window.in_flight().is_some() {
             channel.window.replace(cx.boot(), datagrams);
         } else {
-            channel
-                .window
-                .send(cx.boot(), datagrams, channel.retransmit);
+            channel.window.send(cx.boot(), datagrams, self.retransmit);
         }
         Ok(())
     }
