@@ -340,7 +340,7 @@ fn esp_from_elsewhere_moves_the_peer_too() {
 fn keepalives_go_out_from_behind_a_nat_only() {
     let mut world = World::new(policy(connection(A)), policy(connection(B)));
     world.nat = Some(("203.0.113.9".parse().unwrap(), 10_000));
-    let (count, seen) = (std::rc::Rc::new(std::cell::Cell::new(0)), ());
+    let count = std::rc::Rc::new(std::cell::Cell::new(0));
     let counter = count.clone();
     world.fate = Box::new(move |flight| {
         if flight.datagram == [0xff] {
@@ -350,7 +350,6 @@ fn keepalives_go_out_from_behind_a_nat_only() {
         Fate::Deliver
     });
     world.seconds(200);
-    let () = seen;
     assert!(count.get() >= 3, "{}", count.get());
     world.assert_in_step(&["one"]);
 }
@@ -369,6 +368,12 @@ fn many_children_come_up_and_go_together() {
     };
     let mut world = up_with(many(A), many(B));
     world.assert_in_step(&["one", "three", "two"]);
+    let spis = |world: &World| {
+        let sa = &world.a.established(world.now)[0];
+        let spis = sa.children.iter().map(|child| child.spi_in);
+        (sa.spi_i, spis.collect::<std::collections::BTreeSet<_>>())
+    };
+    let before = spis(&world);
     world.command(B, rekey_ike());
     for name in names {
         world.command(A, rekey_child(name));
@@ -376,6 +381,9 @@ fn many_children_come_up_and_go_together() {
     }
     world.seconds(60);
     world.assert_in_step(&["one", "three", "two"]);
+    let after = spis(&world);
+    assert_ne!(before.0, after.0);
+    assert!(before.1.is_disjoint(&after.1), "{before:?} {after:?}");
     world.command(A, down(None));
     world.seconds(20);
     world.assert_empty();

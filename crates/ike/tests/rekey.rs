@@ -36,6 +36,7 @@ fn child_is_rekeyed_by_either_end_without_a_gap() {
 #[test]
 fn responder_of_a_rekey_keeps_sending_on_the_old_until_the_peer_is_ready() {
     let mut world = up();
+    let before = child_spi(&mut world);
     world.traffic = true;
     // The response that would tell A of the new Child SA is lost twice.
     let mut lost = 0;
@@ -52,14 +53,17 @@ fn responder_of_a_rekey_keeps_sending_on_the_old_until_the_peer_is_ready() {
     assert!(world.unopened.is_empty(), "{:?}", world.unopened);
     world.seconds(20);
     world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
 }
 
 #[test]
 fn without_traffic_the_delete_tells_the_responder_to_switch() {
     let mut world = up();
+    let before = child_spi(&mut world);
     world.command(A, rekey_child("one"));
     world.seconds(10);
     world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
 }
 
 #[test]
@@ -75,9 +79,11 @@ fn child_without_perfect_forward_secrecy_is_rekeyed() {
         connection
     };
     let mut world = up_with(plain(A), plain(B));
+    let before = child_spi(&mut world);
     world.command(B, rekey_child("one"));
     world.seconds(10);
     world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
 }
 
 #[test]
@@ -101,10 +107,12 @@ fn both_rekey_a_child_at_once_and_one_new_stays() {
     for seed in 0..24 {
         let mut world = up_seeded(connection(A), connection(B), seed);
         world.traffic = seed % 2 == 0;
+        let before = child_spi(&mut world);
         world.command(A, rekey_child("one"));
         world.command(B, rekey_child("one"));
         world.seconds(15);
         world.assert_in_step(&["one"]);
+        assert_ne!(before, child_spi(&mut world));
     }
 }
 
@@ -124,10 +132,12 @@ fn both_rekey_a_child_and_any_one_message_is_lost_or_late() {
                         Some(by) => Fate::Delay(Duration::from_millis(by)),
                     }
                 });
+                let before = child_spi(&mut world);
                 world.command(A, rekey_child("one"));
                 world.command(B, rekey_child("one"));
                 world.seconds(40);
                 world.assert_in_step(&["one"]);
+                assert_ne!(before, child_spi(&mut world));
             }
         }
     }
@@ -147,22 +157,25 @@ fn one_rekeys_while_the_other_deletes_the_child() {
                     Fate::Deliver
                 }
             });
+            let before = child_spi(&mut world);
             world.command(A, rekey_child("one"));
             world.command(B, down(Some("one")));
             world.seconds(60);
             // A wants it always.
             world.assert_in_step(&["one"]);
+            assert_ne!(before, child_spi(&mut world));
         }
     }
 }
 
 #[test]
-fn rekey_of_a_child_the_peer_does_not_know_makes_a_new_one() {
+fn child_taken_down_by_the_called_is_made_anew_by_who_wants_it() {
     let mut world = up();
-    // B loses it without A knowing: its data path reports the end of its life, and the DELETE is lost.
+    let before = child_spi(&mut world);
     world.command(B, down(Some("one")));
     world.seconds(10);
     world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
 }
 
 #[test]
@@ -177,11 +190,13 @@ fn ike_sa_is_rekeyed_by_either_end_and_the_children_move() {
         assert_ne!(before.0, ike_spi(&mut world));
         assert_eq!(before.1, child_spi(&mut world));
         // The new one works: its first requests have the id 0.
-        world.command(A, rekey_child("one"));
-        world.seconds(10);
-        world.command(B, rekey_child("one"));
-        world.seconds(10);
-        world.assert_in_step(&["one"]);
+        for end in [A, B] {
+            let before = child_spi(&mut world);
+            world.command(end, rekey_child("one"));
+            world.seconds(10);
+            world.assert_in_step(&["one"]);
+            assert_ne!(before, child_spi(&mut world));
+        }
     }
 }
 
@@ -190,14 +205,18 @@ fn both_rekey_the_ike_sa_at_once_and_one_new_inherits() {
     for seed in 0..24 {
         let mut world = up_seeded(connection(A), connection(B), seed);
         world.traffic = true;
+        let before = ike_spi(&mut world);
         world.command(A, rekey_ike());
         world.command(B, rekey_ike());
         world.seconds(15);
         world.assert_in_step(&["one"]);
+        assert_ne!(before, ike_spi(&mut world));
+        let before = child_spi(&mut world);
         world.command(A, rekey_child("one"));
         world.command(B, rekey_child("one"));
         world.seconds(15);
         world.assert_in_step(&["one"]);
+        assert_ne!(before, child_spi(&mut world));
     }
 }
 
@@ -217,10 +236,12 @@ fn both_rekey_the_ike_sa_and_any_one_message_is_lost_or_late() {
                         Some(by) => Fate::Delay(Duration::from_millis(by)),
                     }
                 });
+                let before = ike_spi(&mut world);
                 world.command(A, rekey_ike());
                 world.command(B, rekey_ike());
                 world.seconds(40);
                 world.assert_in_step(&["one"]);
+                assert_ne!(before, ike_spi(&mut world));
             }
         }
     }
@@ -251,10 +272,12 @@ fn ike_rekey_and_new_child_collide_and_both_happen() {
         connection
     };
     let mut world = up_with(three(A), three(B));
+    let before = ike_spi(&mut world);
     world.command(A, bring_up(Some("two")));
     world.command(B, rekey_ike());
     world.seconds(30);
     world.assert_in_step(&["one", "two"]);
+    assert_ne!(before, ike_spi(&mut world));
 }
 
 #[test]
@@ -313,10 +336,12 @@ fn bytes_and_packets_rekey_when_the_data_path_says_so() {
 #[test]
 fn hard_limit_ends_the_child_and_the_keeper_makes_another() {
     let mut world = up();
+    let before = child_spi(&mut world);
     let child = *world.a.children.keys().next().unwrap();
     world.data(A, DataEvent::HardLimit { child });
     world.seconds(10);
     world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(&mut world));
     let expired = |k: &EventKind| {
         matches!(
             k,
