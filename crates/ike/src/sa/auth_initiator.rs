@@ -436,9 +436,18 @@ impl AuthInitiator {
             cx,
             contents.has(NotifyType::INITIAL_CONTACT),
         );
+        // RFC 7296 §2.19: addresses are lent in IKE_AUTH alone, so that a later CREATE_CHILD_SA would
+        // be refused for ever.
+        let lent_nothing = contents
+            .notify(NotifyType::INTERNAL_ADDRESS_FAILURE)
+            .filter(|_| state.peering.assigned.addresses.is_empty())
+            .map(|error| refusal::reason(error, String::new));
         if let Some(first) = self.first {
             let nonces = (self.begun.nonce_i.as_slice(), self.begun.nonce_r.as_slice());
             first.install(&mut state, channel, cx, contents, nonces);
+        }
+        if let Some(reason) = lent_nothing {
+            state.push(cx, Task::DeleteIke { reason });
         }
         if let Some(reason) = self.unwanted {
             if let Some(Exchange::CreateChild(create)) = &mut state.current {

@@ -92,6 +92,8 @@ pub struct Node {
     pub unreachable: bool,
     /// The next installation fails.
     pub install_fails: bool,
+    /// No address can be lent.
+    pub pool_is_full: bool,
     /// Answers to `InstallIn` and `Spi` are kept back until released.
     pub hold: bool,
     held: Vec<(cygnet_ike::io::AskId, Answer)>,
@@ -165,6 +167,7 @@ impl Node {
             resolves: 0,
             unreachable: false,
             install_fails: false,
+            pool_is_full: false,
             hold: false,
             held: Vec::new(),
             next_spi: 0x1000 * (end as u32 + 1),
@@ -360,6 +363,9 @@ impl World {
                     }
                     None => Err("the certificate of the peer is of an unknown CA".to_owned()),
                 })
+            }
+            Ask::Lease { .. } if node.pool_is_full => {
+                Answer::Leased(Err("no address is free".to_owned()))
             }
             Ask::Lease { ike_sa, wanted, .. } => {
                 let addresses = wanted.iter().map(|wanted| match wanted {
