@@ -375,4 +375,48 @@ mod tests {
         assert!(in_i.ct_eq(out_r.expose()) && in_r.ct_eq(out_i.expose()));
         assert!(!in_i.ct_eq(out_i.expose()));
     }
+
+    /// See the head of the file.
+    const ACVP: &str = include_str!("../vectors/ikev2_kdf_acvp.txt");
+
+    #[test]
+    fn key_material_is_that_of_nist() {
+        let rows: Vec<_> = (ACVP.lines().filter(|line| !line.starts_with('#')))
+            .map(unhex)
+            .collect();
+        let [nonce_i, nonce_r, spi_i, spi_r, skeyseed, dkm, child] = rows.as_slice() else {
+            panic!("{} rows", rows.len());
+        };
+        let spi = |octets: &[u8]| Spi(u64::from_be_bytes(octets.try_into().unwrap()));
+        let exchanged = Exchanged {
+            nonce_i: nonce_i.clone(),
+            nonce_r: nonce_r.clone(),
+            spi_i: spi(spi_i),
+            spi_r: spi(spi_r),
+        };
+        let suite = IkeSuite {
+            encryption: Encryption::AesGcm16_256,
+            prf: Prf::HmacSha2_512,
+            ..SUITE
+        };
+        let skeyseed = Secret::from_slice(skeyseed);
+        let keys = |role| IkeKeys::expand(suite, role, &exchanged, &skeyseed).unwrap();
+        // SK_d | SK_ei | SK_er | SK_pi | SK_pr, with 4 octets of salt in each SK_e.
+        let mut rest = dkm.as_slice();
+        let mut take = |len| rest.split_off(..len).unwrap();
+        let (sk_d, sk_ei, sk_er) = (take(64), take(36), take(36));
+        let (sk_pi, sk_pr) = (take(64), take(64));
+        assert!(rest.is_empty());
+        let initiator = keys(Role::Initiator);
+        assert_eq!(initiator.sk_d.expose(), sk_d);
+        assert_eq!(initiator.sk_p(Role::Initiator).expose(), sk_pi);
+        assert_eq!(initiator.sk_p(Role::Responder).expose(), sk_pr);
+        assert_ciphers(initiator, suite, &hex(sk_ei), "", &keys(Role::Responder));
+        let responder = keys(Role::Responder);
+        assert_ciphers(responder, suite, &hex(sk_er), "", &keys(Role::Initiator));
+        let made = keys(Role::Initiator).child(CHILD, None, nonce_i, nonce_r);
+        let (first, second) = child.split_at(CHILD.key_material_len());
+        assert_eq!(made.initiator.expose(), first);
+        assert!(second.starts_with(made.responder.expose()));
+    }
 }

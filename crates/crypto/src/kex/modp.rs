@@ -234,4 +234,38 @@ mod tests {
             assert_eq!(digest(power.expose()), crate::testing::hex(of_5));
         }
     }
+
+    /// Of another implementation; see the head of the file.
+    const VECTORS: &str = include_str!("../../vectors/modp_strongswan.txt");
+
+    #[test]
+    fn powers_and_secrets_are_those_of_strongswan() {
+        let mut lines = VECTORS.lines().filter(|line| !line.starts_with('#'));
+        for (name, modulus) in [
+            ("modp2048", Modulus::Bits2048),
+            ("modp3072", Modulus::Bits3072),
+            ("modp4096", Modulus::Bits4096),
+        ] {
+            assert_eq!(lines.next(), Some(name));
+            let mut next = || crate::testing::hex(lines.next().expect("five numbers"));
+            let mut exponent = || {
+                let mut octets = [0; 64];
+                let value = next();
+                octets[64 - value.len()..].copy_from_slice(&value);
+                Exponent {
+                    modulus,
+                    bits: 512,
+                    value: Zeroizing::new(U512::from_be_slice(&octets)),
+                }
+            };
+            let (own, peer) = (exponent(), exponent());
+            let (own_public, peer_public, shared) = (next(), next(), next());
+            assert_eq!(own.public(), own_public, "{name}");
+            assert_eq!(peer.public(), peer_public, "{name}");
+            let secret = |of: &Exponent, with: &[u8]| of.agree(with).map(|s| s.expose().to_vec());
+            assert_eq!(secret(&own, &peer_public), Some(shared.clone()), "{name}");
+            assert_eq!(secret(&peer, &own_public), Some(shared), "{name}");
+        }
+        assert_eq!(lines.next(), None);
+    }
 }
