@@ -23,6 +23,8 @@ const PACKAGES: &[&str] = &[
     "strongswan-charon",
     "strongswan-pki",
     "strongswan-swanctl",
+    // systemd-analyze; it does not make the machine boot by it.
+    "systemd",
     "tcpdump",
     "user-mode-linux",
     "util-linux",

@@ -184,7 +184,6 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.tries_on()?;
     home.nothing_leaked("with the guard's rules removed and the tunnel down")?;
-    let status = home.gateway.status()?;
     wait_for("a warning or a mended guard", SOON, || {
         let warned = home
             .gateway
@@ -194,7 +193,6 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
             .any(|warning| warning.contains("guard"));
         Ok((warned || expect_guard(&home.state()?, "").is_ok()).then_some(()))
     })?;
-    drop(status);
     home.gateway.stop()?;
     // What is left without cygnet is the filter, and the kernel's own idea of a shorter way.
     home.world.gateway.shell(

@@ -65,7 +65,6 @@ fn sigterm(lab: &mut Lab) -> Result<String> {
         clients(&home.server)? == 0,
         "the server still has an SA after SIGTERM of the gateway"
     );
-    let status = home.server.status()?;
     home.gateway.restart()?;
     home.online(&home.world.laptop)?;
     home.server.stop()?;
@@ -75,7 +74,6 @@ fn sigterm(lab: &mut Lab) -> Result<String> {
     let said = home.gateway.connection("home")?.reason.unwrap_or_default();
     home.server.restart()?;
     home.online(&home.world.laptop)?;
-    drop(status);
     Ok(format!("then: {said}"))
 }
 
