@@ -2,6 +2,7 @@
 
 pub(crate) mod auth_initiator;
 pub(crate) mod auth_responder;
+pub(crate) mod candidate;
 pub(crate) mod channel;
 pub(crate) mod child;
 pub(crate) mod collision;
@@ -9,10 +10,13 @@ pub(crate) mod contents;
 pub(crate) mod create_child;
 pub(crate) mod established;
 pub(crate) mod exchange;
+pub(crate) mod first_child;
 pub(crate) mod informational;
 pub(crate) mod initiator;
 pub(crate) mod negotiate;
+pub(crate) mod proof;
 pub(crate) mod rekey_ike;
+pub(crate) mod responder;
 pub(crate) mod serve_child;
 pub(crate) mod upkeep;
 

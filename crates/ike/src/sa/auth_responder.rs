@@ -1,41 +1,33 @@
-//! The responder's half of the initial exchanges: IKE_SA_INIT is answered, then the peer proves
-//! who it is, and only then it is known which connection it is for (RFC 7296 §1.2, §2.15, §2.21).
+//! IKE_AUTH, started by the peer: it proves who it is, and only then it is known which connection
+//! it is for (RFC 7296 §1.2, §2.15, §2.21).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cygnet_crypto::suite::IkeSuite;
-use cygnet_wire::auth::{AuthMethod, AuthPayload};
-use cygnet_wire::cert::{CertPayload, CertReqPayload};
-use cygnet_wire::header::{ExchangeType, MessageId, Spi};
+use cygnet_wire::auth::AuthPayload;
+use cygnet_wire::cert::CertPayload;
+use cygnet_wire::header::ExchangeType;
 use cygnet_wire::id::{IdPayload, Identification};
-use cygnet_wire::message::MessageBuilder;
-use cygnet_wire::notify::{NotifyPayload, NotifyType};
+use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
-use cygnet_wire::sa::ProposalSpi;
 
-use crate::auth::{self, Signing};
+use crate::auth;
 use crate::config_payload;
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{Event, EventKind, Reason};
-use crate::identity;
 use crate::io::{Answer, Ask, AskId, DataCommand, Lease, Path};
-use crate::keys::{Exchanged, IkeKeys, Role};
-use crate::nat::{self, Nat};
-use crate::policy::{Connection, LocalAuth, RemoteAuth};
-use crate::proposal::{self, ChildExchange, EspChoice, IkeChoice};
-use crate::sa::auth_initiator::{announce, ask_for_proof, proof_payload, verify};
+use crate::keys::Role;
+use crate::policy::{Connection, LocalAuth};
+use crate::proposal::{self, ChildExchange, EspChoice};
+use crate::sa::candidate::{fits, own_identity};
 use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
-use crate::sa::established::{Established, Life};
 use crate::sa::initiator::Begun;
-use crate::sa::negotiate::{
-    self, Draft, id_payload, ke_payload, nonce_payload, notify, syntax_notify, tsi, tsr,
-};
-use crate::sa::rekey_ike::new_spi;
+use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
+use crate::sa::proof::{Claim, Proving, establish};
 use crate::sa::serve_child::{Refusal, choose_policy};
-use crate::sa::{IkeSa, Peering, State, closed};
+use crate::sa::{Peering, State, closed};
 use crate::time::{Instant, UtcTime};
 
 /// Half open.
@@ -54,19 +46,17 @@ pub(crate) struct AuthResponder {
 /// The request being worked on.
 struct Request {
     path: Path,
+    claim: Claim,
     contents: Contents,
-    id: IdPayload,
-    auth: AuthPayload<'static>,
-    initial_contact: bool,
 }
 
 enum Stage {
     /// The peer is to send IKE_AUTH.
     Waiting,
     /// Its proof is being verified, as one of this connection.
-    Verify(AskId, Arc<Connection>, Vec<u8>),
+    Verify(AskId, Arc<Connection>),
     /// Ours is being made.
-    Prove(AskId, Box<Proven>, Option<Signing>),
+    Prove(Proving, Box<Proven>),
     /// Addresses are being lent.
     Lease(AskId, Box<Proven>),
     /// The Child SA is being made.
@@ -88,111 +78,19 @@ struct Accepted {
     draft: Option<Draft>,
 }
 
-impl IkeSa {
-    /// Answers IKE_SA_INIT: keys are made, nothing else is believed yet. `request` is the message
-    /// itself, `candidates` those whose proposals were chosen from.
-    pub(crate) fn answer(
-        cx: &mut Context,
-        candidates: Vec<Arc<Connection>>,
-        choice: &IkeChoice,
-        path: Path,
-        (spi_i, request): (Spi, &[u8]),
-        contents: &Contents,
-    ) -> Result<Self, Reason> {
-        let protocol = |error: String| Reason::Protocol(error);
-        let (Some(ke), Some(nonce_i)) = (&contents.ke, &contents.nonce) else {
-            return Err(protocol(
-                "the peer's IKE_SA_INIT has no KE or nonce payload".to_owned(),
-            ));
-        };
-        let group = choice.suite.group;
-        let (public, shared) =
-            negotiate::answer_key_exchange(cx, group, &ke.data).map_err(protocol)?;
-        let id = cx.new_ike_sa_id();
-        let spi_r = new_spi(cx);
-        let exchanged = Exchanged {
-            nonce_i: nonce_i.clone(),
-            nonce_r: negotiate::nonce(cx.random.as_mut()),
-            spi_i,
-            spi_r,
-        };
-        let keys = IkeKeys::initial(choice.suite, Role::Responder, &exchanged, &shared)
-            .map_err(|e| Reason::Local(e.to_string()))?;
-        let first = candidates.first();
-        let retransmit = first
-            .map(|c| c.retransmit)
-            .unwrap_or(crate::policy::Retransmit {
-                first: std::time::Duration::from_secs(2),
-                factor: 1.8,
-                most: std::time::Duration::from_secs(60),
-                tries: 5,
-            });
-        let claim = candidates.iter().any(|c| c.claim_nat);
-        let mut channel = Channel::new(cx, id, Role::Responder, (spi_i, spi_r), path, retransmit);
-        // RFC 7296 §2.23: the responder's SPI was still zero when the initiator hashed.
-        channel.nat = Nat::observe(&contents.notifies, spi_i, Spi::ZERO, &path, claim);
-        channel.keys = Some(keys);
-        if contents.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED) {
-            channel.fragment_size = first.map_or(0, |c| c.fragment_size);
-        }
-        let header = channel.header(ExchangeType::IKE_SA_INIT, MessageId::ZERO, true);
-        let mut message = MessageBuilder::new(header);
-        message.push(choice.answer(ProposalSpi::None));
-        message.push(ke_payload(group, &public));
-        message.push(nonce_payload(&exchanged.nonce_r));
-        for notify in nat::notifies(spi_i, spi_r, &path, claim) {
-            message.push(notify);
-        }
-        message.push(NotifyPayload::new(
-            NotifyType::IKEV2_FRAGMENTATION_SUPPORTED,
-        ));
-        message.push(auth::announce_hashes());
-        message.push(NotifyPayload::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED));
-        // RFC 7296 §3.7: one payload names them all; it is not known yet which connection is meant.
-        let (mut wanted, mut named) = (false, Vec::new());
-        for connection in &candidates {
-            if let RemoteAuth::Certificate { authorities, .. } = &connection.remote_auth {
-                wanted = true;
-                for authority in authorities {
-                    if !named.contains(authority) {
-                        named.push(*authority);
-                    }
-                }
-            }
-        }
-        if wanted {
-            message.push(CertReqPayload::x509(&named));
-        }
-        let response = message.finish().map_err(|e| Reason::Local(e.to_string()))?;
-        channel.window.begin(MessageId::ZERO, request);
-        channel.transmit(cx, path, std::slice::from_ref(&response));
-        channel.window.answer(vec![response.clone()]);
-        let begun = Begun {
-            nonce_i: exchanged.nonce_i,
-            nonce_r: exchanged.nonce_r,
-            request: request.to_vec(),
-            response,
-            hashes: contents
-                .notify(NotifyType::SIGNATURE_HASH_ALGORITHMS)
-                .map(auth::announced_hashes),
-            childless: true,
-        };
-        let state = AuthResponder {
+impl AuthResponder {
+    /// IKE_SA_INIT is answered; the call may be for one of `candidates`.
+    pub(crate) fn new(cx: &Context, candidates: Vec<Arc<Connection>>, begun: Begun) -> Self {
+        Self {
             candidates: candidates.into(),
             begun,
             deadline: cx.boot() + cx.policy.limits.half_open_timeout,
             request: None,
             stage: Stage::Waiting,
             why: Vec::new(),
-        };
-        Ok(Self {
-            channel,
-            state: State::AuthResponder(Box::new(state)),
-        })
+        }
     }
-}
 
-impl AuthResponder {
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -255,7 +153,6 @@ impl AuthResponder {
         };
         let mut contents = contents;
         let (id, auth) = (contents.idi.take(), contents.auth.take());
-        let initial_contact = contents.has(NotifyType::INITIAL_CONTACT);
         let path = inbound.path;
         let (Some(id), Some(auth)) = (id, auth) else {
             let reason = Reason::PeerAuthentication(
@@ -265,12 +162,26 @@ impl AuthResponder {
             );
             return self.refuse(channel, cx, path, reason);
         };
-        self.request = Some(Request {
-            path,
-            contents,
+        let Some(keys) = &channel.keys else {
+            return State::AuthResponder(self);
+        };
+        let octets = auth::signed_octets(
+            keys.suite().prf,
+            &self.begun.request,
+            &self.begun.nonce_r,
+            keys.sk_p(Role::Initiator),
+            &id,
+        );
+        let claim = Claim {
             id,
             auth,
-            initial_contact,
+            certificates: std::mem::take(&mut contents.certificates),
+            octets,
+        };
+        self.request = Some(Request {
+            path,
+            claim,
+            contents,
         });
         self.next_candidate(channel, cx)
     }
@@ -285,32 +196,13 @@ impl AuthResponder {
         };
         let suite = keys.suite();
         while let Some(connection) = self.candidates.pop_front() {
-            if let Err(why) = fits(&connection, request, channel, &suite) {
+            let wanted = request.contents.idr.as_ref();
+            if let Err(why) = fits(&connection, &request.claim, wanted, channel, &suite) {
                 self.why.push(why);
                 continue;
             }
-            let octets = auth::signed_octets(
-                suite.prf,
-                &self.begun.request,
-                &self.begun.nonce_r,
-                keys.sk_p(Role::Initiator),
-                &request.id,
-            );
-            let ask = match &connection.remote_auth {
-                RemoteAuth::Psk(credential) => Ask::PskAuth {
-                    credential: credential.clone(),
-                    prf: suite.prf,
-                    octets: octets.clone(),
-                },
-                RemoteAuth::Certificate { trust, .. } => Ask::ValidateChain {
-                    trust: trust.clone(),
-                    certificates: request.contents.certificates.clone(),
-                    identity: request.id.id.clone(),
-                    peer_is_responder: false,
-                },
-            };
-            let ask = cx.ask(Waiting::IkeSa(channel.id), ask);
-            self.stage = Stage::Verify(ask, connection, octets);
+            let ask = request.claim.ask(cx, channel, &connection, suite.prf);
+            self.stage = Stage::Verify(ask, connection);
             return State::AuthResponder(self);
         }
         // What was tried says more than what did not come into question.
@@ -355,7 +247,10 @@ impl AuthResponder {
             _ => NotifyType::AUTHENTICATION_FAILED,
         };
         let _ = channel.respond(cx, ExchangeType::IKE_AUTH, path, vec![notify(ty)]);
-        let peer = self.request.as_ref().map(|request| request.id.id.clone());
+        let peer = self
+            .request
+            .as_ref()
+            .map(|request| request.claim.id.id.clone());
         self.report(channel, cx, peer, &reason);
         self.abandon(channel, cx, reason)
     }
@@ -374,8 +269,8 @@ impl AuthResponder {
         let path = request.path;
         let stage = std::mem::replace(&mut self.stage, Stage::Waiting);
         match (stage, answer) {
-            (Stage::Verify(ask, connection, octets), answer) if ask == id => {
-                match verify(&connection, &request.auth, &octets, answer) {
+            (Stage::Verify(ask, connection), answer) if ask == id => {
+                match request.claim.verify(&connection, answer) {
                     Ok(not_after) => self.prove(channel, cx, connection, not_after),
                     Err(why) => {
                         self.why.push(why);
@@ -383,8 +278,8 @@ impl AuthResponder {
                     }
                 }
             }
-            (Stage::Prove(ask, mut proven, signing), answer) if ask == id => {
-                match proof_payload(signing, answer) {
+            (Stage::Prove(proving, mut proven), answer) if proving.ask == id => {
+                match proving.payload(answer) {
                     Ok(payload) => {
                         proven.proof = Some(payload);
                         self.lend(channel, cx, proven)
@@ -457,21 +352,6 @@ impl AuthResponder {
         };
         let path = request.path;
         let local_id = IdPayload::new(own_identity(&connection, channel));
-        let peering = Peering {
-            local_id: local_id.id.clone(),
-            peer_id: request.id.id.clone(),
-            outer: (path.local.ip(), path.remote.ip()),
-            dialed: false,
-            origin: (channel.spi_i, channel.spi_r),
-            authenticated_as: channel.id,
-            authenticated_at: cx.boot(),
-            not_after,
-            reauthenticate_at: None,
-            superseded_at: None,
-            assigned: Lease::default(),
-            lent: None,
-            connection,
-        };
         let prf = keys.suite().prf;
         let octets = auth::signed_octets(
             prf,
@@ -480,23 +360,16 @@ impl AuthResponder {
             keys.sk_p(Role::Responder),
             &local_id,
         );
-        let who = Waiting::IkeSa(channel.id);
-        let connection = &peering.connection;
-        match ask_for_proof(
-            cx,
-            who,
-            connection,
-            self.begun.hashes.as_deref(),
-            prf,
-            octets,
-        ) {
-            Ok((ask, signing)) => {
+        let hashes = self.begun.hashes.as_deref();
+        match Proving::ask(cx, channel, &connection, hashes, prf, octets) {
+            Ok(proving) => {
+                let (own, peer) = (local_id.id.clone(), request.claim.id.id.clone());
                 let proven = Proven {
-                    peering,
+                    peering: Peering::new(cx, channel, connection, own, peer, not_after),
                     local_id,
                     proof: None,
                 };
-                self.stage = Stage::Prove(ask, Box::new(proven), signing);
+                self.stage = Stage::Prove(proving, Box::new(proven));
                 State::AuthResponder(self)
             }
             Err(reason) => self.refuse(channel, cx, path, reason),
@@ -638,8 +511,8 @@ impl AuthResponder {
             channel.fragment_size = connection.fragment_size;
         }
         let sent = channel.respond(cx, ExchangeType::IKE_AUTH, request.path, payloads);
-        let mut state = Box::new(Established::new(cx, peering, Life::Live, None));
-        announce(&state, channel, cx, request.initial_contact);
+        let initial_contact = request.contents.has(NotifyType::INITIAL_CONTACT);
+        let mut state = establish(cx, channel, peering, None, initial_contact);
         if let Err(reason) = sent {
             if let Ok(Some((_, child))) = child {
                 child.abandon(cx);
@@ -656,68 +529,6 @@ impl AuthResponder {
         }
         state.proceed(channel, cx)
     }
-}
-
-/// Whether the connection may be meant: who we are to be, who the peer says it is, how it proves
-/// it, and the algorithms that were chosen before this was known.
-fn fits(
-    connection: &Connection,
-    request: &Request,
-    channel: &Channel,
-    suite: &IkeSuite,
-) -> Result<(), Reason> {
-    let name = &connection.name;
-    let peer = identity::display(&request.id.id);
-    if let Some(wanted) = &request.contents.idr {
-        let own = own_identity(connection, channel);
-        if !identity::same(&own, &wanted.id) {
-            return Err(Reason::NoConnection(format!(
-                "the peer {peer} wants to talk to {}, connection {name} is {}",
-                identity::display(&wanted.id),
-                identity::display(&own)
-            )));
-        }
-    }
-    if !connection.remote_identity.matches(&request.id.id) {
-        return Err(Reason::NoConnection(format!(
-            "the peer is {peer}, connection {name} expects {}",
-            connection.remote_identity
-        )));
-    }
-    let with_psk = request.auth.method == AuthMethod::SHARED_KEY_MIC;
-    match (&connection.remote_auth, with_psk) {
-        (RemoteAuth::Psk(_), true) | (RemoteAuth::Certificate { .. }, false) => {}
-        (RemoteAuth::Psk(_), false) => {
-            return Err(Reason::PeerAuthentication(format!(
-                "the peer {peer} proves itself with a certificate, connection {name} expects a \
-                 pre-shared key"
-            )));
-        }
-        (RemoteAuth::Certificate { .. }, true) => {
-            return Err(Reason::PeerAuthentication(format!(
-                "the peer {peer} proves itself with a pre-shared key, connection {name} expects a \
-                 certificate"
-            )));
-        }
-    }
-    if !with_psk && request.contents.certificates.is_empty() {
-        return Err(Reason::PeerAuthentication(format!(
-            "the peer {peer} sent no certificate; set it to send its own"
-        )));
-    }
-    if !proposal::allows_ike(&connection.ike_proposals, suite) {
-        return Err(Reason::NoProposal(format!(
-            "{suite} was agreed on with {peer}, connection {name} does not allow it"
-        )));
-    }
-    Ok(())
-}
-
-fn own_identity(connection: &Connection, channel: &Channel) -> Identification {
-    connection
-        .local_identity
-        .clone()
-        .unwrap_or_else(|| Identification::address(channel.path.local.ip()))
 }
 
 fn local(error: &str) -> Refusal {

@@ -1,0 +1,76 @@
+//! Which connection a peer that called is for: nobody knows before it has said who it is.
+
+use cygnet_crypto::suite::IkeSuite;
+use cygnet_wire::auth::AuthMethod;
+use cygnet_wire::id::{IdPayload, Identification};
+
+use crate::event::Reason;
+use crate::identity;
+use crate::policy::{Connection, RemoteAuth};
+use crate::proposal;
+use crate::sa::channel::Channel;
+use crate::sa::proof::Claim;
+
+/// Whether the connection may be meant: who we are to be, who the peer says it is, how it proves
+/// it, and the algorithms that were chosen before this was known.
+pub(crate) fn fits(
+    connection: &Connection,
+    claim: &Claim,
+    wanted: Option<&IdPayload>,
+    channel: &Channel,
+    suite: &IkeSuite,
+) -> Result<(), Reason> {
+    let name = &connection.name;
+    let peer = identity::display(&claim.id.id);
+    if let Some(wanted) = wanted {
+        let own = own_identity(connection, channel);
+        if !identity::same(&own, &wanted.id) {
+            return Err(Reason::NoConnection(format!(
+                "the peer {peer} wants to talk to {}, connection {name} is {}",
+                identity::display(&wanted.id),
+                identity::display(&own)
+            )));
+        }
+    }
+    if !connection.remote_identity.matches(&claim.id.id) {
+        return Err(Reason::NoConnection(format!(
+            "the peer is {peer}, connection {name} expects {}",
+            connection.remote_identity
+        )));
+    }
+    let with_psk = claim.auth.method == AuthMethod::SHARED_KEY_MIC;
+    match (&connection.remote_auth, with_psk) {
+        (RemoteAuth::Psk(_), true) | (RemoteAuth::Certificate { .. }, false) => {}
+        (RemoteAuth::Psk(_), false) => {
+            return Err(Reason::PeerAuthentication(format!(
+                "the peer {peer} proves itself with a certificate, connection {name} expects a \
+                 pre-shared key"
+            )));
+        }
+        (RemoteAuth::Certificate { .. }, true) => {
+            return Err(Reason::PeerAuthentication(format!(
+                "the peer {peer} proves itself with a pre-shared key, connection {name} expects a \
+                 certificate"
+            )));
+        }
+    }
+    if !with_psk && claim.certificates.is_empty() {
+        return Err(Reason::PeerAuthentication(format!(
+            "the peer {peer} sent no certificate; set it to send its own"
+        )));
+    }
+    if !proposal::allows_ike(&connection.ike_proposals, suite) {
+        return Err(Reason::NoProposal(format!(
+            "{suite} was agreed on with {peer}, connection {name} does not allow it"
+        )));
+    }
+    Ok(())
+}
+
+/// Who we are to a peer that called `connection`.
+pub(crate) fn own_identity(connection: &Connection, channel: &Channel) -> Identification {
+    connection
+        .local_identity
+        .clone()
+        .unwrap_or_else(|| Identification::address(channel.path.local.ip()))
+}
