@@ -11,13 +11,19 @@ use cygnet_wire::id::Identification;
 
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
-use crate::policy::{Connection, Policy};
+use crate::policy::{Connection, Policy, Remote};
 use crate::sa::IkeSa;
 use crate::sa::established::Estate;
 use crate::time::{Instant, Now};
 
 /// How long packets in flight still find the inbound half of a deleted Child SA.
 pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(5);
+
+/// How long an answer from outside may take, before the question counts as lost: whoever was to
+/// answer it has failed, and what waits for it must not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// So much more for each name or address that has to be looked up.
+const PATIENCE_PER_HOST: Duration = Duration::from_secs(10);
 
 /// The endpoint's belongings, IKE SAs and connections aside.
 pub(crate) struct Context {
@@ -37,7 +43,9 @@ pub(crate) struct Context {
     out: VecDeque<Output>,
     /// Child SAs that send as soon as the one named first is gone.
     waiters: BTreeMap<ChildSaId, BTreeSet<ChildSaId>>,
-    waiting: BTreeMap<AskId, Waiting>,
+    questions: BTreeMap<AskId, Question>,
+    /// When they count as lost.
+    overdue: BTreeSet<(Instant, AskId)>,
     /// Inbound halves that outlive their Child SA by [`IN_FLIGHT`], oldest first.
     lingering: VecDeque<(Instant, ChildSaId)>,
     last_ask: u64,
@@ -47,6 +55,15 @@ pub(crate) struct Context {
 
 /// Connection, child, peer, selectors: what Child SAs have in common that replace each other.
 pub(crate) type Bearer = (String, String, Identification, String);
+
+/// A question, or an order that is answered.
+struct Question {
+    who: Waiting,
+    patience: Duration,
+    due: Instant,
+    /// The answer that says why there is none.
+    failure: fn(String) -> Answer,
+}
 
 /// Who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +164,8 @@ impl Context {
             bearers: BTreeMap::new(),
             out: VecDeque::new(),
             waiters: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            overdue: BTreeSet::new(),
             lingering: VecDeque::new(),
             last_ask: 0,
             last_ike_sa: 0,
@@ -173,34 +191,73 @@ impl Context {
         ChildSaId(self.last_child_sa)
     }
 
-    fn new_ask(&mut self, who: Waiting) -> AskId {
+    fn new_ask(&mut self) -> AskId {
         self.last_ask += 1;
-        let id = AskId(self.last_ask);
-        self.waiting.insert(id, who);
-        id
+        AskId(self.last_ask)
     }
 
-    /// Asks; whoever `who` names gets the answer.
+    fn wait(&mut self, id: AskId, who: Waiting, patience: Duration, failure: fn(String) -> Answer) {
+        let due = self.boot() + patience;
+        self.overdue.insert((due, id));
+        let question = Question {
+            who,
+            patience,
+            due,
+            failure,
+        };
+        self.questions.insert(id, question);
+    }
+
+    /// Asks; whoever `who` names gets the answer, or in the end one that says that there is none.
     pub(crate) fn ask(&mut self, who: Waiting, ask: Ask) -> AskId {
-        let id = self.new_ask(who);
+        let id = self.new_ask();
+        let patience = match &ask {
+            Ask::Resolve { connection } => {
+                let hosts = match &connection.remote {
+                    Remote::Hosts { hosts, .. } => u32::try_from(hosts.len()).unwrap_or(u32::MAX),
+                    Remote::Any => 0,
+                };
+                PATIENCE.saturating_add(PATIENCE_PER_HOST.saturating_mul(hosts))
+            }
+            _ => PATIENCE,
+        };
+        self.wait(id, who, patience, ask.failure());
         self.out.push_back(Output::Ask(id, ask));
         id
     }
 
-    /// Orders something of the data path that is answered.
+    /// Orders something of the data path that is answered; as [`Context::ask`].
     pub(crate) fn order(
         &mut self,
         who: Waiting,
         command: impl FnOnce(AskId) -> DataCommand,
     ) -> AskId {
-        let id = self.new_ask(who);
-        self.out.push_back(Output::Data(command(id)));
+        let id = self.new_ask();
+        let command = command(id);
+        self.wait(id, who, PATIENCE, command.failure());
+        self.out.push_back(Output::Data(command));
         id
     }
 
     /// Who waits for this answer; each is given once.
     pub(crate) fn take_waiting(&mut self, id: AskId) -> Option<Waiting> {
-        self.waiting.remove(&id)
+        let question = self.questions.remove(&id)?;
+        self.overdue.remove(&(question.due, id));
+        Some(question.who)
+    }
+
+    /// When the next question counts as lost.
+    pub(crate) fn next_overdue(&self) -> Option<Instant> {
+        self.overdue.first().map(|(due, _)| *due)
+    }
+
+    /// A question that counts as lost, and the answer it gets instead. The true one is discarded if
+    /// it comes after all.
+    pub(crate) fn overdue(&self) -> Option<(AskId, Answer)> {
+        let (due, id) = self.overdue.first()?;
+        let question = self.questions.get(id).filter(|_| *due <= self.boot())?;
+        let why = format!("no answer within {} s", question.patience.as_secs());
+        Some((*id, (question.failure)(why)))
     }
 
     /// An answer that nobody waits for any more: what it gave goes back.

@@ -100,6 +100,11 @@ impl Endpoint {
     /// The answer to an [`Output::Ask`] or to an order that carries an [`AskId`].
     pub fn handle_answer(&mut self, now: Now, id: AskId, answer: Answer) {
         self.cx.now = now;
+        self.take_answer(id, answer);
+        self.settle();
+    }
+
+    fn take_answer(&mut self, id: AskId, answer: Answer) {
         match self.cx.take_waiting(id) {
             Some(Waiting::IkeSa(sa_id)) => match self.sas.get_mut(&sa_id) {
                 Some(sa) => {
@@ -118,7 +123,6 @@ impl Endpoint {
             Some(Waiting::Keeper(name)) => self.handle_resolved(&name, id, answer),
             None => self.cx.discard(answer),
         }
-        self.settle();
     }
 
     /// What the data path reports.
@@ -168,6 +172,9 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Now) {
         self.cx.now = now;
         self.cx.remove_lingering(false);
+        while let Some((id, lost)) = self.cx.overdue() {
+            self.take_answer(id, lost);
+        }
         let is_due = |at: &Instant| *at <= now.boot;
         while let Some((_, id)) = self.due.first().filter(|(at, _)| is_due(at)).copied() {
             self.forget_deadline(id);
@@ -202,6 +209,7 @@ impl Endpoint {
         [
             self.due.first().map(|(at, _)| *at),
             self.cx.next_removal(),
+            self.cx.next_overdue(),
             self.keeper.deadline(),
             self.draining,
         ]

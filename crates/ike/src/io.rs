@@ -64,7 +64,8 @@ pub struct ChildSaId(pub u64);
 /// The one queue out of the core.
 #[derive(Debug)]
 pub enum Output {
-    /// A question; answer it with [`crate::Endpoint::handle_answer`], in any order, any time later.
+    /// A question; answer it with [`crate::Endpoint::handle_answer`], in any order. One that is not
+    /// answered within some seconds counts as lost, and its answer is discarded if it comes later.
     Ask(AskId, Ask),
     /// An order to the data path. Those that carry an [`AskId`] are answered likewise.
     Data(DataCommand),
@@ -135,6 +136,19 @@ pub enum Ask {
         /// The families asked for, with the address wished for if any.
         wanted: Vec<WantedAddress>,
     },
+}
+
+impl Ask {
+    /// The answer that says why there is no other.
+    pub(crate) fn failure(&self) -> fn(String) -> Answer {
+        match self {
+            Ask::Resolve { .. } => |why| Answer::Paths(Err(why)),
+            Ask::Sign { .. } => |why| Answer::Signed(Err(why)),
+            Ask::PskAuth { .. } => |why| Answer::Mac(Err(why)),
+            Ask::ValidateChain { .. } => |why| Answer::Chain(Err(why)),
+            Ask::Lease { .. } => |why| Answer::Leased(Err(why)),
+        }
+    }
 }
 
 impl fmt::Debug for Ask {
@@ -274,6 +288,16 @@ pub enum DataCommand {
         /// The holder.
         ike_sa: IkeSaId,
     },
+}
+
+impl DataCommand {
+    /// The answer that says why there is no other, to those that are answered.
+    pub(crate) fn failure(&self) -> fn(String) -> Answer {
+        match self {
+            DataCommand::AllocSpi { .. } => |why| Answer::Spi(Err(why)),
+            _ => |why| Answer::Installed(Err(why)),
+        }
+    }
 }
 
 impl fmt::Debug for DataCommand {

@@ -359,7 +359,7 @@ impl AuthInitiator {
             .map(|error| refusal::reason(error, String::new));
         if let Some(first) = self.first {
             let nonces = (self.begun.nonce_i.as_slice(), self.begun.nonce_r.as_slice());
-            first.install(&mut state, channel, cx, contents, nonces);
+            first.install(&mut state, channel, cx, contents, &self.wanted, nonces);
         }
         if let Some(reason) = lent_nothing {
             state.push(cx, Task::DeleteIke { reason });

@@ -103,7 +103,10 @@ impl AuthResponder {
         if self.deadline > cx.boot() {
             return State::AuthResponder(self);
         }
-        let reason = Reason::Protocol("the peer did not authenticate in time".to_owned());
+        let reason = match self.stage {
+            Stage::Waiting => Reason::Protocol("the peer did not authenticate in time".to_owned()),
+            _ => Reason::Local("it took too long to authenticate the peer".to_owned()),
+        };
         self.abandon(channel, cx, reason)
     }
 

@@ -226,7 +226,14 @@ impl Established {
             }
             (Stage::Spi(_), Answer::Spi(Err(error))) => {
                 let reason = Reason::Local(format!("no SPI could be reserved: {error}"));
-                self.child_failed(channel, cx, &create.policy, reason);
+                if create.replaces.is_some() {
+                    // What it is to replace still serves.
+                    cx.event(self.event(channel, EventKind::Refused { reason }));
+                    let wait = retry_wait(cx, &mut create.tries);
+                    self.tasks.push_at(cx.boot() + wait, create.into_task());
+                } else {
+                    self.child_failed(channel, cx, &create.policy, reason);
+                }
             }
             (Stage::Install(_, child), Answer::Installed(_))
                 if create.doomed.contains(&child.params.spi_out) =>

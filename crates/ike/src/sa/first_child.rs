@@ -8,7 +8,7 @@ use cygnet_wire::sa::SaPayload;
 use cygnet_wire::ts::TrafficSelector;
 
 use crate::context::Context;
-use crate::event::Reason;
+use crate::event::{EventKind, Reason};
 use crate::io::{DataCommand, WantedAddress};
 use crate::keys::Role;
 use crate::policy::ChildPolicy;
@@ -18,7 +18,7 @@ use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
 use crate::sa::create_child::CreateChild;
 use crate::sa::established::Established;
-use crate::sa::exchange::Exchange;
+use crate::sa::exchange::{Exchange, Task};
 use crate::sa::negotiate::{Draft, Sides, tsi, tsr};
 use crate::selector::{self, Dynamic};
 
@@ -83,9 +83,13 @@ impl First {
         channel: &mut Channel,
         cx: &mut Context,
         contents: &Contents,
+        wanted: &[WantedAddress],
         (nonce_i, nonce_r): (&[u8], &[u8]),
     ) {
         let spi_in = self.spi_in;
+        // An address is lent in IKE_AUTH or not at all: without it, another child would not come to
+        // be either, and only another IKE SA helps.
+        let may_retry = wanted.is_empty() || !state.peering.assigned.addresses.is_empty();
         let agreed = match (contents.sa.as_ref(), contents.error()) {
             (Some(answer), _) => self
                 .agree(answer, contents)
@@ -118,7 +122,15 @@ impl First {
                     state.push_delete_spi(cx, spi_in);
                 }
                 cx.data(DataCommand::FreeSpi { spi: spi_in });
-                state.child_failed(channel, cx, &self.policy, reason);
+                if may_retry {
+                    state.child_failed(channel, cx, &self.policy, reason);
+                } else {
+                    let refused = EventKind::Refused {
+                        reason: reason.clone(),
+                    };
+                    cx.event(state.event(channel, refused));
+                    state.push(cx, Task::DeleteIke { reason });
+                }
             }
         }
     }

@@ -97,6 +97,10 @@ pub struct Node {
     /// Answers to `InstallIn` and `Spi` are kept back until released.
     pub hold: bool,
     held: Vec<(cygnet_ike::io::AskId, Answer)>,
+    /// The next question or order of this kind gets no answer.
+    pub mute: Option<&'static str>,
+    /// The answers it did not get.
+    lost: Vec<(cygnet_ike::io::AskId, Answer)>,
     next_spi: u32,
     switches: u64,
     seed: u64,
@@ -170,6 +174,8 @@ impl Node {
             pool_is_full: false,
             hold: false,
             held: Vec::new(),
+            mute: None,
+            lost: Vec::new(),
             next_spi: 0x1000 * (end as u32 + 1),
             switches: 0,
             seed,
@@ -295,14 +301,33 @@ impl World {
         self.drain(end);
     }
 
+    /// Lost answers come after all.
+    pub fn find_lost(&mut self, end: End) -> usize {
+        let now = at(self.now);
+        let node = self.node(end);
+        let lost = std::mem::take(&mut node.lost);
+        let found = lost.len();
+        for (id, answer) in lost {
+            node.endpoint.handle_answer(now, id, answer);
+        }
+        self.drain(end);
+        found
+    }
+
     /// Takes everything out of an endpoint, answers what it asks, sends what it sends.
     pub fn drain(&mut self, end: End) {
         while let Some(output) = self.node(end).endpoint.poll_output() {
             match output {
                 Output::Ask(id, ask) => {
+                    let kind = format!("{ask:?}");
                     let answer = self.answer(end, ask);
                     let now = at(self.now);
-                    self.node(end).endpoint.handle_answer(now, id, answer);
+                    let node = self.node(end);
+                    if node.mute.take_if(|mute| *mute == kind).is_some() {
+                        node.lost.push((id, answer));
+                    } else {
+                        node.endpoint.handle_answer(now, id, answer);
+                    }
                 }
                 Output::Data(command) => self.obey(end, command),
                 Output::Transmit(transmit) => self.send(end, transmit.path, transmit.datagram),
@@ -386,6 +411,7 @@ impl World {
         let now = at(self.now);
         let node = self.node(end);
         let mut reply = None;
+        let kind = format!("{command:?}");
         match command {
             DataCommand::AllocSpi { id } => {
                 node.next_spi += 1;
@@ -458,6 +484,8 @@ impl World {
         if let Some((id, answer)) = reply {
             if node.hold {
                 node.held.push((id, answer));
+            } else if node.mute.take_if(|mute| *mute == kind).is_some() {
+                node.lost.push((id, answer));
             } else {
                 node.endpoint.handle_answer(now, id, answer);
             }

@@ -1,0 +1,95 @@
+//! Questions of the core that nobody answers, or too late.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use cygnet_ike::event::EventKind;
+use cygnet_ike::io::WantedAddress;
+use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
+
+/// A client with a certificate and its server, which lends it an address.
+fn ends() -> (Connection, Connection) {
+    let (mut a, mut b) = (with_certificates(A), with_certificates(B));
+    let mut client = child(A, "one", Start::Always);
+    client.local = vec![SelectorTemplate::Dynamic];
+    a.children = vec![Arc::new(client)];
+    a.request_virtual = vec![WantedAddress::V4(None)];
+    let mut server = child(B, "one", Start::Manual);
+    server.remote = vec![SelectorTemplate::Dynamic];
+    b.children = vec![Arc::new(server)];
+    b.pool = Some(PoolId("pool".to_owned()));
+    (a, b)
+}
+
+#[track_caller]
+fn recovers(a: Connection, b: Connection, end: End, kind: &'static str) {
+    let mut world = World::new(Default::default(), policy(b));
+    world.node(end).mute = Some(kind);
+    world.policy(A, policy(a));
+    world.seconds(5);
+    assert_eq!(world.node(end).mute, None, "{end:?} asked no {kind}");
+    world.seconds(85);
+    let now = world.now;
+    let up = world.a.established(now).len();
+    assert_eq!(up, 1, "{end:?} {kind}\n{}", world.tail());
+    let why = |line: &String| line.contains("no answer within");
+    assert!(
+        world.log.iter().any(why),
+        "{end:?} {kind}\n{}",
+        world.tail()
+    );
+    // Whatever it brings, it is not wanted any more.
+    assert_eq!(world.find_lost(end), 1);
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn question_that_is_never_answered_is_given_up_and_asked_again() {
+    for kind in ["Resolve", "AllocSpi", "Sign", "ValidateChain", "InstallIn"] {
+        let (a, b) = ends();
+        recovers(a, b, A, kind);
+    }
+    for kind in ["ValidateChain", "Sign", "Lease", "AllocSpi", "InstallIn"] {
+        let (a, b) = ends();
+        recovers(a, b, B, kind);
+    }
+    for end in [A, B] {
+        recovers(connection(A), connection(B), end, "PskAuth");
+        recovers(connection(A), connection(B), end, "SwitchOut");
+    }
+}
+
+#[test]
+fn rekey_whose_question_is_lost_is_done_another_time() {
+    for end in [A, B] {
+        for kind in ["AllocSpi", "InstallIn"] {
+            let mut world = up();
+            world.node(end).mute = Some(kind);
+            world.command(A, rekey_child("one"));
+            world.seconds(90);
+            let rekeyed = |k: &EventKind| matches!(k, EventKind::ChildUp { replaces, .. } if replaces.is_some());
+            if kind == "AllocSpi" {
+                assert_eq!(world.a.count(rekeyed), 1, "{end:?}\n{}", world.tail());
+            }
+            assert_eq!(world.find_lost(end), 1, "{end:?} {kind}");
+            world.seconds(10);
+            world.assert_in_step(&["one"]);
+        }
+    }
+}
+
+#[test]
+fn lost_answer_of_a_call_that_was_given_up_changes_nothing() {
+    let mut world = World::new(Default::default(), policy(connection(B)));
+    world.a.mute = Some("AllocSpi");
+    world.policy(A, policy(connection(A)));
+    world.seconds(2);
+    world.command(A, down(None));
+    assert_eq!(world.find_lost(A), 1);
+    world.seconds(120);
+    world.assert_empty();
+    assert_eq!(world.a.endpoint.poll_timeout(), None);
+}
