@@ -332,7 +332,9 @@ impl Peer {
                     subject: "CN=peer".to_owned(),
                     not_after: UtcTime(TODAY + 86_400),
                 }),
-                _ => Err("not the certificate of the peer".to_owned()),
+                _ => Err(ChainError::Invalid(
+                    "not the certificate of the peer".to_owned(),
+                )),
             }),
             Ask::Lease { .. } => Answer::Leased(Ok(Lease {
                 addresses: vec![Ipv4Addr::new(10, 99, 0, 2).into()],
@@ -758,7 +760,7 @@ fn refusal(answer: Answer) -> Answer {
         Answer::Paths(_) => Answer::Paths(Err(why)),
         Answer::Signed(_) => Answer::Signed(Err(why)),
         Answer::Mac(_) => Answer::Mac(Err(why)),
-        Answer::Chain(_) => Answer::Chain(Err(why)),
+        Answer::Chain(_) => Answer::Chain(Err(ChainError::Invalid(why))),
         Answer::Leased(_) => Answer::Leased(Err(why)),
         Answer::Spi(_) => Answer::Spi(Err(why)),
         Answer::Installed(_) => Answer::Installed(Err(why)),

@@ -145,7 +145,7 @@ impl Ask {
             Ask::Resolve { .. } => |why| Answer::Paths(Err(why)),
             Ask::Sign { .. } => |why| Answer::Signed(Err(why)),
             Ask::PskAuth { .. } => |why| Answer::Mac(Err(why)),
-            Ask::ValidateChain { .. } => |why| Answer::Chain(Err(why)),
+            Ask::ValidateChain { .. } => |why| Answer::Chain(Err(ChainError::Unavailable(why))),
             Ask::Lease { .. } => |why| Answer::Leased(Err(why)),
         }
     }
@@ -180,15 +180,24 @@ pub enum Answer {
     Signed(Result<Vec<u8>, String>),
     /// To [`Ask::PskAuth`].
     Mac(Result<Secret, String>),
-    /// To [`Ask::ValidateChain`]: the leaf's SubjectPublicKeyInfo (DER), or one sentence that names
-    /// the certificate, what is wrong and what to do.
-    Chain(Result<PeerKey, String>),
+    /// To [`Ask::ValidateChain`]: the leaf's key.
+    Chain(Result<PeerKey, ChainError>),
     /// To [`Ask::Lease`].
     Leased(Result<Lease, String>),
     /// To [`DataCommand::AllocSpi`].
     Spi(Result<u32, String>),
     /// To [`DataCommand::InstallIn`] and [`DataCommand::SwitchOut`].
     Installed(Result<(), String>),
+}
+
+/// Why a chain vouches for no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainError {
+    /// It is not to be believed: one sentence that names the certificate, what is wrong and what to
+    /// do.
+    Invalid(String),
+    /// Nobody had the time to look at it, which says nothing about the peer.
+    Unavailable(String),
 }
 
 /// The public key a validated chain vouches for.

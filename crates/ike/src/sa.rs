@@ -251,7 +251,7 @@ impl IkeSa {
             match (state, alive) {
                 (State::Initiating(state), Ok(())) => state.handle_timeout(channel, cx),
                 (State::Initiating(state), Err(reason)) => state.give_up(channel, cx, reason),
-                (State::AuthInitiator(state), Ok(())) => State::AuthInitiator(state),
+                (State::AuthInitiator(state), Ok(())) => state.handle_timeout(channel, cx),
                 (State::AuthInitiator(state), Err(reason)) => state.fail(channel, cx, reason),
                 (State::AuthResponder(state), _) => state.handle_timeout(channel, cx),
                 (State::Established(state), Ok(())) => state.handle_timeout(channel, cx),
@@ -301,7 +301,7 @@ impl IkeSa {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Initiating(state) => state.deadline(),
-            State::AuthInitiator(_) => None,
+            State::AuthInitiator(state) => state.deadline(),
             State::AuthResponder(state) => Some(state.deadline()),
             State::Established(state) => state.deadline(&self.channel),
             State::Closed { until } => return Some(*until),

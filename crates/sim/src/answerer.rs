@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use cygnet_crypto::psk::psk_auth;
 use cygnet_crypto::signature::SigningKey;
-use cygnet_ike::io::{Answer, Ask, Lease, Path, PeerKey, Transport};
+use cygnet_ike::io::{Answer, Ask, ChainError, Lease, Path, PeerKey, Transport};
 use cygnet_ike::time::UtcTime;
 
 use crate::datapath::Datapath;
@@ -47,8 +47,10 @@ pub(crate) fn answer(scenario: &Scenario, side: Side, datapath: &mut Datapath, a
                     subject: peer.to_string(),
                     not_after: UtcTime(TODAY.0 + 86_400),
                 }),
-                Ok(_) => Err("that is not the peer's certificate".to_owned()),
-                Err(error) => Err(error),
+                Ok(_) => Err(ChainError::Invalid(
+                    "that is not the peer's certificate".to_owned(),
+                )),
+                Err(error) => Err(ChainError::Unavailable(error)),
             };
             Answer::Chain(verdict)
         }

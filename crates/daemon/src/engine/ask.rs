@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use cygnet_config::{Config, Trust};
 use cygnet_crypto::Secret;
 use cygnet_ike::identity;
-use cygnet_ike::io::{Answer, Ask, AskId, Lease, Path, PeerKey, Transport, WantedAddress};
+use cygnet_ike::io::{
+    Answer, Ask, AskId, ChainError, Lease, Path, PeerKey, Transport, WantedAddress,
+};
 use cygnet_ike::policy::{Connection, Host, Remote, TrustId};
 use cygnet_ike::time::UtcTime;
 use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime};
@@ -20,7 +23,7 @@ use super::datapath::Datapath;
 use super::{Inbox, Input};
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
-/// Chains waiting to be validated; a caller whose chain does not fit is refused.
+/// Chains waiting to be validated; one that does not fit is asked for again by the core.
 const CHAINS_MAX: usize = 64;
 
 /// Who knows what.
@@ -80,7 +83,13 @@ impl Asker {
                 let clock = Clock::new();
                 while let Ok(job) = jobs.recv() {
                     let id = job.id;
-                    let verdict = validate(&job, clock.now().utc);
+                    let utc = clock.now().utc;
+                    // A bug met by one chain is not to keep all others from being validated.
+                    let verdict = catch_unwind(AssertUnwindSafe(|| validate(&job, utc)));
+                    let verdict = verdict.unwrap_or_else(|_| {
+                        Err("this chain makes the validator fail: a bug, please report it".into())
+                    });
+                    let verdict = verdict.map_err(ChainError::Invalid);
                     inbox.send(Input::Answer(id, Answer::Chain(verdict)));
                 }
             })
@@ -274,9 +283,9 @@ impl Asker {
         peer_is_responder: bool,
     ) -> Option<Answer> {
         let Some(trust) = self.trusts.get(trust) else {
-            return Some(Answer::Chain(Err(
+            return Some(Answer::Chain(Err(ChainError::Unavailable(
                 "its authorities are not in the configuration any more".to_owned(),
-            )));
+            ))));
         };
         let job = ChainJob {
             id,
@@ -291,8 +300,11 @@ impl Asker {
         };
         match self.chains.try_send(job) {
             Ok(()) => None,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Some(Answer::Chain(Err(
-                "too many certificates wait to be validated; try again".to_owned(),
+            Err(TrySendError::Full(_)) => Some(Answer::Chain(Err(ChainError::Unavailable(
+                format!("{CHAINS_MAX} others wait already"),
+            )))),
+            Err(TrySendError::Disconnected(_)) => Some(Answer::Chain(Err(
+                ChainError::Unavailable("who validates has ended".to_owned()),
             ))),
         }
     }

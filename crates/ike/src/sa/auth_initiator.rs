@@ -2,9 +2,11 @@
 //! (RFC 7296 §1.2, §2.15, §2.16, §2.19, §2.21.2).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_wire::auth::AuthPayload;
 use cygnet_wire::cert::{CertPayload, CertReqPayload};
+use cygnet_wire::delete::DeletePayload;
 use cygnet_wire::header::ExchangeType;
 use cygnet_wire::id::{IdPayload, Identification};
 use cygnet_wire::notify::NotifyType;
@@ -26,9 +28,9 @@ use crate::sa::exchange::{Exchange, Task};
 use crate::sa::first_child::First;
 use crate::sa::initiator::{Begun, Call};
 use crate::sa::negotiate::{id_payload, notify};
-use crate::sa::proof::{Claim, Proving, establish};
+use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
 use crate::sa::{Peering, State, closed};
-use crate::time::UtcTime;
+use crate::time::{Instant, UtcTime};
 
 /// IKE_AUTH under way.
 pub(crate) struct AuthInitiator {
@@ -53,10 +55,22 @@ enum Stage {
     /// The request is in flight.
     Sent,
     /// The peer's proof is being verified.
-    Verify(AskId, Box<Claim>, Box<Contents>),
+    Verify(AskId, Box<Answered>),
+    /// Nobody could tell whether it holds: it is asked again then.
+    Undecided(Instant, Box<Answered>),
     /// We have told the peer that we do not believe it, and why we do not.
     Refusing(Reason),
 }
+
+/// The peer's response.
+struct Answered {
+    claim: Claim,
+    contents: Contents,
+    since: Instant,
+}
+
+/// How long it may remain undecided whether the peer's proof holds.
+const UNDECIDED: Duration = Duration::from_secs(30);
 
 impl AuthInitiator {
     pub(crate) fn begin(
@@ -116,7 +130,7 @@ impl AuthInitiator {
     ) -> State {
         match self.stage {
             Stage::Spi(_) | Stage::Prove(_) => self.fail(channel, cx, reason),
-            Stage::Sent | Stage::Verify(..) | Stage::Refusing(_) => {
+            Stage::Sent | Stage::Verify(..) | Stage::Undecided(..) | Stage::Refusing(_) => {
                 self.unwanted.get_or_insert(reason);
                 State::AuthInitiator(self)
             }
@@ -171,10 +185,17 @@ impl AuthInitiator {
                 Ok(payload) => self.send(channel, cx, payload),
                 Err(reason) => self.fail(channel, cx, reason),
             },
-            (Stage::Verify(ask, claim, contents), answer) if ask == id => {
-                match claim.verify(&self.connection, answer) {
-                    Ok(not_after) => self.establish(channel, cx, *claim, &contents, not_after),
-                    Err(reason) => self.refuse(channel, cx, reason),
+            (Stage::Verify(ask, answered), answer) if ask == id => {
+                match answered.claim.verify(&self.connection, answer) {
+                    Verdict::Proven(not_after) => self.establish(channel, cx, *answered, not_after),
+                    Verdict::Refuted(reason) => self.refuse(channel, cx, reason),
+                    Verdict::Undecided(reason) => {
+                        if cx.boot().since(answered.since) >= UNDECIDED {
+                            return self.refuse(channel, cx, reason);
+                        }
+                        self.stage = Stage::Undecided(cx.boot() + AGAIN, answered);
+                        State::AuthInitiator(self)
+                    }
                 }
             }
             (stage, answer) => {
@@ -246,17 +267,53 @@ impl AuthInitiator {
             }
         };
         let mut contents = contents;
-        let prf = channel.keys.as_ref().map(|keys| keys.suite().prf);
-        match (self.claim(channel, &mut contents), prf) {
-            (Ok(claim), Some(prf)) => {
-                let mut state = self;
-                let ask = claim.ask(cx, channel, &state.connection, prf);
-                state.stage = Stage::Verify(ask, Box::new(claim), Box::new(contents));
-                State::AuthInitiator(state)
+        match self.claim(channel, &mut contents) {
+            Ok(claim) => {
+                let answered = Answered {
+                    claim,
+                    contents,
+                    since: cx.boot(),
+                };
+                self.verify(channel, cx, Box::new(answered))
             }
-            (Ok(_), None) => State::AuthInitiator(self),
-            (Err((reason, tell)), _) if tell => self.refuse(channel, cx, reason),
-            (Err((reason, _)), _) => self.fail(channel, cx, reason),
+            Err((reason, true)) => self.refuse(channel, cx, reason),
+            Err((reason, false)) => self.fail(channel, cx, reason),
+        }
+    }
+
+    fn verify(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        answered: Box<Answered>,
+    ) -> State {
+        if let Some(keys) = &channel.keys {
+            let prf = keys.suite().prf;
+            let ask = answered.claim.ask(cx, channel, &self.connection, prf);
+            self.stage = Stage::Verify(ask, answered);
+        }
+        State::AuthInitiator(self)
+    }
+
+    /// When the peer's proof is judged again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Undecided(at, _) => Some(*at),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn handle_timeout(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+    ) -> State {
+        match std::mem::replace(&mut self.stage, Stage::Sent) {
+            Stage::Undecided(at, answered) if at <= cx.boot() => self.verify(channel, cx, answered),
+            stage => {
+                self.stage = stage;
+                State::AuthInitiator(self)
+            }
         }
     }
 
@@ -326,10 +383,12 @@ impl AuthInitiator {
         self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
-        claim: Claim,
-        contents: &Contents,
+        answered: Answered,
         not_after: Option<UtcTime>,
     ) -> State {
+        let Answered {
+            claim, contents, ..
+        } = answered;
         let connection = Arc::clone(&self.connection);
         let (local_id, peer_id) = (self.local_id.id.clone(), claim.id.id);
         let mut peering = Peering::new(cx, channel, connection, local_id, peer_id, not_after);
@@ -347,7 +406,7 @@ impl AuthInitiator {
                 lease: peering.assigned.clone(),
             });
         }
-        peering.limit(cx, contents);
+        peering.limit(cx, &contents);
         let replaces = self.call.replaces.as_ref().map(|(old, _)| *old);
         let initial_contact = contents.has(NotifyType::INITIAL_CONTACT);
         let mut state = establish(cx, channel, peering, replaces, initial_contact);
@@ -359,7 +418,7 @@ impl AuthInitiator {
             .map(|error| refusal::reason(error, String::new));
         if let Some(first) = self.first {
             let nonces = (self.begun.nonce_i.as_slice(), self.begun.nonce_r.as_slice());
-            first.install(&mut state, channel, cx, contents, &self.wanted, nonces);
+            first.install(&mut state, channel, cx, &contents, &self.wanted, nonces);
         }
         if let Some(reason) = lent_nothing {
             state.push(cx, Task::DeleteIke { reason });
@@ -381,7 +440,12 @@ impl AuthInitiator {
         reason: Reason,
     ) -> State {
         channel.retransmit.tries = channel.retransmit.tries.min(2);
-        let payloads = vec![notify(NotifyType::AUTHENTICATION_FAILED)];
+        let payload = match &reason {
+            // The peer has done nothing wrong.
+            Reason::Local(_) => DeletePayload::IkeSa.into(),
+            _ => notify(NotifyType::AUTHENTICATION_FAILED),
+        };
+        let payloads = vec![payload];
         match channel.send_request(cx, ExchangeType::INFORMATIONAL, payloads) {
             Ok(()) => {
                 cx.event(self.refused(channel, &reason));

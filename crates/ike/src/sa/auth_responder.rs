@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cygnet_wire::auth::AuthPayload;
 use cygnet_wire::cert::CertPayload;
 use cygnet_wire::header::ExchangeType;
-use cygnet_wire::id::{IdPayload, Identification};
+use cygnet_wire::id::IdPayload;
 use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
 
@@ -25,7 +25,7 @@ use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
 use crate::sa::initiator::Begun;
 use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
-use crate::sa::proof::{Claim, Proving, establish};
+use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
 use crate::sa::serve_child::{Refusal, choose_policy};
 use crate::sa::{Peering, State, closed};
 use crate::time::{Instant, UtcTime};
@@ -55,6 +55,9 @@ enum Stage {
     Waiting,
     /// Its proof is being verified, as one of this connection.
     Verify(AskId, Arc<Connection>),
+    /// Nobody could tell whether it holds: it is asked again then. The peer gets no answer until it
+    /// is known, and repeats its request meanwhile: an error would end its try (RFC 7296 §2.21.2).
+    Undecided(Instant, Reason),
     /// Ours is being made.
     Prove(Proving, Box<Proven>),
     /// Addresses are being lent.
@@ -92,7 +95,10 @@ impl AuthResponder {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+        match self.stage {
+            Stage::Undecided(at, _) => at.min(self.deadline),
+            _ => self.deadline,
+        }
     }
 
     pub(crate) fn handle_timeout(
@@ -101,12 +107,19 @@ impl AuthResponder {
         cx: &mut Context,
     ) -> State {
         if self.deadline > cx.boot() {
-            return State::AuthResponder(self);
+            return match self.stage {
+                Stage::Undecided(at, _) if at <= cx.boot() => self.next_candidate(channel, cx),
+                _ => State::AuthResponder(self),
+            };
         }
-        let reason = match self.stage {
+        let reason = match &self.stage {
             Stage::Waiting => Reason::Protocol("the peer did not authenticate in time".to_owned()),
+            Stage::Undecided(_, reason) => reason.clone(),
             _ => Reason::Local("it took too long to authenticate the peer".to_owned()),
         };
+        if self.request.is_some() {
+            self.report(channel, cx, &reason);
+        }
         self.abandon(channel, cx, reason)
     }
 
@@ -123,7 +136,7 @@ impl AuthResponder {
                 proven.peering.release(cx);
             }
             Stage::Lease(_, proven) | Stage::Spi(_, proven, _) => proven.peering.release(cx),
-            Stage::Waiting | Stage::Verify(..) | Stage::Prove(..) => {}
+            Stage::Waiting | Stage::Verify(..) | Stage::Undecided(..) | Stage::Prove(..) => {}
         }
         closed(channel, cx, reason)
     }
@@ -150,7 +163,7 @@ impl AuthResponder {
                 let _ = channel.respond(cx, exchange, inbound.path, payloads);
                 let reason =
                     Reason::Protocol(format!("the peer's IKE_AUTH request is malformed: {error}"));
-                self.report(channel, cx, None, &reason);
+                self.report(channel, cx, &reason);
                 return self.abandon(channel, cx, reason);
             }
         };
@@ -218,13 +231,11 @@ impl AuthResponder {
         self.refuse(channel, cx, path, reason)
     }
 
-    fn report(
-        &self,
-        channel: &Channel,
-        cx: &mut Context,
-        peer: Option<Identification>,
-        reason: &Reason,
-    ) {
+    fn report(&self, channel: &Channel, cx: &mut Context, reason: &Reason) {
+        let peer = self
+            .request
+            .as_ref()
+            .map(|request| request.claim.id.id.clone());
         cx.counters.refused += 1;
         cx.upcall(Upcall::Stranger(Event {
             connection: None,
@@ -250,11 +261,7 @@ impl AuthResponder {
             _ => NotifyType::AUTHENTICATION_FAILED,
         };
         let _ = channel.respond(cx, ExchangeType::IKE_AUTH, path, vec![notify(ty)]);
-        let peer = self
-            .request
-            .as_ref()
-            .map(|request| request.claim.id.id.clone());
-        self.report(channel, cx, peer, &reason);
+        self.report(channel, cx, &reason);
         self.abandon(channel, cx, reason)
     }
 
@@ -274,10 +281,16 @@ impl AuthResponder {
         match (stage, answer) {
             (Stage::Verify(ask, connection), answer) if ask == id => {
                 match request.claim.verify(&connection, answer) {
-                    Ok(not_after) => self.prove(channel, cx, connection, not_after),
-                    Err(why) => {
+                    Verdict::Proven(not_after) => self.prove(channel, cx, connection, not_after),
+                    Verdict::Refuted(why) => {
                         self.why.push(why);
                         self.next_candidate(channel, cx)
+                    }
+                    Verdict::Undecided(why) => {
+                        // The same one again: the order of connections has a meaning.
+                        self.candidates.push_front(connection);
+                        self.stage = Stage::Undecided(cx.boot() + AGAIN, why);
+                        State::AuthResponder(self)
                     }
                 }
             }

@@ -2,6 +2,7 @@
 //! secret, the peer's is verified, and with both the IKE SA is up (RFC 7296 §2.15, §2.16).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_crypto::signature::HashAlgorithm;
 use cygnet_crypto::suite::Prf;
@@ -11,13 +12,27 @@ use cygnet_wire::id::{IdPayload, Identification};
 use crate::auth::{self, Signing};
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
-use crate::io::{Answer, Ask, AskId, IkeSaId, Lease};
+use crate::io::{Answer, Ask, AskId, ChainError, IkeSaId, Lease};
 use crate::nat::Nat;
 use crate::policy::{Connection, LocalAuth, RemoteAuth};
 use crate::sa::Peering;
 use crate::sa::channel::Channel;
 use crate::sa::established::{Established, Life};
 use crate::time::UtcTime;
+
+/// When a proof that could not be judged is judged again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is thought of a peer's proof.
+pub(crate) enum Verdict {
+    /// It holds; until when the peer's certificate is good.
+    Proven(Option<UtcTime>),
+    /// It does not.
+    Refuted(Reason),
+    /// Nobody could judge it, for reasons of our own: the peer is not to blame, and not to be told
+    /// that it failed.
+    Undecided(Reason),
+}
 
 /// Who the peer says it is, and its proof.
 pub(crate) struct Claim {
@@ -54,30 +69,38 @@ impl Claim {
         cx.ask(Waiting::IkeSa(channel.id), ask)
     }
 
-    /// Whether it holds, and until when the peer's certificate is good.
-    pub(crate) fn verify(
-        &self,
-        connection: &Connection,
-        answer: Answer,
-    ) -> Result<Option<UtcTime>, Reason> {
-        match (&connection.remote_auth, answer) {
+    /// Whether it holds.
+    pub(crate) fn verify(&self, connection: &Connection, answer: Answer) -> Verdict {
+        let verdict = match (&connection.remote_auth, answer) {
             (RemoteAuth::Psk(_), Answer::Mac(Ok(expected))) => {
-                auth::verify_mac(&self.auth, &expected)
-                    .map(|()| None)
-                    .map_err(|e| Reason::PeerAuthentication(e.to_string()))
+                auth::verify_mac(&self.auth, &expected).map(|()| None)
             }
             (RemoteAuth::Certificate { allow_sha1, .. }, Answer::Chain(Ok(key))) => {
                 auth::verify_signature(&self.auth, &key.spki, &self.octets, *allow_sha1)
                     .map(|()| Some(key.not_after))
-                    .map_err(|e| Reason::PeerAuthentication(e.to_string()))
             }
-            (_, Answer::Chain(Err(error))) => Err(Reason::PeerAuthentication(error)),
-            (_, Answer::Mac(Err(error))) => Err(Reason::Local(format!(
-                "the pre-shared key cannot be used: {error}"
-            ))),
-            _ => Err(Reason::Local(
-                "the question for the peer's key got another answer".to_owned(),
-            )),
+            (_, Answer::Chain(Err(ChainError::Invalid(error)))) => {
+                return Verdict::Refuted(Reason::PeerAuthentication(error));
+            }
+            (_, Answer::Chain(Err(ChainError::Unavailable(error)))) => {
+                return Verdict::Undecided(Reason::Local(format!(
+                    "the peer's certificate could not be validated: {error}"
+                )));
+            }
+            (_, Answer::Mac(Err(error))) => {
+                return Verdict::Undecided(Reason::Local(format!(
+                    "the pre-shared key cannot be used: {error}"
+                )));
+            }
+            _ => {
+                return Verdict::Undecided(Reason::Local(
+                    "the question for the peer's key got another answer".to_owned(),
+                ));
+            }
+        };
+        match verdict {
+            Ok(not_after) => Verdict::Proven(not_after),
+            Err(error) => Verdict::Refuted(Reason::PeerAuthentication(error.to_string())),
         }
     }
 }

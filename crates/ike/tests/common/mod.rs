@@ -14,8 +14,8 @@ use cygnet_crypto::{Random, Secret};
 use cygnet_ike::Endpoint;
 use cygnet_ike::event::{Event, EventKind, Reason};
 use cygnet_ike::io::{
-    Answer, Ask, ChildSaId, ChildSaParameters, Command, DataCommand, DataEvent, IkeSaId, Lease,
-    Output, Path, PeerKey, Transport, WantedAddress,
+    Answer, Ask, ChainError, ChildSaId, ChildSaParameters, Command, DataCommand, DataEvent,
+    IkeSaId, Lease, Output, Path, PeerKey, Transport, WantedAddress,
 };
 use cygnet_ike::policy::{
     ChildPolicy, Connection, CredentialId, Host, IdentityPattern, Lifetime, LocalAuth, Policy,
@@ -97,6 +97,8 @@ pub struct Node {
     /// Answers to `InstallIn` and `Spi` are kept back until released.
     pub hold: bool,
     held: Vec<(cygnet_ike::io::AskId, Answer)>,
+    /// So many chains find nobody who has time for them.
+    pub busy: usize,
     /// The next question or order of this kind gets no answer.
     pub mute: Option<&'static str>,
     /// The answers it did not get.
@@ -174,6 +176,7 @@ impl Node {
             pool_is_full: false,
             hold: false,
             held: Vec::new(),
+            busy: 0,
             mute: None,
             lost: Vec::new(),
             next_spi: 0x1000 * (end as u32 + 1),
@@ -373,6 +376,11 @@ impl World {
                 identity,
                 ..
             } => {
+                if node.busy > 0 {
+                    node.busy -= 1;
+                    let why = "too many certificates wait".to_owned();
+                    return Answer::Chain(Err(ChainError::Unavailable(why)));
+                }
                 let leaf = certificates.first().cloned().unwrap_or_default();
                 let known = [A, B]
                     .into_iter()
@@ -386,7 +394,9 @@ impl World {
                             not_after: UtcTime(1_700_000_000 + 365 * DAY),
                         })
                     }
-                    None => Err("the certificate of the peer is of an unknown CA".to_owned()),
+                    None => Err(ChainError::Invalid(
+                        "the certificate of the peer is of an unknown CA".to_owned(),
+                    )),
                 })
             }
             Ask::Lease { .. } if node.pool_is_full => {
