@@ -28,6 +28,8 @@ enum Verdict {
     Replace(Instant),
     /// The peer is to delete it; we do after [`OVERLAP`].
     Supersede,
+    /// It may be that of another device, or have been forgotten by this one: the peer is asked.
+    Probe,
 }
 
 impl Endpoint {
@@ -50,8 +52,12 @@ impl Endpoint {
             if !same_ends(old, new) {
                 continue;
             }
+            // RFC 7296 §2.4: who shares its identity with other devices must not say this, and says
+            // it all the same; it speaks for the device at this very place then, and for no other.
+            let (there, here) = (other.channel.path.remote, sa.channel.path.remote);
+            let speaks_for_it = new.peering.connection.unique || there == here;
             // Only what was there before the peer called can be what it has forgotten.
-            if initial_contact && old.since < begun {
+            if initial_contact && speaks_for_it && old.since < begun {
                 verdicts.push((other.id(), Verdict::Drop));
                 continue;
             }
@@ -72,6 +78,8 @@ impl Endpoint {
                 verdicts.push((other.id(), Verdict::Replace(since)));
             } else if new.peering.connection.unique {
                 verdicts.push((other.id(), Verdict::Supersede));
+            } else if there.ip() == here.ip() {
+                verdicts.push((other.id(), Verdict::Probe));
             }
         }
         for (id, verdict) in verdicts {
@@ -94,6 +102,7 @@ impl Endpoint {
                 Verdict::Supersede => self.change(id, |state, _, _| {
                     state.peering.superseded_at.get_or_insert(until);
                 }),
+                Verdict::Probe => self.change(id, |state, _, cx| state.hint(cx)),
             }
         }
     }

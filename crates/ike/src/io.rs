@@ -123,13 +123,16 @@ pub enum Ask {
         /// Whether the peer is the responder of the IKE SA (a server), or the initiator.
         peer_is_responder: bool,
     },
-    /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer identity
-    /// gets the same address back while it is free. Ended by [`DataCommand::ReleaseLease`].
+    /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer gets the
+    /// same addresses back while they are free. Ended by [`DataCommand::ReleaseLease`].
     Lease {
         /// From which pools.
         pool: PoolId,
         /// Who asks.
         identity: Identification,
+        /// Where the peer is, if its identity may be that of several devices, each of which gets
+        /// addresses of its own; `None`: the identity is one peer.
+        device: Option<SocketAddr>,
         /// For which IKE SA the addresses are lent; a reauthenticated SA of the same peer shares
         /// them with its predecessor.
         ike_sa: IkeSaId,

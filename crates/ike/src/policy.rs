@@ -122,7 +122,10 @@ pub struct Connection {
     pub fragment_size: u16,
     /// How long a NAT mapping may stay idle before a keepalive (RFC 3948 §4).
     pub keepalive: Duration,
-    /// Another IKE SA of the same peer identity: replace it (INITIAL_CONTACT is honoured anyway).
+    /// An identity is one device: another IKE SA of it takes the place of the one before. Otherwise
+    /// several devices may share one (a certificate on a phone and a laptop): each keeps its IKE SA
+    /// and has addresses of its own, INITIAL_CONTACT is neither sent nor taken for the word of all
+    /// of them (RFC 7296 §2.4).
     pub unique: bool,
 }
 

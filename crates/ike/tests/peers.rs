@@ -341,6 +341,59 @@ fn one_name_in_two_spellings_is_one_peer() {
     assert_eq!(world.b.established(now).len(), 1, "{}", world.tail());
 }
 
+/// A server that A calls, from one device after the other; how many IKE SAs it has in the end.
+fn devices(unique: bool, ports: &[u16]) -> usize {
+    let mut b = connection(B);
+    b.unique = unique;
+    let mut world = World::new(Policy::default(), policy(b));
+    for port in ports {
+        // The router sees several devices, and the server one address.
+        world.nat = Some(("203.0.113.9".parse().unwrap(), *port));
+        world.reboot(A, policy(connection(A)));
+        world.seconds(3);
+        assert_eq!(world.a.child_sas(world.now).len(), 1, "{}", world.tail());
+    }
+    world.b.established(world.now).len()
+}
+
+#[test]
+fn devices_that_share_an_identity_do_not_throw_each_other_out_unless_they_are_to() {
+    assert_eq!(devices(true, &[10_000, 20_000]), 1);
+    assert_eq!(devices(false, &[10_000, 20_000, 30_000]), 3);
+    // A device that comes back from where it was has lost what it had.
+    assert_eq!(devices(false, &[10_000, 20_000, 10_000]), 2);
+}
+
+#[test]
+fn what_a_device_of_a_shared_identity_has_lost_is_noticed_when_it_calls_again() {
+    let mut b = connection(B);
+    b.unique = false;
+    let mut world = World::new(Policy::default(), policy(b));
+    for port in [10_000, 20_000] {
+        world.nat = Some(("203.0.113.9".parse().unwrap(), port));
+        world.reboot(A, policy(connection(A)));
+        world.seconds(3);
+    }
+    // Sooner than by the 30 s of silence and five tries.
+    world.seconds(27);
+    assert_eq!(world.b.established(world.now).len(), 1, "{}", world.tail());
+    assert_eq!(world.b.child_sas(world.now).len(), 1, "{}", world.tail());
+}
+
+#[test]
+fn device_that_shares_its_identity_claims_no_initial_contact() {
+    for unique in [true, false] {
+        let mut a = connection(A);
+        a.unique = unique;
+        let mut world = World::new(policy(a.clone()), policy(connection(B)));
+        world.seconds(2);
+        world.reboot(A, policy(a));
+        world.seconds(2);
+        let held = world.b.established(world.now).len();
+        assert_eq!(held, if unique { 1 } else { 2 }, "{}", world.tail());
+    }
+}
+
 #[test]
 fn two_tunnels_to_one_server_both_replace_what_was_forgotten() {
     let other = |end: End| {

@@ -112,7 +112,7 @@ impl Builder<'_> {
             claim_nat: true,
             fragment_size,
             keepalive: KEEPALIVE,
-            unique: true,
+            unique: raw.unique.unwrap_or(true),
         };
         let network = Server {
             interface,

@@ -108,7 +108,7 @@ impl Builder<'_> {
             claim_nat: raw.force_udp.unwrap_or(true),
             fragment_size,
             keepalive: KEEPALIVE,
-            unique: true,
+            unique: raw.unique.unwrap_or(true),
         };
         Some((connection, network))
     }

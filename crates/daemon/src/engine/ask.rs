@@ -165,6 +165,7 @@ impl Asker {
             Ask::Lease {
                 pool,
                 identity,
+                device,
                 ike_sa,
                 wanted,
             } => {
@@ -178,6 +179,7 @@ impl Asker {
                 let ask = SupervisorAsk::Lease {
                     pool: pool.0,
                     identity: holder(&identity),
+                    device,
                     ike_sa: ike_sa.0,
                     v4,
                     v6,

@@ -218,6 +218,8 @@ pub(crate) enum SupervisorAsk {
         pool: String,
         /// Identity, as people write it: the key of the lease.
         identity: String,
+        /// Where the peer is, if other devices may have the same identity.
+        device: Option<std::net::SocketAddr>,
         /// For which IKE SA.
         ike_sa: u64,
         /// IPv4 asked for, with the address wished for.

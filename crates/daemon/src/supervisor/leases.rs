@@ -1,11 +1,12 @@
 //! Addresses lent to clients: who gets which, and gets it again next time.
 //!
-//! The key is the authenticated identity. A client that reauthenticates holds two IKE SAs for a
-//! moment and keeps its address; so does one whose engine was restarted. Addresses of clients
-//! that are away are remembered, and given to somebody else only when nothing else is free.
+//! The key is the authenticated identity, and where several devices may share one, a number for
+//! each of them. A client that reauthenticates holds two IKE SAs for a moment and keeps its
+//! address; so does one whose engine was restarted. Addresses of clients that are away are
+//! remembered, and given to somebody else only when nothing else is free.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use cygnet_config::Pool;
 use ipnet::IpNet;
@@ -18,18 +19,23 @@ const REMEMBERED_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     pools: BTreeMap<String, Pool>,
-    by_identity: BTreeMap<(String, String), Lease>,
-    by_address: BTreeMap<IpAddr, (String, String)>,
+    leases: BTreeMap<Key, Lease>,
+    by_address: BTreeMap<IpAddr, Key>,
     clock: u64,
 }
 
-/// One identity's addresses.
+/// Pool, identity, and which of the devices that have this identity.
+type Key = (String, String, u32);
+
+/// One device's addresses.
 #[derive(Clone, Debug, Default)]
 struct Lease {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     holders: BTreeSet<u64>,
     last_used: u64,
+    /// Where it was, if that is what it is known by.
+    device: Option<SocketAddr>,
 }
 
 impl Lease {
@@ -48,13 +54,22 @@ pub(super) struct Wanted {
     pub(super) v6: Option<Option<Ipv6Addr>>,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Borrower<'a> {
+    /// As it proved to be.
+    pub(super) identity: &'a str,
+    /// Where it is, if other devices may have the same identity.
+    pub(super) device: Option<SocketAddr>,
+}
+
 impl Leases {
     /// The pools of a (new) configuration. Leases outside them are forgotten.
     pub(super) fn configure(&mut self, pools: BTreeMap<String, Pool>) {
         self.pools = pools;
         let pools = &self.pools;
         let by_address = &mut self.by_address;
-        self.by_identity.retain(|(pool, _), lease| {
+        self.leases.retain(|(pool, ..), lease| {
             let keep = lease.addresses().all(|a| {
                 pools
                     .get(pool)
@@ -69,11 +84,11 @@ impl Leases {
         });
     }
 
-    /// Lends to `identity` for the IKE SA `holder`.
+    /// Lends to `who` for the IKE SA `holder`.
     pub(super) fn lend(
         &mut self,
         pool: &str,
-        identity: &str,
+        who: Borrower<'_>,
         holder: u64,
         wanted: Wanted,
     ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), String> {
@@ -82,10 +97,11 @@ impl Leases {
                 "there is no pool `{pool}` in the configuration any more"
             ));
         };
-        let key = (pool.to_owned(), identity.to_owned());
-        let mut lease = self.by_identity.get(&key).cloned().unwrap_or_default();
-        if !self.by_identity.contains_key(&key)
-            && self.by_identity.len() >= REMEMBERED_MAX
+        let identity = who.identity;
+        let key = self.key(pool, who, wanted);
+        let mut lease = self.leases.get(&key).cloned().unwrap_or_default();
+        if !self.leases.contains_key(&key)
+            && self.leases.len() >= REMEMBERED_MAX
             && !self.forget_longest_away()
         {
             return Err(format!(
@@ -128,43 +144,67 @@ impl Leases {
         self.clock += 1;
         lease.last_used = self.clock;
         lease.holders.insert(holder);
+        lease.device = who.device;
         for a in lease.addresses() {
             self.by_address.insert(a, key.clone());
         }
-        self.by_identity.insert(key, lease);
+        self.leases.insert(key, lease);
         Ok((granted, spec.dns))
+    }
+
+    /// Which lease is meant. An identity that is one peer has one. Where it may be several devices,
+    /// the one at the very same place is the same device, which authenticates anew, or is back before
+    /// its end was noticed; else one of a device that is away is taken: the one with the address
+    /// wished for, the one last seen at this address, the one that was there last.
+    fn key(&self, pool: &str, who: Borrower<'_>, wanted: Wanted) -> Key {
+        let key = |number| (pool.to_owned(), who.identity.to_owned(), number);
+        let Some(device) = who.device else {
+            return key(0);
+        };
+        let (mut best, mut unused) = (None, 0);
+        for ((_, _, number), lease) in self.leases.range(key(0)..=key(u32::MAX)) {
+            if *number == unused {
+                unused += 1;
+            }
+            let here = lease.device == Some(device);
+            let wished = lease.v4.is_some_and(|v4| wanted.v4 == Some(Some(v4)))
+                || lease.v6.is_some_and(|v6| wanted.v6 == Some(Some(v6)));
+            let near = lease.device.is_some_and(|at| at.ip() == device.ip());
+            let fit = match (lease.holders.is_empty(), here) {
+                (false, true) => 3,
+                (false, false) => continue,
+                (true, _) if wished => 2,
+                (true, _) => u8::from(near),
+            };
+            best = best.max(Some((fit, lease.last_used, *number)));
+        }
+        key(best.map_or(unused, |(_, _, number)| number))
     }
 
     /// The IKE SA `holder` is gone.
     pub(super) fn release(&mut self, holder: u64) {
-        for lease in self.by_identity.values_mut() {
+        for lease in self.leases.values_mut() {
             lease.holders.remove(&holder);
         }
     }
 
     /// Every IKE SA is gone: the engine was restarted.
     pub(super) fn release_all(&mut self) {
-        for lease in self.by_identity.values_mut() {
+        for lease in self.leases.values_mut() {
             lease.holders.clear();
         }
     }
 
     /// For `status`: identity, addresses, whether in use.
     pub(super) fn list(&self) -> impl Iterator<Item = (&str, Vec<IpAddr>, bool)> {
-        self.by_identity
+        self.leases
             .iter()
-            .map(|((_, id), l)| (id.as_str(), l.addresses().collect(), !l.holders.is_empty()))
+            .map(|((_, id, _), l)| (id.as_str(), l.addresses().collect(), !l.holders.is_empty()))
     }
 
     /// An address of the pool that `key` may have: the one wished for, a fresh one, or the one
     /// whose client has been away longest.
-    fn free(
-        &mut self,
-        pool: &Pool,
-        key: &(String, String),
-        wish: Option<IpAddr>,
-        v4: bool,
-    ) -> Option<IpAddr> {
+    fn free(&mut self, pool: &Pool, key: &Key, wish: Option<IpAddr>, v4: bool) -> Option<IpAddr> {
         let networks: Vec<IpNet> = pool
             .networks
             .iter()
@@ -201,8 +241,8 @@ impl Leases {
     }
 
     /// The client that has been away longest among those with such an address.
-    fn longest_away(&self, such: impl Fn(&IpAddr) -> bool) -> Option<((String, String), IpAddr)> {
-        self.by_identity
+    fn longest_away(&self, such: impl Fn(&IpAddr) -> bool) -> Option<(Key, IpAddr)> {
+        self.leases
             .iter()
             .filter(|(_, l)| l.holders.is_empty())
             .flat_map(|(k, l)| l.addresses().map(move |a| (k, l, a)))
@@ -220,8 +260,8 @@ impl Leases {
         away.is_some()
     }
 
-    fn forget(&mut self, key: &(String, String)) {
-        if let Some(old) = self.by_identity.remove(key) {
+    fn forget(&mut self, key: &Key) {
+        if let Some(old) = self.leases.remove(key) {
             for a in old.addresses() {
                 self.by_address.remove(&a);
             }
@@ -269,8 +309,77 @@ mod tests {
     };
 
     fn lend(l: &mut Leases, who: &str, holder: u64, wanted: Wanted) -> Vec<String> {
+        let who = Borrower {
+            identity: who,
+            device: None,
+        };
         let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
         addresses.iter().map(ToString::to_string).collect()
+    }
+
+    /// One of the devices that share an identity.
+    fn lend_at(l: &mut Leases, place: &str, holder: u64, wanted: Wanted) -> String {
+        let who = Borrower {
+            identity: "family",
+            device: Some(place.parse().unwrap()),
+        };
+        let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
+        addresses[0].to_string()
+    }
+
+    fn wish(address: &str) -> Wanted {
+        Wanted {
+            v4: Some(Some(address.parse().unwrap())),
+            v6: None,
+        }
+    }
+
+    #[test]
+    fn devices_of_one_identity_have_addresses_of_their_own() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        // Behind one router, and elsewhere.
+        assert_eq!(lend_at(&mut l, "192.0.2.1:4500", 1, V4), "10.99.0.2");
+        assert_eq!(lend_at(&mut l, "192.0.2.1:1025", 2, V4), "10.99.0.3");
+        assert_eq!(lend_at(&mut l, "192.0.2.9:4500", 3, V4), "10.99.0.4");
+        // One that authenticates anew, or whose end was not noticed, keeps its own.
+        assert_eq!(lend_at(&mut l, "192.0.2.1:1025", 4, V4), "10.99.0.3");
+        l.release(2);
+        assert_eq!(lend_at(&mut l, "192.0.2.7:4500", 5, V4), "10.99.0.5");
+        // Another identity has nothing to do with it.
+        assert_eq!(lend(&mut l, "bob", 6, V4), ["10.99.0.6"]);
+    }
+
+    #[test]
+    fn device_of_a_shared_identity_gets_its_address_again() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        for (holder, place) in [
+            (1, "192.0.2.1:4500"),
+            (2, "192.0.2.2:4500"),
+            (3, "192.0.2.3:4500"),
+        ] {
+            lend_at(&mut l, place, holder, V4);
+            l.release(holder);
+            if holder < 3 {
+                // All three at once.
+                let at = format!("198.51.100.{holder}:4500");
+                lend_at(&mut l, &at, 10 + holder, V4);
+            }
+        }
+        for holder in 1..20 {
+            l.release(holder);
+        }
+        // By its wish, by its place, by nothing but being the last.
+        assert_eq!(
+            lend_at(&mut l, "203.0.113.1:4500", 21, wish("10.99.0.3")),
+            "10.99.0.3"
+        );
+        assert_eq!(lend_at(&mut l, "198.51.100.1:999", 22, V4), "10.99.0.2");
+        assert_eq!(lend_at(&mut l, "203.0.113.3:4500", 23, V4), "10.99.0.4");
+        // What another one has is not granted.
+        assert_eq!(
+            lend_at(&mut l, "203.0.113.4:4500", 24, wish("10.99.0.3")),
+            "10.99.0.5"
+        );
     }
 
     #[test]
@@ -306,7 +415,11 @@ mod tests {
         for (i, who) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
             lend(&mut l, who, i as u64, V4);
         }
-        let refusal = l.lend("server", "f", 9, V4).unwrap_err();
+        let f = Borrower {
+            identity: "f",
+            device: None,
+        };
+        let refusal = l.lend("server", f, 9, V4).unwrap_err();
         assert!(refusal.contains("10.99.0.0/29"), "{refusal}");
         l.release(1);
         l.release(3);
@@ -322,7 +435,7 @@ mod tests {
         };
         for i in 0..REMEMBERED_MAX {
             // As if each had been there once.
-            let key = ("server".to_owned(), format!("c{i}"));
+            let key = ("server".to_owned(), format!("c{i}"), 0);
             let address = Ipv6Addr::from_bits((0xfd99 << 112) + 2 + i as u128);
             l.by_address.insert(address.into(), key.clone());
             let lease = Lease {
@@ -330,11 +443,11 @@ mod tests {
                 last_used: i as u64,
                 ..Lease::default()
             };
-            l.by_identity.insert(key, lease);
+            l.leases.insert(key, lease);
         }
         l.clock = REMEMBERED_MAX as u64;
         lend(&mut l, "new", 1, v6);
-        assert_eq!(l.by_identity.len(), REMEMBERED_MAX);
+        assert_eq!(l.leases.len(), REMEMBERED_MAX);
         assert_eq!(l.by_address.len(), REMEMBERED_MAX);
         assert!(l.list().all(|(who, _, _)| who != "c0"));
     }

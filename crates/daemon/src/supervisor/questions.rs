@@ -4,7 +4,7 @@
 use cygnet_crypto::signature::SignatureScheme;
 use cygnet_crypto::suite::Prf;
 
-use super::leases::Wanted;
+use super::leases::{Borrower, Wanted};
 use super::{Done, Supervisor};
 use crate::ipc::{SupervisorAnswer, SupervisorAsk, ToEngine, scheme_of};
 use crate::resolve;
@@ -54,13 +54,16 @@ impl Supervisor {
             SupervisorAsk::Lease {
                 pool,
                 identity,
+                device,
                 ike_sa,
                 v4,
                 v6,
             } => {
-                let lent = self
-                    .leases
-                    .lend(&pool, &identity, ike_sa, Wanted { v4, v6 });
+                let who = Borrower {
+                    identity: &identity,
+                    device,
+                };
+                let lent = self.leases.lend(&pool, who, ike_sa, Wanted { v4, v6 });
                 let answer = SupervisorAnswer::Lease(lent);
                 self.tell(&ToEngine::Answer { id, answer });
             }

@@ -405,6 +405,7 @@ impl AuthResponder {
                 let ask = Ask::Lease {
                     pool: pool.clone(),
                     identity: proven.peering.peer_id.clone(),
+                    device: (!proven.peering.connection.unique).then_some(channel.path.remote),
                     ike_sa: channel.id,
                     wanted,
                 };
