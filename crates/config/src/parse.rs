@@ -8,7 +8,7 @@ use cygnet_ike::identity;
 use cygnet_ike::policy::{Host, IdentityPattern};
 use cygnet_ike::proposal::{EspProposal, IkeProposal};
 use cygnet_pki::{DistinguishedName, certreq, load};
-use cygnet_wire::id::Identification;
+use cygnet_wire::id::{IdType, Identification};
 use cygnet_wire::ts::TrafficSelector;
 use ipnet::IpNet;
 
@@ -112,11 +112,21 @@ pub(crate) struct OwnCertificate {
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) key: KeyKind,
     pub(crate) subject: Vec<u8>,
+    /// Who it says we are.
+    pub(crate) identities: Vec<Identification>,
 }
 
 pub(crate) fn certificate_chain(path: &str, bytes: &[u8]) -> Result<OwnCertificate, String> {
     let file = load::certificates(bytes, Path::new(path)).map_err(|e| e.to_string())?;
     let subject = cygnet_pki::identity::subject(&file.leaf).map_err(|e| format!("{path}: {e}"))?;
+    let identities = cygnet_pki::identity::identities(&file.leaf)
+        .map_err(|e| format!("{path}: {e}"))?
+        .into_iter()
+        .map(|(ty, data)| Identification {
+            ty: IdType(ty),
+            data,
+        })
+        .collect();
     let spki =
         cygnet_pki::identity::public_key_info(&file.leaf).map_err(|e| format!("{path}: {e}"))?;
     let key = VerifyingKey::from_spki_der(&spki)
@@ -127,6 +137,7 @@ pub(crate) fn certificate_chain(path: &str, bytes: &[u8]) -> Result<OwnCertifica
         chain,
         key,
         subject: subject.as_der().to_vec(),
+        identities,
     })
 }
 

@@ -178,6 +178,8 @@ pub enum LocalAuth {
         key: KeyKind,
         /// DER, leaf first.
         chain: Vec<Vec<u8>>,
+        /// Who the leaf says we are: a peer that calls may want any of these.
+        identities: Vec<Identification>,
     },
     /// With a pre-shared key.
     Psk(CredentialId),

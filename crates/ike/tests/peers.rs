@@ -9,7 +9,8 @@ use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Output, WantedAddress};
 use cygnet_ike::policy::{
-    Connection, IdentityPattern, Policy, PoolId, Remote, RemoteAuth, SelectorTemplate, Start,
+    Connection, IdentityPattern, LocalAuth, Policy, PoolId, Remote, RemoteAuth, SelectorTemplate,
+    Start,
 };
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::id::Identification;
@@ -424,6 +425,64 @@ fn two_tunnels_to_one_server_both_replace_what_was_forgotten() {
         *k == EventKind::IkeDown { reason }
     };
     assert_eq!(world.b.count(replaced), 2, "{}", world.tail());
+}
+
+/// B, whose certificate contains these names besides.
+fn also_named(name: &str, names: &[&str]) -> Connection {
+    let mut b = with_certificates(B);
+    b.name = name.to_owned();
+    if let LocalAuth::Certificate { identities, .. } = &mut b.local_auth {
+        *identities = names
+            .iter()
+            .map(|name| Identification::fqdn(name))
+            .collect();
+    }
+    b
+}
+
+/// A, that expects B under this name.
+fn expecting(name: &str) -> Connection {
+    let mut a = with_certificates(A);
+    a.remote_identity = IdentityPattern::Exactly(Identification::fqdn(name));
+    a
+}
+
+#[test]
+fn server_is_whoever_its_certificate_says_and_the_caller_wants() {
+    let names = ["b.example.org", "vpn.example.org"];
+    let (a, b) = (expecting("VPN.example.org"), also_named("link", &names));
+    let mut world = World::new(policy(a), policy(b));
+    world.seconds(3);
+    world.assert_in_step(&["one"]);
+    let now = world.now;
+    let vpn = Some(Identification::fqdn("vpn.example.org"));
+    assert_eq!(world.a.established(now)[0].peer, vpn);
+    assert_eq!(world.b.established(now)[0].local, vpn);
+
+    let (a, b) = (expecting("other.example.org"), also_named("link", &names));
+    let mut world = World::new(policy(a), policy(b));
+    world.seconds(3);
+    let reason = world.b.reasons()[0].to_string();
+    assert!(reason.contains("other.example.org"), "{reason}");
+    assert!(world.b.children.is_empty());
+}
+
+#[test]
+fn connection_that_is_named_comes_before_those_with_the_same_certificate() {
+    let names = ["b.example.org", "vpn.example.org"];
+    let mut second = also_named("second", &names);
+    second.local_identity = Some(Identification::fqdn("vpn.example.org"));
+    let both = Policy {
+        connections: vec![Arc::new(also_named("first", &names)), Arc::new(second)],
+        ..Policy::default()
+    };
+    for (name, meant) in [("vpn.example.org", "second"), ("b.example.org", "first")] {
+        let mut world = World::new(policy(expecting(name)), both.clone());
+        world.seconds(3);
+        world.assert_in_step(&["one"]);
+        let sa = &world.b.established(world.now)[0];
+        assert_eq!(sa.connection.as_deref(), Some(meant));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! name. Wildcards in a certificate match nothing (RFC 4945 §3.1.2).
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::{DistinguishedName, SubjectAltName, ValidatedPeer, chain::Certificate, san};
 
@@ -61,7 +62,7 @@ pub enum IdentityError {
 enum Claim {
     Fqdn(String),
     Email(String),
-    Address(std::net::IpAddr),
+    Address(IpAddr),
     Name(DistinguishedName),
 }
 
@@ -85,6 +86,24 @@ impl ValidatedPeer {
     pub fn contains(&self, id_type: u8, id_data: &[u8]) -> Result<(), IdentityError> {
         contains(&self.subject, &self.sans, id_type, id_data)
     }
+}
+
+/// All identities that a certificate (DER) contains, each as the type and data of an ID payload.
+pub fn identities(certificate: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, crate::NotACertificate> {
+    let certificate = Certificate::parse(certificate)?;
+    let subject = certificate.subject_name();
+    let own = (!subject.is_empty()).then(|| (id_type::DER_ASN1_DN, subject.as_der().to_vec()));
+    let names = certificate.extensions.names.iter();
+    let names = names.filter_map(|name| match name {
+        // A wildcard matches nothing, so it is nobody's identity.
+        SubjectAltName::Dns(name) if name.contains('*') => None,
+        SubjectAltName::Dns(name) => Some((id_type::FQDN, name.as_bytes().to_vec())),
+        SubjectAltName::Email(name) => Some((id_type::RFC822_ADDR, name.as_bytes().to_vec())),
+        SubjectAltName::Ip(IpAddr::V4(v4)) => Some((id_type::IPV4_ADDR, v4.octets().to_vec())),
+        SubjectAltName::Ip(IpAddr::V6(v6)) => Some((id_type::IPV6_ADDR, v6.octets().to_vec())),
+        _ => None,
+    });
+    Ok(own.into_iter().chain(names).collect())
 }
 
 /// The subject of a certificate (DER): the identity to send where none is configured.

@@ -280,6 +280,7 @@ impl Scenario {
             credential: CredentialId(side.to_string()),
             key: KeyKind::Ed25519,
             chain,
+            identities: Vec::new(),
         }
     }
 

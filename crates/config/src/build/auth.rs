@@ -97,6 +97,7 @@ impl Builder<'_> {
                 credential,
                 key: own.key,
                 chain: own.chain,
+                identities: own.identities,
             },
             remote: RemoteAuth::Certificate {
                 trust,

@@ -19,7 +19,7 @@ use crate::io::{Answer, Ask, AskId, DataCommand, Lease, Path};
 use crate::keys::Role;
 use crate::policy::{Connection, LocalAuth};
 use crate::proposal::{self, ChildExchange, EspChoice};
-use crate::sa::candidate::{fits, own_identity};
+use crate::sa::candidate::{fits, is_named, own_identity};
 use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
@@ -194,6 +194,11 @@ impl AuthResponder {
             certificates: std::mem::take(&mut contents.certificates),
             octets,
         };
+        if let Some(wanted) = &contents.idr {
+            // Who names us as a connection does means that one, whoever else has the certificate.
+            let other = |c: &Arc<Connection>| !is_named(c, channel, wanted);
+            self.candidates.make_contiguous().sort_by_key(other);
+        }
         self.request = Some(Request {
             path,
             claim,
@@ -367,7 +372,12 @@ impl AuthResponder {
             return State::AuthResponder(self);
         };
         let path = request.path;
-        let local_id = IdPayload::new(own_identity(&connection, channel));
+        let wanted = request.contents.idr.as_ref();
+        let Some(local_id) = own_identity(&connection, channel, wanted) else {
+            // It fitted before.
+            return State::AuthResponder(self);
+        };
+        let local_id = IdPayload::new(local_id);
         let prf = keys.suite().prf;
         let octets = auth::signed_octets(
             prf,

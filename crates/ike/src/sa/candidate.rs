@@ -6,7 +6,7 @@ use cygnet_wire::id::{IdPayload, Identification};
 
 use crate::event::Reason;
 use crate::identity;
-use crate::policy::{Connection, RemoteAuth};
+use crate::policy::{Connection, LocalAuth, RemoteAuth};
 use crate::proposal;
 use crate::sa::channel::Channel;
 use crate::sa::proof::Claim;
@@ -22,15 +22,17 @@ pub(crate) fn fits(
 ) -> Result<(), Reason> {
     let name = &connection.name;
     let peer = identity::display(&claim.id.id);
-    if let Some(wanted) = wanted {
-        let own = own_identity(connection, channel);
-        if !identity::same(&own, &wanted.id) {
-            return Err(Reason::NoConnection(format!(
-                "the peer {peer} wants to talk to {}, connection {name} is {}",
-                identity::display(&wanted.id),
-                identity::display(&own)
-            )));
-        }
+    if own_identity(connection, channel, wanted).is_none() {
+        let wanted = wanted.map(|wanted| identity::display(&wanted.id));
+        let own = identity::display(&configured(connection, channel));
+        let more = match &connection.local_auth {
+            LocalAuth::Certificate { .. } => ", and its certificate says nothing else",
+            LocalAuth::Psk(_) => "",
+        };
+        return Err(Reason::NoConnection(format!(
+            "the peer {peer} wants to talk to {}, connection {name} is {own}{more}",
+            wanted.unwrap_or_default()
+        )));
     }
     if !connection.remote_identity.matches(&claim.id.id) {
         return Err(Reason::NoConnection(format!(
@@ -67,10 +69,35 @@ pub(crate) fn fits(
     Ok(())
 }
 
-/// Who we are to a peer that called `connection`.
-pub(crate) fn own_identity(connection: &Connection, channel: &Channel) -> Identification {
-    connection
-        .local_identity
-        .clone()
-        .unwrap_or_else(|| Identification::address(channel.path.local.ip()))
+/// Who we are to a peer that called `connection` and wants to talk to `wanted`: as configured, or as
+/// our certificate has it. `None`: somebody else is meant.
+pub(crate) fn own_identity(
+    connection: &Connection,
+    channel: &Channel,
+    wanted: Option<&IdPayload>,
+) -> Option<Identification> {
+    let own = configured(connection, channel);
+    let wanted = match wanted {
+        None => return Some(own),
+        Some(wanted) if identity::same(&own, &wanted.id) => return Some(own),
+        Some(wanted) => &wanted.id,
+    };
+    match &connection.local_auth {
+        LocalAuth::Certificate { identities, .. } => {
+            let proven = identities.iter().find(|id| identity::same(id, wanted));
+            proven.cloned()
+        }
+        // A shared key says nothing about who has it.
+        LocalAuth::Psk(_) => None,
+    }
+}
+
+/// Whether the peer names us as `connection` does, and not only as our certificate does.
+pub(crate) fn is_named(connection: &Connection, channel: &Channel, wanted: &IdPayload) -> bool {
+    identity::same(&configured(connection, channel), &wanted.id)
+}
+
+fn configured(connection: &Connection, channel: &Channel) -> Identification {
+    let outer = || Identification::address(channel.path.local.ip());
+    connection.local_identity.clone().unwrap_or_else(outer)
 }

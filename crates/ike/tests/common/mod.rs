@@ -885,6 +885,7 @@ pub fn with_certificates(end: End) -> Connection {
             credential: CredentialId("key".to_owned()),
             key: key.kind(),
             chain: vec![certificate(end)],
+            identities: Vec::new(),
         },
         remote_auth: RemoteAuth::Certificate {
             trust: TrustId("ca".to_owned()),

@@ -140,6 +140,7 @@ pub(super) fn connection(name: &str, local: &str, remote: &str) -> Arc<Connectio
             credential: CredentialId("key".into()),
             key: KeyKind::Ed25519,
             chain: vec![],
+            identities: Vec::new(),
         },
         remote_auth: RemoteAuth::Psk(CredentialId("psk".into())),
         ike_proposals: vec![],
