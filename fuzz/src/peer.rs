@@ -857,6 +857,7 @@ fn policy(setup: Setup, peer: IpAddr) -> Policy {
     Policy {
         connections: vec![Arc::new(connection)],
         limits,
+        esp_in_udp_only: false,
     }
 }
 

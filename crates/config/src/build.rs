@@ -86,6 +86,7 @@ impl<'r> Builder<'r> {
                         },
                         ..Limits::default()
                     },
+                    esp_in_udp_only: true,
                 }),
                 credentials: self.credentials,
                 trusts: self.trusts,

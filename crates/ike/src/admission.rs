@@ -17,6 +17,7 @@ use crate::cookie::Cookies;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{IkeSaId, Path};
+use crate::nat::Nat;
 use crate::policy::Connection;
 use crate::proposal;
 use crate::sa::contents::Contents;
@@ -386,6 +387,19 @@ impl Endpoint {
             self.admission.event(&mut self.cx, path, reason);
             let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
             return Admission::answer_call(&mut self.cx, path, header, len, payload);
+        }
+        if self.cx.policy.esp_in_udp_only {
+            let claim = candidates.iter().any(|c| c.claim_nat);
+            let spi_i = header.initiator_spi;
+            let nat = Nat::observe(&contents.notifies, spi_i, Spi::ZERO, &path, claim);
+            if let Some(why) = nat.why_bare() {
+                self.cx.counters.refused += 1;
+                let reason = Reason::NoEncapsulation(why.to_owned());
+                self.admission.event(&mut self.cx, path, reason);
+                // RFC 7296 §3.10.1: also for what a responder cannot do for other reasons.
+                let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
+                return Admission::answer_call(&mut self.cx, path, header, len, payload);
+            }
         }
         // Nobody knows yet which of them is meant: any proposal of any of them will do.
         let proposals: Vec<_> = candidates

@@ -127,6 +127,9 @@ pub enum Reason {
     PeerRefused(String),
     /// The name of the peer has no address, or no route leads there.
     Unreachable(String),
+    /// ESP would travel without UDP, which our data path does not do; the sentence says whose doing
+    /// it is and what to do.
+    NoEncapsulation(String),
     /// The peer broke the protocol.
     Protocol(String),
     /// Something on this machine failed: data path, addresses, a private key.
@@ -154,6 +157,7 @@ impl fmt::Display for Reason {
             | Reason::NoConnection(s)
             | Reason::PeerRefused(s)
             | Reason::Unreachable(s)
+            | Reason::NoEncapsulation(s)
             | Reason::Protocol(s)
             | Reason::Local(s) => f.write_str(s),
         }

@@ -70,6 +70,23 @@ impl Nat {
         self.supported && (self.local || self.remote || self.claimed)
     }
 
+    /// Why ESP would travel without UDP, and what to do about it; `None`: it travels in UDP.
+    pub fn why_bare(&self) -> Option<&'static str> {
+        if self.encapsulates() {
+            return None;
+        }
+        Some(match self.supported {
+            false => {
+                "the peer does no NAT traversal (it sent no NAT_DETECTION notifications), and ESP \
+                 travels in UDP here: enable NAT traversal (RFC 7296 §2.23) at the peer"
+            }
+            true => {
+                "no NAT is on the way and none is claimed, so the peer would send ESP without UDP, \
+                 which is not done here: remove `force_udp = false`"
+            }
+        })
+    }
+
     /// Whether our own NAT mapping has to be kept alive (RFC 3948 §4): only a real one.
     pub fn needs_keepalives(&self) -> bool {
         self.local
@@ -156,6 +173,7 @@ mod tests {
         );
         assert!(nat.supported && !nat.local && !nat.remote);
         assert!(!nat.encapsulates() && !nat.needs_keepalives());
+        assert!(nat.why_bare().unwrap().contains("force_udp"));
     }
 
     #[test]
@@ -220,5 +238,6 @@ mod tests {
         let here = path("198.51.100.1:500", "192.0.2.1:500");
         let nat = Nat::observe(&[], SPI_I, SPI_R, &here, true);
         assert!(!nat.supported && !nat.encapsulates());
+        assert!(nat.why_bare().unwrap().contains("NAT_DETECTION"));
     }
 }

@@ -33,6 +33,9 @@ pub struct Policy {
     pub connections: Vec<Arc<Connection>>,
     /// Bounds of the whole endpoint.
     pub limits: Limits,
+    /// The data path knows ESP in UDP alone (RFC 3948), which peers use where one end detects or
+    /// claims a NAT: without that no Child SA would carry anything, and none is made.
+    pub esp_in_udp_only: bool,
 }
 
 /// Bounds on what strangers can cost.

@@ -548,3 +548,65 @@ fn children_of_one_policy_with_other_selectors_stay_beside_each_other() {
         }
     }
 }
+
+/// Both, and the end whose data path does ESP in UDP alone.
+fn in_udp_only(claim: (bool, bool), end: End) -> World {
+    let (mut a, mut b) = (connection(A), connection(B));
+    (a.claim_nat, b.claim_nat) = claim;
+    let (mut a, mut b) = (policy(a), policy(b));
+    match end {
+        A => a.esp_in_udp_only = true,
+        B => b.esp_in_udp_only = true,
+    }
+    World::new(a, b)
+}
+
+#[test]
+fn no_child_is_made_whose_esp_could_not_travel() {
+    for end in [A, B] {
+        let mut world = in_udp_only((false, false), end);
+        world.seconds(5);
+        let bare =
+            |r: &Reason| matches!(r, Reason::NoEncapsulation(why) if why.contains("force_udp"));
+        assert!(
+            world.node(end).reasons().iter().any(bare),
+            "{}",
+            world.tail()
+        );
+        for node in [&world.a, &world.b] {
+            assert!(node.children.is_empty() && node.reserved.is_empty());
+            assert_eq!(node.established(world.now), [], "{}", world.tail());
+        }
+        assert!(world.a.count(|k| matches!(k, EventKind::Retry { .. })) > 0);
+        // One end that claims a NAT is enough for both, and so is a NAT.
+        for claim in [(true, false), (false, true)] {
+            let mut world = in_udp_only(claim, end);
+            world.seconds(3);
+            world.assert_in_step(&["one"]);
+        }
+        let mut world = in_udp_only((false, false), end);
+        world.nat = Some(("203.0.113.9".parse().unwrap(), 10_000));
+        world.seconds(10);
+        world.assert_in_step(&["one"]);
+    }
+}
+
+#[test]
+fn caller_without_nat_traversal_is_told_apart() {
+    let mut b = policy(connection(B));
+    b.esp_in_udp_only = true;
+    let mut world = World::new(Policy::default(), b);
+    let stranger = path(
+        std::net::SocketAddr::new(B.address(), 500),
+        std::net::SocketAddr::from(([203, 0, 113, 99], 500)),
+    );
+    let now = at(world.now);
+    world
+        .b
+        .endpoint
+        .handle_datagram(now, stranger, &bad_call(1, 32));
+    world.drain(B);
+    let why =
+        |r: &Reason| matches!(r, Reason::NoEncapsulation(why) if why.contains("NAT_DETECTION"));
+    assert!(world.b.reasons().iter().any(why), "{:?}", world.b.reasons());
+}

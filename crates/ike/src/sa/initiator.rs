@@ -188,7 +188,15 @@ impl Initiating {
                 channel.window.handle_response(MessageId::ZERO);
                 channel.last_in = cx.boot();
                 self.observe(channel, cx, path, &contents);
-                AuthInitiator::begin(channel, cx, self.call, begun)
+                let bare = channel.nat.why_bare();
+                match bare.filter(|_| cx.policy.esp_in_udp_only) {
+                    Some(why) => {
+                        let reason = Reason::NoEncapsulation(why.to_owned());
+                        cx.event(self.event_refused(channel, path, &reason));
+                        closed(channel, cx, reason)
+                    }
+                    None => AuthInitiator::begin(channel, cx, self.call, begun),
+                }
             }
             // A public value that is none used up ours: on with another.
             None if self.ephemeral.is_none() => self.turn(channel, cx),
@@ -230,18 +238,22 @@ impl Initiating {
         }
         if self.doubted.is_none() {
             let reason = refusal::reason(error, || proposal::describe(&self.offer));
-            cx.event(Event {
-                connection: Some(self.connection.name.clone()),
-                ike_sa: Some(channel.id),
-                path: Some(path),
-                peer: None,
-                kind: EventKind::Refused {
-                    reason: reason.clone(),
-                },
-            });
+            cx.event(self.event_refused(channel, path, &reason));
             self.doubted = Some((cx.boot() + DOUBT, reason));
         }
         State::Initiating(self)
+    }
+
+    fn event_refused(&self, channel: &Channel, path: Path, reason: &Reason) -> Event {
+        Event {
+            connection: Some(self.connection.name.clone()),
+            ike_sa: Some(channel.id),
+            path: Some(path),
+            peer: None,
+            kind: EventKind::Refused {
+                reason: reason.clone(),
+            },
+        }
     }
 
     /// Keys, if the response is one to our request.
