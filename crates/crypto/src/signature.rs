@@ -35,18 +35,18 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// The schemes of method 14 that such a key signs with, best first.
+    /// The schemes of method 14 that such a key signs with, those that most peers verify first.
     pub fn schemes(self) -> &'static [SignatureScheme] {
         use SignatureScheme::*;
         match self {
-            // RFC 8247 §3.2: PSS must be supported, PKCS#1 may be.
+            // What verifies RSA at all verifies PKCS#1; docs/decisions/0006.
             Self::Rsa { .. } => &[
-                RsaPssSha256,
-                RsaPssSha384,
-                RsaPssSha512,
                 RsaPkcs1Sha256,
                 RsaPkcs1Sha384,
                 RsaPkcs1Sha512,
+                RsaPssSha256,
+                RsaPssSha384,
+                RsaPssSha512,
             ],
             Self::EcdsaP256 => &[EcdsaSha256],
             Self::EcdsaP384 => &[EcdsaSha384],

@@ -105,13 +105,20 @@ pub fn announced_hashes(notify: &NotifyPayload<'_>) -> Vec<HashAlgorithm> {
 }
 
 /// How a key of this kind signs for a peer that announced `hashes` (`None`: it sent no
-/// SIGNATURE_HASH_ALGORITHMS, so the method of RFC 7296 or RFC 4754 is used).
-pub fn choose_scheme(key: KeyKind, hashes: Option<&[HashAlgorithm]>) -> Result<Signing, NoScheme> {
+/// SIGNATURE_HASH_ALGORITHMS, so the method of RFC 7296 or RFC 4754 is used). With `pss`, an RSA key
+/// signs by RSASSA-PSS wherever method 14 is known: nothing tells what paddings a peer verifies.
+pub fn choose_scheme(
+    key: KeyKind,
+    pss: bool,
+    hashes: Option<&[HashAlgorithm]>,
+) -> Result<Signing, NoScheme> {
     let modern = hashes.and_then(|hashes| {
-        let scheme = key
-            .schemes()
-            .iter()
-            .find(|scheme| hashes.contains(&scheme.hash()))?;
+        let announced = |scheme: &&SignatureScheme| hashes.contains(&scheme.hash());
+        let mut schemes = key.schemes().iter().filter(announced);
+        let scheme = match pss {
+            true => (schemes.clone().find(|scheme| scheme.is_pss())).or_else(|| schemes.next())?,
+            false => schemes.next()?,
+        };
         Some(Signing {
             method: AuthMethod::DIGITAL_SIGNATURE,
             scheme: *scheme,
@@ -265,7 +272,7 @@ mod tests {
     }
 
     fn sign(key: &SigningKey, hashes: Option<&[HashAlgorithm]>) -> AuthPayload<'static> {
-        let signing = choose_scheme(key.kind(), hashes).unwrap();
+        let signing = choose_scheme(key.kind(), false, hashes).unwrap();
         let signature = key.sign(signing.scheme, OCTETS).unwrap();
         signature_payload(signing, &signature).unwrap()
     }
@@ -316,7 +323,7 @@ mod tests {
     #[test]
     fn the_hash_is_one_the_peer_announced() {
         let rsa_kind = rsa().kind();
-        let scheme = |hashes: &[_]| choose_scheme(rsa_kind, Some(hashes)).unwrap();
+        let scheme = |hashes: &[_]| choose_scheme(rsa_kind, false, Some(hashes)).unwrap();
         assert_eq!(
             scheme(&[HashAlgorithm::Sha2_512]).scheme.hash(),
             HashAlgorithm::Sha2_512
@@ -325,13 +332,35 @@ mod tests {
             scheme(&[HashAlgorithm::Identity]).method,
             AuthMethod::RSA_DIGITAL_SIGNATURE
         );
-        let error = choose_scheme(KeyKind::Ed25519, None).unwrap_err();
+        let error = choose_scheme(KeyKind::Ed25519, false, None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a Ed25519 key cannot sign for this peer, which does not know RFC 7427: \
              use a key of another kind"
         );
-        assert!(choose_scheme(KeyKind::Ed25519, Some(&[HashAlgorithm::Sha2_256])).is_err());
+        assert!(choose_scheme(KeyKind::Ed25519, false, Some(&[HashAlgorithm::Sha2_256])).is_err());
+    }
+
+    /// docs/decisions/0006.
+    #[test]
+    fn rsa_signs_by_the_padding_that_all_verify_unless_told_otherwise() {
+        let all = Some(&ANNOUNCED_HASHES[..]);
+        let scheme = |pss, hashes| choose_scheme(rsa().kind(), pss, hashes).unwrap();
+        assert_eq!(scheme(false, all).scheme, SignatureScheme::RsaPkcs1Sha256);
+        assert_eq!(scheme(true, all).scheme, SignatureScheme::RsaPssSha256);
+        let sha512 = Some(&[HashAlgorithm::Sha2_512][..]);
+        assert_eq!(scheme(true, sha512).scheme, SignatureScheme::RsaPssSha512);
+        // Without RFC 7427 there is but one.
+        assert_eq!(scheme(true, None).method, AuthMethod::RSA_DIGITAL_SIGNATURE);
+        let other = choose_scheme(p256().kind(), true, all).unwrap();
+        assert_eq!(other.scheme, SignatureScheme::EcdsaSha256);
+        for pss in [false, true] {
+            let signing = scheme(pss, all);
+            let signature = rsa().sign(signing.scheme, OCTETS).unwrap();
+            let auth = signature_payload(signing, &signature).unwrap();
+            let verdict = verify_signature(&auth, rsa().public_key_spki(), OCTETS, false);
+            assert_eq!(verdict, Ok(()));
+        }
     }
 
     #[test]

@@ -179,6 +179,8 @@ pub enum LocalAuth {
         credential: CredentialId,
         /// What it can sign.
         key: KeyKind,
+        /// RSA by PSS, not by PKCS#1 v1.5.
+        pss: bool,
         /// DER, leaf first.
         chain: Vec<Vec<u8>>,
         /// Who the leaf says we are: a peer that calls may want any of these.

@@ -279,6 +279,7 @@ impl Scenario {
         LocalAuth::Certificate {
             credential: CredentialId(side.to_string()),
             key: KeyKind::Ed25519,
+            pss: false,
             chain,
             identities: Vec::new(),
         }

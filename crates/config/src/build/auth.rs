@@ -21,6 +21,7 @@ pub(super) struct AuthKeys<'a> {
     pub(super) crl: Option<&'a OneOrMany>,
     pub(super) psk: Option<&'a Spanned<String>>,
     pub(super) allow_sha1: bool,
+    pub(super) rsa_pss: bool,
 }
 
 /// What [`Builder::auth`] finds out.
@@ -96,6 +97,7 @@ impl Builder<'_> {
             local: LocalAuth::Certificate {
                 credential,
                 key: own.key,
+                pss: keys.rsa_pss,
                 chain: own.chain,
                 identities: own.identities,
             },

@@ -29,6 +29,7 @@ impl Builder<'_> {
             crl: raw.crl.as_ref(),
             psk: raw.psk.as_ref(),
             allow_sha1: raw.verify_sha1.unwrap_or(false),
+            rsa_pss: raw.rsa_pss.unwrap_or(false),
         });
         let pools = self.networks(&raw.pools);
         for (i, pool) in pools.iter().enumerate() {

@@ -53,6 +53,7 @@ impl Builder<'_> {
             crl: raw.crl.as_ref(),
             psk: raw.psk.as_ref(),
             allow_sha1: raw.verify_sha1.unwrap_or(false),
+            rsa_pss: raw.rsa_pss.unwrap_or(false),
         });
         let request_virtual = self.request_virtual(raw.virtual_address.as_ref());
         let children = self.children(raw, &remote, !request_virtual.is_empty());

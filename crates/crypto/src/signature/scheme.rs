@@ -161,6 +161,14 @@ impl SignatureScheme {
         })
     }
 
+    /// Whether it is RSASSA-PSS.
+    pub fn is_pss(self) -> bool {
+        matches!(
+            self,
+            Self::RsaPssSha256 | Self::RsaPssSha384 | Self::RsaPssSha512
+        )
+    }
+
     /// The hash a peer must have announced before method 14 may use this scheme.
     pub fn hash(self) -> HashAlgorithm {
         match self {

@@ -133,10 +133,13 @@ impl Proving {
                 (ask, None)
             }
             LocalAuth::Certificate {
-                credential, key, ..
+                credential,
+                key,
+                pss,
+                ..
             } => {
-                let signing =
-                    auth::choose_scheme(*key, hashes).map_err(|e| Reason::Local(e.to_string()))?;
+                let signing = auth::choose_scheme(*key, *pss, hashes)
+                    .map_err(|e| Reason::Local(e.to_string()))?;
                 let ask = Ask::Sign {
                     credential: credential.clone(),
                     scheme: signing.scheme,

@@ -884,6 +884,7 @@ pub fn with_certificates(end: End) -> Connection {
         local_auth: LocalAuth::Certificate {
             credential: CredentialId("key".to_owned()),
             key: key.kind(),
+            pss: false,
             chain: vec![certificate(end)],
             identities: Vec::new(),
         },

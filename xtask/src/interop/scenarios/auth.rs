@@ -112,10 +112,10 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "rsa-pkcs1",
-        about: "RSA, PKCS#1 v1.5 with SHA-2 by RFC 7427 from strongSwan",
+        about: "RSA, PKCS#1 v1.5 with SHA-2 by RFC 7427",
         keys: Some((KeyKind::Rsa2048, KeyKind::Rsa2048)),
         swan_auth: (Some("ike:rsa-sha256"), None),
-        told: ("RSA_EMSA_", "RSA_EMSA_PKCS1_SHA2_256"),
+        told: ("RSA_EMSA_PKCS1_SHA2_256", "RSA_EMSA_PKCS1_SHA2_256"),
         ..PLAIN
     },
     Method {
@@ -126,6 +126,7 @@ const METHODS: &[Method] = &[
             Some("ike:rsa/pss-sha256"),
             Some("ike:rsa/pss-sha256-sha384-sha512"),
         ),
+        cygnet_line: Some("rsa_pss = true"),
         told: ("RSA_EMSA_PSS", "RSA_EMSA_PSS"),
         ..PLAIN
     },

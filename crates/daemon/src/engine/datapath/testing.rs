@@ -139,6 +139,7 @@ pub(super) fn connection(name: &str, local: &str, remote: &str) -> Arc<Connectio
         local_auth: LocalAuth::Certificate {
             credential: CredentialId("key".into()),
             key: KeyKind::Ed25519,
+            pss: false,
             chain: vec![],
             identities: Vec::new(),
         },
