@@ -37,7 +37,9 @@ pub(crate) struct Context {
     pub(crate) upcalls: VecDeque<Upcall>,
     /// Where the peers of our IKE SAs are, those that have only begun included, and of which
     /// connection they are.
-    pub(crate) peers: BTreeMap<IkeSaId, (IpAddr, Arc<Connection>)>,
+    peers: BTreeMap<IkeSaId, (IpAddr, Arc<Connection>)>,
+    /// The same by address.
+    peers_at: BTreeSet<(IpAddr, IkeSaId)>,
     /// Child SAs of one policy and peer that we send on, whichever IKE SA holds them.
     pub(crate) bearers: BTreeMap<Bearer, BTreeSet<ChildSaId>>,
     out: VecDeque<Output>,
@@ -161,6 +163,7 @@ impl Context {
             holders: BTreeMap::new(),
             upcalls: VecDeque::new(),
             peers: BTreeMap::new(),
+            peers_at: BTreeSet::new(),
             bearers: BTreeMap::new(),
             out: VecDeque::new(),
             waiters: BTreeMap::new(),
@@ -306,6 +309,29 @@ impl Context {
     pub(crate) fn jittered(&mut self, most: Duration) -> Duration {
         let share = (self.random_u64() >> 40) as f64 / f64::from(1u32 << 24);
         most.mul_f64(0.5 + share / 2.0)
+    }
+
+    /// Where the peer of an IKE SA is by now; `None`: it has none any more.
+    pub(crate) fn note_peer(&mut self, id: IkeSaId, peer: Option<(IpAddr, Arc<Connection>)>) {
+        if let Some((address, _)) = &peer {
+            self.peers_at.insert((*address, id));
+        }
+        let address = peer.as_ref().map(|(address, _)| *address);
+        let before = match peer {
+            Some(peer) => self.peers.insert(id, peer),
+            None => self.peers.remove(&id),
+        };
+        if let Some((before, _)) = before
+            && Some(before) != address
+        {
+            self.peers_at.remove(&(before, id));
+        }
+    }
+
+    /// The IKE SAs whose peers are at this address.
+    pub(crate) fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = IkeSaId> {
+        let all = (address, IkeSaId(0))..=(address, IkeSaId(u64::MAX));
+        self.peers_at.range(all).map(|(_, id)| *id)
     }
 
     /// Whether another IKE SA than `sa` is between the two ends of this connection. Others to the

@@ -24,6 +24,9 @@ use crate::time::{Instant, Now};
 /// How long [`Command::Shutdown`] waits for peers that do not answer.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Most IKE SAs that one message without protection is brought to the attention of.
+const HINTED: usize = 64;
+
 /// All IKE SAs of this machine, and what is to be up.
 ///
 /// After each `handle_*`, drain [`Endpoint::poll_output`] until it is empty, in order; then call
@@ -237,20 +240,12 @@ impl Endpoint {
                         self.due.insert((at, id));
                         self.due_of.insert(id, at);
                     }
-                    match sa.connection() {
-                        None => {
-                            self.cx.peers.remove(&id);
-                        }
-                        Some(connection) => {
-                            let peer = (sa.channel.path.remote.ip(), Arc::clone(connection));
-                            self.cx.peers.insert(id, peer);
-                        }
-                    }
+                    let address = sa.channel.path.remote.ip();
+                    let peer = sa.connection().map(|c| (address, Arc::clone(c)));
+                    self.cx.note_peer(id, peer);
                     self.admission.settle(id, sa);
                 }
-                None => {
-                    self.cx.peers.remove(&id);
-                }
+                None => self.cx.note_peer(id, None),
             }
         }
         self.admission.report(&mut self.cx);
@@ -409,7 +404,7 @@ impl Endpoint {
 
     fn forget(&mut self, id: IkeSaId) {
         self.forget_deadline(id);
-        self.cx.peers.remove(&id);
+        self.cx.note_peer(id, None);
         if let Some(sa) = self.sas.remove(&id) {
             self.by_spi.remove(&sa.channel.own_spi());
         }
@@ -418,12 +413,13 @@ impl Endpoint {
 
     /// Unprotected word that something is amiss with a peer (RFC 7296 §2.21.4).
     pub(crate) fn hint(&mut self, path: Path) {
-        let peer = path.remote.ip();
-        let ids: Vec<_> = (self.cx.peers.iter())
-            .filter(|(_, (address, _))| *address == peer)
-            .map(|(id, _)| *id)
-            .take(64)
-            .collect();
+        let now = self.cx.boot();
+        let may = |id: &IkeSaId| {
+            let state = self.sas.get(id).and_then(IkeSa::established);
+            state.is_some_and(|state| state.may_be_hinted(now))
+        };
+        let at = self.cx.peers_at(path.remote.ip()).take(HINTED);
+        let ids: Vec<_> = at.filter(may).collect();
         for id in ids {
             self.change(id, |state, _, cx| state.hint(cx));
         }

@@ -1,5 +1,6 @@
 //! One IKE SA: its channel to the peer, and its state, which is consumed by each input.
 
+pub(crate) mod allowance;
 pub(crate) mod auth_initiator;
 pub(crate) mod auth_responder;
 pub(crate) mod candidate;
@@ -34,6 +35,7 @@ use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaParameters, DataCommand, IkeSaId, Lease, Path};
 use crate::lifetime;
 use crate::policy::Connection;
+use crate::sa::allowance::Allowance;
 use crate::sa::auth_initiator::AuthInitiator;
 use crate::sa::auth_responder::AuthResponder;
 use crate::sa::channel::{Channel, Received};
@@ -91,6 +93,8 @@ pub(crate) struct Peering {
     pub(crate) assigned: Lease,
     /// Inner addresses of the peer.
     pub(crate) lent: Option<Lease>,
+    /// Key exchanges the peer may still ask for.
+    pub(crate) allowance: Allowance,
 }
 
 impl Peering {

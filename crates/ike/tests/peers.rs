@@ -610,3 +610,23 @@ fn caller_without_nat_traversal_is_told_apart() {
         |r: &Reason| matches!(r, Reason::NoEncapsulation(why) if why.contains("NAT_DETECTION"));
     assert!(world.b.reasons().iter().any(why), "{:?}", world.b.reasons());
 }
+
+#[test]
+fn peer_that_rekeys_without_end_gets_no_more_key_exchanges_than_it_is_allowed() {
+    let with_group = |end: End| {
+        let mut one = child(end, "one", connection(end).children[0].start);
+        one.esp_proposals = vec!["aes256gcm16-x25519".parse().unwrap()];
+        let mut connection = connection(end);
+        connection.children = vec![Arc::new(one)];
+        connection
+    };
+    let mut world = up_with(with_group(A), with_group(B));
+    for _ in 0..120 {
+        world.command(A, rekey_child("one"));
+        world.run(std::time::Duration::from_millis(40));
+    }
+    let made = world.b.count(|k| matches!(k, EventKind::ChildUp { .. }));
+    assert!((60..=90).contains(&made), "{made}\n{}", world.tail());
+    world.seconds(120);
+    world.assert_in_step(&["one"]);
+}

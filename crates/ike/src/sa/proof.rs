@@ -16,6 +16,7 @@ use crate::io::{Answer, Ask, AskId, ChainError, IkeSaId, Lease};
 use crate::nat::Nat;
 use crate::policy::{Connection, LocalAuth, RemoteAuth};
 use crate::sa::Peering;
+use crate::sa::allowance::Allowance;
 use crate::sa::channel::Channel;
 use crate::sa::established::{Established, Life};
 use crate::time::UtcTime;
@@ -194,6 +195,7 @@ impl Peering {
             superseded_at: None,
             assigned: Lease::default(),
             lent: None,
+            allowance: Allowance::new(cx.boot()),
         }
     }
 }

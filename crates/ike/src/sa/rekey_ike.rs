@@ -248,6 +248,9 @@ impl Established {
             });
         }
         let spi_i = choice.peer_spi.ok_or_else(|| syntax("usable SA"))?;
+        if !(self.peering.allowance).take(cx.boot(), choice.suite.group) {
+            return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
+        }
         let (public, shared) = negotiate::answer_key_exchange(cx, choice.suite.group, &ke.data)
             .map_err(|error| {
                 Refusal::because(NotifyType::INVALID_SYNTAX, Reason::Protocol(error))

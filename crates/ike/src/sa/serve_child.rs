@@ -251,6 +251,9 @@ impl Established {
         }
         let key_exchange = match (choice.group, &contents.ke) {
             (Some(group), Some(ke)) => {
+                if !self.peering.allowance.take(cx.boot(), group) {
+                    return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
+                }
                 let (public, shared) = negotiate::answer_key_exchange(cx, group, &ke.data)
                     .map_err(|error| {
                         Refusal::because(NotifyType::INVALID_SYNTAX, Reason::Protocol(error))

@@ -189,12 +189,16 @@ impl Established {
     /// Something without protection says that the peer may be gone: asks it, now and then
     /// (RFC 7296 §2.21.4).
     pub(crate) fn hint(&mut self, cx: &Context) {
-        let now = cx.boot();
-        let lately = self.hinted.is_some_and(|at| now.since(at) < HINT_INTERVAL);
-        if !lately && self.is_live() && self.current.is_none() && !self.has_inform() {
-            self.hinted = Some(now);
+        if self.may_be_hinted(cx.boot()) {
+            self.hinted = Some(cx.boot());
             self.push_probe(cx);
         }
+    }
+
+    /// Whether it would make us ask.
+    pub(crate) fn may_be_hinted(&self, now: Instant) -> bool {
+        let lately = self.hinted.is_some_and(|at| now.since(at) < HINT_INTERVAL);
+        !lately && self.is_live() && self.current.is_none() && !self.has_inform()
     }
 
     /// RFC 3948 §4: only who is behind a NAT, and only when nothing else went out.
