@@ -102,7 +102,7 @@ impl Endpoint {
                 Verdict::Supersede => self.change(id, |state, _, _| {
                     state.peering.superseded_at.get_or_insert(until);
                 }),
-                Verdict::Probe => self.change(id, |state, _, cx| state.hint(cx)),
+                Verdict::Probe => self.change(id, |state, _, cx| state.hint(cx, Vec::new())),
             }
         }
     }

@@ -9,6 +9,7 @@ use cygnet_crypto::Random;
 use cygnet_wire::ParseError;
 use cygnet_wire::header::{ExchangeType, IkeHeader, Spi};
 use cygnet_wire::message::Message;
+use cygnet_wire::notify::{NotifyPayload, NotifyType};
 
 use crate::admission::Admission;
 use crate::context::{Bearer, Context, Upcall, Waiting};
@@ -137,7 +138,7 @@ impl Endpoint {
                 child,
                 packet,
             } => self.handle_acquire(connection, child, packet.clone()),
-            DataEvent::UnknownSpi { path, .. } => self.hint(*path),
+            DataEvent::UnknownSpi { spi, path } => self.handle_unknown_spi(*spi, *path),
             DataEvent::PathMtu { path, mtu } => self.handle_path_mtu(*path, *mtu),
             DataEvent::SoftLimit { child }
             | DataEvent::HardLimit { child }
@@ -421,7 +422,31 @@ impl Endpoint {
         let at = self.cx.peers_at(path.remote.ip()).take(HINTED);
         let ids: Vec<_> = at.filter(may).collect();
         for id in ids {
-            self.change(id, |state, _, cx| state.hint(cx));
+            self.change(id, |state, _, cx| state.hint(cx, Vec::new()));
+        }
+    }
+
+    /// ESP for an SPI that nobody knows: the peer at this place is told, and thereby asked whether it
+    /// lives (RFC 7296 §1.5). Where several may have sent it, each is asked.
+    fn handle_unknown_spi(&mut self, spi: u32, path: Path) {
+        let there = |id: &IkeSaId| {
+            let sa = self
+                .sas
+                .get(id)
+                .filter(|sa| sa.channel.path.remote == path.remote);
+            sa.and_then(IkeSa::established)
+                .is_some_and(Established::is_live)
+        };
+        let mut senders = self.cx.peers_at(path.remote.ip()).filter(there);
+        let (sender, another) = (senders.next(), senders.next());
+        drop(senders);
+        match sender.filter(|_| another.is_none()) {
+            Some(sender) => self.change(sender, |state, _, cx| {
+                let data = spi.to_be_bytes().to_vec();
+                let notify = NotifyPayload::with_data(NotifyType::INVALID_SPI, data);
+                state.hint(cx, vec![notify.into()]);
+            }),
+            None => self.hint(path),
         }
     }
 

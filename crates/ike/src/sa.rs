@@ -211,15 +211,23 @@ impl IkeSa {
             }
             State::AuthInitiator(state) => match channel.receive(cx, path, message) {
                 Received::Response(inbound) => state.handle_response(channel, cx, inbound),
-                Received::Request(_) | Received::Nothing => State::AuthInitiator(state),
+                Received::Request(_) | Received::Ahead(_) | Received::Nothing => {
+                    State::AuthInitiator(state)
+                }
             },
             State::AuthResponder(state) => match channel.receive(cx, path, message) {
                 Received::Request(inbound) => state.handle_request(channel, cx, inbound),
-                Received::Response(_) | Received::Nothing => State::AuthResponder(state),
+                Received::Response(_) | Received::Ahead(_) | Received::Nothing => {
+                    State::AuthResponder(state)
+                }
             },
-            State::Established(state) => match channel.receive(cx, path, message) {
+            State::Established(mut state) => match channel.receive(cx, path, message) {
                 Received::Request(inbound) => state.handle_request(channel, cx, inbound),
                 Received::Response(inbound) => state.handle_response(channel, cx, inbound),
+                Received::Ahead(id) => {
+                    state.complain_of_message_id(cx, id);
+                    state.proceed(channel, cx)
+                }
                 Received::Nothing => State::Established(state),
             },
             State::Closed { until } => {

@@ -207,6 +207,12 @@ impl Window {
         }
     }
 
+    /// Whether a request of this id comes before those it has to follow: the peer believes in a larger
+    /// window than ours.
+    pub fn is_ahead(&self, id: MessageId) -> bool {
+        self.expected.is_some_and(|expected| id.0 > expected.0)
+    }
+
     /// The stored response, if `datagram` is bit for bit the request (its first fragment) that it
     /// answers. This needs no key: who repeats a datagram gets what went to the peer anyway.
     pub fn repeated(&self, datagram: &[u8]) -> Option<&[Vec<u8>]> {
@@ -408,6 +414,13 @@ mod tests {
         window.begin(MessageId(8), b"too early");
         assert_eq!(window.pending(), Some(MessageId(7)));
         assert_eq!(window.request_id(), Some(MessageId(5)));
+    }
+
+    #[test]
+    fn a_request_beyond_the_window_is_ahead_and_an_old_one_is_not() {
+        let window = Window::new(MessageId(0), MessageId(7));
+        assert!(window.is_ahead(MessageId(8)) && window.is_ahead(MessageId(u32::MAX)));
+        assert!(!window.is_ahead(MessageId(7)) && !window.is_ahead(MessageId(6)));
     }
 
     /// RFC 7383 §2.6.1: a repeated fragmented request is answered on its first fragment, which is

@@ -388,3 +388,40 @@ fn many_children_come_up_and_go_together() {
     world.seconds(20);
     world.assert_empty();
 }
+
+/// The SPI that A sends on, and how B sees A.
+fn as_b_sees_it(world: &World) -> (u32, cygnet_ike::io::Path) {
+    let spi = world.a.sending("one").unwrap().params.spi_out;
+    (spi, world.b.ike_sas(world.now)[0].path)
+}
+
+#[test]
+fn child_that_the_peer_has_lost_is_made_anew() {
+    let mut world = up();
+    world.seconds(15);
+    let (spi, path) = as_b_sees_it(&world);
+    world.data(B, DataEvent::UnknownSpi { spi, path });
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+    assert_ne!(as_b_sees_it(&world).0, spi);
+    let lost = |k: &EventKind| matches!(k, EventKind::ChildDown { reason: Reason::PeerRefused(why), .. } if why.contains("INVALID_SPI"));
+    assert_eq!(world.a.count(lost), 1, "{}", world.tail());
+}
+
+#[test]
+fn unknown_spi_that_is_not_ours_or_too_young_ends_nothing_and_is_told_of_rarely() {
+    let mut world = up();
+    world.seconds(2);
+    let (young, path) = as_b_sees_it(&world);
+    for spi in [young, 0xdead_beef] {
+        for _ in 0..50 {
+            world.data(B, DataEvent::UnknownSpi { spi, path });
+            world.run(Duration::from_millis(100));
+        }
+        world.seconds(15);
+    }
+    assert_eq!(as_b_sees_it(&world).0, young);
+    world.assert_in_step(&["one"]);
+    let told = |line: &&String| line.contains("B -> INFORMATIONAL") && line.contains("request");
+    assert_eq!(world.log.iter().filter(told).count(), 2, "{}", world.tail());
+}

@@ -49,7 +49,12 @@ pub(crate) struct Channel {
     first_part: Option<(MessageId, Vec<u8>)>,
     /// How often the stored response may still be repeated, and since when that is so.
     repeats: (u32, Instant),
+    /// When the peer was last told of a message id outside the window.
+    complained: Option<Instant>,
 }
+
+/// RFC 7296 §2.3: notifications of INVALID_MESSAGE_ID are rate limited.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Repeats of a stored response that may follow each other closely; one more comes each second.
 /// Whoever has seen a request can repeat it from any source, and large responses would go there.
@@ -71,6 +76,8 @@ pub(crate) enum Received {
     Request(Inbound),
     /// The response to our request in flight, which is in flight no more.
     Response(Inbound),
+    /// A request that the window does not allow yet, and of which the peer is to be told.
+    Ahead(MessageId),
     /// Nothing to act on.
     Nothing,
 }
@@ -104,6 +111,7 @@ impl Channel {
             responses: Reassembly::default(),
             first_part: None,
             repeats: (REPEATS, now),
+            complained: None,
         }
     }
 
@@ -232,7 +240,7 @@ impl Channel {
             return Received::Nothing;
         }
         let response = header.flags.is_response();
-        let mut repeat = false;
+        let (mut repeat, mut ahead) = (false, false);
         if response {
             if !self.window.awaits_response(header.message_id) {
                 cx.counters.repeated += 1;
@@ -246,6 +254,7 @@ impl Channel {
             match self.window.incoming(header.message_id) {
                 Incoming::Expected => {}
                 Incoming::Answered => repeat = true,
+                Incoming::Outside if self.may_complain(cx, header.message_id) => ahead = true,
                 Incoming::Pending | Incoming::Outside => {
                     cx.counters.repeated += 1;
                     return Received::Nothing;
@@ -265,7 +274,7 @@ impl Channel {
             &self.requests
         };
         if let Some(fragment) = fragment
-            && !repeat
+            && !(repeat || ahead)
             && !reassembly.wants(&header, fragment)
         {
             return Received::Nothing;
@@ -280,6 +289,10 @@ impl Channel {
                 return Received::Nothing;
             }
         };
+        if ahead {
+            self.complained = Some(cx.boot());
+            return Received::Ahead(header.message_id);
+        }
         if repeat {
             // RFC 7383 §2.6.1: only the first fragment of a repeated request is answered.
             if fragment.is_none_or(|f| f.number == 1)
@@ -311,6 +324,11 @@ impl Channel {
             }
         };
         self.accept(cx, path, message.bytes, response, &content)
+    }
+
+    fn may_complain(&self, cx: &Context, id: MessageId) -> bool {
+        let lately = |at: Instant| cx.boot().since(at) < COMPLAINTS;
+        self.window.is_ahead(id) && !self.complained.is_some_and(lately)
     }
 
     fn accept(
@@ -381,5 +399,98 @@ impl Channel {
         .into_iter()
         .flatten()
         .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cygnet_crypto::Secret;
+    use cygnet_wire::header::IkeHeader;
+
+    use super::*;
+    use crate::io::{Output, Transport};
+    use crate::keys::Exchanged;
+    use crate::policy::Policy;
+    use crate::proposal;
+    use crate::test_random::TestRandom;
+    use crate::time::Now;
+
+    const SPIS: (Spi, Spi) = (Spi(1), Spi(2));
+
+    fn context() -> Context {
+        Context::new(Box::new(TestRandom::new(1)), Arc::new(Policy::default()))
+    }
+
+    fn end(cx: &Context, role: Role) -> Channel {
+        let retransmit = Retransmit {
+            first: Duration::from_secs(1),
+            factor: 1.0,
+            most: Duration::from_secs(1),
+            tries: 3,
+        };
+        let path = Path {
+            transport: Transport::Udp,
+            local: "192.0.2.1:500".parse().unwrap(),
+            remote: "192.0.2.2:500".parse().unwrap(),
+            interface: 0,
+        };
+        let mut channel = Channel::new(cx, IkeSaId(1), role, SPIS, path, retransmit);
+        let exchanged = Exchanged {
+            nonce_i: vec![1; 32],
+            nonce_r: vec![2; 32],
+            spi_i: SPIS.0,
+            spi_r: SPIS.1,
+        };
+        let suite = proposal::default_ike()[0].suites().next().unwrap();
+        let shared = Secret::new(vec![3; 32]);
+        channel.keys = Some(IkeKeys::initial(suite, role, &exchanged, &shared).unwrap());
+        channel
+    }
+
+    /// A request under this id, as the initiator would send it.
+    fn request(cx: &mut Context, id: u32) -> Vec<u8> {
+        let mut initiator = end(cx, Role::Initiator);
+        initiator.window = Window::new(MessageId(id), MessageId::ZERO);
+        let sent = initiator.send_request(cx, ExchangeType::INFORMATIONAL, Vec::new());
+        assert_eq!(sent, Ok(()));
+        match cx.poll_output() {
+            Some(Output::Transmit(transmit)) => transmit.datagram,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn receive(channel: &mut Channel, cx: &mut Context, datagram: &[u8]) -> Option<MessageId> {
+        let path = channel.path;
+        match channel.receive(cx, path, &Message::parse(datagram).unwrap()) {
+            Received::Ahead(id) => Some(id),
+            Received::Nothing => None,
+            Received::Request(_) | Received::Response(_) => panic!("taken on"),
+        }
+    }
+
+    #[test]
+    fn request_outside_the_window_is_complained_of_now_and_then_if_it_is_authentic() {
+        let mut cx = context();
+        let mut responder = end(&cx, Role::Responder);
+        responder.window = Window::new(MessageId::ZERO, MessageId(3));
+        let (old, ahead) = (request(&mut cx, 1), request(&mut cx, 5));
+        let mut forged = ahead.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        // What is old may be anybody's replay.
+        assert_eq!(receive(&mut responder, &mut cx, &old), None);
+        assert_eq!(receive(&mut responder, &mut cx, &forged), None);
+        assert_eq!(receive(&mut responder, &mut cx, &ahead), Some(MessageId(5)));
+        assert_eq!(receive(&mut responder, &mut cx, &ahead), None);
+        cx.now = Now {
+            boot: cx.boot() + COMPLAINTS,
+            utc: None,
+        };
+        assert_eq!(receive(&mut responder, &mut cx, &ahead), Some(MessageId(5)));
+        // It is not taken on by that.
+        assert_eq!(responder.window.pending(), None);
+        let (header, _, _) = IkeHeader::parse(&ahead).unwrap();
+        assert_eq!(header.message_id, MessageId(5));
     }
 }

@@ -2,10 +2,11 @@
 //! and what peers tell each other besides.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cygnet_wire::delete::DeletePayload;
-use cygnet_wire::header::{ChildSpi, ExchangeType};
-use cygnet_wire::notify::NotifyType;
+use cygnet_wire::header::{ChildSpi, ExchangeType, MessageId};
+use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::ProtocolId;
 
@@ -15,10 +16,13 @@ use crate::io::{ChildSaId, Path};
 use crate::refusal;
 use crate::sa::State;
 use crate::sa::channel::Channel;
-use crate::sa::child::ChildState;
+use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::contents::Contents;
 use crate::sa::established::{Established, Life};
 use crate::sa::exchange::{Exchange, Task};
+
+/// A Child SA of this age is in use at both ends.
+const SETTLED: Duration = Duration::from_secs(10);
 
 impl Contents {
     pub(crate) fn deletes_ike_sa(&self) -> bool {
@@ -146,6 +150,11 @@ impl Established {
             return self.end(channel, cx, reason);
         }
         self.peering.limit(cx, &contents);
+        if let Some(notify) = contents.notify(NotifyType::INVALID_SPI)
+            && let Ok(spi) = notify.data.as_ref().try_into()
+        {
+            self.handle_invalid_spi(cx, u32::from_be_bytes(spi));
+        }
         let mut paired = Vec::new();
         for delete in contents.deletes {
             if let DeletePayload::ChildSas {
@@ -172,6 +181,32 @@ impl Established {
         self.answer(channel, cx, exchange, path, answer);
         self.peer_goes_on(channel, cx);
         self.proceed(channel, cx)
+    }
+
+    /// The peer has lost a Child SA that we send on (RFC 7296 §1.5): it goes, and what needs it makes
+    /// another. One that is new may have been used before the peer was ready.
+    fn handle_invalid_spi(&mut self, cx: &Context, spi: u32) {
+        let settled = |child: &&ChildSa| {
+            child.params.spi_out == spi
+                && child.state == ChildState::Installed
+                && cx.boot().since(child.since) >= SETTLED
+        };
+        if let Some(id) = self.children.values().find(settled).map(ChildSa::id) {
+            let reason = "the peer does not know this Child SA any more (INVALID_SPI)";
+            let reason = Reason::PeerRefused(reason.to_owned());
+            self.push_delete(cx, BTreeSet::from([id]), reason);
+        }
+    }
+
+    /// The peer sends requests that no window allows; it is told outside of any response
+    /// (RFC 7296 §2.3).
+    pub(crate) fn complain_of_message_id(&mut self, cx: &Context, id: MessageId) {
+        if self.is_live() {
+            let data = id.0.to_be_bytes().to_vec();
+            let notify = NotifyPayload::with_data(NotifyType::INVALID_MESSAGE_ID, data);
+            let payloads = vec![notify.into()];
+            self.push(cx, Task::Inform { payloads });
+        }
     }
 
     /// The peer deletes the Child SA that we send on with `spi`; returns the SPI of the paired half

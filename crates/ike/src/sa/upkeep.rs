@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cygnet_wire::natt::KEEPALIVE;
+use cygnet_wire::payload::Payload;
 
 use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
@@ -187,11 +188,11 @@ impl Established {
     }
 
     /// Something without protection says that the peer may be gone: asks it, now and then
-    /// (RFC 7296 §2.21.4).
-    pub(crate) fn hint(&mut self, cx: &Context) {
+    /// (RFC 7296 §2.21.4). `payloads` tell it why.
+    pub(crate) fn hint(&mut self, cx: &Context, payloads: Vec<Payload<'static>>) {
         if self.may_be_hinted(cx.boot()) {
             self.hinted = Some(cx.boot());
-            self.push_probe(cx);
+            self.push(cx, Task::Inform { payloads });
         }
     }
 
