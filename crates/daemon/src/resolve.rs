@@ -7,8 +7,10 @@
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cygnet_ike::policy::{Connection, Host, Policy, Remote};
 use tokio::io::AsyncReadExt;
 
 /// Addresses one name may have; more are ignored.
@@ -35,6 +37,15 @@ pub(crate) fn run(name: &str) -> u8 {
             1
         }
     }
+}
+
+/// Whether some peer is to be called by this name.
+pub(crate) fn is_configured(policy: &Policy, name: &str) -> bool {
+    let hosts = |connection: &Arc<Connection>| match &connection.remote {
+        Remote::Hosts { hosts, .. } => hosts.contains(&Host::Name(name.to_owned())),
+        Remote::Any => false,
+    };
+    policy.connections.iter().any(hosts)
 }
 
 /// Asks such a process, as user `uid`.
@@ -78,4 +89,22 @@ pub(crate) async fn ask(name: &str, uid: u32, gid: u32) -> Result<Vec<IpAddr>, S
         return Err(failed(&"the name has no address"));
     }
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_config::Config;
+
+    #[test]
+    fn only_names_of_the_configuration_are_resolved() {
+        let text = "[tunnel.home]\nremote = [\"vpn.example.org\", \"192.0.2.1\"]\npsk = \"p\"\n\
+                    [tunnel.branch]\nremote = \"any\"\nremote_identity = \"b.example.org\"\npsk = \"p\"\n";
+        let config = Config::parse("test", text, &mut |_| Err("no files".to_owned())).unwrap();
+        let configured = |name| is_configured(&config.policy, name);
+        assert!(configured("vpn.example.org"));
+        for name in ["192.0.2.1", "b.example.org", "example.org", "any", ""] {
+            assert!(!configured(name), "{name}");
+        }
+    }
 }

@@ -46,6 +46,13 @@ impl Supervisor {
                 self.tell(&ToEngine::Answer { id, answer });
             }
             SupervisorAsk::Resolve { name } => {
+                // An engine that was taken over is not to choose what is sent to name servers.
+                if !resolve::is_configured(&self.loaded.config.policy, &name) {
+                    let error = format!("{name} is not in the configuration (any more)");
+                    let answer = SupervisorAnswer::Addresses(Err(error));
+                    self.tell(&ToEngine::Answer { id, answer });
+                    return;
+                }
                 let (uid, gid) = self.user;
                 self.later(id, async move {
                     SupervisorAnswer::Addresses(resolve::ask(&name, uid, gid).await)
