@@ -2,6 +2,9 @@
 //! keys, the user the engine becomes.
 
 use std::collections::BTreeMap;
+use std::fs::{Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use cygnet_config::{Config, CredentialFile};
 use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SigningKey;
 use cygnet_pki::load;
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::error::StartError;
@@ -107,24 +111,42 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
 const RELATIVE: &str = "; check the name (paths are relative to the configuration's directory)";
 
 fn read(path: &Path, shown: &Path, missing: &str) -> Result<Vec<u8>, StartError> {
+    open(path, shown, missing).map(|(bytes, _)| bytes)
+}
+
+/// The content of a file and what it is, both of the one that was opened: under its name there may
+/// be another by the time one looks again.
+fn open(path: &Path, shown: &Path, missing: &str) -> Result<(Vec<u8>, Metadata), StartError> {
     let failed = |e: &dyn std::fmt::Display, help: &str| {
         StartError::refused(format_args!("cannot read {}: {e}{help}", shown.display()))
     };
-    let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
+    // Without O_NONBLOCK a FIFO in its place would be waited for.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => failed(&e, missing),
         std::io::ErrorKind::PermissionDenied => failed(&e, "; try again with sudo"),
         _ => failed(&e, ""),
     })?;
+    let metadata = file.metadata().map_err(|e| failed(&e, ""))?;
     if !metadata.is_file() {
         return Err(failed(&"expected a regular file", ""));
     }
+    let too_long = |len: u64| {
+        let error = format_args!("{len} bytes, expected at most {FILE_MAX}");
+        failed(&error, "; is it the right file?")
+    };
     if metadata.len() > FILE_MAX {
-        return Err(failed(
-            &format_args!("{} bytes, expected at most {FILE_MAX}", metadata.len()),
-            "; is it the right file?",
-        ));
+        return Err(too_long(metadata.len()));
     }
-    std::fs::read(path).map_err(|e| failed(&e, "; try again with sudo"))
+    // Of one size: growing would leave copies of a key behind in freed memory.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|e| failed(&e, ""))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok((bytes, metadata))
 }
 
 fn secrets(
@@ -150,9 +172,8 @@ fn secrets(
 
 fn secret_file(base: &Path, written: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), StartError> {
     let path = base.join(written);
-    let bytes = Zeroizing::new(read(&path, &path, RELATIVE)?);
-    let metadata = std::fs::metadata(&path)
-        .map_err(|e| StartError::refused(format_args!("cannot read {}: {e}", path.display())))?;
+    let (bytes, metadata) = open(&path, &path, RELATIVE)?;
+    let bytes = Zeroizing::new(bytes);
     load::check_key_mode(&metadata, &path).map_err(StartError::refused)?;
     Ok((path, bytes))
 }
@@ -259,6 +280,50 @@ mod tests {
         assert_eq!(unhex(b"00ffA1"), Some(vec![0, 255, 0xa1]));
         assert_eq!(unhex(b"0"), None);
         assert_eq!(unhex(b"0g"), None);
+    }
+
+    #[test]
+    fn what_is_read_is_a_file_and_of_a_sane_size() {
+        use std::os::unix::fs::PermissionsExt;
+        let name = format!("cygnet-start-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let file = |name: &str, bytes: &[u8], mode: u32| {
+            let path = directory.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        };
+        file("good", b"a long secret\n", 0o600);
+        file("open", b"a long secret\n", 0o644);
+        file("huge", &[], 0o600);
+        let huge = OpenOptions::new().write(true).open(directory.join("huge"));
+        huge.unwrap().set_len(FILE_MAX + 1).unwrap();
+        let fifo = directory.join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let read = |name: &str| secret_file(&directory, name).map(|(_, bytes)| bytes.to_vec());
+        let told = |name: &str| read(name).unwrap_err().to_string();
+        let outcomes = [
+            told("open"),
+            told("huge"),
+            told("fifo"),
+            told("absent"),
+            told("."),
+        ];
+        let good = read("good").unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(good, b"a long secret\n");
+        let expected = [
+            "chmod 600",
+            "at most",
+            "regular file",
+            "check the name",
+            "regular file",
+        ];
+        for (outcome, expected) in outcomes.iter().zip(expected) {
+            assert!(outcome.contains(expected), "{outcome}");
+        }
     }
 
     #[test]
