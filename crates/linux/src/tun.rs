@@ -135,6 +135,29 @@ impl Tun {
         Ok(queues)
     }
 
+    /// A further queue of a device with several, for writing alone: the kernel sends nothing to it. What
+    /// is written through a queue that is read teaches the kernel to send the flow's other direction to
+    /// that queue; with all writes through this one, it goes by the flow's hash for ever.
+    ///
+    /// # Errors
+    /// As [`Tun::open`]; `EINVAL` where the device has one queue only.
+    pub fn open_writer(options: &TunOptions, name: &str) -> Result<Self> {
+        let tun = Self::open_queue(options, name, true)?;
+        let mut request = IfReq {
+            name: [0; libc::IFNAMSIZ],
+            flags: libc::IFF_DETACH_QUEUE as _,
+            rest: [0; 22],
+        };
+        // SAFETY: TUNSETQUEUE reads one ifreq, which `request` is laid out as; the descriptor is open.
+        let r =
+            unsafe { libc::ioctl(tun.fd.as_raw_fd(), libc::TUNSETQUEUE as _, &raw mut request) };
+        if r < 0 {
+            let what = format!("detach a queue of the TUN {name}");
+            return Err(Error::io(what, io::Error::last_os_error()));
+        }
+        Ok(tun)
+    }
+
     fn open_queue(options: &TunOptions, name: &str, multi: bool) -> Result<Self> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '/']) {
             return Err(Error::Io {

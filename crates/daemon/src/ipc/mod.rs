@@ -93,6 +93,8 @@ pub(crate) struct TunRole {
     pub(crate) mtu: u32,
     /// How many queue descriptors follow for it.
     pub(crate) queues: u16,
+    /// The last of them is for writing alone.
+    pub(crate) has_writer: bool,
     /// Offloads the kernel granted, as [`cygnet_linux`]'s TUN reports them.
     pub(crate) udp_segmentation: bool,
 }

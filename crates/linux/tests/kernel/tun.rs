@@ -121,6 +121,83 @@ fn super_packets_come_out_of_one_and_go_into_the_other_whole() {
     assert_eq!(seen.udp, left_tun.offloads().uso, "{seen:?}");
 }
 
+/// A UDP packet over IPv4 without checksum.
+fn datagram(from: [u8; 4], to: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
+    let mut packet = vec![0; 10];
+    packet.extend([0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+    packet.extend(from);
+    packet.extend(to);
+    let words = packet[10..]
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let sum = words.sum::<u32>();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[20..22].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
+    packet.extend([0, 9, 0, 0, b'x']);
+    packet
+}
+
+#[test]
+fn what_the_writer_writes_steers_no_flow() {
+    if !root() {
+        return;
+    }
+    const FLOWS: u16 = 24;
+    let host = Namespace::new("steer", "a");
+    host.block_on(|| async {
+        let options = TunOptions {
+            queues: 2,
+            ..TunOptions::new("cyg0")
+        };
+        let queues = Tun::open(&options).unwrap();
+        let writer = Tun::open_writer(&options, "cyg0").unwrap();
+        let netlink = Netlink::connect().unwrap();
+        let link = netlink.link("cyg0").await.unwrap();
+        netlink.set_link_up(link.index, 1400).await.unwrap();
+        let net = "10.7.0.1/24".parse().unwrap();
+        netlink.add_address(link.index, net).await.unwrap();
+        let sockets: Vec<_> = (0..FLOWS)
+            .map(|_| std::net::UdpSocket::bind("10.7.0.1:0").unwrap())
+            .collect();
+        let port = |socket: &std::net::UdpSocket| socket.local_addr().unwrap().port();
+        // The queue that each flow comes out of.
+        let places = || -> Vec<usize> {
+            let mut buf = [0; 2000];
+            let place = |socket: &std::net::UdpSocket| {
+                socket.send_to(b"x", "10.7.0.2:7").unwrap();
+                let is_ours = |buf: &[u8]| buf[10 + 20..][..2] == port(socket).to_be_bytes();
+                for _ in 0..1000 {
+                    for (place, queue) in queues.iter().enumerate() {
+                        // Others than ours are the host's own IPv6 chatter.
+                        if queue.read(&mut buf).is_ok() && is_ours(&buf) {
+                            return place;
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                panic!("a packet was lost");
+            };
+            sockets.iter().map(place).collect()
+        };
+        let answer_all = |queue: &Tun| {
+            for socket in &sockets {
+                let answer = datagram([10, 7, 0, 2], [10, 7, 0, 1], [7, port(socket)]);
+                queue.writev(&[IoSlice::new(&answer)]).unwrap();
+                let mut buf = [0; 10];
+                socket.recv(&mut buf).unwrap();
+            }
+        };
+        let by_hash = places();
+        assert!(by_hash.contains(&0) && by_hash.contains(&1), "{by_hash:?}");
+        answer_all(&writer);
+        assert_eq!(places(), by_hash);
+        // Whereas a queue that is read draws the flows to itself.
+        answer_all(&queues[0]);
+        assert_ne!(places(), by_hash);
+    });
+}
+
 #[test]
 fn several_queues_one_name_and_the_device_goes_with_the_last() {
     if !root() {

@@ -39,6 +39,8 @@ pub(super) struct Device {
     /// Interface name, for messages.
     pub(super) name: String,
     queues: Vec<Arc<dyn Queue>>,
+    /// For writing, where that is not for those that are read.
+    writer: Option<Arc<dyn Queue>>,
     join: JoinConfig,
     refuses_joined: AtomicBool,
 }
@@ -55,9 +57,16 @@ impl Device {
             connection,
             name,
             queues,
+            writer: None,
             join,
             refuses_joined: AtomicBool::new(false),
         }
+    }
+
+    /// The last queue is for writing alone, and all is written to it: so it is the kernel's hash of a
+    /// flow that says which queue its packets come out of.
+    pub(super) fn last_queue_writes(&mut self) {
+        self.writer = self.queues.pop();
     }
 
     pub(super) fn queues(&self) -> &[Arc<dyn Queue>] {
@@ -66,6 +75,9 @@ impl Device {
 
     /// The queue the worker of that number writes to.
     pub(super) fn queue_for(&self, worker: usize) -> Option<&dyn Queue> {
+        if let Some(writer) = &self.writer {
+            return Some(writer.as_ref());
+        }
         let place = worker.checked_rem(self.queues.len())?;
         self.queues.get(place).map(AsRef::as_ref)
     }

@@ -123,7 +123,7 @@ impl Datapath {
                 started: Instant::now(),
             }),
             sockets,
-            sad: Sad::default(),
+            sad: Sad::new(workers),
             reach: Reach::default(),
             workers,
             pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
@@ -179,7 +179,11 @@ impl Datapath {
                 tcp: true,
                 udp: role.udp_segmentation,
             };
-            self.add_device(Device::new(role.connection, role.interface, queues, join))?;
+            let mut device = Device::new(role.connection, role.interface, queues, join);
+            if role.has_writer {
+                device.last_queue_writes();
+            }
+            self.add_device(device)?;
         }
         Ok(())
     }
@@ -484,5 +488,7 @@ impl Drop for AbortOnPanic {
     }
 }
 
+#[cfg(test)]
+mod parallel_tests;
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ pub(super) struct Sad {
     tables: Tables,
     /// Places whose outlets have to be made anew.
     stale: BTreeSet<usize>,
+    /// Datagrams by which what is opened at once may be out of order.
+    disorder: u32,
 }
 
 /// One Child SA.
@@ -69,7 +71,20 @@ pub(in crate::engine) struct Traffic {
     pub(in crate::engine) bytes_out: u64,
 }
 
+/// Datagrams in one train (linux/udp.h, UDP_MAX_SEGMENTS).
+const TRAIN: u32 = 128;
+
 impl Sad {
+    /// Of a data path with so many workers. While one opens a train, each of the others opens one of
+    /// those behind it, so a replay window has to be wider by as much than the disorder of the network.
+    pub(super) fn new(workers: usize) -> Self {
+        let others = u32::try_from(workers.saturating_sub(1)).unwrap_or(0);
+        Self {
+            disorder: others * TRAIN,
+            ..Self::default()
+        }
+    }
+
     /// Reserves an SPI.
     pub(super) fn alloc_spi(&mut self, random: &mut impl Random) -> u32 {
         loop {
@@ -120,7 +135,7 @@ impl Sad {
             opener,
             selectors,
             lifetime(&params),
-            params.policy.replay_window,
+            params.policy.replay_window + self.disorder,
         );
         let inbound = Inbound {
             sa: Arc::new(sa),

@@ -312,12 +312,19 @@ fn tuns(
         options.queues = queues_each;
         let queues = patiently(|| Tun::open(&options)).map_err(StartError::refused)?;
         let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
-        let queues: Vec<OwnedFd> = queues.into_iter().map(Tun::into_fd).collect();
+        let mut writer = None;
+        if let Some(queue) = queues.first().filter(|_| queues.len() > 1) {
+            let opened = Tun::open_writer(&options, queue.name());
+            writer = Some(opened.map_err(StartError::refused)?);
+        }
+        let has_writer = writer.is_some();
+        let queues: Vec<OwnedFd> = queues.into_iter().chain(writer).map(Tun::into_fd).collect();
         let role = TunRole {
             connection: connection.to_owned(),
             interface: interface.to_owned(),
             mtu: mtu.unwrap_or_else(|| inputs::default_mtu(false)).into(),
             queues: u16::try_from(queues.len()).unwrap_or(u16::MAX),
+            has_writer,
             udp_segmentation,
         };
         all.insert(connection.to_owned(), TunDevice { role, queues });
