@@ -66,6 +66,10 @@ pub struct Inputs {
     pub local_networks: Vec<IpNet>,
     /// Interface of the default route; `None`: whatever is not a TUN of ours.
     pub uplink: Option<InterfaceName>,
+    /// This machine's own addresses on these interfaces.
+    pub addresses: Vec<IpAddr>,
+    /// Local ports of the sockets for IKE and ESP.
+    pub ports: Vec<u16>,
 }
 
 /// A client or site tunnel.

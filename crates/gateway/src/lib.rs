@@ -17,7 +17,7 @@
 //! | 101 | `iif LAN from DIRECT lookup main` | devices that are exempt |
 //! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable |
 //! | 150, 151 | `fwmark OUTER lookup main`, `fwmark OUTER unreachable` | outer packets never enter a tunnel |
-//! | 152 | `to ENDPOINT ipproto udp lookup main` | strict reverse-path filters ask without a mark |
+//! | 152 | `from OURS to ENDPOINT ipproto udp sport OURS lookup main` | strict reverse-path filters ask without a mark |
 //! | 153, 154 | `iif TUN lookup main suppress_prefixlength 0`, `iif TUN blackhole` | out of a client's tunnel to us and ours, never on by a default route |
 //! | 160 | `from VIRTUAL-ADDRESS lookup 51457+n` | answers leave by the tunnel they came by |
 //! | 170-172 | as 100 to 102 | the LAN's way into the tunnel where there is no guard |

@@ -113,6 +113,8 @@ pub struct Rule {
     pub fwmark: Option<u32>,
     /// Only of this IP protocol.
     pub ip_protocol: Option<u8>,
+    /// Only from this UDP or TCP port.
+    pub source_port: Option<u16>,
     /// Ignore a result whose prefix is this short or shorter.
     pub suppress_prefix_length: Option<u32>,
     /// What then.
@@ -131,6 +133,7 @@ impl Rule {
             to: None,
             fwmark: None,
             ip_protocol: None,
+            source_port: None,
             suppress_prefix_length: None,
             action,
         }
@@ -306,13 +309,9 @@ impl NetworkPlan {
             }
         }
         for (n, tunnel) in (0u32..).zip(&inputs.tunnels) {
-            for endpoint in tunnel.endpoints.iter().filter(|_| tunnel.own_traffic) {
-                self.rules.push(Rule {
-                    to: Some(IpNet::from(*endpoint)),
-                    ip_protocol: Some(17),
-                    ..Rule::new(152, Family::of(*endpoint), RuleAction::Lookup(MAIN_TABLE))
-                });
-            }
+            let reversed = |endpoint| reverse_path(inputs, endpoint);
+            self.rules
+                .extend(tunnel.endpoints.iter().copied().flat_map(reversed));
             for family in Family::BOTH.into_iter().filter(|_| tunnel.client) {
                 self.rules.extend(not_past_us(tunnel, family));
             }
@@ -334,6 +333,30 @@ impl NetworkPlan {
                 .extend(interfaces.flat_map(|interface| lan_rules(lan, interface, 170)));
         }
     }
+}
+
+/// A strict reverse-path filter looks for the way back to whoever sent an outer packet, and does so
+/// without the mark of what we send. Where a tunnel of our own would be that way, the filter drops the
+/// packet, unless this says otherwise: for what leaves an address of ours (nothing that is forwarded
+/// does) from the ports that our own sockets hold. Nobody else can send from those, whatever the
+/// endpoint's address, which the peer may choose: it can move. IPv6 has no such filter.
+fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
+    let mut own = inputs.tunnels.iter().filter(|t| t.own_traffic);
+    let swallowed = own.any(|t| t.remote.iter().any(|net| net.contains(&endpoint)));
+    if !swallowed || endpoint.is_ipv6() {
+        return Vec::new();
+    }
+    let from = inputs.addresses.iter().filter(|a| a.is_ipv4());
+    from.flat_map(|address| {
+        inputs.ports.iter().map(|port| Rule {
+            from: Some(IpNet::from(*address)),
+            to: Some(IpNet::from(endpoint)),
+            ip_protocol: Some(17),
+            source_port: Some(*port),
+            ..Rule::new(152, Family::V4, RuleAction::Lookup(MAIN_TABLE))
+        })
+    })
+    .collect()
 }
 
 /// The TUN and the routes into it are gone at once when the program is killed. What a tunnel owns must

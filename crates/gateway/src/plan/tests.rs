@@ -34,6 +34,8 @@ fn gateway() -> Inputs {
         local_networks: vec![net("192.168.1.0/24")],
         uplink: Some(name("eth0")),
         server: None,
+        addresses: vec!["192.168.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+        ports: vec![500, 4500],
     }
 }
 
@@ -110,13 +112,50 @@ fn a_client_goes_out_by_tunnel_and_keeps_its_own_networks() {
             "fe80::/10 Throw 0",
         ]
     );
-    let endpoint: Vec<_> = plan.rules.iter().filter(|r| r.priority == 152).collect();
-    assert_eq!(endpoint.len(), 1);
-    assert_eq!(endpoint[0].to, Some(net("203.0.113.10/32")));
     assert!(
         plan.sysctls.iter().all(|s| !s.path.contains("forwarding")),
         "a client is no router"
     );
+}
+
+fn at_152(inputs: &Inputs) -> Vec<String> {
+    let plan = NetworkPlan::new(inputs).unwrap();
+    let rules = plan.rules.iter().filter(|r| r.priority == 152);
+    rules
+        .map(|r| {
+            assert_eq!(r.ip_protocol, Some(17));
+            let (from, port) = (r.from.unwrap(), r.source_port.unwrap());
+            format!("{} from {from} {port}", shown(r))
+        })
+        .collect()
+}
+
+#[test]
+fn only_from_our_own_ports_does_the_way_to_a_peer_lead_around_the_tunnel() {
+    let mut inputs = gateway();
+    inputs.lan = None;
+    assert!(at_152(&inputs).is_empty(), "nothing is in the way");
+    inputs.tunnels[0].own_traffic = true;
+    inputs.tunnels[0]
+        .endpoints
+        .push("2001:db8::1".parse().unwrap());
+    let expected = [
+        "152 all to 203.0.113.10/32 Lookup(254) from 192.168.1.2/32 500",
+        "152 all to 203.0.113.10/32 Lookup(254) from 192.168.1.2/32 4500",
+    ];
+    assert_eq!(at_152(&inputs), expected);
+
+    // Another tunnel's peer beyond the first tunnel needs it as well; one that is nowhere near, not.
+    inputs.tunnels[0].endpoints.clear();
+    let mut site = tunnel();
+    site.interface = name("cyg1");
+    site.client = false;
+    site.virtual_addresses.clear();
+    site.remote = vec![net("10.2.0.0/24")];
+    inputs.tunnels.push(site);
+    assert_eq!(at_152(&inputs), expected);
+    inputs.tunnels[0].remote = vec![net("10.3.0.0/24")];
+    assert!(at_152(&inputs).is_empty());
 }
 
 #[test]

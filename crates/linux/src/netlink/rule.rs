@@ -4,7 +4,9 @@ use cygnet_gateway::{Family, InterfaceName, Rule, RuleAction};
 use ipnet::IpNet;
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction as KernelAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{
+    RuleAction as KernelAction, RuleAttribute, RuleMessage, RulePortRange,
+};
 use rtnetlink::IpVersion;
 
 use super::{Netlink, Owner, absent_is_fine, collect, error, family};
@@ -91,6 +93,12 @@ fn message(rule: &Rule, owner: Owner) -> RuleMessage {
         rule.ip_protocol
             .map(|p| RuleAttribute::IpProtocol(IpProtocol::from(p))),
     );
+    all.extend(rule.source_port.map(|port| {
+        RuleAttribute::SourcePortRange(RulePortRange {
+            start: port,
+            end: port,
+        })
+    }));
     all.extend(
         rule.suppress_prefix_length
             .map(RuleAttribute::SuppressPrefixLen),
@@ -122,6 +130,9 @@ fn parse(m: &RuleMessage, family: Family) -> Option<Rule> {
             }
             RuleAttribute::FwMark(mark) => rule.fwmark = Some(*mark),
             RuleAttribute::IpProtocol(p) => rule.ip_protocol = Some(u8::from(*p)),
+            RuleAttribute::SourcePortRange(range) if range.start == range.end => {
+                rule.source_port = Some(range.start);
+            }
             // The kernel shows -1 where nothing is suppressed.
             RuleAttribute::SuppressPrefixLen(n) if *n != u32::MAX => {
                 rule.suppress_prefix_length = Some(*n);

@@ -42,6 +42,8 @@ fn client_plan() -> NetworkPlan {
         tunnels: vec![tunnel(true)],
         local_networks: lan(Devices::All).networks,
         uplink: Some("eth0".parse().unwrap()),
+        addresses: vec!["192.168.50.2".parse().unwrap()],
+        ports: vec![500, 4500],
         ..Inputs::default()
     })
     .unwrap()
@@ -205,7 +207,8 @@ fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
     let world = World::new("client");
     world
         .gateway
-        .sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter");
+        .sh("echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter; \
+             echo 1 > /proc/sys/net/ipv4/conf/all/forwarding");
     let before = world.gateway.state();
     let tun = tun(&world);
     apply(&world, &client_plan());
@@ -230,17 +233,21 @@ fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
     let (_, from) = server
         .recv_from(&mut buf)
         .expect("the outer packet goes by the uplink");
-    server.send_to(b"answer", from).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(2);
-    let mut answered = false;
-    while !answered && Instant::now() < deadline {
-        answered = outer.recv(&mut buf).is_ok();
-        std::thread::sleep(Duration::from_millis(2));
+    // By a peer behind a NAT the answer may come from any port.
+    let translated = world.router.udp(&format!("{SERVER}:40000"));
+    for peer in [&server, &translated] {
+        peer.send_to(b"answer", from).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut answered = false;
+        while !answered && Instant::now() < deadline {
+            answered = outer.recv(&mut buf).is_ok();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(
+            answered,
+            "the answer passes rp_filter=1 although the default route is the TUN"
+        );
     }
-    assert!(
-        answered,
-        "the answer passes rp_filter=1 although the default route is the TUN"
-    );
 
     let own = world.gateway.udp("0.0.0.0:0");
     own.send_to(b"inner", "203.0.113.10:80").unwrap();
@@ -250,6 +257,9 @@ fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
     own.send_to(b"local", "192.168.50.10:1000").unwrap();
     assert_eq!(laptop.recv(&mut buf).unwrap(), 5, "the LAN stays local");
 
+    drop((server, translated));
+    nothing_else_of_ours_reaches_the_server(&world, &tun);
+
     // A lost default route is an error, not a loop.
     world.gateway.sh("ip route del default");
     assert!(send("203.0.113.99:4500").is_err());
@@ -257,6 +267,33 @@ fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
     drop(tun);
     remove(&world);
     assert_eq!(world.gateway.state(), before);
+}
+
+/// The server's outer address is an address like any other for all but the outer packets: what this
+/// machine sends to its other ports, and what it forwards to any, takes the tunnel.
+fn nothing_else_of_ours_reaches_the_server(world: &World, tun: &Tun) {
+    let (own, laptop) = (
+        world.gateway.udp("0.0.0.0:0"),
+        world.laptop.udp("0.0.0.0:0"),
+    );
+    let disguised = world.laptop.udp("0.0.0.0:4500");
+    for (from, port) in [
+        (&own, 53),
+        (&own, 4500),
+        (&own, 9999),
+        (&laptop, 53),
+        (&laptop, 9999),
+        (&disguised, 4500),
+    ] {
+        while tun.read(&mut [0; 2000]).is_ok() {}
+        let outside = world.router.udp(&format!("{SERVER}:{port}"));
+        from.send_to(b"canary", (SERVER, port)).unwrap();
+        let (_, source, destination) = next_udp(tun).expect("the canary enters the TUN");
+        assert_eq!(destination, SERVER.parse::<IpAddr>().unwrap());
+        assert_eq!(source, "10.99.0.2".parse::<IpAddr>().unwrap());
+        outside.set_nonblocking(true).unwrap();
+        assert!(outside.recv(&mut [0; 16]).is_err(), "port {port} in clear");
+    }
 }
 
 #[test]

@@ -114,6 +114,8 @@ pub(super) fn inputs(
         lan: lan(config, machine)?,
         local_networks: machine.addresses.iter().map(|(_, n)| n.trunc()).collect(),
         uplink: uplink.map(|u| interface(u)).transpose()?,
+        addresses: machine.addresses.iter().map(|(_, n)| n.addr()).collect(),
+        ports: vec![config.daemon.ike_port, config.daemon.natt_port],
     })
 }
 
