@@ -76,6 +76,8 @@ pub(crate) enum Waiting {
     ChildSa(ChildSaId),
     /// The keeper, for the connection of that name.
     Keeper(String),
+    /// The examination of the peer that authenticated as this IKE SA.
+    Examination(IkeSaId),
 }
 
 /// What an IKE SA reports to the endpoint.
@@ -370,6 +372,17 @@ impl Context {
 
     pub(crate) fn next_removal(&self) -> Option<Instant> {
         self.lingering.front().map(|(at, _)| *at)
+    }
+
+    /// Removes these inbound halves, though they are not due.
+    pub(crate) fn remove_in_now(&mut self, children: &BTreeSet<ChildSaId>) {
+        for child in children {
+            let before = self.lingering.len();
+            self.lingering.retain(|(_, other)| other != child);
+            if self.lingering.len() < before {
+                self.data(DataCommand::RemoveIn { child: *child });
+            }
+        }
     }
 
     /// Removes inbound halves that are due; with `all`, every one.

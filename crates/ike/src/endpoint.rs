@@ -14,6 +14,7 @@ use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use crate::admission::Admission;
 use crate::context::{Bearer, Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
+use crate::examination::Examination;
 use crate::io::{Answer, AskId, ChildSaId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
 use crate::keeper::Keeper;
 use crate::policy::Policy;
@@ -37,6 +38,7 @@ pub struct Endpoint {
     pub(crate) sas: BTreeMap<IkeSaId, IkeSa>,
     pub(crate) keeper: Keeper,
     pub(crate) admission: Admission,
+    pub(crate) examination: Examination,
     by_spi: BTreeMap<Spi, IkeSaId>,
     due: BTreeSet<(Instant, IkeSaId)>,
     due_of: BTreeMap<IkeSaId, Instant>,
@@ -57,6 +59,7 @@ impl Endpoint {
             sas: BTreeMap::new(),
             keeper: Keeper::default(),
             admission,
+            examination: Examination::default(),
             by_spi: BTreeMap::new(),
             due: BTreeSet::new(),
             due_of: BTreeMap::new(),
@@ -125,6 +128,7 @@ impl Endpoint {
                 }
             }
             Some(Waiting::Keeper(name)) => self.handle_resolved(&name, id, answer),
+            Some(Waiting::Examination(line)) => self.handle_examined(line, answer),
             None => self.cx.discard(answer),
         }
     }
@@ -160,6 +164,7 @@ impl Endpoint {
         self.cx.now = now;
         match command {
             Command::Shutdown => self.shut_down(),
+            Command::ExaminePeers => self.examine_peers(),
             command => self.obey(command),
         }
         self.settle();

@@ -122,6 +122,9 @@ pub enum Ask {
         identity: Identification,
         /// Whether the peer is the responder of the IKE SA (a server), or the initiator.
         peer_is_responder: bool,
+        /// The peer is in already ([`Command::ExaminePeers`]): an answer that is no verdict on its
+        /// chain ends it just the same.
+        again: bool,
     },
     /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer gets the
     /// same addresses back while they are free. Ended by [`DataCommand::ReleaseLease`].
@@ -470,6 +473,9 @@ pub enum Command {
         /// [`Connection::name`].
         connection: String,
     },
+    /// Judge every peer again that is in by a certificate, by what is known now, and end those that
+    /// are not let in any more.
+    ExaminePeers,
     /// Delete everything, then be silent; [`Event`] `Drained` tells when all is answered or given up.
     Shutdown,
 }

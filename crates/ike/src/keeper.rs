@@ -531,6 +531,7 @@ impl Endpoint {
         if live {
             self.settle_duplicates(id, initial_contact);
         }
+        self.examine_next();
         self.keep(&name);
     }
 
@@ -725,7 +726,7 @@ impl Endpoint {
                     self.reauthenticate(id);
                 }
             }
-            Command::Shutdown => {}
+            Command::Shutdown | Command::ExaminePeers => {}
         }
     }
 

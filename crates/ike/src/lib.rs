@@ -9,6 +9,7 @@ pub mod cookie;
 mod duplicates;
 mod endpoint;
 pub mod event;
+mod examination;
 pub mod fragment;
 pub mod identity;
 pub mod io;

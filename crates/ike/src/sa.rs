@@ -84,6 +84,8 @@ pub(crate) struct Peering {
     pub(crate) authenticated_as: IkeSaId,
     /// When.
     pub(crate) authenticated_at: Instant,
+    /// What the peer showed, its own certificate first; empty with a pre-shared key.
+    pub(crate) certificates: Arc<[Vec<u8>]>,
     /// When the peer's certificate expires.
     pub(crate) not_after: Option<UtcTime>,
     pub(crate) reauthenticate_at: Option<Instant>,

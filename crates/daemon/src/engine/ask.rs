@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 
 use cygnet_config::{Config, Trust};
 use cygnet_crypto::Secret;
@@ -23,13 +24,15 @@ use super::datapath::Datapath;
 use super::{Inbox, Input};
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
-/// Chains waiting to be validated; one that does not fit is asked for again by the core.
+/// Chains of callers waiting to be validated; one that does not fit is asked for again by the core.
 const CHAINS_MAX: usize = 64;
 
 /// Who knows what.
 pub(super) struct Asker {
     channel: Arc<Channel>,
-    chains: SyncSender<ChainJob>,
+    chains: Sender<ChainJob>,
+    /// How many of them are of callers.
+    callers: Arc<AtomicUsize>,
     trusts: BTreeMap<TrustId, Arc<Result<Trusted, String>>>,
     /// What the supervisor works on, by its number.
     pending: BTreeMap<u64, Pending>,
@@ -68,6 +71,8 @@ struct ChainJob {
     certificates: Vec<Vec<u8>>,
     identity: Identification,
     role: PeerRole,
+    /// Of a peer that is in; the core asks about one at a time.
+    again: bool,
 }
 
 impl Asker {
@@ -76,13 +81,18 @@ impl Asker {
         inbox: Inbox,
         config: &Config,
     ) -> Result<Self, String> {
-        let (chains, jobs) = sync_channel::<ChainJob>(CHAINS_MAX);
+        let (chains, jobs) = mpsc::channel::<ChainJob>();
+        let callers = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&callers);
         std::thread::Builder::new()
             .name("chains".into())
             .spawn(move || {
                 let clock = Clock::new();
                 while let Ok(job) = jobs.recv() {
                     let id = job.id;
+                    if !job.again {
+                        waiting.fetch_sub(1, Ordering::Relaxed);
+                    }
                     let utc = clock.now().utc;
                     // A bug met by one chain is not to keep all others from being validated.
                     let verdict = catch_unwind(AssertUnwindSafe(|| validate(&job, utc)));
@@ -97,6 +107,7 @@ impl Asker {
         let mut asker = Self {
             channel,
             chains,
+            callers,
             trusts: BTreeMap::new(),
             pending: BTreeMap::new(),
             next: 0,
@@ -161,7 +172,22 @@ impl Asker {
                 certificates,
                 identity,
                 peer_is_responder,
-            } => self.chain(id, &trust, certificates, identity, peer_is_responder),
+                again,
+            } => {
+                let role = if peer_is_responder {
+                    PeerRole::Responder
+                } else {
+                    PeerRole::Initiator
+                };
+                self.chain(&trust, |trust| ChainJob {
+                    id,
+                    trust,
+                    certificates,
+                    identity,
+                    role,
+                    again,
+                })
+            }
             Ask::Lease {
                 pool,
                 identity,
@@ -278,36 +304,24 @@ impl Asker {
 
     fn chain(
         &self,
-        id: AskId,
         trust: &TrustId,
-        certificates: Vec<Vec<u8>>,
-        identity: Identification,
-        peer_is_responder: bool,
+        job: impl FnOnce(Arc<Result<Trusted, String>>) -> ChainJob,
     ) -> Option<Answer> {
+        let unavailable =
+            |why: &str| Some(Answer::Chain(Err(ChainError::Unavailable(why.to_owned()))));
         let Some(trust) = self.trusts.get(trust) else {
-            return Some(Answer::Chain(Err(ChainError::Unavailable(
-                "its authorities are not in the configuration any more".to_owned(),
-            ))));
+            return unavailable("its authorities are not in the configuration any more");
         };
-        let job = ChainJob {
-            id,
-            trust: Arc::clone(trust),
-            certificates,
-            identity,
-            role: if peer_is_responder {
-                PeerRole::Responder
-            } else {
-                PeerRole::Initiator
-            },
-        };
-        match self.chains.try_send(job) {
+        let job = job(Arc::clone(trust));
+        if !job.again {
+            if self.callers.load(Ordering::Relaxed) >= CHAINS_MAX {
+                return unavailable("too many others wait already");
+            }
+            self.callers.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.chains.send(job) {
             Ok(()) => None,
-            Err(TrySendError::Full(_)) => Some(Answer::Chain(Err(ChainError::Unavailable(
-                format!("{CHAINS_MAX} others wait already"),
-            )))),
-            Err(TrySendError::Disconnected(_)) => Some(Answer::Chain(Err(
-                ChainError::Unavailable("who validates has ended".to_owned()),
-            ))),
+            Err(_) => unavailable("who validates has ended"),
         }
     }
 }

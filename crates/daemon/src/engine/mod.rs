@@ -272,6 +272,8 @@ impl Engine {
         }
         self.asker.configure(&config);
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
+        // A CRL or an authority may have changed.
+        self.endpoint.handle_command(now, Command::ExaminePeers);
         self.config = config;
     }
 

@@ -393,7 +393,15 @@ impl AuthInitiator {
         } = answered;
         let connection = Arc::clone(&self.connection);
         let (local_id, peer_id) = (self.local_id.id.clone(), claim.id.id);
-        let mut peering = Peering::new(cx, channel, connection, local_id, peer_id, not_after);
+        let certificates = claim.certificates.as_slice();
+        let mut peering = Peering::new(
+            cx,
+            channel,
+            connection,
+            (local_id, peer_id),
+            certificates,
+            not_after,
+        );
         if let Some(after) = self.connection.reauthenticate {
             let at = lifetime::reauthenticate_at(after, cx.boot(), cx.random.as_mut());
             peering.reauthenticate_at = Some(at);

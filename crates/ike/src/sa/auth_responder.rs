@@ -389,9 +389,10 @@ impl AuthResponder {
         let hashes = self.begun.hashes.as_deref();
         match Proving::ask(cx, channel, &connection, hashes, prf, octets) {
             Ok(proving) => {
-                let (own, peer) = (local_id.id.clone(), request.claim.id.id.clone());
+                let ids = (local_id.id.clone(), request.claim.id.id.clone());
+                let shown = request.claim.certificates.as_slice();
                 let proven = Proven {
-                    peering: Peering::new(cx, channel, connection, own, peer, not_after),
+                    peering: Peering::new(cx, channel, connection, ids, shown, not_after),
                     local_id,
                     proof: None,
                 };

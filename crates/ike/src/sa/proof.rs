@@ -65,6 +65,7 @@ impl Claim {
                 certificates: self.certificates.clone(),
                 identity: self.id.id.clone(),
                 peer_is_responder: channel.dialed,
+                again: false,
             },
         };
         cx.ask(Waiting::IkeSa(channel.id), ask)
@@ -177,12 +178,13 @@ impl Peering {
         cx: &Context,
         channel: &Channel,
         connection: Arc<Connection>,
-        local_id: Identification,
-        peer_id: Identification,
+        (local_id, peer_id): (Identification, Identification),
+        certificates: &[Vec<u8>],
         not_after: Option<UtcTime>,
     ) -> Self {
         Self {
             connection,
+            certificates: certificates.into(),
             local_id,
             peer_id,
             outer: (channel.path.local.ip(), channel.path.remote.ip()),

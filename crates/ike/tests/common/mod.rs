@@ -96,6 +96,10 @@ pub struct Node {
     pub pool_is_full: bool,
     /// Answers to `InstallIn` and `Spi` are kept back until released.
     pub hold: bool,
+    /// Answers about chains are kept back until released.
+    pub hold_chains: bool,
+    /// The peer's certificate is revoked.
+    pub revoked: bool,
     held: Vec<(cygnet_ike::io::AskId, Answer)>,
     /// So many chains find nobody who has time for them.
     pub busy: usize,
@@ -175,6 +179,8 @@ impl Node {
             install_fails: false,
             pool_is_full: false,
             hold: false,
+            hold_chains: false,
+            revoked: false,
             held: Vec::new(),
             busy: 0,
             mute: None,
@@ -298,6 +304,7 @@ impl World {
         let now = at(self.now);
         let node = self.node(end);
         node.hold = false;
+        node.hold_chains = false;
         for (id, answer) in std::mem::take(&mut node.held) {
             node.endpoint.handle_answer(now, id, answer);
         }
@@ -323,7 +330,12 @@ impl World {
             match output {
                 Output::Ask(id, ask) => {
                     let kind = format!("{ask:?}");
+                    let of_chain = matches!(ask, Ask::ValidateChain { .. });
                     let answer = self.answer(end, ask);
+                    if of_chain && self.node(end).hold_chains {
+                        self.node(end).held.push((id, answer));
+                        continue;
+                    }
                     let now = at(self.now);
                     let node = self.node(end);
                     if node.mute.take_if(|mute| *mute == kind).is_some() {
@@ -386,6 +398,7 @@ impl World {
                     .into_iter()
                     .find(|e| leaf.starts_with(&certificate(*e)));
                 Answer::Chain(match known {
+                    Some(_) if node.revoked => Err("its certificate was revoked".to_owned()),
                     Some(end) => {
                         let key = SigningKey::from_pem(KEYS[end as usize]).unwrap();
                         Ok(PeerKey {

@@ -12,6 +12,7 @@ mod recovery;
 mod refusals;
 mod reload;
 mod restless;
+mod revocation;
 mod state;
 mod systemd;
 
@@ -23,6 +24,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(firewall::scenarios());
     all.extend(refusals::scenarios());
     all.extend(reload::scenarios());
+    all.extend(revocation::scenarios());
     all.extend(control::scenarios());
     all.extend(recovery::scenarios());
     all.extend(systemd::scenarios());

@@ -1,0 +1,119 @@
+//! Peers whose certificates were revoked while they are in.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use cygnet_ike::event::{EventKind, Reason};
+use cygnet_ike::io::Command;
+
+fn with_certificates_up() -> World {
+    up_with(with_certificates(A), with_certificates(B))
+}
+
+fn revoked(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::IkeDown {
+            reason: Reason::PeerAuthentication(why)
+        } if why.contains("revoked")
+    )
+}
+
+#[test]
+fn whoever_is_still_let_in_is_not_touched() {
+    let mut world = with_certificates_up();
+    for end in [A, B] {
+        world.command(end, Command::ExaminePeers);
+    }
+    world.seconds(30);
+    world.assert_in_step(&["one"]);
+    let down = |k: &EventKind| matches!(k, EventKind::IkeDown { .. });
+    assert_eq!(world.a.count(down) + world.b.count(down), 0);
+}
+
+#[test]
+fn one_that_is_revoked_ends_at_once_and_does_not_come_back() {
+    let mut world = with_certificates_up();
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    assert_eq!(world.b.count(revoked), 1, "{}", world.tail());
+    assert!(world.b.children.is_empty(), "nothing is let in any more");
+    world.seconds(1);
+    let deleted = |k: &EventKind| {
+        matches!(
+            k,
+            EventKind::IkeDown {
+                reason: Reason::DeletedByPeer
+            }
+        )
+    };
+    assert_eq!(world.a.count(deleted), 1, "the peer is told");
+    world.seconds(60);
+    let now = world.now;
+    assert!(world.b.established(now).is_empty());
+    assert_eq!(world.b.count(revoked), 1);
+}
+
+#[test]
+fn a_deaf_peer_ends_just_as_fast() {
+    let mut world = with_certificates_up();
+    world.fate = Box::new(|flight| match flight.to {
+        A => Fate::Deliver,
+        B => Fate::Drop,
+    });
+    // A request of ours is in flight, so that there is no DELETE.
+    world.command(B, rekey_ike());
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    assert_eq!(world.b.count(revoked), 1);
+    assert!(world.b.children.is_empty(), "{}", world.tail());
+}
+
+#[test]
+fn a_rekey_hides_nobody() {
+    let mut world = with_certificates_up();
+    world.command(A, rekey_ike());
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    assert_eq!(world.b.count(revoked), 1);
+    assert!(world.b.children.is_empty());
+
+    // While the verdict is worked out.
+    let mut world = with_certificates_up();
+    world.b.revoked = true;
+    world.b.hold_chains = true;
+    world.command(B, Command::ExaminePeers);
+    world.command(A, rekey_ike());
+    world.seconds(5);
+    assert_eq!(world.b.count(revoked), 0);
+    world.release(B);
+    assert!(world.b.count(revoked) >= 1);
+    assert!(world.b.children.is_empty());
+}
+
+#[test]
+fn one_that_is_being_let_in_meanwhile_is_judged_again_when_it_is() {
+    let mut world = World::new(policy(with_certificates(A)), policy(with_certificates(B)));
+    world.b.hold_chains = true;
+    world.run(Duration::from_millis(500));
+    // The answer that is held says yes.
+    world.command(B, Command::ExaminePeers);
+    world.b.revoked = true;
+    world.release(B);
+    assert_eq!(world.b.count(revoked), 1, "{}", world.tail());
+    let now = world.now;
+    assert!(world.b.established(now).is_empty());
+}
+
+#[test]
+fn a_shared_secret_is_nothing_to_examine() {
+    let mut world = up();
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+}
