@@ -430,6 +430,9 @@ pub enum DataEvent {
         /// The way it came.
         path: Path,
     },
+    /// This machine's addresses or its ways out changed: peers we called may be beyond reach, or
+    /// within it again.
+    LocalChange,
     /// The path's MTU changed.
     PathMtu {
         /// Which way.

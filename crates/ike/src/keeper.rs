@@ -51,8 +51,8 @@ pub(crate) struct Kept {
     up: bool,
     /// Children that packets wait for.
     demands: Vec<Demand>,
-    dial: Dial,
-    backoff: Option<Backoff>,
+    pub(crate) dial: Dial,
+    pub(crate) backoff: Option<Backoff>,
     attempt: u32,
     up_since: Option<Instant>,
     pub(crate) why: Option<Reason>,
@@ -87,7 +87,7 @@ struct Retry {
 }
 
 /// The call.
-enum Dial {
+pub(crate) enum Dial {
     Idle,
     Waiting(Instant),
     Resolving(AskId),

@@ -16,6 +16,7 @@ pub mod io;
 mod keeper;
 pub mod keys;
 pub mod lifetime;
+mod local_change;
 pub mod nat;
 pub mod policy;
 pub mod proposal;

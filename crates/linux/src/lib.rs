@@ -19,7 +19,7 @@ mod udp;
 
 pub use apply::{GuardState, Network};
 pub use error::{Error, Result};
-pub use netlink::{Address, Link, Neighbour, Netlink, Owner, RouteTo};
+pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};
 pub use udp::{

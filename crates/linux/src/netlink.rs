@@ -1,5 +1,6 @@
 //! Interfaces, addresses, neighbours; routes and rules are in `netlink/route.rs` and `rule.rs`.
 
+mod changes;
 mod route;
 mod rule;
 
@@ -15,6 +16,7 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::LinkUnspec;
 
 use crate::{Error, Result};
+pub use changes::Changes;
 pub use route::RouteTo;
 pub(crate) use route::as_shown;
 

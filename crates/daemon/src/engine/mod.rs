@@ -243,6 +243,7 @@ impl Engine {
                     self.endpoint.handle_answer(now, id, answer);
                 }
             }
+            ToEngine::LocalChange => self.endpoint.handle_data(now, DataEvent::LocalChange),
             ToEngine::Control(control) => self.endpoint.handle_command(now, command(control)),
             ToEngine::Status { request } => {
                 let status = status::report(&self.endpoint.status(now), &self.datapath);

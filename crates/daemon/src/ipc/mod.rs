@@ -39,6 +39,8 @@ pub(crate) enum ToEngine {
     },
     /// From the control socket.
     Control(Control),
+    /// This machine's addresses or ways out changed.
+    LocalChange,
     /// Report [`ToSupervisor::Status`].
     Status {
         /// Comes back with the report.

@@ -88,6 +88,8 @@ enum Done {
     Restart { generation: u64 },
     /// The engine did not report its status in time.
     StatusLate { request: u64 },
+    /// This machine's addresses or ways out changed.
+    LocalChange,
 }
 
 /// Everything the supervisor owns.
@@ -133,14 +135,14 @@ impl Supervisor {
         let lock = control::lock(&run_dir).map_err(StartError::Refused)?;
         let socket = run_dir.join("control.sock");
         let listener = control::bind(&socket).map_err(StartError::Refused)?;
-        let network = Network::set_up(&loaded.config, &run_dir).await;
+        let (done, done_inbox) = mpsc::unbounded_channel();
+        let network = Network::set_up(&loaded.config, &run_dir, done.clone()).await;
         let network = network.inspect_err(|_| remove_socket(&socket))?;
         let secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         let mut leases = Leases::default();
         leases.configure(pools(&loaded));
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
-        let (done, done_inbox) = mpsc::unbounded_channel();
         tokio::task::spawn_local(control::serve(listener, control_sender));
         let mut supervisor = Self {
             path: path.to_owned(),
@@ -370,6 +372,9 @@ impl Supervisor {
                     tracing::error!("cannot start the engine: {error}");
                     self.restart_in(self.restart_wait);
                 }
+            }
+            Done::LocalChange => {
+                self.tell(&ToEngine::LocalChange);
             }
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {

@@ -187,6 +187,13 @@ impl Established {
         self.tasks.iter().any(|t| matches!(t, Task::Inform { .. }))
     }
 
+    /// The way to the peer may be gone: it has to answer soon, or it counts as gone.
+    pub(crate) fn doubt(&mut self, cx: &Context) {
+        if self.is_live() && self.current.is_none() && !self.has_inform() {
+            self.push_probe(cx);
+        }
+    }
+
     /// Something without protection says that the peer may be gone: asks it, now and then
     /// (RFC 7296 §2.21.4). `payloads` tell it why.
     pub(crate) fn hint(&mut self, cx: &Context, payloads: Vec<Payload<'static>>) {
@@ -246,6 +253,7 @@ impl Established {
             DataEvent::LastInbound { .. } => self.heard = now,
             DataEvent::LastOutbound { .. } => self.sealed = now,
             DataEvent::Acquire { .. }
+            | DataEvent::LocalChange
             | DataEvent::UnknownSpi { .. }
             | DataEvent::PathMtu { .. } => {}
         }

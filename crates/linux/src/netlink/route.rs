@@ -99,20 +99,7 @@ impl Netlink {
         message.attributes.extend(mark.map(RouteAttribute::Mark));
         let what = format!("find a route to {destination}");
         let answers = collect(&what, self.handle.route().get(message).execute()).await?;
-        let mut found = RouteTo {
-            index: 0,
-            interface: String::new(),
-            source: None,
-            gateway: None,
-        };
-        for attribute in answers.into_iter().flat_map(|m| m.attributes) {
-            match attribute {
-                RouteAttribute::Oif(index) => found.index = index,
-                RouteAttribute::PrefSource(a) => found.source = ip(&a),
-                RouteAttribute::Gateway(a) => found.gateway = ip(&a),
-                _ => {}
-            }
-        }
+        let found = RouteTo::of(answers.into_iter().flat_map(|m| m.attributes));
         let links = self.links().await?;
         match links.into_iter().find(|l| l.index == found.index) {
             Some(link) => Ok(RouteTo {
@@ -126,16 +113,16 @@ impl Netlink {
         }
     }
 
-    /// The interface of the best default route in the main table, if there is one.
+    /// The best default route in the main table, if there is one.
     ///
     /// # Errors
     /// [`Error::Netlink`].
-    pub async fn default_interface(&self, v6: bool) -> Result<Option<String>> {
+    pub async fn default_route(&self, v6: bool) -> Result<Option<RouteTo>> {
         let mut filter = RouteMessage::default();
         filter.header.address_family = family(v6);
         let messages = collect("list routes", self.handle.route().get(filter).execute()).await?;
         let best = messages
-            .iter()
+            .into_iter()
             .filter(|m| {
                 u32::from(m.header.table) == cygnet_gateway::MAIN_TABLE
                     && m.header.destination_prefix_length == 0
@@ -148,17 +135,14 @@ impl Netlink {
                 });
                 metric.unwrap_or(0)
             });
-        let index = best.and_then(|m| {
-            m.attributes.iter().find_map(|a| match a {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            })
-        });
+        let Some(best) = best else { return Ok(None) };
+        let mut found = RouteTo::of(best.attributes);
         let links = self.links().await?;
-        Ok(links
-            .into_iter()
-            .find(|l| Some(l.index) == index)
-            .map(|l| l.name))
+        let link = links.into_iter().find(|l| l.index == found.index);
+        Ok(link.map(|link| {
+            found.interface = link.name;
+            found
+        }))
     }
 
     async fn message(&self, route: &Route, owner: Owner) -> Result<RouteMessage> {
@@ -194,6 +178,27 @@ impl Netlink {
                 .map(|a| RouteAttribute::PrefSource(a.into())),
         );
         Ok(message)
+    }
+}
+
+impl RouteTo {
+    /// All but the interface's name.
+    fn of(attributes: impl IntoIterator<Item = RouteAttribute>) -> Self {
+        let mut found = Self {
+            index: 0,
+            interface: String::new(),
+            source: None,
+            gateway: None,
+        };
+        for attribute in attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => found.index = index,
+                RouteAttribute::PrefSource(a) => found.source = ip(&a),
+                RouteAttribute::Gateway(a) => found.gateway = ip(&a),
+                _ => {}
+            }
+        }
+        found
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Tunnel};
 use cygnet_linux::{
-    Network, Offloads, Transmit, Tun, TunOptions, UdpOptions, UdpSocket, foreign, nft,
+    Changes, Network, Offloads, Transmit, Tun, TunOptions, UdpOptions, UdpSocket, foreign, nft,
 };
 
 use crate::guard::{guard, lan};
@@ -319,8 +319,19 @@ fn routes_and_sources_can_be_asked_for() {
         );
         for v6 in [false, true] {
             assert_eq!(
-                netlink.default_interface(v6).await.unwrap().as_deref(),
-                Some("eth0")
+                netlink
+                    .default_route(v6)
+                    .await
+                    .unwrap()
+                    .map(|way| (way.interface, way.gateway)),
+                Some((
+                    "eth0".to_owned(),
+                    Some(
+                        ["192.168.50.1", "fd00:50::1"][usize::from(v6)]
+                            .parse()
+                            .unwrap()
+                    )
+                ))
             );
         }
         let networks = netlink.local_networks(&[]).await.unwrap();
@@ -345,6 +356,38 @@ fn routes_and_sources_can_be_asked_for() {
                 .any(|n| n.address == laptop && n.mac.len() == 6)
         );
     });
+}
+
+#[test]
+fn what_others_change_is_heard_and_our_own_routes_are_not() {
+    if !root() {
+        return;
+    }
+    let world = World::new("changes");
+    let tun = tun(&world);
+    let heard = |command: &str| {
+        world.gateway.block_on(|| async {
+            let mut changes = Changes::listen().unwrap();
+            world.gateway.sh(command);
+            let soon = Duration::from_millis(500);
+            tokio::time::timeout(soon, changes.next()).await == Ok(true)
+        })
+    };
+    assert!(!heard("true"), "nothing");
+    for proto in [201, 202] {
+        let command = format!("ip route add 10.77.{proto}.0/24 dev lo proto {proto}");
+        assert!(!heard(&command), "{command}");
+    }
+    for command in [
+        "ip address add 192.168.50.3/24 dev eth0",
+        "ip -6 address add fd00:50::3/64 dev eth0 nodad",
+        "ip route replace default via 192.168.50.10",
+        "ip -6 route replace default via fd00:50::10",
+        "ip link set eth0 down",
+    ] {
+        assert!(heard(command), "{command}");
+    }
+    drop(tun);
 }
 
 #[test]

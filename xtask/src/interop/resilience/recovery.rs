@@ -10,6 +10,7 @@ use crate::lab::cygnet::Cygnet;
 use crate::lab::world::{ROUTER, SERVER};
 use crate::lab::{Failure, Lab, Result, wait_for};
 use std::fs;
+use std::time::Duration;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -46,7 +47,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::new(
             "address-changed",
             "the box gets another address: online without a hand",
-            address_changed,
+            |lab| address_changed(lab, QUICK, SOON),
+        ),
+        Scenario::new(
+            "address-changed-default-liveness",
+            "the same with liveness and retransmissions as they are by default: within 5 s",
+            |lab| address_changed(lab, "", Duration::from_secs(5)),
         ),
     ]
 }
@@ -224,19 +230,29 @@ fn provider_cable(lab: &mut Lab) -> Result<String> {
     ))
 }
 
-fn address_changed(lab: &mut Lab) -> Result<String> {
-    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+fn address_changed(lab: &mut Lab, tunnel: &str, within: Duration) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(tunnel, ""))?;
     home.world.provider.reset()?;
     let box_ = &home.world.gateway;
     box_.sysctl("net.ipv4.conf.eth0.promote_secondaries", "1")?;
     box_.ip("addr add 192.168.1.3/24 dev eth0")?;
     box_.ip("addr del 192.168.1.2/24 dev eth0")?;
     box_.default_route(ROUTER)?;
+    let begun = std::time::Instant::now();
     for device in [&home.world.laptop, &home.world.phone] {
         device.default_route("192.168.1.3")?;
     }
     home.online(&home.world.laptop)?;
+    let elapsed = begun.elapsed();
+    ensure!(
+        elapsed < within,
+        "online from the new address after {:.1} s only",
+        elapsed.as_secs_f32()
+    );
     wait_for_state(&home.gateway, "home", "up")?;
     home.nothing_leaked("around a change of address")?;
-    Ok("online from the new address".to_owned())
+    Ok(format!(
+        "online from the new address after {:.1} s",
+        elapsed.as_secs_f32()
+    ))
 }

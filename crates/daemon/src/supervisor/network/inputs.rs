@@ -207,6 +207,7 @@ mod tests {
                 ("lan0".into(), "10.1.0.1/24".parse().unwrap()),
             ],
             uplink: Some("eth0".into()),
+            ways: Vec::new(),
         }
     }
 

@@ -11,10 +11,12 @@ pub(super) struct Machine {
     pub(super) addresses: Vec<(String, IpNet)>,
     /// Interface of the default route.
     pub(super) uplink: Option<String>,
+    /// Interface and gateway of the default routes over which something can leave.
+    pub(super) ways: Vec<(String, Option<IpAddr>)>,
 }
 
 impl Machine {
-    /// What the machine has: addresses of interfaces that are not `ours`, and the way out.
+    /// What the machine has: addresses of interfaces that are not `ours`, and the ways out.
     pub(super) async fn read(
         network: &cygnet_linux::Network,
         ours: &[&str],
@@ -38,16 +40,20 @@ impl Machine {
             })
             .collect();
         addresses.sort();
-        let mut uplink = None;
+        let (mut uplink, mut ways) = (None, Vec::new());
         for v6 in [false, true] {
-            if uplink.is_none() {
-                uplink = netlink
-                    .default_interface(v6)
-                    .await
-                    .map_err(|e| e.to_string())?;
+            let way = netlink.default_route(v6).await.map_err(|e| e.to_string())?;
+            let Some(way) = way else { continue };
+            if links.iter().any(|l| l.index == way.index && l.carrier) {
+                ways.push((way.interface.clone(), way.gateway));
             }
+            uplink = uplink.or(Some(way.interface));
         }
-        Ok(Self { addresses, uplink })
+        Ok(Self {
+            addresses,
+            uplink,
+            ways,
+        })
     }
 
     /// Whether a peer may lend us this address.
@@ -74,6 +80,7 @@ mod tests {
         let machine = Machine {
             addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
             uplink: None,
+            ways: Vec::new(),
         };
         let lent = |a: &str| machine.can_be_lent(a.parse().unwrap());
         for good in ["10.99.0.2", "192.168.1.77", "fd99::2"] {

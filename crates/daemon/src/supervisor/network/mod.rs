@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::Status;
 use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
-use crate::supervisor::start;
+use crate::supervisor::{Done, start};
 use worker::{Job, Worker};
 
 /// How long a port or a TUN may be in use before that is an error.
@@ -55,11 +55,17 @@ pub(super) struct HandOver {
 
 impl Network {
     /// Sockets, TUNs, guard, plan, in this order. An error leaves nothing changed.
-    pub(super) async fn set_up(config: &Config, run_dir: &Path) -> Result<Self, StartError> {
+    pub(super) async fn set_up(
+        config: &Config,
+        run_dir: &Path,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Result<Self, StartError> {
         nft::available().map_err(StartError::refused)?;
         let sockets = sockets(config)?;
         let tuns = tuns(config, &BTreeMap::new())?;
-        let jobs = Worker::spawn(run_dir).await.map_err(StartError::Refused)?;
+        let jobs = Worker::spawn(run_dir, done)
+            .await
+            .map_err(StartError::Refused)?;
         let mut network = Self {
             sockets,
             tuns,

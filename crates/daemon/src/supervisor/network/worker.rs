@@ -9,13 +9,15 @@ use std::time::Duration;
 use cygnet_config::Config;
 use cygnet_gateway::{GuardPlan, NetworkPlan, PLAN_TABLE};
 use cygnet_linux::foreign::{self, Paths};
-use cygnet_linux::nft;
+use cygnet_linux::{Changes, nft};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::inputs::{self, Live};
 use super::machine::Machine;
 use crate::api::{Guard, Status};
 use crate::ipc::ToSupervisor;
+use crate::supervisor::Done;
 
 /// What is asked of the thread; done in order.
 pub(super) enum Job {
@@ -27,6 +29,8 @@ pub(super) enum Job {
     AllDown,
     /// Look whether the guard is there, whether addresses changed, what hinders.
     Watch,
+    /// Look whether addresses changed.
+    Follow,
     /// Complete a report and send it.
     Report(Box<Status>, oneshot::Sender<Status>),
     /// Take back all but the guard; the last job.
@@ -36,8 +40,17 @@ pub(super) enum Job {
 /// How long `cygnet gateway off` may take from its first to its last step.
 const OFF_MAX: Duration = Duration::from_millis(300);
 
+/// How long changes of addresses and routes are let go on before they are looked at: a new address
+/// comes with a new route.
+const CHANGING: Duration = Duration::from_millis(200);
+
 pub(super) struct Worker {
     network: cygnet_linux::Network,
+    changes: Changes,
+    /// Changes were heard of; they are looked at then.
+    look_at: Option<Instant>,
+    /// The supervisor's loop.
+    done: mpsc::UnboundedSender<Done>,
     config: Option<Arc<Config>>,
     live: BTreeMap<String, Live>,
     machine: Machine,
@@ -47,7 +60,10 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) async fn spawn(run_dir: &Path) -> Result<mpsc::UnboundedSender<Job>, String> {
+    pub(super) async fn spawn(
+        run_dir: &Path,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Result<mpsc::UnboundedSender<Job>, String> {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let run_dir: PathBuf = run_dir.to_owned();
@@ -65,10 +81,12 @@ impl Worker {
                     }
                 };
                 runtime.block_on(async {
-                    match cygnet_linux::Network::open(&run_dir) {
-                        Ok(network) => {
+                    let opened = cygnet_linux::Network::open(&run_dir)
+                        .and_then(|network| Ok((network, Changes::listen()?)));
+                    match opened {
+                        Ok((network, changes)) => {
                             let _ = ready.send(Ok(()));
-                            Self::new(network).serve(inbox).await;
+                            Self::new(network, changes, done).serve(inbox).await;
                         }
                         Err(error) => {
                             let _ = ready.send(Err(error.to_string()));
@@ -83,9 +101,16 @@ impl Worker {
         Ok(jobs)
     }
 
-    fn new(network: cygnet_linux::Network) -> Self {
+    fn new(
+        network: cygnet_linux::Network,
+        changes: Changes,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Self {
         Self {
             network,
+            changes,
+            look_at: None,
+            done,
             config: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
@@ -99,7 +124,7 @@ impl Worker {
         loop {
             let job = match next.take() {
                 Some(job) => job,
-                None => match inbox.recv().await {
+                None => match self.next_job(&mut inbox).await {
                     Some(job) => job,
                     None => return,
                 },
@@ -128,6 +153,9 @@ impl Worker {
                     }
                 }
                 Job::Watch => self.watch().await,
+                Job::Follow => {
+                    self.follow().await;
+                }
                 Job::Report(mut status, reply) => {
                     status.guard = self.guard;
                     status.warnings.clone_from(&self.warnings);
@@ -139,6 +167,29 @@ impl Worker {
                     }
                     let _ = reply.send(());
                     return;
+                }
+            }
+        }
+    }
+
+    /// The next thing to do: what is asked for, or what the kernel tells of.
+    async fn next_job(&mut self, inbox: &mut mpsc::UnboundedReceiver<Job>) -> Option<Job> {
+        loop {
+            let look_at = self.look_at;
+            let look = async move {
+                match look_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                job = inbox.recv() => return job,
+                () = look => {
+                    self.look_at = None;
+                    return Some(Job::Follow);
+                }
+                true = self.changes.next() => {
+                    self.look_at = self.look_at.or(Some(Instant::now() + CHANGING));
                 }
             }
         }
@@ -283,18 +334,37 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
-        let ours: Vec<&str> = interfaces(&config).collect();
-        match Machine::read(&self.network, &ours).await {
-            Ok(machine) if machine != self.machine => {
-                tracing::info!("this machine's addresses changed: routes and rules follow");
-                self.machine = machine;
-                self.renew_guard(&config).await;
-                self.apply().await;
-            }
-            Ok(_) => self.mend(&config).await,
-            Err(error) => tracing::warn!("cannot read this machine's addresses: {error}"),
+        if !self.follow().await {
+            self.mend(&config).await;
         }
         self.look().await;
+    }
+
+    /// Makes routes, rules and guard fit this machine's addresses; whether those have changed.
+    async fn follow(&mut self) -> bool {
+        let Some(config) = self.config.clone() else {
+            return false;
+        };
+        let ours: Vec<&str> = interfaces(&config).collect();
+        let machine = match Machine::read(&self.network, &ours).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                tracing::warn!("cannot read this machine's addresses: {error}");
+                return false;
+            }
+        };
+        if machine == self.machine {
+            return false;
+        }
+        tracing::info!("this machine's addresses or routes changed: ours follow");
+        self.machine = machine;
+        self.renew_guard(&config).await;
+        self.apply().await;
+        // With no way out there is nothing to try, and who is patient may find all as it was.
+        if !self.machine.ways.is_empty() {
+            let _ = self.done.send(Done::LocalChange);
+        }
+        true
     }
 
     /// Puts back what another program removed: a `flush ruleset`, a network manager that does not
