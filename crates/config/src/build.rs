@@ -22,6 +22,9 @@ use crate::{
     units,
 };
 
+pub(crate) const RUN_DIR: &str = "/run/cygnet";
+pub(crate) const STATE_DIR: &str = "/var/lib/cygnet";
+pub(crate) const SERVER_INTERFACE: &str = "cyg-srv";
 const IKE_LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const CHILD_LIFETIME: Duration = Duration::from_secs(3600);
 const LIVENESS: Duration = Duration::from_secs(30);
@@ -205,7 +208,8 @@ impl<'r> Builder<'r> {
         });
         Daemon {
             workers,
-            run_dir: text(&raw.run_dir, "/run/cygnet"),
+            run_dir: text(&raw.run_dir, RUN_DIR),
+            state_dir: text(&raw.state_dir, STATE_DIR),
             log,
             engine_user: text(&raw.engine_user, "nobody"),
             ike_port,
@@ -350,6 +354,11 @@ impl<'r> Builder<'r> {
             }
         }
     }
+}
+
+/// The TUN of a tunnel that names none.
+pub(crate) fn default_interface(tunnel: &str) -> String {
+    format!("cyg-{tunnel}").chars().take(15).collect()
 }
 
 fn default_retransmit() -> Retransmit {

@@ -6,6 +6,7 @@
 
 mod build;
 mod error;
+mod guard;
 mod parse;
 mod raw;
 mod units;
@@ -18,6 +19,7 @@ use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
 pub use error::{ConfigError, Mistake};
+pub use guard::GuardSections;
 
 /// Name of the connection that the `[server]` section becomes.
 pub const SERVER: &str = "server";
@@ -48,6 +50,8 @@ pub struct Config {
 pub struct Daemon {
     /// Control socket and journal.
     pub run_dir: String,
+    /// What outlives a restart of the machine: the guard that was last in place.
+    pub state_dir: String,
     /// Most talkative level that is written.
     pub log: LogLevel,
     /// User the engine becomes: a name or a number.

@@ -118,6 +118,7 @@ pub(crate) struct RawConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawDaemon {
     pub(crate) run_dir: Option<Spanned<String>>,
+    pub(crate) state_dir: Option<Spanned<String>>,
     pub(crate) log: Option<Spanned<String>>,
     pub(crate) engine_user: Option<Spanned<String>>,
     pub(crate) ike_port: Option<Spanned<u16>>,

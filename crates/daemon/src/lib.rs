@@ -15,6 +15,7 @@ use std::path::Path;
 
 pub use error::StartError;
 pub use supervisor::control::Refusal;
+pub use supervisor::network::guard::GuardOn;
 
 /// Runs the supervisor, which starts the engine, until SIGTERM or SIGINT. Returns the exit code.
 pub fn run(config: &Path) -> u8 {
@@ -39,14 +40,14 @@ pub fn check(config: &Path) -> Result<String, StartError> {
 }
 
 /// Puts the fail-closed rules of the configured gateway in place.
-pub fn guard_on(config: &Path) -> Result<String, StartError> {
+pub fn guard_on(config: &Path) -> Result<GuardOn, StartError> {
     keep_keys_in_memory();
-    supervisor::network::guard_on(config)
+    supervisor::network::guard::guard_on(config)
 }
 
 /// Removes the fail-closed rules.
 pub fn guard_off(config: &Path) -> Result<String, StartError> {
-    supervisor::network::guard_off(config)
+    supervisor::network::guard::guard_off(config)
 }
 
 /// Threads that seal, and as many that open. Each tunnel keeps two busy, one a direction, and the kernel's

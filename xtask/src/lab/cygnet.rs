@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Setup {
     /// cygnet.toml, from the first section after `[daemon]` on.
     pub config: String,
-    /// Further settings of the section `[daemon]`; `run_dir` is set already.
+    /// Further settings of the section `[daemon]`; `run_dir` and `state_dir` are set already.
     pub daemon: String,
     /// Names and contents; readable by root alone.
     pub files: Vec<(String, String)>,
@@ -87,10 +87,11 @@ impl Cygnet {
             fs::write(&path, text).context(format!("cannot write {}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
-        let run = self.directory.join("run");
+        let (run, state) = (self.directory.join("run"), self.directory.join("state"));
         let config = format!(
-            "[daemon]\nrun_dir = \"{}\"\n{}\n\n{}",
+            "[daemon]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n{}\n\n{}",
             run.display(),
+            state.display(),
             setup.daemon,
             setup.config
         );

@@ -10,8 +10,8 @@ use toml::Spanned;
 
 use super::auth::AuthKeys;
 use super::{
-    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_retransmit, everything,
-    templates,
+    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, SERVER_INTERFACE,
+    default_retransmit, everything, templates,
 };
 use crate::raw::RawServer;
 use crate::{Pool, SERVER, Server, parse, units};
@@ -57,7 +57,7 @@ impl Builder<'_> {
         };
         let interface = self.value_or(
             raw.interface.as_ref(),
-            "cyg-srv".to_owned(),
+            SERVER_INTERFACE.to_owned(),
             units::interface,
         );
         let uplink = raw

@@ -13,8 +13,8 @@ use toml::Spanned;
 
 use super::auth::AuthKeys;
 use super::{
-    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_retransmit, everything,
-    templates,
+    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_interface,
+    default_retransmit, everything, templates,
 };
 use crate::raw::{RawChild, RawRetransmit, RawTunnel, VirtualAddress};
 use crate::{SERVER, Tunnel, parse, units};
@@ -62,9 +62,8 @@ impl Builder<'_> {
             .identity
             .as_ref()
             .and_then(|w| self.value(w, parse::identification));
-        let default_interface: String =
-            format!("cyg-{}", name.get_ref()).chars().take(15).collect();
-        let interface = self.value_or(raw.interface.as_ref(), default_interface, units::interface);
+        let default = default_interface(name.get_ref());
+        let interface = self.value_or(raw.interface.as_ref(), default, units::interface);
         let mtu = self.mtu(raw.mtu.as_ref());
         let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), IKE_LIFETIME, None, None);
         let reauthenticate = raw.reauth.as_ref().and_then(|w| {

@@ -84,17 +84,21 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
     })
 }
 
-/// Reads a configuration and the public files it names: enough for the guard, which must not stay
-/// open because a key is missing.
-pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
+/// The configuration as text.
+pub(super) fn text(path: &Path) -> Result<String, StartError> {
     let text = read(path, path, "; write it, or name another with --config")?;
-    let text = String::from_utf8(text).map_err(|e| {
+    String::from_utf8(text).map_err(|e| {
         StartError::refused(format_args!(
             "{}: not UTF-8 at byte {}: expected a TOML text",
             path.display(),
             e.utf8_error().valid_up_to()
         ))
-    })?;
+    })
+}
+
+/// Reads a configuration and the public files it names.
+pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
+    let text = text(path)?;
     let base = path.parent().unwrap_or(Path::new(".")).to_owned();
     let name = path.display().to_string();
     let mut files = BTreeMap::new();

@@ -5,9 +5,9 @@ use super::super::Scenario;
 use super::crash::expect_guard;
 use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
-use crate::ensure;
 use crate::lab::world::{GATEWAY, LAN};
 use crate::lab::{Lab, Result, wait_for};
+use crate::{ensure, project};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -40,6 +40,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "guard-off-and-on",
             "`cygnet gateway off` while cygnet runs: not put back, but told; `gateway on` is seen",
             off_and_on,
+        ),
+        Scenario::new(
+            "guard-broken-configuration",
+            "`gateway on` with a missing certificate, and with a text that is no TOML: closed, and told",
+            broken_configuration,
         ),
         Scenario::new(
             "guard-off-leaks",
@@ -250,6 +255,75 @@ fn off_and_on(lab: &mut Lab) -> Result<String> {
         "the guard is {guard}, the warnings are {warnings}"
     );
     Ok(warnings)
+}
+
+fn broken_configuration(lab: &mut Lab) -> Result<String> {
+    let good = gateway_setup(QUICK, "");
+    let mut missing = good.clone();
+    missing.config = good.config.replace(
+        "psk = \"psk\"",
+        "certificate = \"gone.crt\"\nkey = \"gone.key\"\nca = \"gone.ca\"",
+    );
+    let mut unreadable = good.clone();
+    unreadable.config = good.config.replace("lan = \"eth0\"", "lan = \"eth");
+    let home = Home::prepare(lab, &missing)?;
+    let on = || {
+        let (program, config) = (project::cygnet(), home.gateway.config_path());
+        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+        let finished = home
+            .world
+            .gateway
+            .finish([&*program, "gateway", "on", "--config", &*config])?;
+        Ok((finished.status.code(), finished.stderr))
+    };
+    let laptop = Restless::start(&home.world.laptop)?;
+    let closed = |when: &str| -> Result<()> {
+        expect_guard(&home.state()?, when)?;
+        home.world.provider.reset()?;
+        laptop.tries_on()?;
+        home.nothing_leaked(when)
+    };
+    // As at the start of the machine, when nothing was ever in place.
+    let mut nothing = good.clone();
+    nothing.config = "[[[\n".to_owned();
+    home.gateway.write(&nothing)?;
+    let (code, said) = on()?;
+    ensure!(
+        code == Some(2) && said.contains("may pass in clear"),
+        "nothing is known of any guard: {code:?}, {said}"
+    );
+    home.gateway.write(&missing)?;
+    let (code, said) = on()?;
+    ensure!(
+        code == Some(0) && said.contains("gone.crt"),
+        "a certificate is missing: {code:?}, {said}"
+    );
+    closed("with a missing certificate")?;
+    // The next start of the machine: nothing in the kernel, and the text is no TOML.
+    let flush = "nft flush ruleset; for f in -4 -6; do for p in 100 101 102; do \
+                 while ip $f rule del pref $p 2>/dev/null; do :; done; done; ip $f route flush table 51450; done";
+    home.world.gateway.shell(flush)?;
+    ensure!(
+        expect_guard(&home.state()?, "").is_err(),
+        "the guard is there although all was flushed"
+    );
+    home.gateway.write(&unreadable)?;
+    let (code, said) = on()?;
+    ensure!(
+        code == Some(1) && said.contains("last in place"),
+        "the text is no TOML: {code:?}, {said}"
+    );
+    closed("with a text that is no TOML")?;
+    // Taken away on purpose, it is not put back.
+    guard(&home.gateway, "off")?;
+    home.gateway.write(&nothing)?;
+    let (code, _) = on()?;
+    ensure!(code == Some(2), "after `gateway off`: {code:?}");
+    ensure!(
+        expect_guard(&home.state()?, "").is_err(),
+        "the guard is back after `gateway off`"
+    );
+    Ok("closed by what can be read, and by what was last in place".to_owned())
 }
 
 fn no_guard(lab: &mut Lab) -> Result<String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_config::Config;
+use cygnet_config::{Config, Gateway, GuardSections};
 use cygnet_gateway::{
     Devices, EspFraming, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
 };
@@ -111,7 +111,11 @@ pub(super) fn inputs(
     Ok(Inputs {
         tunnels,
         server,
-        lan: lan(config, machine)?,
+        lan: config
+            .gateway
+            .as_ref()
+            .map(|gateway| lan(gateway, machine))
+            .transpose()?,
         local_networks: machine.addresses.iter().map(|(_, n)| n.trunc()).collect(),
         uplink: uplink.map(|u| interface(u)).transpose()?,
         addresses: machine.addresses.iter().map(|(_, n)| n.addr()).collect(),
@@ -119,35 +123,22 @@ pub(super) fn inputs(
     })
 }
 
-/// The guard, if the configuration wants one. `machine` may be empty: before the network is up.
-pub(super) fn guard(config: &Config, machine: &Machine) -> Result<Option<GuardInputs>, String> {
-    let Some(gateway) = config.gateway.as_ref().filter(|g| g.guard) else {
+/// The guard, if one is wanted. `machine` may be empty: before the network is up.
+pub(super) fn guard(
+    sections: &GuardSections,
+    machine: &Machine,
+) -> Result<Option<GuardInputs>, String> {
+    let Some(gateway) = sections.gateway.as_ref().filter(|g| g.guard) else {
         return Ok(None);
     };
-    let Some(lan) = lan(config, machine)? else {
-        return Ok(None);
-    };
-    let tunnel = config
-        .tunnels
-        .get(&gateway.tunnel)
-        .ok_or_else(|| format!("there is no tunnel `{}`", gateway.tunnel))?;
-    let mut tunnels = vec![interface(&tunnel.interface)?];
-    // A site's networks lie inside as well: they are not "out".
-    for (name, other) in &config.tunnels {
-        if name != &gateway.tunnel && !other.virtual_address {
-            tunnels.push(interface(&other.interface)?);
-        }
-    }
-    if let Some(server) = &config.server {
-        tunnels.push(interface(&server.interface)?);
-    }
-    Ok(Some(GuardInputs { lan, tunnels }))
+    let tunnels = sections.ways_out.iter().map(|name| interface(name));
+    Ok(Some(GuardInputs {
+        lan: lan(gateway, machine)?,
+        tunnels: tunnels.collect::<Result<_, _>>()?,
+    }))
 }
 
-fn lan(config: &Config, machine: &Machine) -> Result<Option<Lan>, String> {
-    let Some(gateway) = &config.gateway else {
-        return Ok(None);
-    };
+fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
     let interfaces = gateway
         .lan
         .iter()
@@ -167,11 +158,11 @@ fn lan(config: &Config, machine: &Machine) -> Result<Option<Lan>, String> {
             found
         }
     };
-    Ok(Some(Lan {
+    Ok(Lan {
         interfaces,
         networks,
         devices: Devices::All,
-    }))
+    })
 }
 
 /// Addresses of this machine inside `networks`, at most one of each family.
@@ -242,7 +233,9 @@ mod tests {
         assert!(inputs.tunnels[0].carries_lan);
         let lan = inputs.lan.unwrap();
         assert_eq!(lan.networks, ["192.168.1.0/24".parse().unwrap()]);
-        let guard = guard(&config, &Machine::default()).unwrap().unwrap();
+        let guard = guard(&(&config).into(), &Machine::default())
+            .unwrap()
+            .unwrap();
         assert!(guard.lan.networks.is_empty());
         assert_eq!(guard.tunnels[0].as_str(), "cyg-home");
     }

@@ -4,6 +4,7 @@
 //! else is done by one thread with a queue, so that a slow change never delays a signature; since
 //! the queue is one, a status report that goes through it tells of nothing that is not done yet.
 
+pub(crate) mod guard;
 mod inputs;
 mod machine;
 mod worker;
@@ -17,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, OUTER_MARK};
+use cygnet_gateway::OUTER_MARK;
 use cygnet_linux::{Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
 use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
-use crate::supervisor::{Done, start};
+use crate::supervisor::Done;
 use worker::{Job, Worker};
 
 /// How long a port or a TUN may be in use before that is an error.
@@ -159,75 +160,6 @@ pub(super) fn make_run_dir(path: &Path) -> Result<(), StartError> {
         .mode(0o700)
         .create(path)
         .map_err(|e| StartError::refused(format_args!("cannot make {}: {e}", path.display())))
-}
-
-/// `cygnet gateway on`
-pub(crate) fn guard_on(path: &Path) -> Result<String, StartError> {
-    let (config, _) = start::public(path)?;
-    once(&config, |mut network, machine, config| async move {
-        let Some(inputs) = inputs::guard(&config, &machine)? else {
-            return Err(
-                "no gateway is configured, or its guard is off: nothing to put in place; \
-                        write a [gateway] section"
-                    .to_owned(),
-            );
-        };
-        let plan = GuardPlan::new(&inputs);
-        network
-            .apply_guard(&plan)
-            .await
-            .map_err(|e| e.to_string())?;
-        Ok("the guard is on: devices of the LAN leave through the tunnel or not at all".to_owned())
-    })
-}
-
-/// `cygnet gateway off`
-pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
-    // It must be possible to open the guard with a configuration that is broken.
-    let config = start::public(path).map(|(config, _)| config).ok();
-    let run = |mut network: cygnet_linux::Network| async move {
-        network.remove_guard().await.map_err(|e| e.to_string())?;
-        Ok("the guard is off: devices of the LAN may pass in clear".to_owned())
-    };
-    match config {
-        Some(config) => once(&config, |network, _, _| run(network)),
-        None => on_a_runtime(Path::new("/run/cygnet"), run),
-    }
-}
-
-fn once<F>(
-    config: &Config,
-    work: impl FnOnce(cygnet_linux::Network, machine::Machine, Config) -> F,
-) -> Result<String, StartError>
-where
-    F: Future<Output = Result<String, String>>,
-{
-    let config = config.clone();
-    let run_dir = config.daemon.run_dir.clone();
-    on_a_runtime(Path::new(&run_dir), |network| async move {
-        let ours: Vec<&str> = worker::interfaces(&config).collect();
-        let machine = machine::Machine::read(&network, &ours)
-            .await
-            .unwrap_or_default();
-        work(network, machine, config).await
-    })
-}
-
-fn on_a_runtime<F>(
-    run_dir: &Path,
-    work: impl FnOnce(cygnet_linux::Network) -> F,
-) -> Result<String, StartError>
-where
-    F: Future<Output = Result<String, String>>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| StartError::refused(format_args!("cannot start: {e}")))?;
-    runtime.block_on(async {
-        let network = cygnet_linux::Network::open(run_dir).map_err(StartError::refused)?;
-        work(network).await.map_err(StartError::Refused)
-    })
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, String> {

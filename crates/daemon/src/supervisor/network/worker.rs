@@ -13,6 +13,7 @@ use cygnet_linux::{Changes, nft};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::guard;
 use super::inputs::{self, Live};
 use super::machine::Machine;
 use crate::api::{Guard, Status};
@@ -258,11 +259,12 @@ impl Worker {
     }
 
     async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
-        if let Some(inputs) = inputs::guard(config, machine)? {
+        if let Some(inputs) = inputs::guard(&config.into(), machine)? {
             self.network
                 .apply_guard(&GuardPlan::new(&inputs))
                 .await
                 .map_err(|e| e.to_string())?;
+            guard::remember_of(config);
         }
         Ok(())
     }
@@ -392,7 +394,7 @@ impl Worker {
     }
 
     async fn guard_is_partial(&self, config: &Config) -> bool {
-        let Ok(Some(inputs)) = inputs::guard(config, &self.machine) else {
+        let Ok(Some(inputs)) = inputs::guard(&config.into(), &self.machine) else {
             return false;
         };
         let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
@@ -435,7 +437,7 @@ impl Worker {
             return;
         };
         let mut warnings = Vec::new();
-        self.guard = match inputs::guard(&config, &self.machine) {
+        self.guard = match inputs::guard(&(&*config).into(), &self.machine) {
             Ok(Some(inputs)) => {
                 let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
                 match state {
@@ -490,7 +492,7 @@ impl Worker {
 }
 
 /// Our TUNs.
-pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
+fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     let connections = config.policy.connections.iter();
     connections.filter_map(|c| config.interface_of(&c.name))
 }

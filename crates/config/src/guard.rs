@@ -1,0 +1,214 @@
+//! What the guard of a LAN gateway needs, read from a configuration that may be broken elsewhere: a
+//! mistyped cipher must not leave a LAN open.
+
+use serde::Deserialize;
+use toml::de::{DeTable, Deserializer};
+use toml::{Table, Value};
+
+use crate::build::{RUN_DIR, SERVER_INTERFACE, STATE_DIR, default_interface};
+use crate::{Config, Gateway, units};
+
+/// What concerns the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardSections {
+    /// `[daemon] run_dir`.
+    pub run_dir: String,
+    /// `[daemon] state_dir`.
+    pub state_dir: String,
+    /// `[gateway]`. Where it was read leniently, LAN interfaces and networks that are none are left
+    /// out, which only closes more.
+    pub gateway: Option<Gateway>,
+    /// The TUNs that devices of the LAN may leave by.
+    pub ways_out: Vec<String>,
+    /// All TUNs.
+    pub interfaces: Vec<String>,
+}
+
+impl GuardSections {
+    /// Reads leniently; whether the text is TOML from beginning to end. If it is not, what stands
+    /// there may not be what was meant.
+    #[must_use]
+    pub fn read(text: &str) -> (Self, bool) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let table = Table::deserialize(Deserializer::from(table)).unwrap_or_default();
+        (Self::of_table(&table), errors.is_empty())
+    }
+
+    fn of_table(table: &Table) -> Self {
+        let section = |name: &str| table.get(name).and_then(Value::as_table);
+        let text = |section: Option<&Table>, key: &str, default: &str| {
+            let written = section.and_then(|s| s.get(key)?.as_str());
+            written.unwrap_or(default).to_owned()
+        };
+        let gateway = section("gateway").map(|gateway| Gateway {
+            tunnel: text(Some(gateway), "tunnel", ""),
+            lan: strings(gateway.get("lan"))
+                .filter_map(|name| units::interface(name).ok())
+                .collect(),
+            networks: gateway.get("networks").map(|written| {
+                let networks = strings(Some(written));
+                networks.filter_map(|n| units::network(n).ok()).collect()
+            }),
+            guard: gateway.get("guard").and_then(Value::as_bool) != Some(false),
+        });
+        let tunnels = section("tunnel").into_iter().flatten();
+        let tunnels = tunnels.filter_map(|(name, tunnel)| {
+            let tunnel = tunnel.as_table()?;
+            let interface = text(Some(tunnel), "interface", &default_interface(name));
+            let client = match tunnel.get("virtual_address") {
+                None | Some(Value::Boolean(false)) => false,
+                Some(Value::Array(these)) => !these.is_empty(),
+                Some(_) => true,
+            };
+            Some((name.clone(), units::interface(&interface).ok()?, client))
+        });
+        let server = section("server").map(|s| text(Some(s), "interface", SERVER_INTERFACE));
+        let server = server.and_then(|name| units::interface(&name).ok());
+        let daemon = section("daemon");
+        Self::new(
+            text(daemon, "run_dir", RUN_DIR),
+            text(daemon, "state_dir", STATE_DIR),
+            gateway,
+            tunnels.collect(),
+            server,
+        )
+    }
+
+    /// `tunnels`: name, interface, whether the peer lends us addresses.
+    fn new(
+        run_dir: String,
+        state_dir: String,
+        gateway: Option<Gateway>,
+        tunnels: Vec<(String, String, bool)>,
+        server: Option<String>,
+    ) -> Self {
+        let is_way = |name: &str, client: bool| {
+            // A site's networks lie inside as well: they are not "out".
+            !client || gateway.as_ref().is_some_and(|g| g.tunnel == name)
+        };
+        let ways = tunnels
+            .iter()
+            .filter(|(name, _, client)| is_way(name, *client));
+        let ways_out = ways.map(|(_, interface, _)| interface.clone());
+        let all = tunnels.iter().map(|(_, interface, _)| interface.clone());
+        Self {
+            run_dir,
+            state_dir,
+            ways_out: ways_out.chain(server.clone()).collect(),
+            interfaces: all.chain(server).collect(),
+            gateway,
+        }
+    }
+}
+
+impl From<&Config> for GuardSections {
+    fn from(config: &Config) -> Self {
+        let tunnels = config.tunnels.iter();
+        Self::new(
+            config.daemon.run_dir.clone(),
+            config.daemon.state_dir.clone(),
+            config.gateway.clone(),
+            tunnels
+                .map(|(name, t)| (name.clone(), t.interface.clone(), t.virtual_address))
+                .collect(),
+            config.server.as_ref().map(|s| s.interface.clone()),
+        )
+    }
+}
+
+/// One string or a list of them.
+fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
+    let (one, list) = match value {
+        Some(Value::String(one)) => (Some(one.as_str()), None),
+        Some(Value::Array(list)) => (None, Some(list)),
+        _ => (None, None),
+    };
+    one.into_iter()
+        .chain(list.into_iter().flatten().filter_map(Value::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[daemon]
+state_dir = "/srv/state"
+[server]
+psk = "s"
+identity = "a.example"
+pools = ["10.99.0.0/24"]
+[tunnel.home]
+remote = "203.0.113.5"
+psk = "k"
+virtual_address = true
+[tunnel.other]
+remote = "203.0.113.6"
+psk = "k"
+virtual_address = true
+interface = "other0"
+[tunnel.a-branch-with-a-long-name]
+remote = "203.0.113.7"
+psk = "k"
+local_networks = ["192.168.1.0/24"]
+remote_networks = ["10.2.0.0/24"]
+[gateway]
+tunnel = "home"
+lan = ["eth0", "wlan0"]
+networks = ["192.168.1.0/24"]
+"#;
+
+    #[test]
+    fn a_good_configuration_reads_the_same_both_ways() {
+        let config = Config::parse("t", GOOD, &mut |p| Err(format!("no {p}"))).unwrap();
+        let (read, whole) = GuardSections::read(GOOD);
+        assert!(whole);
+        let sorted = |mut sections: GuardSections| {
+            sections.ways_out.sort();
+            sections.interfaces.sort();
+            sections
+        };
+        assert_eq!(sorted(read.clone()), sorted((&config).into()));
+        assert_eq!(read.state_dir, "/srv/state");
+        let ways = ["cyg-a-branch-wi", "cyg-home", "cyg-srv"];
+        assert_eq!(sorted(read.clone()).ways_out, ways);
+        assert!(read.interfaces.contains(&"other0".to_owned()));
+    }
+
+    #[test]
+    fn mistakes_elsewhere_do_not_matter() {
+        let broken = format!("{GOOD}[tunnel.typo]\nremoote = 7\n[unknown]\nx = 1\n")
+            .replace(
+                "psk = \"k\"",
+                "certificate = \"missing\"\nike = [\"rot13\"]",
+            )
+            .replace("\"wlan0\"", "\"wlan 0\", 7")
+            .replace("[\"192.168.1.0/24\"]\n\"#", "");
+        assert!(Config::parse("t", &broken, &mut |p| Err(format!("no {p}"))).is_err());
+        let (read, whole) = GuardSections::read(&broken);
+        assert!(whole);
+        let gateway = read.gateway.unwrap();
+        assert_eq!(gateway.lan, ["eth0"]);
+        assert_eq!(
+            gateway.networks,
+            Some(vec!["192.168.1.0/24".parse().unwrap()])
+        );
+        assert!(gateway.guard);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_read_as_far_as_it_goes_and_not_trusted() {
+        let (read, whole) = GuardSections::read(&GOOD.replace("[tunnel.other]", "[tunnel.other"));
+        assert!(!whole);
+        assert_eq!(read.state_dir, "/srv/state");
+        assert_eq!(GuardSections::read("\0\u{1}[[[").0.gateway, None);
+    }
+
+    #[test]
+    fn a_guard_that_is_not_wanted_is_not_read_into_it() {
+        let (read, _) =
+            GuardSections::read("[gateway]\ntunnel = \"a\"\nlan = \"eth0\"\nguard = false\n");
+        assert!(!read.gateway.unwrap().guard);
+        assert_eq!(GuardSections::read("").0.gateway, None);
+    }
+}

@@ -1,0 +1,360 @@
+//! `cygnet gateway on|off`: the guard by itself, before the network is up as a rule.
+//!
+//! What keeps `cygnet run` from starting, a broken line or a missing certificate, must not leave the LAN
+//! open as well. So the guard reads no more than it needs, and where not even that can be read, what
+//! was last in place is put back.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use cygnet_config::{Config, Gateway, GuardSections};
+use cygnet_gateway::GuardPlan;
+use serde::{Deserialize, Serialize};
+
+use super::inputs;
+use super::machine::Machine;
+use crate::error::StartError;
+use crate::supervisor::start;
+
+/// What `cygnet gateway on` did.
+pub struct GuardOn {
+    /// One line.
+    pub message: String,
+    /// What is wrong, several lines each.
+    pub warnings: Vec<String>,
+    /// Whether the guard is the one that the configuration asks for, as far as that can be told.
+    pub as_configured: bool,
+}
+
+/// `cygnet gateway on`
+pub(crate) fn guard_on(path: &Path) -> Result<GuardOn, StartError> {
+    let found = Found::read(path)?;
+    put_in_place(&found.sections).map_err(StartError::Refused)?;
+    let kept = remember(&found.sections).err();
+    let warnings: Vec<String> = found.warning.into_iter().chain(kept).collect();
+    Ok(GuardOn {
+        message: "the guard is on: devices of the LAN leave through the tunnel or not at all"
+            .to_owned(),
+        warnings,
+        as_configured: found.as_configured,
+    })
+}
+
+/// `cygnet gateway off`
+pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
+    // It must be possible to open the guard with a configuration that is broken.
+    let (sections, _) = GuardSections::read(&start::text(path).unwrap_or_default());
+    on_a_runtime(&sections.run_dir, |mut network| async move {
+        network.remove_guard().await.map_err(|e| e.to_string())
+    })
+    .map_err(StartError::Refused)?;
+    // The next `gateway on` is not to put back what was taken away on purpose.
+    forget(&sections).map_err(StartError::Refused)?;
+    Ok("the guard is off: devices of the LAN may pass in clear".to_owned())
+}
+
+/// Which guard is to be in place.
+struct Found {
+    sections: GuardSections,
+    warning: Option<String>,
+    as_configured: bool,
+}
+
+impl Found {
+    fn read(path: &Path) -> Result<Self, StartError> {
+        let (error, read) = match (start::public(path), start::text(path)) {
+            (Ok((config, _)), _) => {
+                let sections = GuardSections::from(&config);
+                return if wants_guard(&sections) {
+                    Ok(Self {
+                        sections,
+                        warning: None,
+                        as_configured: true,
+                    })
+                } else {
+                    Err(StartError::refused(
+                        "no gateway is configured, or its guard is off: nothing to put in place; \
+                         write a [gateway] section",
+                    ))
+                };
+            }
+            (Err(error), Ok(text)) => (error, GuardSections::read(&text)),
+            (Err(error), Err(_)) => (error, GuardSections::read("")),
+        };
+        let (sections, whole) = read;
+        if whole && wants_guard(&sections) {
+            return Ok(Self {
+                warning: Some(format!(
+                    "{error}\nthe configuration is broken, and `cygnet run` will refuse it; the guard needs \
+                     its [gateway] section alone, and that is readable"
+                )),
+                sections,
+                as_configured: true,
+            });
+        }
+        if whole && sections.gateway.as_ref().is_some_and(|g| !g.guard) {
+            return Err(error);
+        }
+        let (sections, which) = match recall(&sections.state_dir) {
+            Some(last) => (last.sections(sections), "put back what was last in place"),
+            None if wants_guard(&sections) => (sections, "took from it what can be read"),
+            None => {
+                return Err(StartError::refused(format_args!(
+                    "{error}\nno guard is in place: the configuration is unreadable and no earlier guard is \
+                     known, so devices of the LAN may pass in clear; mend it, then `cygnet gateway on`"
+                )));
+            }
+        };
+        Ok(Self {
+            warning: Some(format!(
+                "{error}\nthe configuration is unreadable: {which}, which may not be what it asks for; mend \
+                 it, then `cygnet gateway on`"
+            )),
+            sections,
+            as_configured: false,
+        })
+    }
+}
+
+fn wants_guard(sections: &GuardSections) -> bool {
+    let gateway = sections.gateway.as_ref();
+    gateway.is_some_and(|gateway| gateway.guard && !gateway.lan.is_empty())
+}
+
+fn put_in_place(sections: &GuardSections) -> Result<(), String> {
+    on_a_runtime(&sections.run_dir, |mut network| async move {
+        let ours: Vec<&str> = sections.interfaces.iter().map(String::as_str).collect();
+        let machine = Machine::read(&network, &ours).await.unwrap_or_default();
+        let inputs =
+            inputs::guard(sections, &machine)?.ok_or("there is no guard to put in place")?;
+        network
+            .apply_guard(&GuardPlan::new(&inputs))
+            .await
+            .map_err(|e| e.to_string())
+    })
+}
+
+fn on_a_runtime<T, F>(
+    run_dir: &str,
+    work: impl FnOnce(cygnet_linux::Network) -> F,
+) -> Result<T, String>
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(async {
+        let network = cygnet_linux::Network::open(Path::new(run_dir)).map_err(|e| e.to_string())?;
+        work(network).await
+    })
+}
+
+/// The guard that was last in place, as its file holds it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Last {
+    lan: Vec<String>,
+    networks: Option<Vec<ipnet::IpNet>>,
+    ways_out: Vec<String>,
+}
+
+impl Last {
+    fn of(sections: &GuardSections) -> Option<Self> {
+        let gateway = sections.gateway.as_ref()?;
+        Some(Self {
+            lan: gateway.lan.clone(),
+            networks: gateway.networks.clone(),
+            ways_out: sections.ways_out.clone(),
+        })
+    }
+
+    /// This guard, and for the rest what `present` says.
+    fn sections(self, present: GuardSections) -> GuardSections {
+        GuardSections {
+            interfaces: self.ways_out.clone(),
+            gateway: Some(Gateway {
+                tunnel: String::new(),
+                lan: self.lan,
+                networks: self.networks,
+                guard: true,
+            }),
+            ways_out: self.ways_out,
+            ..present
+        }
+    }
+}
+
+fn file(state_dir: &str) -> PathBuf {
+    Path::new(state_dir).join("guard.json")
+}
+
+/// Keeps the guard for a start at which the configuration cannot be read.
+pub(super) fn remember(sections: &GuardSections) -> Result<(), String> {
+    let Some(last) = Last::of(sections) else {
+        return Ok(());
+    };
+    if recall(&sections.state_dir).as_ref() == Some(&last) {
+        return Ok(());
+    }
+    let path = file(&sections.state_dir);
+    let failed = |e: &dyn std::fmt::Display| {
+        format!(
+            "cannot keep the guard in {}: {e}; if the configuration is unreadable at the next start, there is none",
+            path.display()
+        )
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&sections.state_dir)
+        .map_err(|e| failed(&e))?;
+    let text = serde_json::to_vec(&last).map_err(|e| failed(&e))?;
+    // A power cut must not leave half a file.
+    let new = path.with_extension("new");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(|e| failed(&e))
+}
+
+/// As [`remember`], of a configuration that is good.
+pub(super) fn remember_of(config: &Config) {
+    if let Err(error) = remember(&config.into()) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// What was kept, unless somebody else could have written it.
+fn recall(state_dir: &str) -> Option<Last> {
+    let path = file(state_dir);
+    let metadata = std::fs::symlink_metadata(&path).ok()?;
+    let own = rustix::process::geteuid().as_raw();
+    if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o022 != 0 {
+        return None;
+    }
+    serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
+}
+
+fn forget(sections: &GuardSections) -> Result<(), String> {
+    let path = file(&sections.state_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: &str =
+        "[gateway]\ntunnel = \"home\"\nlan = \"eth7\"\nnetworks = [\"10.1.0.0/24\"]\n";
+    const TUNNEL: &str =
+        "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n";
+
+    /// A directory with a configuration.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("cygnet-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn find(&self, text: &str) -> Result<Found, StartError> {
+            let path = self.0.join("cygnet.toml");
+            let state = self.0.join("state");
+            let daemon = format!("[daemon]\nstate_dir = \"{}\"\n", state.display());
+            std::fs::write(&path, format!("{daemon}{text}")).unwrap();
+            Found::read(&path)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn lan(found: &Found) -> Vec<String> {
+        found.sections.gateway.as_ref().unwrap().lan.clone()
+    }
+
+    #[test]
+    fn what_is_broken_elsewhere_does_not_keep_the_guard_away() {
+        let place = Place::new("guard-elsewhere");
+        let good = place.find(&format!("{TUNNEL}{GATEWAY}")).unwrap();
+        assert!(good.warning.is_none() && good.as_configured);
+        let missing = TUNNEL.replace(
+            "psk = \"k\"",
+            "certificate = \"gone.crt\"\nkey = \"k\"\nca = \"c\"",
+        );
+        for broken in [missing, format!("{TUNNEL}typo = 1\n")] {
+            let found = place.find(&format!("{broken}{GATEWAY}")).unwrap();
+            assert!(found.as_configured);
+            assert!(found.warning.unwrap().contains("the guard needs"));
+            assert_eq!(found.sections.gateway, good.sections.gateway);
+            assert_eq!(found.sections.ways_out, ["cyg-home"]);
+        }
+    }
+
+    #[test]
+    fn an_unreadable_configuration_gets_the_last_guard_until_it_is_taken_away() {
+        let place = Place::new("guard-last");
+        let unreadable = format!("{TUNNEL}{GATEWAY}").replace("lan = \"eth7\"", "lan = \"eth");
+        let part = place.find(&unreadable).unwrap();
+        assert!(!part.as_configured && part.warning.unwrap().contains("what can be read"));
+        let gone = place.find("[[[");
+        assert!(gone.is_err_and(|e| e.to_string().contains("may pass in clear")));
+
+        let good = place.find(&format!("{TUNNEL}{GATEWAY}")).unwrap();
+        remember(&good.sections).unwrap();
+        let mode = std::fs::metadata(file(&good.sections.state_dir))
+            .unwrap()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for text in [unreadable.as_str(), "[[[", ""] {
+            let found = place.find(text);
+            if text.is_empty() {
+                // It is readable, and asks for no guard.
+                assert!(found.is_err());
+                continue;
+            }
+            let found = found.unwrap();
+            assert!(!found.as_configured);
+            assert!(found.warning.as_ref().unwrap().contains("last in place"));
+            assert_eq!(lan(&found), ["eth7"]);
+            assert_eq!(found.sections.ways_out, ["cyg-home"]);
+        }
+        // The section's name is mistyped: that is no wish for an open LAN.
+        let found = place.find(&format!("{TUNNEL}{GATEWAY}").replace("[gateway]", "[gatway]"));
+        assert_eq!(lan(&found.unwrap()), ["eth7"]);
+        forget(&good.sections).unwrap();
+        assert!(place.find("[[[").is_err());
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = Place::new("guard-others");
+        let good = place.find(&format!("{TUNNEL}{GATEWAY}")).unwrap();
+        remember(&good.sections).unwrap();
+        let path = file(&good.sections.state_dir);
+        assert!(recall(&good.sections.state_dir).is_some());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(recall(&good.sections.state_dir).is_none());
+    }
+}
