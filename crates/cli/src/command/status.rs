@@ -54,7 +54,13 @@ fn render(status: &Status) -> String {
             for connection in &engine.connections {
                 self::connection(&mut out, connection);
             }
-            for drop in engine.drops.iter().filter(|d| d.count > 0) {
+            // Multicast that no tunnel carries is no sign of trouble.
+            let telling = |name: &str| name != "multicast";
+            for drop in engine
+                .drops
+                .iter()
+                .filter(|d| d.count > 0 && telling(&d.name))
+            {
                 let _ = writeln!(out, "\ndropped: {} {}", drop.count, drop.name);
             }
         }

@@ -10,6 +10,9 @@ pub(super) enum Reason {
     NotIp,
     /// No policy covers it.
     NoPolicy,
+    /// No policy covers it, and none is meant to: the network stack's own multicast (router
+    /// solicitations, reports of groups) into a TUN that has no neighbours.
+    Multicast,
     /// A policy covers it, and no Child SA is there to carry it.
     NoSa,
     /// A later fragment whose first has not been seen.
@@ -39,9 +42,10 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::NotIp, "not-ip"),
         (Self::NoPolicy, "no-policy"),
+        (Self::Multicast, "multicast"),
         (Self::NoSa, "no-sa"),
         (Self::UnknownFragment, "unknown-fragment"),
         (Self::TooBig, "too-big"),
@@ -93,6 +97,6 @@ mod tests {
         let counts: Vec<_> = drops.occurred().collect();
         assert_eq!(counts.len(), Reason::ALL.len());
         assert_eq!(counts[0], ("not-ip", 1));
-        assert_eq!(counts[14], ("ike-queue-full", 15));
+        assert_eq!(counts[15], ("ike-queue-full", 16));
     }
 }

@@ -6,6 +6,7 @@
 //! numbers, since peers' replay windows are as small as 32.
 
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,6 +138,11 @@ impl Outbound {
     }
 }
 
+/// What the network stack sends by itself, into whatever interface there is.
+fn is_noise(destination: IpAddr) -> bool {
+    destination.is_multicast() || destination == Ipv4Addr::BROADCAST
+}
+
 impl Sealer {
     fn tick(&mut self) {
         if self.ticked.elapsed() >= FRAGMENT_TICK {
@@ -205,6 +211,9 @@ impl Sealer {
                     });
                 }
                 Reason::NoSa
+            }
+            Verdict::Discard(_) | Verdict::NoPolicy if is_noise(segments.flow().dst) => {
+                Reason::Multicast
             }
             Verdict::Discard(_) | Verdict::NoPolicy => Reason::NoPolicy,
             Verdict::UnknownFragment => Reason::UnknownFragment,

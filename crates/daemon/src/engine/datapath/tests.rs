@@ -222,6 +222,10 @@ fn a_packet_without_policy_is_dropped_and_a_trap_acquires_once_a_second() {
     let mut left = end();
     left.send(&udp_packet(LEFT, RIGHT, true, b"x"));
     assert_eq!(left.drops("no-policy"), 1);
+    for noise in [[224, 0, 0, 22], [255; 4]] {
+        left.send(&udp_packet(LEFT, noise, true, b"x"));
+    }
+    assert_eq!((left.drops("no-policy"), left.drops("multicast")), (1, 2));
     let connection = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
     let child = Arc::clone(&connection.children[0]);
     let answer = left
