@@ -169,7 +169,7 @@ pub fn check_key_mode(metadata: &Metadata, path: &Path) -> Result<(), LoadError>
     };
     Err(refuse(
         path,
-        "a key that only its owner can read",
+        "a secret that only its owner can read",
         format!("mode {mode:04o}, open to {who}"),
         format!("run `chmod 600 {}`", path.display()),
     ))

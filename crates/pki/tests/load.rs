@@ -244,7 +244,7 @@ fn an_open_key_file_is_refused() {
         assert_eq!(
             verdict.map_err(|error| error.to_string()).err(),
             found.map(|found| format!(
-                "/etc/cygnet/k.key: expected a key that only its owner can read, found {found}; \
+                "/etc/cygnet/k.key: expected a secret that only its owner can read, found {found}; \
                  run `chmod 600 /etc/cygnet/k.key`"
             ))
         );
