@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Check(ConfigFile),
     /// Bring tunnels up and keep them up
     Up(Connection),
-    /// Take tunnels down and leave them down
+    /// Take tunnels down and call no more until `up`; a peer that calls by itself is answered
     Down(Connection),
     /// Show tunnels, addresses, counters, and why something is not up
     Status(Status),
