@@ -211,7 +211,7 @@ impl<'r> Builder<'r> {
             run_dir: text(&raw.run_dir, RUN_DIR),
             state_dir: text(&raw.state_dir, STATE_DIR),
             log,
-            engine_user: text(&raw.engine_user, "nobody"),
+            engine_user: raw.engine_user.as_ref().map(|w| w.get_ref().clone()),
             ike_port,
             natt_port,
             listen,

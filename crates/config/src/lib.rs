@@ -54,8 +54,8 @@ pub struct Daemon {
     pub state_dir: String,
     /// Most talkative level that is written.
     pub log: LogLevel,
-    /// User the engine becomes: a name or a number.
-    pub engine_user: String,
+    /// User the engine becomes: a name or a number; `None`: `cygnet` if there is one, else `nobody`.
+    pub engine_user: Option<String>,
     /// Local IKE port.
     pub ike_port: u16,
     /// Local NAT-T port: IKE with marker, and ESP.

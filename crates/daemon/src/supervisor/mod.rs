@@ -129,7 +129,7 @@ impl Supervisor {
     async fn start(path: &Path) -> Result<Self, StartError> {
         let mut loaded = start::load(path)?;
         crate::log::init(loaded.config.daemon.log);
-        let user = start::engine_user(&loaded.config.daemon.engine_user)?;
+        let user = start::engine_user(loaded.config.daemon.engine_user.as_deref())?;
         let run_dir = PathBuf::from(&loaded.config.daemon.run_dir);
         network::make_run_dir(&run_dir)?;
         let lock = control::lock(&run_dir).map_err(StartError::Refused)?;

@@ -245,9 +245,13 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// The users the engine becomes where none is named: one of its own, made when it is installed, or the
+/// one that others may share.
+const ENGINE_USERS: [&str; 2] = ["cygnet", "nobody"];
+
 /// The user and group the engine becomes: a number, or a name of `/etc/passwd`.
-pub(super) fn engine_user(user: &str) -> Result<(u32, u32), StartError> {
-    if let Ok(uid) = user.parse::<u32>() {
+pub(super) fn engine_user(user: Option<&str>) -> Result<(u32, u32), StartError> {
+    if let Some(Ok(uid)) = user.map(str::parse::<u32>) {
         return if uid == 0 {
             Err(StartError::refused(
                 "[daemon] engine_user is root: expected an unprivileged user",
@@ -258,21 +262,32 @@ pub(super) fn engine_user(user: &str) -> Result<(u32, u32), StartError> {
     }
     let passwd = std::fs::read_to_string("/etc/passwd")
         .map_err(|e| StartError::refused(format_args!("cannot read /etc/passwd: {e}")))?;
-    passwd
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            let uid = fields.nth(1)?.parse().ok()?;
-            let gid = fields.next()?.parse().ok()?;
-            (name == user && uid != 0).then_some((uid, gid))
-        })
-        .ok_or_else(|| {
-            StartError::refused(format_args!(
-                "[daemon] engine_user = \"{user}\": no such unprivileged user; \
-                 make one with `useradd --system {user}`, or write \"nobody\""
-            ))
-        })
+    let Some(user) = user else {
+        let mut users = ENGINE_USERS.iter();
+        return users
+            .find_map(|user| find_user(&passwd, user))
+            .ok_or_else(|| {
+                StartError::refused(
+                    "there is no user for the engine: make one with `useradd --system cygnet`",
+                )
+            });
+    };
+    find_user(&passwd, user).ok_or_else(|| {
+        StartError::refused(format_args!(
+            "[daemon] engine_user = \"{user}\": no such unprivileged user; \
+             make one with `useradd --system {user}`, or write \"nobody\""
+        ))
+    })
+}
+
+fn find_user(passwd: &str, user: &str) -> Option<(u32, u32)> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        (name == user && uid != 0).then_some((uid, gid))
+    })
 }
 
 #[cfg(test)]
@@ -332,9 +347,13 @@ mod tests {
 
     #[test]
     fn root_is_no_user_for_the_engine() {
-        assert!(engine_user("0").is_err());
-        assert!(engine_user("root").is_err());
-        assert!(engine_user("no-such-user-here").is_err());
-        assert_eq!(engine_user("4711").unwrap(), (4711, 4711));
+        assert!(engine_user(Some("0")).is_err());
+        assert!(engine_user(Some("root")).is_err());
+        assert!(engine_user(Some("no-such-user-here")).is_err());
+        assert_eq!(engine_user(Some("4711")).unwrap(), (4711, 4711));
+        let passwd = "root:x:0:0::/root:/bin/sh\ncygnet:x:0:0::/:\nnobody:x:65534:65533::/:\n";
+        assert_eq!(find_user(passwd, "nobody"), Some((65534, 65533)));
+        assert_eq!(find_user(passwd, "cygnet"), None, "root by another name");
+        assert_ne!(engine_user(None).unwrap().0, 0);
     }
 }
