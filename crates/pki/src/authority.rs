@@ -75,7 +75,8 @@ pub struct Validity {
 pub enum Purpose {
     /// A server or gateway: `serverAuth` and `ipsecIKE`.
     Server,
-    /// A client's device: `clientAuth` and `ipsecIKE`.
+    /// A client's device: `clientAuth` alone. With `ipsecIKE`, which says nothing of a role, it could pose as the
+    /// server to whoever takes any name of this authority.
     Client,
 }
 
@@ -203,14 +204,14 @@ impl Authority {
             .collect::<Result<_, _>>()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            match request.purpose {
-                Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
-                Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
-            },
-            // id-kp-ipsecIKE, RFC 4945 §5.1.3.12.
-            ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 17]),
-        ];
+        params.extended_key_usages = match request.purpose {
+            Purpose::Server => vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                // id-kp-ipsecIKE, RFC 4945 §5.1.3.12.
+                ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 17]),
+            ],
+            Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        };
         params.use_authority_key_identifier_extension = true;
         params.key_identifier_method = key_identifier(&key);
         let certificate = params.signed_by(&key, &self.issuer)?;

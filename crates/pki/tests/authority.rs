@@ -71,6 +71,17 @@ fn what_is_issued_is_accepted_by_us_and_by_openssl() {
         let client = authority
             .issue(&request(&client_names, Purpose::Client, &[3], kind))
             .expect("a client");
+        assert!(matches!(
+            validate_chain(
+                &client.certificate_der,
+                &[],
+                &anchors,
+                &crls(CrlPolicy::IfPresent, &[]),
+                PeerRole::Responder,
+                Some(at(NOW)),
+            ),
+            Err(ChainError::ExtendedKeyUsage { found, .. }) if found == "clientAuth"
+        ));
         let lists = [authority
             .crl(
                 &[Revoked {

@@ -3,7 +3,7 @@
 mod openssl;
 
 use cygnet_pki::{ChainError, DistinguishedName, IdentityError, certificate_contains, identity};
-use openssl::{Agree, CA, LEAF, Lab, case, judge, make};
+use openssl::{Agree, CA, LEAF, Lab, case, judge, make, refusal};
 
 /// A root with these constraints, and a leaf with these names below it.
 fn verdict(
@@ -351,6 +351,17 @@ fn algos_authority() {
     let mut alice = case("alice", &[], &["ca"]);
     alice.role = cygnet_pki::PeerRole::Initiator;
     judge(&lab, alice).expect("a client");
+    let mut posing = case("alice", &[], &["ca"]);
+    posing.agree = Agree::With(&["-purpose", "sslserver"]);
+    assert_eq!(
+        refusal(&lab, posing),
+        ChainError::ExtendedKeyUsage {
+            subject: "CN=alice".into(),
+            found: "clientAuth, ipsecIKE".into(),
+            needed: "serverAuth".into()
+        },
+        "a client is no server"
+    );
     assert_eq!(certificate_contains(&server, 1, &[203, 0, 113, 5]), Ok(()));
     assert_eq!(
         certificate_contains(&client, 3, format!("alice@{SUFFIX}").as_bytes()),

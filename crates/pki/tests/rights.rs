@@ -95,6 +95,11 @@ fn usages() {
 
     leaf("server", "extendedKeyUsage=serverAuth\n");
     leaf("client", "extendedKeyUsage=clientAuth\n");
+    leaf(
+        "ikeclient",
+        "extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.17\n",
+    );
+    leaf("twofold", "extendedKeyUsage=clientAuth,serverAuth\n");
     leaf("ike", "extendedKeyUsage=critical,1.3.6.1.5.5.7.3.17\n");
     leaf("mac", "extendedKeyUsage=1.3.6.1.5.5.8.2.2\n");
     leaf("all", "extendedKeyUsage=codeSigning,anyExtendedKeyUsage\n");
@@ -106,6 +111,9 @@ fn usages() {
         ("server", PeerRole::Initiator, Agree::NotJudged, true),
         ("client", PeerRole::Initiator, CLIENT, true),
         ("client", PeerRole::Responder, SERVER, false),
+        ("ikeclient", PeerRole::Initiator, CLIENT, true),
+        ("ikeclient", PeerRole::Responder, SERVER, false),
+        ("twofold", PeerRole::Responder, SERVER, true),
         ("ike", PeerRole::Responder, Agree::With(&[]), true),
         ("ike", PeerRole::Initiator, Agree::With(&[]), true),
         ("mac", PeerRole::Responder, Agree::With(&[]), true),

@@ -155,6 +155,22 @@ fn purposes(path: &[&Certificate<'_>], role: PeerRole) -> Result<(), ChainError>
             purpose::IKE_INTERMEDIATE,
         ],
     };
+    let list = |oids: &mut dyn Iterator<Item = &str>| -> String {
+        oids.map(purpose_name).collect::<Vec<_>>().join(", ")
+    };
+    if let (PeerRole::Responder, Some(end_entity)) = (role, path.first())
+        && let Some(allowed) = &end_entity.extensions.extended_key_usage
+    {
+        let names = |purpose: &str| allowed.iter().any(|oid| oid == purpose);
+        // Authorities that issue both kinds give `ipsecIKE` to both, Algo's for one.
+        if names(purpose::CLIENT_AUTH) && !names(purpose::SERVER_AUTH) && !names(purpose::ANY) {
+            return Err(ChainError::ExtendedKeyUsage {
+                subject: end_entity.subject_text(),
+                found: list(&mut allowed.iter().map(String::as_str)),
+                needed: list(&mut std::iter::once(purpose::SERVER_AUTH)),
+            });
+        }
+    }
     let mut left = fitting.to_vec();
     for certificate in path.iter().rev() {
         let Some(allowed) = &certificate.extensions.extended_key_usage else {
@@ -166,9 +182,6 @@ fn purposes(path: &[&Certificate<'_>], role: PeerRole) -> Result<(), ChainError>
         let before = left.clone();
         left.retain(|it| allowed.iter().any(|oid| oid == it));
         if left.is_empty() {
-            let list = |oids: &mut dyn Iterator<Item = &str>| -> String {
-                oids.map(purpose_name).collect::<Vec<_>>().join(", ")
-            };
             return Err(ChainError::ExtendedKeyUsage {
                 subject: certificate.subject_text(),
                 found: list(&mut allowed.iter().map(String::as_str)),

@@ -74,8 +74,9 @@ impl TrustAnchors {
 pub enum PeerRole {
     /// The peer started the exchange: `serverAuth`, `clientAuth`, `ipsecIKE` and `ikeIntermediate` fit.
     Initiator,
-    /// The peer answers, as a server does: `serverAuth`, `ipsecIKE` and `ikeIntermediate` fit. A certificate for
-    /// `clientAuth` only does not, so no client of a server can pose as that server.
+    /// The peer answers, as a server does: `serverAuth`, `ipsecIKE` and `ikeIntermediate` fit. A certificate that
+    /// names `clientAuth` and not `serverAuth` does not, whatever else it names, so no client of a server can pose as
+    /// that server.
     Responder,
 }
 
