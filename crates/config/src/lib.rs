@@ -101,6 +101,8 @@ pub struct Server {
     pub uplink: Option<String>,
     /// Translate clients' addresses there.
     pub nat: bool,
+    /// Clients may reach whatever the server itself offers; otherwise ping and DNS alone.
+    pub host_access: bool,
 }
 
 /// `[tunnel.NAME]`, network side.

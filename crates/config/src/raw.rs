@@ -143,6 +143,7 @@ pub(crate) struct RawServer {
     pub(crate) uplink: Option<Spanned<String>>,
     pub(crate) nat: Option<bool>,
     pub(crate) unique: Option<bool>,
+    pub(crate) host_access: Option<bool>,
     pub(crate) ike: Option<Vec<Spanned<String>>>,
     pub(crate) esp: Option<Vec<Spanned<String>>>,
     pub(crate) verify_sha1: Option<bool>,

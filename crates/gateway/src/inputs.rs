@@ -113,6 +113,8 @@ pub struct Server {
     pub masquerade: bool,
     /// Clients may reach each other.
     pub client_to_client: bool,
+    /// Clients may reach whatever this machine itself offers; otherwise ping and DNS alone.
+    pub host_access: bool,
 }
 
 /// The guarded LAN.

@@ -31,21 +31,38 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     }
     forward.extend(forward_filter(inputs));
     let nat = translation(inputs);
-    table(
-        PLAN_TABLE,
-        &[
-            (
-                "forward",
-                "type filter hook forward priority 0; policy accept;",
-                forward,
-            ),
-            (
-                "postrouting",
-                "type nat hook postrouting priority 100; policy accept;",
-                nat,
-            ),
-        ],
-    )
+    let mut chains = vec![
+        (
+            "forward",
+            "type filter hook forward priority 0; policy accept;",
+            forward,
+        ),
+        (
+            "postrouting",
+            "type nat hook postrouting priority 100; policy accept;",
+            nat,
+        ),
+    ];
+    if let Some(server) = inputs.server.as_ref().filter(|s| !s.host_access) {
+        chains.push((
+            "input",
+            "type filter hook input priority 0; policy accept;",
+            host_filter(&server.interface),
+        ));
+    }
+    table(PLAN_TABLE, &chains)
+}
+
+/// What clients may reach of the server itself: answers, ping, errors, and a resolver.
+fn host_filter(tun: &InterfaceName) -> Vec<String> {
+    [
+        "ct state established,related accept",
+        "meta l4proto { icmp, ipv6-icmp } accept",
+        "meta l4proto { tcp, udp } th dport 53 accept",
+        "counter drop",
+    ]
+    .map(|rule| format!("iifname \"{tun}\" {rule}"))
+    .to_vec()
 }
 
 /// Connections that nobody inside asked for. The rest is accepted: what else may pass is the

@@ -122,6 +122,7 @@ impl Builder<'_> {
             networks,
             uplink,
             nat: raw.nat.unwrap_or(true),
+            host_access: raw.host_access.unwrap_or(true),
         };
         Some((connection, network))
     }

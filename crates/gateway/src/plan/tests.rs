@@ -187,6 +187,7 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
             addresses: vec!["10.99.0.1".parse().unwrap()],
             masquerade: true,
             client_to_client: false,
+            host_access: true,
         }),
         uplink: Some(name("eth0")),
         ..Inputs::default()
@@ -220,6 +221,37 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
             .nft
             .contains("oifname != { \"cygs\" } ip saddr { 10.99.0.0/24 } masquerade")
     );
+}
+
+#[test]
+fn a_server_keeps_its_own_services_from_clients_where_asked_to() {
+    let server = |host_access| Server {
+        interface: name("cygs"),
+        mtu: 1438,
+        pools: vec![net("10.99.0.0/24")],
+        addresses: Vec::new(),
+        masquerade: true,
+        client_to_client: false,
+        host_access,
+    };
+    let plan = |host_access| {
+        let inputs = Inputs {
+            server: Some(server(host_access)),
+            ..Inputs::default()
+        };
+        NetworkPlan::new(&inputs).unwrap().nft
+    };
+    assert!(!plan(true).contains("hook input"));
+    assert!(plan(false).ends_with(
+        "\tchain input {\n\
+         \t\ttype filter hook input priority 0; policy accept;\n\
+         \t\tiifname \"cygs\" ct state established,related accept\n\
+         \t\tiifname \"cygs\" meta l4proto { icmp, ipv6-icmp } accept\n\
+         \t\tiifname \"cygs\" meta l4proto { tcp, udp } th dport 53 accept\n\
+         \t\tiifname \"cygs\" counter drop\n\
+         \t}\n\
+         }\n"
+    ));
 }
 
 #[test]
@@ -369,6 +401,7 @@ fn a_pool_within_the_machines_own_network_is_refused() {
         addresses: Vec::new(),
         masquerade: true,
         client_to_client: false,
+        host_access: true,
     };
     let inputs = Inputs {
         server: Some(server),

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Tunnel};
+use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
 use cygnet_linux::{
     Changes, Network, Offloads, Transmit, Tun, TunOptions, UdpOptions, UdpSocket, foreign, nft,
 };
@@ -293,6 +293,58 @@ fn nothing_else_of_ours_reaches_the_server(world: &World, tun: &Tun) {
         assert_eq!(source, "10.99.0.2".parse::<IpAddr>().unwrap());
         outside.set_nonblocking(true).unwrap();
         assert!(outside.recv(&mut [0; 16]).is_err(), "port {port} in clear");
+    }
+}
+
+/// A UDP packet over IPv4, its own checksum left out.
+fn udp_packet(from: [u8; 4], to: [u8; 4], port: u16) -> Vec<u8> {
+    let mut p = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0];
+    p.extend(from);
+    p.extend(to);
+    let sum = p.chunks(2).fold(0u32, |sum, pair| {
+        sum + u32::from(u16::from_be_bytes([pair[0], pair[1]]))
+    });
+    let folded = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    p[10..12].copy_from_slice(&folded.to_be_bytes());
+    for number in [40_000, port, 12, 0] {
+        p.extend(number.to_be_bytes());
+    }
+    p.extend(b"ping");
+    p
+}
+
+#[test]
+fn a_server_offers_its_clients_no_more_than_it_is_told_to() {
+    if !root() {
+        return;
+    }
+    let world = World::new("host");
+    let tun = tun(&world);
+    for host_access in [true, false] {
+        let plan = NetworkPlan::new(&Inputs {
+            server: Some(Server {
+                interface: "cyg0".parse().unwrap(),
+                mtu: 1400,
+                pools: vec!["10.99.0.0/24".parse().unwrap()],
+                addresses: vec!["10.99.0.1".parse().unwrap()],
+                masquerade: true,
+                client_to_client: false,
+                host_access,
+            }),
+            uplink: Some("eth0".parse().unwrap()),
+            ..Inputs::default()
+        });
+        apply(&world, &plan.unwrap());
+        for (port, expected) in [(53, true), (9999, host_access)] {
+            let service = world.gateway.udp(&format!("0.0.0.0:{port}"));
+            service
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            let packet = udp_packet([10, 99, 0, 5], [10, 99, 0, 1], port);
+            tun.writev(&[IoSlice::new(&packet)]).unwrap();
+            let arrived = service.recv(&mut [0; 16]).is_ok();
+            assert_eq!(arrived, expected, "port {port}, host_access {host_access}");
+        }
     }
 }
 

@@ -100,6 +100,7 @@ pub(super) fn inputs(
                 addresses: server.pools.iter().filter_map(own_address).collect(),
                 masquerade: server.nat,
                 client_to_client: false,
+                host_access: server.host_access,
             })
         }
     };
