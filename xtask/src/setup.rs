@@ -12,6 +12,7 @@ const PACKAGES: &[&str] = &[
     "ethtool",
     "iperf3",
     "iproute2",
+    "iptables",
     "iputils-ping",
     "libcharon-extra-plugins",
     "libstrongswan-extra-plugins",

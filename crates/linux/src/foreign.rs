@@ -4,6 +4,8 @@
 //! well, and one drop is enough. So a gateway beside Docker (which sets the forward policy to
 //! drop), ufw or firewalld needs a rule in *their* chain, and it is for the operator to make it.
 
+mod legacy;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -19,6 +21,11 @@ pub struct Paths {
     /// UDP ports that peers call (a server: 500 and 4500); empty for a client, whose answers are
     /// let in as established everywhere.
     pub ports: Vec<u16>,
+    /// UDP ports that peers are called from (a client: 500 and 4500); empty for a server, whose answers
+    /// are let out as established everywhere.
+    pub sent: Vec<u16>,
+    /// Interface of the default route.
+    pub uplink: Option<String>,
 }
 
 /// Whose chain it is.
@@ -56,7 +63,7 @@ pub struct Blockage {
     pub table: String,
     /// Base chain.
     pub chain: String,
-    /// `forward` or `input`.
+    /// `forward`, `input` or `output`.
     pub hook: String,
     /// Commands that let the path through.
     pub remedy: Vec<String>,
@@ -94,6 +101,18 @@ pub fn blockages(ruleset: &str, paths: &Paths) -> Result<Vec<Blockage>> {
         .get("nftables")
         .and_then(Value::as_array)
         .ok_or_else(|| unreadable("its JSON has no `nftables`".to_owned()))?;
+    Ok(blockages_of(objects, paths))
+}
+
+/// The same for rules of the old iptables, which the ruleset does not hold.
+///
+/// # Errors
+/// There are such rules and they cannot be read: one sentence.
+pub fn legacy_blockages(paths: &Paths) -> Result<Vec<Blockage>, String> {
+    legacy::ruleset().map(|objects| blockages_of(&objects, paths))
+}
+
+fn blockages_of(objects: &[Value], paths: &Paths) -> Vec<Blockage> {
     let ruleset = Ruleset {
         chains: objects.iter().filter_map(|o| o.get("chain")).collect(),
         rules: objects.iter().filter_map(|o| o.get("rule")).collect(),
@@ -126,6 +145,14 @@ pub fn blockages(ruleset: &str, paths: &Paths) -> Result<Vec<Blockage>> {
                     }
                 }
             }
+            "output" => {
+                let uplink = paths.uplink.as_deref();
+                for port in &paths.sent {
+                    if !ruleset.accepts(chain, &Wanted::Sent(*port, uplink)) {
+                        remedy.push(ruleset.output_remedy(chain, *port));
+                    }
+                }
+            }
             _ => {}
         }
         // firewalld's command covers both directions.
@@ -141,13 +168,16 @@ pub fn blockages(ruleset: &str, paths: &Paths) -> Result<Vec<Blockage>> {
             });
         }
     }
-    Ok(found)
+    found
 }
 
 /// What a rule should accept.
 enum Wanted<'a> {
     Interface(&'a str, &'a str),
+    /// Sent to this port.
     Port(u16),
+    /// Sent from this port, by this interface.
+    Sent(u16, Option<&'a str>),
 }
 
 struct Ruleset<'a> {
@@ -256,6 +286,10 @@ impl Ruleset<'_> {
             Firewall::Docker if self.has_chain(chain, "DOCKER-USER") => "DOCKER-USER",
             _ => text(chain, "name"),
         };
+        if let Some(program) = legacy_program(chain) {
+            let option = if direction == "iifname" { "-i" } else { "-o" };
+            return format!("{program} -I {target} {option} {tunnel} -j ACCEPT");
+        }
         format!(
             "nft insert rule {} {} {target} {direction} \"{tunnel}\" accept",
             text(chain, "family"),
@@ -269,13 +303,36 @@ impl Ruleset<'_> {
                 format!("firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload")
             }
             Firewall::Ufw => format!("ufw allow {port}/udp"),
-            Firewall::Docker | Firewall::Other => format!(
-                "nft insert rule {} {} {} udp dport {port} accept",
-                text(chain, "family"),
-                text(chain, "table"),
-                text(chain, "name")
-            ),
+            Firewall::Docker | Firewall::Other => port_remedy(chain, "dport", port),
         }
+    }
+
+    fn output_remedy(&self, chain: &Value, port: u16) -> String {
+        match self.firewall(chain) {
+            Firewall::Ufw => format!("ufw allow out proto udp from any port {port}"),
+            _ => port_remedy(chain, "sport", port),
+        }
+    }
+}
+
+fn port_remedy(chain: &Value, side: &str, port: u16) -> String {
+    let name = text(chain, "name");
+    match legacy_program(chain) {
+        Some(program) => format!("{program} -I {name} -p udp --{side} {port} -j ACCEPT"),
+        None => format!(
+            "nft insert rule {} {} {name} udp {side} {port} accept",
+            text(chain, "family"),
+            text(chain, "table")
+        ),
+    }
+}
+
+/// The program that knows this chain, if nft does not.
+fn legacy_program(chain: &Value) -> Option<&'static str> {
+    match (text(chain, "table"), text(chain, "family")) {
+        (legacy::TABLE, "ip") => Some("iptables-legacy"),
+        (legacy::TABLE, _) => Some("ip6tables-legacy"),
+        _ => None,
     }
 }
 
@@ -291,32 +348,43 @@ impl Wanted<'_> {
         if test.get("op").and_then(Value::as_str) != Some("==") {
             return false;
         }
+        let meta = left
+            .get("meta")
+            .and_then(|m| m.get("key"))
+            .and_then(Value::as_str);
         match self {
             Self::Interface(direction, name) => {
-                let key = left
-                    .get("meta")
-                    .and_then(|m| m.get("key"))
-                    .and_then(Value::as_str);
-                key == Some(direction) && any(right, &|v| names_interface(v, name))
+                meta == Some(direction) && any(right, &|v| names_interface(v, name))
             }
-            Self::Port(port) => {
-                let payload = left.get("payload");
-                let field = |name| payload.and_then(|p| p.get(name)).and_then(Value::as_str);
-                let l4 = left
-                    .get("meta")
-                    .and_then(|m| m.get("key"))
-                    .and_then(Value::as_str)
-                    == Some("l4proto");
-                let udp = |v: &Value| v.as_str() == Some("udp") || v.as_u64() == Some(17);
-                if l4 || field("field") == Some("protocol") || field("field") == Some("nexthdr") {
-                    return any(right, &udp);
-                }
-                matches!(field("protocol"), Some("udp" | "th"))
-                    && field("field") == Some("dport")
-                    && any(right, &|v| holds_port(v, *port))
+            Self::Port(port) => is_udp(left, right) || names_port(left, right, "dport", *port),
+            Self::Sent(port, uplink) => {
+                let leaves = |v: &Value| uplink.is_some_and(|name| names_interface(v, name));
+                is_udp(left, right)
+                    || names_port(left, right, "sport", *port)
+                    // A peer is called at the same port as a rule.
+                    || names_port(left, right, "dport", *port)
+                    || (meta == Some("oifname") && any(right, &leaves))
             }
         }
     }
+}
+
+fn payload<'v>(left: &'v Value, name: &str) -> Option<&'v str> {
+    left.get("payload")?.get(name)?.as_str()
+}
+
+fn is_udp(left: &Value, right: &Value) -> bool {
+    let udp = |v: &Value| v.as_str() == Some("udp") || v.as_u64() == Some(17);
+    let key = left.get("meta").and_then(|m| m.get("key"));
+    let names_protocol = key.and_then(Value::as_str) == Some("l4proto")
+        || matches!(payload(left, "field"), Some("protocol" | "nexthdr"));
+    names_protocol && any(right, &udp)
+}
+
+fn names_port(left: &Value, right: &Value, side: &str, port: u16) -> bool {
+    matches!(payload(left, "protocol"), Some("udp" | "th"))
+        && payload(left, "field") == Some(side)
+        && any(right, &|v| holds_port(v, port))
 }
 
 /// Everything in a rule that a packet has to meet: matches, and whatever else is neither a

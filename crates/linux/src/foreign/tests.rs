@@ -22,6 +22,8 @@ fn paths() -> Paths {
     Paths {
         tunnels: vec!["cyg0".to_owned()],
         ports: vec![4500],
+        sent: vec![4500],
+        uplink: Some("eth0".to_owned()),
     }
 }
 
@@ -147,4 +149,37 @@ fn our_own_tables_and_open_chains_are_no_blockage() {
         []
     );
     assert!(blockages("nonsense", &paths()).is_err());
+}
+
+#[test]
+fn what_forbids_us_to_call_is_named() {
+    let closed = || {
+        vec![
+            chain("inet", "mine", "out", "output", "drop"),
+            rule(
+                "inet",
+                "mine",
+                "out",
+                json!([interface("oifname", "lo"), {"accept": null}]),
+            ),
+        ]
+    };
+    let found = find(closed());
+    assert_eq!(
+        found[0].remedy,
+        ["nft insert rule inet mine out udp sport 4500 accept"]
+    );
+    let port = |field: &str| {
+        json!([{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": field}}, "right": 4500}},
+               {"accept": null}])
+    };
+    for open in [
+        port("sport"),
+        port("dport"),
+        json!([interface("oifname", "eth0"), {"accept": null}]),
+    ] {
+        let mut all = closed();
+        all.push(rule("inet", "mine", "out", open));
+        assert_eq!(find(all), []);
+    }
 }

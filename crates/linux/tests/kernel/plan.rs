@@ -457,7 +457,7 @@ fn a_foreign_firewall_is_named_and_its_remedy_works() {
          nft add chain ip filter DOCKER-USER; nft add rule ip filter FORWARD jump DOCKER-USER");
     let paths = foreign::Paths {
         tunnels: vec!["cyg0".to_owned()],
-        ports: Vec::new(),
+        ..foreign::Paths::default()
     };
     let find = || foreign::blockages(&nft::ruleset_json().unwrap(), &paths).unwrap();
     let blockages = world.gateway.run(find);

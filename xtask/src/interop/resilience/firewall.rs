@@ -26,6 +26,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             |lab| foreign(lab, docker, "ip filter", "FORWARD"),
         ),
         Scenario::new(
+            "foreign-firewall-legacy",
+            "the forward policy of the old iptables, which nft does not show, drops: named with its rule",
+            |lab| foreign(lab, legacy, "ip filter (iptables-legacy)", "FORWARD"),
+        ),
+        Scenario::new(
             "foreign-firewall-input",
             "a foreign input hook on the server drops UDP 500/4500: named with its rule",
             input,
@@ -54,6 +59,11 @@ iifname \"docker0\" oifname != \"docker0\" counter accept
 }
 ",
     )
+}
+
+fn legacy(host: &Namespace) -> Result<()> {
+    host.exec(["iptables-legacy", "-P", "FORWARD", "DROP"])
+        .map(drop)
 }
 
 fn reverse_path(lab: &mut Lab) -> Result<String> {
@@ -155,7 +165,12 @@ fn rules(cygnet: &Cygnet, table: &str, chain: &str) -> Result<Vec<String>> {
         .step_by(2)
         .map(str::to_owned)
         .collect();
-    if rules.is_empty() || !rules.iter().all(|rule| rule.starts_with("nft insert rule")) {
+    let is_rule = |rule: &String| {
+        ["nft insert rule ", "iptables-legacy -I "]
+            .iter()
+            .any(|it| rule.starts_with(it))
+    };
+    if rules.is_empty() || !rules.iter().all(is_rule) {
         bail!("the warning offers no rules between backquotes: {found}");
     }
     Ok(rules)

@@ -472,17 +472,24 @@ impl Worker {
             }
         };
         warnings.extend(self.lan_missing(&config).await);
+        let ports = |wanted: bool| match wanted {
+            true => vec![config.daemon.ike_port, config.daemon.natt_port],
+            false => Vec::new(),
+        };
         let paths = Paths {
             tunnels: interfaces(&config).map(str::to_owned).collect(),
-            ports: if config.server.is_some() {
-                vec![config.daemon.ike_port, config.daemon.natt_port]
-            } else {
-                Vec::new()
-            },
+            ports: ports(config.server.is_some()),
+            sent: ports(!config.tunnels.is_empty()),
+            uplink: self.machine.uplink.clone(),
         };
-        match nft::ruleset_json().and_then(|json| foreign::blockages(&json, &paths)) {
-            Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
-            Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
+        let found = nft::ruleset_json()
+            .and_then(|json| foreign::blockages(&json, &paths))
+            .map_err(|e| e.to_string());
+        for found in [found, foreign::legacy_blockages(&paths)] {
+            match found {
+                Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
+                Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
+            }
         }
         for warning in warnings.iter().filter(|w| !self.warnings.contains(w)) {
             tracing::warn!("{warning}");
