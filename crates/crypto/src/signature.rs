@@ -12,8 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::der;
 
+mod private;
 mod scheme;
 
+pub use private::PrivateKey;
 pub use scheme::{HashAlgorithm, SignatureScheme};
 
 /// What kind of key, as operators know it.
@@ -319,6 +321,11 @@ impl VerifyingKey {
             OID_ED25519 => KeyKind::Ed25519,
             other => return Err(unknown_algorithm(other)),
         };
+        Self::from_parts(kind, key)
+    }
+
+    /// From the octets of the key alone: RSAPublicKey in DER, or the point, or the 32 octets of Ed25519.
+    pub fn from_parts(kind: KeyKind, key: &[u8]) -> Result<Self, SignatureError> {
         let verifying = VerifyingKey {
             kind,
             key: key.to_vec(),

@@ -326,8 +326,8 @@ fn alternative_name(name: &SubjectAltName) -> Result<SanType, AuthorityError> {
 
 /// RFC 7093 §2 method 1: the leftmost 160 bits of SHA-256 of the public key.
 fn key_identifier(key: &KeyPair) -> KeyIdMethod {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.der_bytes());
-    KeyIdMethod::PreSpecified(hash.as_ref().iter().take(20).copied().collect())
+    let hash = cygnet_crypto::digest::sha256(&[key.der_bytes()]);
+    KeyIdMethod::PreSpecified(hash.iter().take(20).copied().collect())
 }
 
 fn date(time: UnixTime) -> Result<OffsetDateTime, AuthorityError> {

@@ -1,6 +1,6 @@
 //! What CERTREQ payloads carry for X.509 certificates: SHA-1 hashes of trusted authorities' keys (RFC 7296 §3.7).
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use cygnet_crypto::digest::sha1;
 
 use crate::{TrustAnchors, chain::Certificate};
 
@@ -10,10 +10,7 @@ pub const HASH_LEN: usize = 20;
 /// SHA-1 of a certificate's SubjectPublicKeyInfo; `None` where the bytes are no certificate.
 pub fn key_hash(certificate: &[u8]) -> Option<[u8; HASH_LEN]> {
     let certificate = Certificate::parse(certificate).ok()?;
-    digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate.spki())
-        .as_ref()
-        .try_into()
-        .ok()
+    Some(sha1(&[certificate.spki()]))
 }
 
 /// The Certification Authority field of a CERTREQ: the hash of each anchor, one behind the other, none twice.
@@ -62,11 +59,8 @@ pub fn answers(requested: &[u8], own: &OwnCertificate<'_>) -> bool {
                 continue;
             }
             *seen = true;
-            let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate.spki());
-            if requested
-                .chunks_exact(HASH_LEN)
-                .any(|it| it == hash.as_ref())
-            {
+            let hash = sha1(&[certificate.spki()]);
+            if requested.chunks_exact(HASH_LEN).any(|it| it == hash) {
                 return true;
             }
             issuers.push(certificate.issuer.clone());

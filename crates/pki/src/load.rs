@@ -5,18 +5,11 @@
 
 use std::{fs::Metadata, os::unix::fs::PermissionsExt, path::Path};
 
-use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der},
-    rsa,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
-        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    },
-};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
-use zeroize::Zeroizing;
 
 use crate::{chain::Certificate, pem};
+
+pub use cygnet_crypto::signature::{KeyKind, PrivateKey};
 
 /// A file that cannot be used, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,45 +32,6 @@ pub struct CertificateFile {
     pub leaf: Vec<u8>,
     /// The others (DER), in the order of the file: sent to the peer as intermediates.
     pub chain: Vec<Vec<u8>>,
-}
-
-/// Kind and size of a private key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    /// RSA with a modulus of this many bits.
-    Rsa(usize),
-    /// ECDSA on P-256.
-    EcdsaP256,
-    /// ECDSA on P-384.
-    EcdsaP384,
-    /// ECDSA on P-521.
-    EcdsaP521,
-    /// Ed25519.
-    Ed25519,
-}
-
-/// A private key, wiped when dropped.
-pub struct PrivateKey {
-    pkcs8: Zeroizing<Vec<u8>>,
-    public: Vec<u8>,
-    algorithm: KeyAlgorithm,
-}
-
-impl PrivateKey {
-    /// PKCS#8 (RFC 5208), whatever the file held.
-    pub fn pkcs8(&self) -> &[u8] {
-        &self.pkcs8
-    }
-
-    /// Kind and size.
-    pub fn algorithm(&self) -> KeyAlgorithm {
-        self.algorithm
-    }
-
-    /// The public key as a certificate carries it: contents of subjectPublicKey.
-    pub fn public_key(&self) -> &[u8] {
-        &self.public
-    }
 }
 
 /// Reads a certificate and the intermediates behind it: PEM with one or more certificates, or one in DER.
@@ -115,7 +69,7 @@ pub fn private_key(bytes: &[u8], path: &Path) -> Result<PrivateKey, LoadError> {
     let expected = "a private key: RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519";
     let refuse = |found: String, remedy: String| refuse(path, expected, found, remedy);
     let decode = |der: &[u8]| {
-        key_from_der(der).ok_or_else(|| {
+        PrivateKey::from_der(der).ok_or_else(|| {
             refuse(
                 "bytes that do not decode as such a key".into(),
                 format!(
@@ -270,40 +224,6 @@ fn list(
         ));
     }
     Ok(out)
-}
-
-/// Tries every kind and curve: DER does not say in one place which it is.
-fn key_from_der(der: &[u8]) -> Option<PrivateKey> {
-    let curves = [
-        (&ECDSA_P256_SHA256_ASN1_SIGNING, KeyAlgorithm::EcdsaP256),
-        (&ECDSA_P384_SHA384_ASN1_SIGNING, KeyAlgorithm::EcdsaP384),
-        (&ECDSA_P521_SHA512_ASN1_SIGNING, KeyAlgorithm::EcdsaP521),
-    ];
-    for (curve, algorithm) in curves {
-        let pair = EcdsaKeyPair::from_pkcs8(curve, der)
-            .or_else(|_| EcdsaKeyPair::from_private_key_der(curve, der));
-        if let Ok(pair) = pair {
-            return Some(PrivateKey {
-                pkcs8: Zeroizing::new(pair.to_pkcs8v1().ok()?.as_ref().to_vec()),
-                public: pair.public_key().as_ref().to_vec(),
-                algorithm,
-            });
-        }
-    }
-    if let Ok(pair) = rsa::KeyPair::from_pkcs8(der).or_else(|_| rsa::KeyPair::from_der(der)) {
-        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().ok()?;
-        return Some(PrivateKey {
-            pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()),
-            public: pair.public_key().as_ref().to_vec(),
-            algorithm: KeyAlgorithm::Rsa(pair.public_modulus_len() * 8),
-        });
-    }
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?;
-    Some(PrivateKey {
-        pkcs8: Zeroizing::new(pair.to_pkcs8v1().ok()?.as_ref().to_vec()),
-        public: pair.public_key().as_ref().to_vec(),
-        algorithm: KeyAlgorithm::Ed25519,
-    })
 }
 
 fn refuse(path: &Path, expected: &str, found: String, remedy: String) -> LoadError {

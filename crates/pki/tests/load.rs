@@ -4,7 +4,7 @@ mod openssl;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use cygnet_pki::load::{self, KeyAlgorithm};
+use cygnet_pki::load::{self, KeyKind};
 use openssl::{CA, LEAF, Lab, make};
 
 fn key_error(lab: &Lab, file: &str) -> String {
@@ -19,11 +19,11 @@ fn private_keys_of_every_kind_and_form() {
     let lab = Lab::new("keys");
     lab.root("root");
     for (kind, algorithm, traditional) in [
-        ("ec:P-256", KeyAlgorithm::EcdsaP256, true),
-        ("ec:P-384", KeyAlgorithm::EcdsaP384, true),
-        ("ec:P-521", KeyAlgorithm::EcdsaP521, true),
-        ("rsa:2048", KeyAlgorithm::Rsa(2048), true),
-        ("ed25519", KeyAlgorithm::Ed25519, false),
+        ("ec:P-256", KeyKind::EcdsaP256, true),
+        ("ec:P-384", KeyKind::EcdsaP384, true),
+        ("ec:P-521", KeyKind::EcdsaP521, true),
+        ("rsa:2048", KeyKind::Rsa { bits: 2048 }, true),
+        ("ed25519", KeyKind::Ed25519, false),
     ] {
         let name = kind.replace(':', "-");
         lab.key(&name, kind);
@@ -58,7 +58,7 @@ fn private_keys_of_every_kind_and_form() {
         for file in files {
             let key = load::private_key(&lab.read(&file), Path::new(&file))
                 .unwrap_or_else(|error| panic!("{kind}: {error}"));
-            assert_eq!(key.algorithm(), algorithm, "{kind} {file}");
+            assert_eq!(key.kind(), algorithm, "{kind} {file}");
             load::check_key_matches(&key, Path::new(&file), &certificates, Path::new("leaf.pem"))
                 .expect("they belong together");
             pkcs8.push(key.pkcs8().to_vec());

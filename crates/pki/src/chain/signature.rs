@@ -1,6 +1,6 @@
 //! Signatures of certificates and CRLs: which algorithms count, and whether one is right.
 
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use cygnet_crypto::signature::{KeyKind, SignatureScheme, VerifyingKey};
 use x509_parser::{
     prelude::{AlgorithmIdentifier, FromDer, SubjectPublicKeyInfo},
     signature_algorithm::RsaSsaPssParams,
@@ -57,62 +57,41 @@ pub(super) fn check_signed(signed: &[u8], issuer: &Certificate<'_>) -> Result<()
     };
     let (_, algorithm) = AlgorithmIdentifier::from_der(algorithm.whole).map_err(|_| Flaw::Wrong)?;
     let key = &issuer.x509.tbs_certificate.subject_pki;
-    let verification = verification(&algorithm, key)?;
-    UnparsedPublicKey::new(verification, &key.subject_public_key.data)
-        .verify(data.whole, value)
+    let (kind, scheme) = verification(&algorithm, key)?;
+    VerifyingKey::from_parts(kind, &key.subject_public_key.data)
+        .and_then(|key| key.verify(scheme, data.whole, value))
         .map_err(|_| Flaw::Wrong)
 }
 
-/// The verification algorithm for a signature algorithm and a key.
+/// The kind of a key, and the scheme that a signature algorithm means with it.
 fn verification(
     algorithm: &AlgorithmIdentifier<'_>,
     key: &SubjectPublicKeyInfo<'_>,
-) -> Result<&'static dyn VerificationAlgorithm, Flaw> {
+) -> Result<(KeyKind, SignatureScheme), Flaw> {
+    use SignatureScheme::*;
     let oid = algorithm.algorithm.to_id_string();
     let unsupported = |name: &str| Err(Flaw::Unsupported(name.into()));
-    let found: &dyn VerificationAlgorithm = match oid.as_str() {
-        "1.2.840.113549.1.1.11" => rsa(key, &signature::RSA_PKCS1_2048_8192_SHA256)?,
-        "1.2.840.113549.1.1.12" => rsa(key, &signature::RSA_PKCS1_2048_8192_SHA384)?,
-        "1.2.840.113549.1.1.13" => rsa(key, &signature::RSA_PKCS1_2048_8192_SHA512)?,
+    Ok(match oid.as_str() {
+        "1.2.840.113549.1.1.11" => (rsa(key)?, RsaPkcs1Sha256),
+        "1.2.840.113549.1.1.12" => (rsa(key)?, RsaPkcs1Sha384),
+        "1.2.840.113549.1.1.13" => (rsa(key)?, RsaPkcs1Sha512),
         "1.2.840.113549.1.1.10" => match pss_hash(algorithm).as_deref() {
-            Some("2.16.840.1.101.3.4.2.1") => rsa(key, &signature::RSA_PSS_2048_8192_SHA256)?,
-            Some("2.16.840.1.101.3.4.2.2") => rsa(key, &signature::RSA_PSS_2048_8192_SHA384)?,
-            Some("2.16.840.1.101.3.4.2.3") => rsa(key, &signature::RSA_PSS_2048_8192_SHA512)?,
+            Some("2.16.840.1.101.3.4.2.1") => (rsa(key)?, RsaPssSha256),
+            Some("2.16.840.1.101.3.4.2.2") => (rsa(key)?, RsaPssSha384),
+            Some("2.16.840.1.101.3.4.2.3") => (rsa(key)?, RsaPssSha512),
             _ => return unsupported("RSA-PSS with an unknown, weak or mixed hash"),
         },
-        "1.2.840.10045.4.3.2" => ecdsa(
-            key,
-            [
-                &signature::ECDSA_P256_SHA256_ASN1,
-                &signature::ECDSA_P384_SHA256_ASN1,
-                &signature::ECDSA_P521_SHA256_ASN1,
-            ],
-        )?,
-        "1.2.840.10045.4.3.3" => ecdsa(
-            key,
-            [
-                &signature::ECDSA_P256_SHA384_ASN1,
-                &signature::ECDSA_P384_SHA384_ASN1,
-                &signature::ECDSA_P521_SHA384_ASN1,
-            ],
-        )?,
-        "1.2.840.10045.4.3.4" => ecdsa(
-            key,
-            [
-                &signature::ECDSA_P256_SHA512_ASN1,
-                &signature::ECDSA_P384_SHA512_ASN1,
-                &signature::ECDSA_P521_SHA512_ASN1,
-            ],
-        )?,
-        ED25519 if key.algorithm.algorithm.to_id_string() == ED25519 => &signature::ED25519,
+        "1.2.840.10045.4.3.2" => (ecdsa(key)?, EcdsaSha256),
+        "1.2.840.10045.4.3.3" => (ecdsa(key)?, EcdsaSha384),
+        "1.2.840.10045.4.3.4" => (ecdsa(key)?, EcdsaSha512),
+        ED25519 if key.algorithm.algorithm.to_id_string() == ED25519 => (KeyKind::Ed25519, Ed25519),
         ED25519 => return Err(Flaw::Wrong),
         "1.2.840.113549.1.1.4" => return unsupported("RSA with MD5"),
         "1.2.840.113549.1.1.5" => return unsupported("RSA with SHA-1"),
         "1.2.840.10045.4.1" => return unsupported("ECDSA with SHA-1"),
         "1.3.101.113" => return unsupported("Ed448"),
         other => return unsupported(other),
-    };
-    Ok(found)
+    })
 }
 
 const ED25519: &str = "1.3.101.112";
@@ -135,10 +114,7 @@ fn pss_hash(algorithm: &AlgorithmIdentifier<'_>) -> Option<String> {
     same.then_some(hash)
 }
 
-fn rsa(
-    key: &SubjectPublicKeyInfo<'_>,
-    with: &'static dyn VerificationAlgorithm,
-) -> Result<&'static dyn VerificationAlgorithm, Flaw> {
+fn rsa(key: &SubjectPublicKeyInfo<'_>) -> Result<KeyKind, Flaw> {
     let kind = key.algorithm.algorithm.to_id_string();
     if !["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10"].contains(&kind.as_str()) {
         return Err(Flaw::Wrong);
@@ -149,15 +125,12 @@ fn rsa(
         .and_then(|modulus| Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize))
         .ok_or(Flaw::Wrong)?;
     match bits {
-        2048..=8192 => Ok(with),
+        2048..=8192 => Ok(KeyKind::Rsa { bits }),
         _ => Err(Flaw::Unsupported(format!("an RSA key of {bits} bits"))),
     }
 }
 
-fn ecdsa(
-    key: &SubjectPublicKeyInfo<'_>,
-    [p256, p384, p521]: [&'static dyn VerificationAlgorithm; 3],
-) -> Result<&'static dyn VerificationAlgorithm, Flaw> {
+fn ecdsa(key: &SubjectPublicKeyInfo<'_>) -> Result<KeyKind, Flaw> {
     if key.algorithm.algorithm.to_id_string() != "1.2.840.10045.2.1" {
         return Err(Flaw::Wrong);
     }
@@ -168,9 +141,9 @@ fn ecdsa(
         .and_then(|it| it.as_oid().ok())
         .map(|oid| oid.to_id_string());
     match curve.as_deref() {
-        Some("1.2.840.10045.3.1.7") => Ok(p256),
-        Some("1.3.132.0.34") => Ok(p384),
-        Some("1.3.132.0.35") => Ok(p521),
+        Some("1.2.840.10045.3.1.7") => Ok(KeyKind::EcdsaP256),
+        Some("1.3.132.0.34") => Ok(KeyKind::EcdsaP384),
+        Some("1.3.132.0.35") => Ok(KeyKind::EcdsaP521),
         other => Err(Flaw::Unsupported(format!(
             "ECDSA on curve {}",
             other.unwrap_or("with explicit parameters")
