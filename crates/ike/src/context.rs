@@ -2,7 +2,7 @@
 //! things, the output queue, and who waits for which answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +37,9 @@ pub(crate) struct Context {
     pub(crate) upcalls: VecDeque<Upcall>,
     /// Where the peers of our IKE SAs are, those that have only begun included, and of which
     /// connection they are.
-    peers: BTreeMap<IkeSaId, (IpAddr, Arc<Connection>)>,
-    /// The same by address.
-    peers_at: BTreeSet<(IpAddr, IkeSaId)>,
+    peers: BTreeMap<IkeSaId, (SocketAddr, Arc<Connection>)>,
+    /// The same by address and port.
+    peers_at: BTreeSet<(IpAddr, u16, IkeSaId)>,
     /// Child SAs of one policy and peer that we send on, whichever IKE SA holds them.
     pub(crate) bearers: BTreeMap<Bearer, BTreeSet<ChildSaId>>,
     out: VecDeque<Output>,
@@ -314,26 +314,30 @@ impl Context {
     }
 
     /// Where the peer of an IKE SA is by now; `None`: it has none any more.
-    pub(crate) fn note_peer(&mut self, id: IkeSaId, peer: Option<(IpAddr, Arc<Connection>)>) {
-        if let Some((address, _)) = &peer {
-            self.peers_at.insert((*address, id));
-        }
-        let address = peer.as_ref().map(|(address, _)| *address);
+    pub(crate) fn note_peer(&mut self, id: IkeSaId, peer: Option<(SocketAddr, Arc<Connection>)>) {
+        let now_at = peer.as_ref().map(|(at, _)| *at);
         let before = match peer {
             Some(peer) => self.peers.insert(id, peer),
             None => self.peers.remove(&id),
         };
-        if let Some((before, _)) = before
-            && Some(before) != address
-        {
-            self.peers_at.remove(&(before, id));
+        if let Some((before, _)) = before {
+            self.peers_at.remove(&(before.ip(), before.port(), id));
+        }
+        if let Some(at) = now_at {
+            self.peers_at.insert((at.ip(), at.port(), id));
         }
     }
 
     /// The IKE SAs whose peers are at this address.
-    pub(crate) fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = IkeSaId> {
-        let all = (address, IkeSaId(0))..=(address, IkeSaId(u64::MAX));
-        self.peers_at.range(all).map(|(_, id)| *id)
+    pub(crate) fn peers_at(&self, ip: IpAddr) -> impl Iterator<Item = IkeSaId> {
+        let all = (ip, 0, IkeSaId(0))..=(ip, u16::MAX, IkeSaId(u64::MAX));
+        self.peers_at.range(all).map(|(_, _, id)| *id)
+    }
+
+    /// The same at this port of it.
+    pub(crate) fn peers_of(&self, at: SocketAddr) -> impl Iterator<Item = IkeSaId> {
+        let all = (at.ip(), at.port(), IkeSaId(0))..=(at.ip(), at.port(), IkeSaId(u64::MAX));
+        self.peers_at.range(all).map(|(_, _, id)| *id)
     }
 
     /// Whether another IKE SA than `sa` is between the two ends of this connection. Others to the
@@ -347,7 +351,7 @@ impl Context {
         self.peers.iter().any(|(id, (address, other))| {
             *id != sa
                 && (other.name == connection.name
-                    || (*address == peer
+                    || (address.ip() == peer
                         && other.local_identity == connection.local_identity
                         && other.remote_identity == connection.remote_identity))
         })

@@ -247,8 +247,8 @@ impl Endpoint {
                         self.due.insert((at, id));
                         self.due_of.insert(id, at);
                     }
-                    let address = sa.channel.path.remote.ip();
-                    let peer = sa.connection().map(|c| (address, Arc::clone(c)));
+                    let at = sa.channel.path.remote;
+                    let peer = sa.connection().map(|c| (at, Arc::clone(c)));
                     self.cx.note_peer(id, peer);
                     self.admission.settle(id, sa);
                 }
@@ -435,15 +435,11 @@ impl Endpoint {
     /// ESP for an SPI that nobody knows: the peer at this place is told, and thereby asked whether it
     /// lives (RFC 7296 §1.5). Where several may have sent it, each is asked.
     fn handle_unknown_spi(&mut self, spi: u32, path: Path) {
-        let there = |id: &IkeSaId| {
-            let sa = self
-                .sas
-                .get(id)
-                .filter(|sa| sa.channel.path.remote == path.remote);
-            sa.and_then(IkeSa::established)
-                .is_some_and(Established::is_live)
+        let is_live = |id: &IkeSaId| {
+            let state = self.sas.get(id).and_then(IkeSa::established);
+            state.is_some_and(Established::is_live)
         };
-        let mut senders = self.cx.peers_at(path.remote.ip()).filter(there);
+        let mut senders = self.cx.peers_of(path.remote).take(HINTED).filter(is_live);
         let (sender, another) = (senders.next(), senders.next());
         drop(senders);
         match sender.filter(|_| another.is_none()) {

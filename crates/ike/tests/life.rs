@@ -401,7 +401,7 @@ fn child_that_the_peer_has_lost_is_made_anew() {
     world.seconds(15);
     let (spi, path) = as_b_sees_it(&world);
     world.data(B, DataEvent::UnknownSpi { spi, path });
-    world.seconds(5);
+    world.seconds(10);
     world.assert_in_step(&["one"]);
     assert_ne!(as_b_sees_it(&world).0, spi);
     let lost = |k: &EventKind| matches!(k, EventKind::ChildDown { reason: Reason::PeerRefused(why), .. } if why.contains("INVALID_SPI"));

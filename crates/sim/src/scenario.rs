@@ -219,6 +219,7 @@ impl Scenario {
         Arc::new(Policy {
             connections: vec![connection],
             limits,
+            esp_in_udp_only: false,
         })
     }
 

@@ -407,13 +407,12 @@ mod tests {
     use std::sync::Arc;
 
     use cygnet_crypto::Secret;
-    use cygnet_wire::header::IkeHeader;
+    use cygnet_crypto::suite::{Encryption, Group, IkeSuite, Prf};
 
     use super::*;
     use crate::io::{Output, Transport};
     use crate::keys::Exchanged;
     use crate::policy::Policy;
-    use crate::proposal;
     use crate::test_random::TestRandom;
     use crate::time::Now;
 
@@ -443,7 +442,12 @@ mod tests {
             spi_i: SPIS.0,
             spi_r: SPIS.1,
         };
-        let suite = proposal::default_ike()[0].suites().next().unwrap();
+        let suite = IkeSuite {
+            encryption: Encryption::AesGcm16_128,
+            integrity: None,
+            prf: Prf::HmacSha2_256,
+            group: Group::Curve25519,
+        };
         let shared = Secret::new(vec![3; 32]);
         channel.keys = Some(IkeKeys::initial(suite, role, &exchanged, &shared).unwrap());
         channel
@@ -490,7 +494,5 @@ mod tests {
         assert_eq!(receive(&mut responder, &mut cx, &ahead), Some(MessageId(5)));
         // It is not taken on by that.
         assert_eq!(responder.window.pending(), None);
-        let (header, _, _) = IkeHeader::parse(&ahead).unwrap();
-        assert_eq!(header.message_id, MessageId(5));
     }
 }
