@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use xtask::lab::{Result, interrupt};
-use xtask::{demo, fuzz, interop, setup, sim, steps, webhost};
+use xtask::{bench, demo, fuzz, interop, setup, sim, steps, webhost};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What a person or CI runs")]
@@ -28,6 +28,8 @@ enum Command {
     Sim(sim::Options),
     /// Look for inputs that break something
     Fuzz(fuzz::Options),
+    /// Measure VPNs side by side
+    Bench(bench::Options),
     /// Install what the others need
     Setup,
     /// The web host of the lab's internet
@@ -74,6 +76,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => steps::run(&options),
         Command::Interop(options) => interop::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::ensure().map(|()| true),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Webhost { .. } | Command::FirstByte { .. } | Command::Sim(_) => Ok(true),

@@ -40,13 +40,16 @@ pub fn cygnet() -> PathBuf {
     if let Some(path) = std::env::var_os(CYGNET) {
         return std::path::absolute(&path).unwrap_or_else(|_| path.into());
     }
+    target().join("release/cygnet")
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
     // The directory may have been chosen by CARGO_TARGET_DIR; this program lies in it.
     let own = std::env::current_exe().unwrap_or_default();
-    let target = own
-        .ancestors()
+    own.ancestors()
         .find(|path| path.join("CACHEDIR.TAG").exists())
-        .map_or_else(|| root().join("target"), Path::to_owned);
-    target.join("release/cygnet")
+        .map_or_else(|| root().join("target"), Path::to_owned)
 }
 
 /// Cargo, at the root of the repository.

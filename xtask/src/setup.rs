@@ -31,12 +31,30 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
+/// What the bench runs beyond that.
+const PACKAGES_OF_THE_BENCH: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "openvpn",
+    "wireguard-go",
+    "wireguard-tools",
+];
+
 /// Downloads take a while on a slow line.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Installs what is missing. Says what it does, and nothing when there is nothing to do.
 pub fn ensure() -> Result<()> {
-    let missing = missing()?;
+    ensure_installed(PACKAGES)
+}
+
+/// The same, with what the bench runs.
+pub fn ensure_with_bench() -> Result<()> {
+    ensure_installed(&[PACKAGES, PACKAGES_OF_THE_BENCH].concat())
+}
+
+fn ensure_installed(packages: &[&str]) -> Result<()> {
+    let missing = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -55,7 +73,7 @@ pub fn ensure() -> Result<()> {
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&missing);
     apt(&arguments)?;
-    let still = self::missing()?;
+    let still = self::missing(packages)?;
     if still.is_empty() {
         return Ok(());
     }
@@ -75,27 +93,27 @@ fn apt(arguments: &[&str]) -> Result<()> {
         .map(drop)
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let mut argv = vec![
         "dpkg-query",
         "--show",
         "--showformat",
         "${Package} ${db:Status-Status}\n",
     ];
-    argv.extend(PACKAGES);
+    argv.extend(packages);
     let finished = Exec::new(argv).finish().map_err(|failure| {
         failure.while_doing("this needs Debian or a system made from it (dpkg, apt-get)")
     })?;
-    Ok(not_installed(&finished.stdout))
+    Ok(not_installed(packages, &finished.stdout))
 }
 
 /// Which of the packages the answer of `dpkg-query` does not call installed.
-fn not_installed(answer: &str) -> Vec<&'static str> {
+fn not_installed<'a>(packages: &[&'a str], answer: &str) -> Vec<&'a str> {
     let installed: Vec<&str> = answer
         .lines()
         .filter_map(|line| line.strip_suffix(" installed"))
         .collect();
-    PACKAGES
+    packages
         .iter()
         .copied()
         .filter(|package| !installed.contains(package))
@@ -112,9 +130,9 @@ mod tests {
             .iter()
             .map(|package| format!("{package} installed\n"))
             .collect();
-        assert!(not_installed(&all).is_empty());
+        assert!(not_installed(PACKAGES, &all).is_empty());
         let removed = all.replace("curl installed", "curl config-files");
-        assert_eq!(not_installed(&removed), ["curl"]);
-        assert_eq!(not_installed(""), PACKAGES);
+        assert_eq!(not_installed(PACKAGES, &removed), ["curl"]);
+        assert_eq!(not_installed(PACKAGES, ""), PACKAGES);
     }
 }

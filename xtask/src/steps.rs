@@ -3,7 +3,7 @@
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::lab::{Context, Failure, Result, interrupt};
-use crate::{fuzz, interop, project, setup, sim};
+use crate::{bench, fuzz, interop, project, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +48,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "interop",
         run: interop_scenarios,
+    },
+    Step {
+        name: "bench smoke",
+        run: || bench::smoke().map(|()| Tally::one(true)),
     },
     Step {
         name: "demo cygnet-cygnet",

@@ -112,7 +112,7 @@ pub(super) fn kill_inhabitants(namespace: &str) {
 }
 
 /// Removes a namespace with everybody in it.
-pub(super) fn remove_namespace(name: &str) {
+pub fn remove_namespace(name: &str) {
     kill_inhabitants(name);
     let _ = Command::new("ip")
         .args(["netns", "del", name])

@@ -81,13 +81,13 @@ impl Lab {
 
     /// A new host called `name`: loopback up, nothing else.
     pub fn host(&self, name: &str) -> Result<Namespace> {
-        let full = format!(
-            "{}{}.{}-{name}",
-            interrupt::PREFIX,
-            std::process::id(),
-            self.index
-        );
-        Namespace::create(&full, name, self.subdirectory("logs")?)
+        Namespace::create(&self.full_name(name), name, self.subdirectory("logs")?)
+    }
+
+    /// What `ip netns` calls the host `name` of this lab, for scripts that make hosts themselves.
+    pub fn full_name(&self, name: &str) -> String {
+        let (prefix, pid) = (interrupt::PREFIX, std::process::id());
+        format!("{prefix}{pid}.{}-{name}", self.index)
     }
 
     /// A new host that forwards IPv4 and IPv6.

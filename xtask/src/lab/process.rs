@@ -171,6 +171,39 @@ impl Exec {
         })
     }
 
+    /// Runs the command to its end while it writes to this program's own output. Fails when it does not
+    /// end with 0.
+    pub fn show(self) -> Result<()> {
+        interrupt::check()?;
+        let line = self.line();
+        let mut child = self
+            .command()
+            .stdin(Stdio::null())
+            .spawn()
+            .context(format!("cannot run `{line}`"))?;
+        match wait_until(&mut child, Instant::now() + self.patience)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(Failure::new(format!("`{line}` failed: {status}"))),
+            None => {
+                // It may have something to clean up.
+                if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+                let deadline = Instant::now() + GRACE;
+                while child.try_wait()?.is_none() && Instant::now() < deadline {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                let _ = child.kill();
+                child.wait()?;
+                interrupt::check()?;
+                Err(Failure::new(format!(
+                    "`{line}` did not end within {:?}",
+                    self.patience
+                )))
+            }
+        }
+    }
+
     /// Starts the command and keeps it until the [`Process`] is dropped. Its output goes to `log`.
     pub fn spawn(self, name: &str, log: &Path) -> Result<Process> {
         interrupt::check()?;
