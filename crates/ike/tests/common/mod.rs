@@ -398,7 +398,9 @@ impl World {
                     .into_iter()
                     .find(|e| leaf.starts_with(&certificate(*e)));
                 Answer::Chain(match known {
-                    Some(_) if node.revoked => Err("its certificate was revoked".to_owned()),
+                    Some(_) if node.revoked => Err(ChainError::Invalid(
+                        "its certificate was revoked".to_owned(),
+                    )),
                     Some(end) => {
                         let key = SigningKey::from_pem(KEYS[end as usize]).unwrap();
                         Ok(PeerKey {

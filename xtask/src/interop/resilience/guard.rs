@@ -267,7 +267,7 @@ fn broken_configuration(lab: &mut Lab) -> Result<String> {
     let mut unreadable = good.clone();
     unreadable.config = good.config.replace("lan = \"eth0\"", "lan = \"eth");
     let home = Home::prepare(lab, &missing)?;
-    let on = || {
+    let on = || -> Result<(Option<i32>, String)> {
         let (program, config) = (project::cygnet(), home.gateway.config_path());
         let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
         let finished = home
