@@ -31,6 +31,8 @@ pub(crate) struct ChildSa {
     pub(crate) nonces: Option<Nonces>,
     /// When and how the first of this line of rekeyed Child SAs was made by a request of ours.
     pub(crate) line: Option<(Instant, Nonces)>,
+    /// Lost to this one, which the peer may not know yet: it serves until that sends.
+    pub(crate) yields_to: Option<ChildSaId>,
     /// It serves no more: the peer does not know it, or its keys are used up.
     pub(crate) forgotten: bool,
     bearer: Bearer,
@@ -91,6 +93,7 @@ impl ChildSa {
             since: now,
             nonces: None,
             line: None,
+            yields_to: None,
             forgotten: false,
             announced: false,
         };

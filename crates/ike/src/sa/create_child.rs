@@ -484,7 +484,20 @@ impl Established {
             }
         }
         if let Some(old) = replaces.filter(|old| self.children.contains_key(old)) {
+            self.inherit_yielding(cx, old, id);
             self.push_delete(cx, BTreeSet::from([old]), Reason::Replaced);
+        }
+    }
+
+    /// While a Child SA was being rekeyed it has lost to another one: so has its successor.
+    fn inherit_yielding(&mut self, cx: &Context, old: ChildSaId, new: ChildSaId) {
+        let winner = self.children.get(&old).and_then(|old| old.yields_to);
+        if let Some(winner) = winner.filter(|winner| self.children.contains_key(winner))
+            && let Some(new) = self.children.get_mut(&new)
+        {
+            new.retire(cx, ChildState::Replaced);
+            new.yields_to = Some(winner);
+            self.end_yielding(cx, winner);
         }
     }
 

@@ -1,5 +1,6 @@
 //! CREATE_CHILD_SA for a Child SA, asked for by the peer (RFC 7296 §1.3.1, §1.3.3, §2.25.1).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,6 @@ use crate::selector::{self, Fit};
 
 /// A Child SA of ours that is this young may have been made at the same time as the peer's.
 const YOUNG: Duration = Duration::from_secs(30);
-/// How long such a one stays when it has to go.
-const TWIN: Duration = Duration::from_secs(1);
 
 /// A request of the peer that waits for the data path.
 pub(crate) struct ServeChild {
@@ -471,6 +470,7 @@ impl Established {
             Some(old) if old.state == ChildState::Installed => {
                 child.line = old.line.clone();
                 old.retire(cx, ChildState::Replaced);
+                self.follow_collision(serving.replaces, id);
             }
             _ => {}
         }
@@ -487,9 +487,36 @@ impl Established {
         let twin = self.twin(cx, &serving);
         self.children.insert(id, child);
         if let Some(twin) = twin.and_then(|twin| self.children.get_mut(&twin)) {
-            // It serves until the peer has our response.
             twin.retire(cx, ChildState::Replaced);
-            twin.expires_at = Some(cx.boot() + TWIN);
+            twin.yields_to = Some(id);
+            self.end_yielding(cx, id);
+        }
+    }
+
+    /// The peer has rekeyed the Child SA that collides with ours: whatever becomes of the one is to
+    /// become of the other.
+    fn follow_collision(&mut self, old: Option<ChildSaId>, new: ChildSaId) {
+        if let Some(Exchange::CreateChild(ours)) = &mut self.current
+            && let Some(theirs) = &mut ours.collision
+            && theirs.child == old
+        {
+            theirs.child = Some(new);
+        }
+    }
+
+    /// Deletes what was to serve until `winner` sends, if it does.
+    pub(crate) fn end_yielding(&mut self, cx: &Context, winner: ChildSaId) {
+        if !(self.children.get(&winner)).is_some_and(ChildSa::is_sending) {
+            return;
+        }
+        let yields = |child: &&ChildSa| {
+            child.yields_to == Some(winner) && child.state != ChildState::Closing
+        };
+        let losers: BTreeSet<_> = (self.children.values().filter(yields))
+            .map(ChildSa::id)
+            .collect();
+        if !losers.is_empty() {
+            self.push_delete(cx, losers, Reason::Replaced);
         }
     }
 

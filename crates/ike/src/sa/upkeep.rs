@@ -266,9 +266,10 @@ impl Established {
         cx: &mut Context,
         child: ChildSaId,
     ) -> bool {
-        let child = self.children.get_mut(&child);
-        let switched = child.is_some_and(|child| child.peer_ready(cx));
+        let made = self.children.get_mut(&child);
+        let switched = made.is_some_and(|made| made.peer_ready(cx));
         if switched {
+            self.end_yielding(cx, child);
             cx.upcall(Upcall::Reconsider(channel.id));
         }
         switched
