@@ -90,6 +90,10 @@ pub struct Node {
     pub psk: Vec<u8>,
     pub resolves: usize,
     pub unreachable: bool,
+    /// Questions for addresses get no answer.
+    pub mute: bool,
+    /// Until when certificates are good that it is shown, in seconds since the start.
+    pub certified: i64,
     /// The next installation fails.
     pub install_fails: bool,
     /// No address can be lent.
@@ -176,6 +180,8 @@ impl Node {
             psk: b"a long and secret key".to_vec(),
             resolves: 0,
             unreachable: false,
+            mute: false,
+            certified: 365 * DAY,
             install_fails: false,
             pool_is_full: false,
             hold: false,
@@ -328,6 +334,9 @@ impl World {
     pub fn drain(&mut self, end: End) {
         while let Some(output) = self.node(end).endpoint.poll_output() {
             match output {
+                Output::Ask(_, Ask::Resolve { .. }) if self.node(end).mute => {
+                    self.node(end).resolves += 1;
+                }
                 Output::Ask(id, ask) => {
                     let kind = format!("{ask:?}");
                     let of_chain = matches!(ask, Ask::ValidateChain { .. });
@@ -356,6 +365,7 @@ impl World {
     }
 
     fn answer(&mut self, end: End, ask: Ask) -> Answer {
+        let now = self.now;
         let node = self.node(end);
         match ask {
             Ask::Resolve { connection } => {
@@ -397,6 +407,7 @@ impl World {
                 let known = [A, B]
                     .into_iter()
                     .find(|e| leaf.starts_with(&certificate(*e)));
+                let known = known.filter(|_| now.as_secs() < node.certified as u64);
                 Answer::Chain(match known {
                     Some(_) if node.revoked => Err(ChainError::Invalid(
                         "its certificate was revoked".to_owned(),
@@ -406,7 +417,7 @@ impl World {
                         Ok(PeerKey {
                             spki: key.public_key_spki().to_vec(),
                             subject: identity.to_string(),
-                            not_after: UtcTime(1_700_000_000 + 365 * DAY),
+                            not_after: UtcTime(1_700_000_000 + node.certified),
                         })
                     }
                     None => Err(ChainError::Invalid(
