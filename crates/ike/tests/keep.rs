@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use common::*;
 use cygnet_ike::event::EventKind;
+use cygnet_ike::io::Command;
 use cygnet_ike::policy::Start;
+use cygnet_wire::header::ExchangeType;
 
 /// A world in which nobody tells A where B is.
 fn unresolved() -> World {
@@ -44,4 +46,33 @@ fn connection_that_is_taken_down_while_its_peer_is_looked_for_rests() {
     world.seconds(120);
     assert_eq!(world.a.resolves, 1);
     world.assert_empty();
+}
+
+#[test]
+fn second_wish_to_authenticate_anew_is_not_lost_to_the_first() {
+    let two = |end: End| {
+        let mut connection = connection(end);
+        let start = connection.children[0].start;
+        connection.children.push(child(end, "two", start).into());
+        connection
+    };
+    let mut world = up_with(two(A), two(B));
+    let reauthenticate = || Command::Reauthenticate {
+        connection: "link".to_owned(),
+    };
+    // The new IKE SA comes up, but its second child does not, so the old one stays.
+    world.fate = Box::new(
+        |flight| match flight.is(ExchangeType::CREATE_CHILD_SA, false) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        },
+    );
+    world.command(A, reauthenticate());
+    world.seconds(3);
+    assert_eq!(world.a.established(world.now).len(), 2);
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.command(A, reauthenticate());
+    world.seconds(30);
+    world.assert_in_step(&["one", "two"]);
+    assert_eq!(world.a.resolves, 3, "{}", world.tail());
 }
