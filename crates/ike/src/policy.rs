@@ -275,6 +275,32 @@ pub struct Retransmit {
 
 impl Eq for Retransmit {}
 
+impl Retransmit {
+    /// The wait after `wait`.
+    pub(crate) fn longer(&self, wait: Duration) -> Duration {
+        // A factor that is no number, or negative, repeats at an even pace.
+        let longer = wait.as_secs_f64() * f64::from(self.factor);
+        Duration::try_from_secs_f64(longer)
+            .unwrap_or(wait)
+            .clamp(self.first, self.most.max(self.first))
+    }
+
+    /// How long a request is in flight until the peer counts as gone.
+    pub fn patience(&self) -> Duration {
+        let mut wait = self.first.min(self.most);
+        let mut all = wait;
+        for left in (1..=self.tries).rev() {
+            let next = self.longer(wait);
+            if next == wait {
+                return all.saturating_add(wait.saturating_mul(left));
+            }
+            wait = next;
+            all = all.saturating_add(wait);
+        }
+        all
+    }
+}
+
 impl Policy {
     /// The connection of that name.
     pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cygnet_crypto::suite::EspSuite;
-use cygnet_wire::header::Spi;
+use cygnet_wire::header::{ExchangeType, IkeHeader, Spi};
 use cygnet_wire::id::Identification;
 use cygnet_wire::ts::TrafficSelector;
 
@@ -17,6 +17,7 @@ use crate::sa::child::ChildState;
 use crate::sa::established::{Established, Life};
 use crate::sa::{IkeSa, State};
 use crate::time::{Instant, Now};
+use crate::window::Window;
 
 /// A moment of the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,12 +103,26 @@ pub struct IkeSaStatus {
     pub reauthenticate_in: Option<Duration>,
     /// Since the peer was last heard of.
     pub silent: Duration,
+    /// What we have asked the peer for and it has not answered yet.
+    pub in_flight: Option<InFlightStatus>,
     /// Virtual addresses of ours.
     pub assigned: Lease,
     /// Virtual addresses lent to the peer.
     pub lent: Lease,
     /// Its Child SAs.
     pub children: Vec<ChildSaStatus>,
+}
+
+/// A request of ours in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightStatus {
+    /// Of which exchange.
+    pub exchange: ExchangeType,
+    /// Since it was first sent. The peer counts as gone after
+    /// [`Retransmit::patience`](crate::policy::Retransmit::patience).
+    pub since: Duration,
+    /// Times sent.
+    pub sent: u32,
 }
 
 /// How far an IKE SA is.
@@ -228,10 +243,21 @@ fn of_ike_sa(sa: &IkeSa, now: Instant) -> IkeSaStatus {
         rekey_in: state.and_then(|state| left(state.rekey_at)),
         reauthenticate_in: peering.and_then(|p| left(p.reauthenticate_at)),
         silent: now.since(state.map_or(channel.last_in, |state| state.heard)),
+        in_flight: in_flight(&channel.window, now),
         assigned: peering.map(|p| p.assigned.clone()).unwrap_or_default(),
         lent: peering.and_then(|p| p.lent.clone()).unwrap_or_default(),
         children: state.map(|state| children(state, now)).unwrap_or_default(),
     }
+}
+
+fn in_flight(window: &Window, now: Instant) -> Option<InFlightStatus> {
+    let in_flight = window.in_flight()?;
+    let (header, ..) = IkeHeader::parse(in_flight.datagrams.first()?).ok()?;
+    Some(InFlightStatus {
+        exchange: header.exchange,
+        since: now.since(in_flight.first_sent()),
+        sent: in_flight.sent(),
+    })
 }
 
 fn stage(state: &Established) -> Stage {

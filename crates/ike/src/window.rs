@@ -275,20 +275,18 @@ impl InFlight {
         self.sent
     }
 
+    /// When it was sent first.
+    pub fn first_sent(&self) -> Instant {
+        self.first_sent
+    }
+
     fn is_last(&self) -> bool {
         self.sent > self.retransmit.tries
     }
 
     fn repeat(&mut self, now: Instant) {
         self.sent += 1;
-        // A factor that is no number, or negative, repeats at an even pace.
-        let longer = self.wait.as_secs_f64() * f64::from(self.retransmit.factor);
-        self.wait = Duration::try_from_secs_f64(longer)
-            .unwrap_or(self.wait)
-            .clamp(
-                self.retransmit.first,
-                self.retransmit.most.max(self.retransmit.first),
-            );
+        self.wait = self.retransmit.longer(self.wait);
         self.due = now + self.wait;
     }
 }
@@ -335,6 +333,7 @@ mod tests {
         // Waits of 0.5, 1, 2, 3 and 3 s.
         assert_eq!(sent_at, [500, 1500, 3500, 6500]);
         assert_eq!(given_up, (5, Duration::from_millis(9500)));
+        assert_eq!(given_up.1, RETRANSMIT.patience());
         assert_eq!(window.poll_timeout(), None);
         assert_eq!(window.handle_timeout(at(99_999)), Timeout::NotDue);
     }

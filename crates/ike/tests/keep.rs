@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::*;
 use cygnet_ike::event::EventKind;
@@ -46,6 +47,26 @@ fn connection_that_is_taken_down_while_its_peer_is_looked_for_rests() {
     world.seconds(120);
     assert_eq!(world.a.resolves, 1);
     world.assert_empty();
+}
+
+#[test]
+fn status_tells_what_is_in_flight_and_since_when() {
+    let mut world = up();
+    let in_flight = |world: &World| {
+        let sas = world.a.ike_sas(world.now);
+        sas.first().and_then(|sa| sa.in_flight.clone())
+    };
+    assert_eq!(in_flight(&world), None);
+    world.fate = Box::new(|_| Fate::Drop);
+    world.command(A, rekey_ike());
+    world.seconds(4);
+    let found = in_flight(&world).unwrap();
+    assert_eq!(found.exchange, ExchangeType::CREATE_CHILD_SA);
+    assert_eq!((found.since, found.sent), (Duration::from_secs(4), 3));
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.seconds(10);
+    assert_eq!(in_flight(&world), None);
+    world.assert_in_step(&["one"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use cygnet_ike::io::ChildSaId;
 use cygnet_ike::status::Stage;
 
 use crate::datapath::Outbound;
-use crate::scenario::Side;
+use crate::scenario::{RETRANSMIT, Side};
 use crate::world::World;
 
 impl World {
@@ -146,6 +146,24 @@ impl World {
                 "B lends {lent} and A has {assigned} sets of inner addresses, expected {expected}"
             )
         })
+    }
+
+    /// A request that the peer has not answered is repeated until the peer counts as gone, and no
+    /// longer. (Before the peer is authenticated a cookie or another group begins anew.)
+    pub(crate) fn check_exchanges(&self) -> Result<(), String> {
+        let patience = RETRANSMIT.patience();
+        for side in Side::BOTH {
+            for sa in self.node(side).endpoint.status(self.clock()).ike_sas {
+                let up = sa.stage != Stage::Connecting;
+                if let Some(hangs) = sa.in_flight.filter(|e| up && e.since > patience) {
+                    return Err(format!(
+                        "an exchange of {side} hangs: {hangs:?} of {:?}",
+                        sa.id
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the core itself says: the SPIs of its one IKE SA, or why it is not at rest.

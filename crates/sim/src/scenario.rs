@@ -73,6 +73,15 @@ pub(crate) const CONNECTION: &str = "peer";
 /// Largest address the pool lends.
 pub(crate) const LENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 7);
 
+/// Patient, so that two nodes that are both well seldom count each other for dead: with 30 % lost
+/// each way a try fails with probability 0.51, all of them with 5e-8.
+pub(crate) const RETRANSMIT: Retransmit = Retransmit {
+    first: Duration::from_millis(500),
+    factor: 1.5,
+    most: Duration::from_secs(4),
+    tries: 24,
+};
+
 /// How a run is set up.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -254,14 +263,7 @@ impl Scenario {
             reauthenticate: (self.reauthenticate && side == Side::A)
                 .then_some(Duration::from_secs(50)),
             liveness: Duration::from_secs(8),
-            // Patient, so that two nodes that are both well seldom count each other for dead:
-            // with 30 % lost each way a try fails with probability 0.51, all of them with 5e-8.
-            retransmit: Retransmit {
-                first: Duration::from_millis(500),
-                factor: 1.5,
-                most: Duration::from_secs(4),
-                tries: 24,
-            },
+            retransmit: RETRANSMIT,
             claim_nat: self.claim_nat,
             fragment_size: if self.long_chain { 576 } else { 1280 },
             keepalive: Duration::from_secs(20),

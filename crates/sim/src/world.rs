@@ -241,6 +241,7 @@ impl World {
     /// Whether the end has come.
     fn inspect(&mut self) -> Result<bool, String> {
         self.after(INSPECTION, Occurrence::Inspect);
+        self.check_exchanges()?;
         match self.quiet_since {
             None => {
                 if self.scenario.calm && !self.steady && self.unsettled().is_none() {
