@@ -65,8 +65,8 @@ pub fn reauthenticate_at(after: Duration, now: Instant, random: &mut dyn Random)
     now + (after - fraction(after / 10, random))
 }
 
-/// When to authenticate anew where the peer ends the IKE SA in `left` (RFC 4478): a tenth before
-/// that, or half a minute where a tenth is less.
+/// When to authenticate anew where the IKE SA ends in `left`, because the peer says so (RFC 4478) or
+/// its certificate expires: a tenth before that, or half a minute where a tenth is less.
 pub fn reauthenticate_before(left: Duration, now: Instant, random: &mut dyn Random) -> Instant {
     let left = left.clamp(2 * MARGIN, FOREVER);
     let margin = (left / 10).max(MARGIN);

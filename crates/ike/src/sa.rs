@@ -116,10 +116,24 @@ impl Peering {
         if let Some(Ok(left)) = notify.map(|notify| notify.auth_lifetime())
             && self.dialed
         {
-            let left = Duration::from_secs(left.into());
-            let at = lifetime::reauthenticate_before(left, cx.boot(), cx.random.as_mut());
-            self.reauthenticate_at = Some(self.reauthenticate_at.map_or(at, |own| own.min(at)));
+            self.authenticate_before(cx, Duration::from_secs(left.into()));
         }
+    }
+
+    /// The peer's certificate expires some time: with a new one, if it has one by then, only another
+    /// authentication helps.
+    pub(crate) fn limit_by_certificate(&mut self, cx: &mut Context) {
+        if let (Some(not_after), Some(utc)) = (self.not_after, cx.now.utc)
+            && self.dialed
+        {
+            self.authenticate_before(cx, utc.until(not_after));
+        }
+    }
+
+    /// The IKE SA ends in `left`, unless we authenticate anew.
+    fn authenticate_before(&mut self, cx: &mut Context, left: Duration) {
+        let at = lifetime::reauthenticate_before(left, cx.boot(), cx.random.as_mut());
+        self.reauthenticate_at = Some(self.reauthenticate_at.map_or(at, |own| own.min(at)));
     }
 
     /// Addresses are lent here, and this peer has none.

@@ -52,6 +52,14 @@ impl Sub<Duration> for Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UtcTime(pub i64);
 
+impl UtcTime {
+    /// Time from `self` to `later`; zero if that is over.
+    pub fn until(self, later: UtcTime) -> Duration {
+        let left = later.0.saturating_sub(self.0);
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    }
+}
+
 /// What the caller's clocks say at an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use cygnet_ike::event::EventKind;
+use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::Command;
 use cygnet_ike::policy::Start;
 use cygnet_wire::header::ExchangeType;
@@ -67,6 +67,50 @@ fn status_tells_what_is_in_flight_and_since_when() {
     world.seconds(10);
     assert_eq!(in_flight(&world), None);
     world.assert_in_step(&["one"]);
+}
+
+/// A world in which the certificates that A is shown are good until then.
+fn certified(until: i64) -> World {
+    let (a, b) = (with_certificates(A), with_certificates(B));
+    let mut world = World::new(policy(a), policy(b));
+    world.a.certified = until;
+    world.command(A, bring_up(None));
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+    world
+}
+
+fn expired(kind: &EventKind) -> bool {
+    let reason = Reason::Expired;
+    matches!(kind, EventKind::IkeDown { reason: r } if *r == reason)
+}
+
+#[test]
+fn peer_is_authenticated_anew_before_its_certificate_expires() {
+    let mut world = certified(1000);
+    world.traffic = true;
+    world.seconds(800);
+    // By then it has another one.
+    world.a.certified = 100_000;
+    for _ in 0..4000 {
+        world.run(Duration::from_millis(100));
+        assert!(world.a.sending("one").is_some() && world.b.sending("one").is_some());
+    }
+    world.assert_in_step(&["one"]);
+    assert_eq!(world.a.count(expired), 0);
+    assert_eq!(world.a.resolves, 2);
+}
+
+#[test]
+fn peer_whose_certificate_is_not_renewed_is_cut_off_in_time() {
+    let mut world = certified(1000);
+    world.seconds(990);
+    world.assert_in_step(&["one"]);
+    let tries = world.a.resolves;
+    assert!((2..12).contains(&tries), "{tries}");
+    world.seconds(30);
+    assert!(world.a.established(world.now).is_empty());
+    assert_eq!(world.a.count(expired), 1);
 }
 
 #[test]

@@ -417,6 +417,7 @@ impl AuthInitiator {
             });
         }
         peering.limit(cx, &contents);
+        peering.limit_by_certificate(cx);
         let replaces = self.call.replaces.as_ref().map(|(old, _)| *old);
         let initial_contact = contents.has(NotifyType::INITIAL_CONTACT);
         let mut state = establish(cx, channel, peering, replaces, initial_contact);

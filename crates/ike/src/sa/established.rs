@@ -88,8 +88,7 @@ impl Established {
         let now = cx.boot();
         let mut due = Deadlines::new(&peering.connection.lifetime, now, cx.random.as_mut());
         if let (Some(not_after), Some(utc)) = (peering.not_after, cx.now.utc) {
-            let left = u64::try_from(not_after.0.saturating_sub(utc.0)).unwrap_or(0);
-            let end = now + Duration::from_secs(left);
+            let end = now + utc.until(not_after);
             // A rekey authenticates nobody: it does not prolong a certificate.
             due = due.ending_by(end);
             if due.soft == end {
