@@ -11,6 +11,7 @@ use cygnet_wire::id::Identification;
 
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
+use crate::narrowing::Packet;
 use crate::policy::{Connection, Policy, Remote};
 use crate::sa::IkeSa;
 use crate::sa::established::Estate;
@@ -102,6 +103,12 @@ pub(crate) enum Upcall {
         sa: IkeSaId,
         name: String,
         reason: Reason,
+    },
+    /// A child was made for this packet and does not carry it.
+    Narrowed {
+        sa: IkeSaId,
+        name: String,
+        packet: Packet,
     },
     /// A child has ended and was not replaced.
     ChildDown {

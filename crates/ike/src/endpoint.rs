@@ -307,6 +307,7 @@ impl Endpoint {
             Upcall::ChildFailed { sa, name, reason } => {
                 self.handle_child_failed(sa, &name, reason);
             }
+            Upcall::Narrowed { sa, name, packet } => self.handle_narrowed(sa, &name, &packet),
             Upcall::ChildDown { sa, name, reason } => self.handle_child_down(sa, &name, &reason),
             Upcall::Stopped {
                 child,

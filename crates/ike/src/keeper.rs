@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_wire::ts::TrafficSelector;
-
 use crate::backoff::{self, Backoff};
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, Command, DataCommand, IkeSaId, Path};
+use crate::narrowing::{Narrowing, Packet};
 use crate::policy::{ChildPolicy, Connection, Policy, Remote, Retransmit, Start};
 use crate::sa::IkeSa;
 use crate::sa::established::Established;
@@ -62,6 +61,8 @@ pub(crate) struct Kept {
     pub(crate) replacing: Replacing,
     /// When it is looked at again whatever happens.
     recheck: Option<Instant>,
+    /// What peers do not take of children that packets wait for.
+    narrowing: BTreeMap<String, Narrowing>,
     /// Children that failed, and when they are tried again.
     retries: BTreeMap<String, Retry>,
 }
@@ -78,7 +79,7 @@ pub(crate) struct Replacing {
 
 struct Demand {
     child: String,
-    packet: Option<(TrafficSelector, TrafficSelector)>,
+    packet: Option<Packet>,
 }
 
 struct Retry {
@@ -159,6 +160,7 @@ impl Kept {
             why: None,
             replacing: Replacing::default(),
             recheck: None,
+            narrowing: BTreeMap::new(),
             retries: BTreeMap::new(),
         }
     }
@@ -287,8 +289,15 @@ impl Endpoint {
         let Some(state) = self.sas.get(&sa).and_then(IkeSa::established) else {
             return;
         };
-        kept.demands
-            .retain(|demand| state.child_named(&demand.child).is_none());
+        let narrowing = &mut kept.narrowing;
+        kept.demands.retain(|demand| {
+            let packet = demand.packet.as_ref();
+            let met = state.child_for(&demand.child, packet).is_some();
+            if met && let Some(narrowing) = narrowing.get_mut(&demand.child) {
+                narrowing.accepted();
+            }
+            !met
+        });
         let mut create = Vec::new();
         let (mut pending, mut unready) = (false, false);
         for child in &kept.connection.children {
@@ -302,7 +311,8 @@ impl Endpoint {
             if !needed {
                 continue;
             }
-            if let Some(made) = state.child_named(&child.name) {
+            let packet = demand.and_then(|demand| demand.packet.as_ref());
+            if let Some(made) = state.child_for(&child.name, packet) {
                 // Until we send on it, the old one has to serve.
                 unready |= !made.is_sending() && now.since(made.since) < UNREADY;
                 continue;
@@ -317,11 +327,12 @@ impl Endpoint {
             let retry = kept.retries.get(&child.name);
             let failed = retry.is_some_and(|retry| retry.on == sa);
             pending |= !failed;
-            if retry.and_then(|r| r.at).is_some_and(|at| at > now) || state.has_child(&child.name) {
+            if retry.and_then(|r| r.at).is_some_and(|at| at > now)
+                || state.has_child(&child.name, packet)
+            {
                 continue;
             }
-            let packet = demand.and_then(|demand| demand.packet.clone());
-            create.push((Arc::clone(child), packet));
+            create.push((Arc::clone(child), packet.cloned()));
         }
         let mut done = BTreeSet::new();
         if !kept.replacing.is_empty() {
@@ -547,6 +558,8 @@ impl Endpoint {
                 kept.dial = Dial::Idle;
             }
             kept.up_since = Some(now);
+            // With other settings it may take what it did not.
+            kept.narrowing.clear();
             kept.why = None;
             kept.attempt = 0;
         }
@@ -665,7 +678,7 @@ impl Endpoint {
         };
         // When both ends make one, the one that loses goes, and nothing has failed.
         let state = self.sas.get(&sa).and_then(IkeSa::established);
-        let lacks = state.is_some_and(|state| !state.has_child(child));
+        let lacks = state.is_some_and(|state| !state.has_child(child, None));
         if *reason == Reason::DeletedByPeer && lacks {
             // Not at once: the peer had a reason.
             self.retry_child(&name, sa, child);
@@ -674,21 +687,39 @@ impl Endpoint {
     }
 
     /// A packet wants a child.
-    pub(crate) fn handle_acquire(
-        &mut self,
-        name: &str,
-        child: &str,
-        packet: Option<(TrafficSelector, TrafficSelector)>,
-    ) {
+    pub(crate) fn handle_acquire(&mut self, name: &str, child: &str, packet: Option<Packet>) {
+        let now = self.cx.boot();
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
+        if let (Some(packet), Some(narrowing)) = (&packet, kept.narrowing.get(child))
+            && !narrowing.allows(packet, now)
+        {
+            return;
+        }
         let known = kept.child(child).is_some();
         if known && !kept.demands.iter().any(|demand| demand.child == child) {
             let child = child.to_owned();
             kept.demands.push(Demand { child, packet });
         }
         self.keep(name);
+    }
+
+    /// The peer has narrowed a packet away that a child was made for.
+    pub(crate) fn handle_narrowed(&mut self, sa: IkeSaId, child: &str, packet: &Packet) {
+        let now = self.cx.boot();
+        let Some(name) = self.keeper.names.get(&sa).cloned() else {
+            return;
+        };
+        let Some(kept) = self.keeper.kept.get_mut(&name) else {
+            return;
+        };
+        let meant =
+            |demand: &Demand| demand.child == child && demand.packet.as_ref() == Some(packet);
+        kept.demands.retain(|demand| !meant(demand));
+        let narrowing = kept.narrowing.entry(child.to_owned()).or_default();
+        narrowing.refused(packet, now, self.cx.random.as_mut());
+        self.keep(&name);
     }
 
     /// RFC 7296 §2.8.3: a new IKE SA first, then the end of the old.
@@ -806,7 +837,7 @@ impl Endpoint {
         for id in live {
             self.change(id, |state, _, cx| {
                 for policy in children.iter().cloned() {
-                    if state.has_child(&policy.name) {
+                    if state.has_child(&policy.name, None) {
                         continue;
                     }
                     let (packet, tries) = (None, Tries::default());

@@ -17,6 +17,7 @@ mod keeper;
 pub mod keys;
 pub mod lifetime;
 mod local_change;
+mod narrowing;
 pub mod nat;
 pub mod policy;
 pub mod proposal;

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
-use cygnet_ike::io::Command;
+use cygnet_ike::io::{Command, DataEvent};
 use cygnet_ike::policy::Start;
+use cygnet_ike::selector;
 use cygnet_wire::header::ExchangeType;
+use cygnet_wire::ts::TrafficSelector;
 
 /// A world in which nobody tells A where B is.
 fn unresolved() -> World {
@@ -140,4 +142,95 @@ fn second_wish_to_authenticate_anew_is_not_lost_to_the_first() {
     world.seconds(30);
     world.assert_in_step(&["one", "two"]);
     assert_eq!(world.a.resolves, 3, "{}", world.tail());
+}
+
+/// B has two children where A has one, for both.
+fn narrowed() -> World {
+    let (mut a, mut b) = (connection(A), connection(B));
+    let (mut both, two) = (
+        child(A, "one", Start::Traffic),
+        child(A, "two", Start::Manual),
+    );
+    both.local.extend(two.local);
+    both.remote.extend(two.remote);
+    // Nobody serves this one there.
+    both.remote.push(subnet("10.2.3.0/24"));
+    a.children = vec![Arc::new(both)];
+    b.children = ["one", "two"]
+        .map(|name| Arc::new(child(B, name, Start::Manual)))
+        .to_vec();
+    World::new(policy(a), policy(b))
+}
+
+fn packet(world: &mut World, local: &str, remote: &str) {
+    let host = |text: &str| TrafficSelector::from_prefix(text.parse().unwrap(), 32);
+    world.data(
+        A,
+        DataEvent::Acquire {
+            connection: "link".to_owned(),
+            child: "one".to_owned(),
+            packet: Some((host(local), host(remote))),
+        },
+    );
+}
+
+fn remotes(world: &World) -> Vec<String> {
+    let children = world.a.child_sas(world.now).into_iter();
+    let mut all: Vec<_> = children
+        .filter(|child| child.installed && child.sending)
+        .map(|child| selector::list(&child.remote_ts))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn packet_that_was_narrowed_away_brings_up_another_child() {
+    let mut world = narrowed();
+    packet(&mut world, "10.1.1.5", "10.2.1.5");
+    world.seconds(5);
+    assert_eq!(remotes(&world), ["10.2.1.0/24"], "{}", world.tail());
+    packet(&mut world, "10.1.2.5", "10.2.2.5");
+    world.seconds(5);
+    assert_eq!(
+        remotes(&world),
+        ["10.2.1.0/24", "10.2.2.0/24"],
+        "{}",
+        world.tail()
+    );
+    // Both carry what they are for: nothing more is asked for.
+    let sent = world.b.endpoint.status(at(world.now)).counters.children;
+    packet(&mut world, "10.1.1.6", "10.2.1.6");
+    packet(&mut world, "10.1.2.6", "10.2.2.6");
+    world.seconds(5);
+    let then = world.b.endpoint.status(at(world.now)).counters.children;
+    assert_eq!(sent, then);
+}
+
+#[test]
+fn packet_that_a_peer_always_narrows_away_is_not_tried_without_end() {
+    let mut world = narrowed();
+    packet(&mut world, "10.1.1.5", "10.2.1.5");
+    world.seconds(5);
+    let before = world.a.endpoint.status(at(world.now)).counters.children;
+    for _ in 0..300 {
+        packet(&mut world, "10.1.1.5", "10.2.3.5");
+        world.seconds(1);
+    }
+    let made = world.a.endpoint.status(at(world.now)).counters.children - before;
+    assert_eq!(made, 1, "{}", world.tail());
+    assert_eq!(remotes(&world), ["10.2.1.0/24"], "{}", world.tail());
+    let told = world.a.reasons();
+    let told = told.iter().map(ToString::to_string);
+    assert_eq!(told.filter(|t| t.contains("10.2.3.5")).count(), 1);
+    // Others are not held up by it.
+    packet(&mut world, "10.1.2.5", "10.2.2.5");
+    world.seconds(5);
+    assert_eq!(remotes(&world), ["10.2.1.0/24", "10.2.2.0/24"]);
+    // And after a while it is tried again: the peer may have other settings.
+    world.seconds(400);
+    packet(&mut world, "10.1.1.5", "10.2.3.5");
+    world.seconds(5);
+    let made = world.a.endpoint.status(at(world.now)).counters.children - before;
+    assert_eq!(made, 3);
 }

@@ -10,8 +10,10 @@ use crate::context::{Bearer, Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::io::{AskId, ChildSaId, ChildSaParameters, DataCommand, IkeSaId, Path};
 use crate::lifetime::Deadlines;
+use crate::narrowing::Packet;
 use crate::sa::Peering;
 use crate::sa::collision::Nonces;
+use crate::selector;
 use crate::time::Instant;
 
 /// How long the peer may take to delete what it has replaced.
@@ -106,6 +108,19 @@ impl ChildSa {
 
     pub(crate) fn name(&self) -> &str {
         &self.params.policy.name
+    }
+
+    /// Whether it may carry this packet; if none is named, what the peer has left of its policy.
+    pub(crate) fn carries(&self, packet: Option<&Packet>) -> bool {
+        packet.is_none_or(|(local, remote)| {
+            selector::covers(&self.params.local_ts, local)
+                && selector::covers(&self.params.remote_ts, remote)
+        })
+    }
+
+    /// Whether it does the same as another one.
+    pub(crate) fn equals(&self, other: &ChildSa) -> bool {
+        self.bearer == other.bearer
     }
 
     pub(crate) fn is_sending(&self) -> bool {

@@ -10,12 +10,12 @@ use cygnet_crypto::suite::Group;
 use cygnet_wire::header::{ChildSpi, ExchangeType};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::sa::SaPayload;
-use cygnet_wire::ts::TrafficSelector;
 
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, DataCommand};
 use crate::keys::Role;
+use crate::narrowing::Packet;
 use crate::policy::ChildPolicy;
 use crate::proposal::{self, ChildExchange};
 use crate::refusal;
@@ -36,7 +36,7 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 pub(crate) struct CreateChild {
     pub(crate) policy: Arc<ChildPolicy>,
     pub(crate) replaces: Option<ChildSaId>,
-    packet: Option<(TrafficSelector, TrafficSelector)>,
+    packet: Option<Packet>,
     tries: Tries,
     /// The peer makes the same Child SA at the same time.
     pub(crate) collision: Option<Collision>,
@@ -148,10 +148,10 @@ impl Established {
         cx: &mut Context,
         policy: Arc<ChildPolicy>,
         replaces: Option<ChildSaId>,
-        packet: Option<(TrafficSelector, TrafficSelector)>,
+        packet: Option<Packet>,
         tries: Tries,
     ) {
-        if replaces.is_none() && self.child_named(&policy.name).is_some() {
+        if replaces.is_none() && self.child_for(&policy.name, packet.as_ref()).is_some() {
             return;
         }
         if replaces.is_none() && self.children.len() >= MAX_CHILDREN {
@@ -206,7 +206,10 @@ impl Established {
                     && match create.replaces {
                         Some(old) => (self.children.get(&old))
                             .is_some_and(|old| old.state == ChildState::Installed),
-                        None => self.child_named(&create.policy.name).is_none(),
+                        None => {
+                            let packet = create.packet.as_ref();
+                            self.child_for(&create.policy.name, packet).is_none()
+                        }
                     };
                 if !still_wanted || !self.is_live() {
                     cx.data(DataCommand::FreeSpi { spi });
@@ -248,13 +251,16 @@ impl Established {
                 self.push_delete(cx, BTreeSet::from([id]), Reason::Operator);
             }
             (Stage::Install(_, child), Answer::Installed(Ok(()))) => {
-                let params = &child.params;
+                let (id, params) = (child.id(), &child.params);
                 let selectors = selector::canonical(&params.local_ts, &params.remote_ts);
                 let collision = create
                     .collision
                     .take()
                     .filter(|theirs| create.replaces.is_some() || theirs.selectors == selectors);
                 self.finish_create(channel, cx, create.replaces, collision, *child);
+                if let Some(packet) = create.packet {
+                    self.check_narrowing(channel, cx, id, packet);
+                }
             }
             (Stage::Install(_, child), Answer::Installed(Err(error))) => {
                 let reason = Reason::Local(format!("the Child SA could not be installed: {error}"));
@@ -501,6 +507,40 @@ impl Established {
         }
     }
 
+    /// RFC 7296 §2.9: the peer may narrow, and is asked to leave the packet that wanted the Child SA
+    /// in it. One that does not carry it serves others, unless it is the same as one there was.
+    fn check_narrowing(
+        &mut self,
+        channel: &Channel,
+        cx: &mut Context,
+        id: ChildSaId,
+        packet: Packet,
+    ) {
+        let made = self.children.get(&id);
+        let Some(made) = made.filter(|made| made.state == ChildState::Installed) else {
+            return;
+        };
+        if made.carries(Some(&packet)) {
+            return;
+        }
+        let mut others = self.children.values().filter(|other| other.id() != id);
+        let superfluous =
+            others.any(|other| other.state == ChildState::Installed && other.equals(made));
+        let name = made.name().to_owned();
+        let reason = Reason::NoSelectors(format!(
+            "the peer narrowed child {name} to {}; that does not carry a packet {} === {}",
+            selector::pair(&made.params.local_ts, &made.params.remote_ts),
+            packet.0,
+            packet.1
+        ));
+        cx.event(self.event(channel, EventKind::Refused { reason }));
+        if superfluous {
+            self.push_delete(cx, BTreeSet::from([id]), Reason::Replaced);
+        }
+        let sa = channel.id;
+        cx.upcall(Upcall::Narrowed { sa, name, packet });
+    }
+
     fn create_refused(
         &mut self,
         channel: &Channel,
@@ -582,7 +622,7 @@ impl Established {
         cx: &mut Context,
         policy: Arc<ChildPolicy>,
         replaces: Option<ChildSaId>,
-        packet: Option<(TrafficSelector, TrafficSelector)>,
+        packet: Option<Packet>,
         mut tries: Tries,
     ) {
         let wait = retry_wait(cx, &mut tries);
@@ -594,7 +634,7 @@ impl Established {
         cx: &Context,
         policy: Arc<ChildPolicy>,
         replaces: Option<ChildSaId>,
-        packet: Option<(TrafficSelector, TrafficSelector)>,
+        packet: Option<Packet>,
         tries: Tries,
         wait: Duration,
     ) {

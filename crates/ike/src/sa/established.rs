@@ -12,6 +12,7 @@ use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, IkeSaId, Path};
 use crate::lifetime::Deadlines;
+use crate::narrowing::Packet;
 use crate::refusal;
 use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::{ChildSa, ChildState};
@@ -134,9 +135,9 @@ impl Established {
         self.peering.event(channel.id, channel.path, kind)
     }
 
-    /// A child of that name is there, or on the way.
-    pub(crate) fn has_child(&self, name: &str) -> bool {
-        self.child_named(name).is_some()
+    /// A child of that name is there that carries the packet, or one of that name is on the way.
+    pub(crate) fn has_child(&self, name: &str, packet: Option<&Packet>) -> bool {
+        self.child_for(name, packet).is_some()
             || matches!(&self.current, Some(Exchange::CreateChild(c)) if c.policy.name == name)
             || self
                 .tasks
@@ -146,9 +147,15 @@ impl Established {
 
     /// The newest child of that name that is in use.
     pub(crate) fn child_named(&self, name: &str) -> Option<&ChildSa> {
-        let in_use =
-            |child: &&ChildSa| child.state == ChildState::Installed && child.name() == name;
-        self.children.values().rev().find(in_use)
+        self.child_for(name, None)
+    }
+
+    /// The newest child of that name that is in use and carries the packet.
+    pub(crate) fn child_for(&self, name: &str, packet: Option<&Packet>) -> Option<&ChildSa> {
+        let fits = |child: &&ChildSa| {
+            child.state == ChildState::Installed && child.name() == name && child.carries(packet)
+        };
+        self.children.values().rev().find(fits)
     }
 
     /// Does what is to be done, as far as nothing is in flight.
