@@ -629,4 +629,39 @@ fn peer_that_rekeys_without_end_gets_no_more_key_exchanges_than_it_is_allowed() 
     assert!((60..=90).contains(&made), "{made}\n{}", world.tail());
     world.seconds(120);
     world.assert_in_step(&["one"]);
+
+#[test]
+fn many_authorities_do_not_make_the_answer_to_a_call_long() {
+    let answer_with = |count: u8| {
+        let mut b = with_certificates(B);
+        if let RemoteAuth::Certificate { authorities, .. } = &mut b.remote_auth {
+            *authorities = (0..count).map(|n| [n; 20]).collect();
+        }
+        let mut world = World::new(Policy::default(), Policy::default());
+        let seen = std::rc::Rc::new(std::cell::RefCell::new((0, Vec::new())));
+        let tap = seen.clone();
+        world.fate = Box::new(move |flight| {
+            if flight.is(ExchangeType::IKE_SA_INIT, false) {
+                tap.borrow_mut().0 = flight.datagram.len();
+            } else if flight.is(ExchangeType::IKE_SA_INIT, true) {
+                tap.borrow_mut().1.clone_from(&flight.datagram);
+            }
+            Fate::Deliver
+        });
+        world.policy(B, policy(b));
+        world.policy(A, policy(with_certificates(A)));
+        world.seconds(3);
+        // Certificates are asked for all the same.
+        world.assert_in_step(&["one"]);
+        let (call, answer) = seen.borrow().clone();
+        let message = Message::parse(&answer).unwrap();
+        let asked = message.find(PayloadType::CERTREQ).unwrap().unwrap();
+        (asked.body.len(), call, answer.len())
+    };
+    assert_eq!(answer_with(8).0, 1 + 8 * 20);
+    for count in [8, 9, 200] {
+        let (_, call, answer) = answer_with(count);
+        assert!(answer <= call + 320, "{call} octets, answered by {answer}");
+    }
+    assert_eq!(answer_with(9).0, 1);
 }

@@ -25,6 +25,10 @@ use crate::sa::negotiate::{self, ke_payload, nonce_payload};
 use crate::sa::rekey_ike::new_spi;
 use crate::sa::{IkeSa, State};
 
+/// Authorities that a stranger is told of. Where there are more, certificates are asked for without
+/// naming any (RFC 7296 §3.7 is a hint), so that the answer to a call stays about as long as a call.
+const NAMED: usize = 8;
+
 impl IkeSa {
     /// Answers IKE_SA_INIT: keys are made, nothing else is believed yet. `request` is the message
     /// itself, `candidates` those whose proposals were chosen from.
@@ -96,6 +100,9 @@ impl IkeSa {
                     }
                 }
             }
+        }
+        if named.len() > NAMED {
+            named.clear();
         }
         if wanted {
             message.push(CertReqPayload::x509(&named));
