@@ -64,6 +64,16 @@ pub fn ruleset_json() -> Result<String> {
     run(&["-j", "list", "ruleset"], "")
 }
 
+/// What nft says is wrong, in one line: below it draws the place in a text nobody has seen.
+fn complaint(stderr: &str) -> String {
+    let mut lines = stderr.lines().map(str::trim).filter(|l| !l.is_empty());
+    let first = lines.clone().next().unwrap_or("it did not say why");
+    lines
+        .find(|line| line.contains("Error"))
+        .unwrap_or(first)
+        .to_owned()
+}
+
 fn run(args: &[&str], input: &str) -> Result<String> {
     let io = |e: std::io::Error| match e.kind() {
         ErrorKind::NotFound => Error::NftMissing,
@@ -91,11 +101,25 @@ fn run(args: &[&str], input: &str) -> Result<String> {
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
-    let message = String::from_utf8_lossy(&stderr).trim().to_owned();
+    let message = complaint(&String::from_utf8_lossy(&stderr));
     if message.contains("Operation not permitted") {
         return Err(Error::NotPermitted {
             what: "change nftables".to_owned(),
         });
     }
     Err(Error::Nft { message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaint_of_many_lines_is_told_in_one() {
+        let said = "/dev/stdin:2:1-5: Error: syntax error, unexpected string\nchian x {\n^^^^^\n";
+        let told = "/dev/stdin:2:1-5: Error: syntax error, unexpected string";
+        assert_eq!(complaint(said), told);
+        assert_eq!(complaint("\n out of luck \nagain\n"), "out of luck");
+        assert_eq!(complaint(""), "it did not say why");
+    }
 }
