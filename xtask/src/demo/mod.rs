@@ -145,6 +145,16 @@ fn through_tunnel(
             "on the provider's link: {tunnelled} packets of UDP 500/4500 between box and server, {leaked} others"
         ),
     );
+    // What was measured went that way, and no other.
+    let (carried, measured) = (watch.tunnelled_octets()?, octets_measured(&report.after));
+    report.claim(
+        carried >= measured,
+        format!(
+            "these packets hold {} MB; the laptop's measurement alone was {} MB",
+            carried / 1_000_000,
+            measured / 1_000_000
+        ),
+    );
     if options.stay {
         stay(options, report, world)?;
     }
@@ -223,6 +233,14 @@ fn measure(world: &World) -> Result<Leg> {
         download_mbit_s: Some(rate(Direction::Download)?),
         upload_mbit_s: Some(rate(Direction::Upload)?),
     })
+}
+
+/// What the measurements of throughput brought across, at least.
+fn octets_measured(leg: &Leg) -> u64 {
+    let rates = [leg.download_mbit_s, leg.upload_mbit_s];
+    let mbit_s: f64 = rates.into_iter().flatten().sum();
+    let octets = mbit_s * 1e6 / 8.0 * f64::from(SECONDS);
+    octets as u64
 }
 
 /// Claims that the web host sees laptop and phone as `expected`.

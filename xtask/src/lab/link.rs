@@ -170,13 +170,22 @@ impl Link {
 
 /// The packets of one named counter in the answer of `nft -j list counters`.
 pub(super) fn counter(json: &str, name: &str) -> Result<u64> {
+    field(json, name, "packets")
+}
+
+/// The octets that a counter of `nft -j list counters` has seen.
+pub(super) fn octets(json: &str, name: &str) -> Result<u64> {
+    field(json, name, "bytes")
+}
+
+fn field(json: &str, name: &str, what: &str) -> Result<u64> {
     let listed: serde_json::Value = serde_json::from_str(json)?;
     let objects = listed["nftables"].as_array().cloned().unwrap_or_default();
     objects
         .iter()
         .map(|object| &object["counter"])
         .find(|counter| counter["name"] == name)
-        .and_then(|counter| counter["packets"].as_u64())
+        .and_then(|counter| counter[what].as_u64())
         .ok_or_else(|| Failure::new(format!("nft knows no counter {name}: {json}")))
 }
 
@@ -191,6 +200,7 @@ mod tests {
             {"counter": {"family": "netdev", "name": "tunnel", "table": "watch", "packets": 7, "bytes": 600}},
             {"counter": {"family": "netdev", "name": "leaked", "table": "watch", "packets": 0, "bytes": 0}}]}"#;
         assert_eq!(counter(json, "tunnel").unwrap(), 7);
+        assert_eq!(octets(json, "tunnel").unwrap(), 600);
         assert_eq!(counter(json, "leaked").unwrap(), 0);
         assert!(counter(json, "other").is_err());
     }

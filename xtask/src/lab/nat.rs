@@ -1,7 +1,7 @@
 //! What a router does to packets: masquerading, forwarded ports, a foreign firewall.
 
 use super::failure::Result;
-use super::link::counter;
+use super::link::{counter, octets};
 use super::namespace::Namespace;
 
 /// Hides everything that leaves by `outside` behind the address of that interface.
@@ -67,10 +67,18 @@ impl<'a> ForwardWatch<'a> {
 
     /// Packets of the tunnel, and packets of anything else, so far.
     pub fn counts(&self) -> Result<(u64, u64)> {
-        let text = self
-            .router
-            .exec(["nft", "-j", "list", "counters", "table", "inet", "watch"])?;
+        let text = self.list()?;
         Ok((counter(&text, "tunnel")?, counter(&text, "leaked")?))
+    }
+
+    /// Octets of the tunnel's IP packets so far.
+    pub fn tunnelled_octets(&self) -> Result<u64> {
+        octets(&self.list()?, "tunnel")
+    }
+
+    fn list(&self) -> Result<String> {
+        self.router
+            .exec(["nft", "-j", "list", "counters", "table", "inet", "watch"])
     }
 }
 

@@ -189,6 +189,11 @@ impl Watch<'_> {
     pub fn tunnelled(&self) -> Result<u64> {
         Ok(self.before_nat.counts()?.0)
     }
+
+    /// Their octets.
+    pub fn tunnelled_octets(&self) -> Result<u64> {
+        self.before_nat.tunnelled_octets()
+    }
 }
 
 #[cfg(test)]
