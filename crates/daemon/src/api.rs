@@ -119,6 +119,9 @@ pub struct IkeSaStatus {
     pub suite: Option<String>,
     /// Virtual addresses this IKE SA brought.
     pub virtual_addresses: Vec<IpAddr>,
+    /// Resolvers that the peer named with our virtual addresses.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// Seconds since it came up.
     pub age_s: f64,
     /// Seconds until it is rekeyed.
@@ -134,7 +137,7 @@ pub struct ChildStatus {
     pub id: u64,
     /// Its policy's name.
     pub name: String,
-    /// `installing`, `up`, `rekeying`, `rekeyed`, `deleting`.
+    /// `up`, `rekeyed` (it still receives; another one sends), `deleting`.
     pub state: String,
     /// Hexadecimal.
     pub spi_in: String,

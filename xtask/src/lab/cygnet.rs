@@ -224,6 +224,21 @@ impl Cygnet {
         Ok(all.filter(|child| child.state == "up").collect())
     }
 
+    /// What its data path has dropped so far; what no tunnel is for (`no-policy`), such as the
+    /// kernel's own multicast, is not counted.
+    pub fn drops(&self) -> Result<u64> {
+        let drops = self.status()?.engine.unwrap_or_default().drops;
+        let of_tunnels = drops.iter().filter(|drop| drop.name != "no-policy");
+        Ok(of_tunnels.map(|drop| drop.count).sum())
+    }
+
+    /// How many of these it has dropped.
+    pub fn drops_by(&self, reason: &str) -> Result<u64> {
+        let drops = self.status()?.engine.unwrap_or_default().drops;
+        let known = drops.into_iter().find(|drop| drop.name == reason);
+        Ok(known.map_or(0, |drop| drop.count))
+    }
+
     /// Ends it by SIGTERM; fails when it had ended before, or does not follow.
     pub fn stop(&mut self) -> Result<()> {
         let Some(process) = &mut self.process else {
@@ -356,6 +371,18 @@ pub struct Processes {
 pub struct Engine {
     /// Every configured connection, up or not.
     pub connections: Vec<Connection>,
+    /// Packets that the data path dropped, by reason.
+    pub drops: Vec<Count>,
+}
+
+/// A counter with a name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Count {
+    /// What is counted.
+    pub name: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// A connection of the configuration.
@@ -394,6 +421,8 @@ pub struct IkeSa {
     pub nat_remote: bool,
     /// Virtual addresses that it brought.
     pub virtual_addresses: Vec<String>,
+    /// Resolvers that came with them.
+    pub dns: Vec<String>,
     /// Its children.
     pub children: Vec<ChildSa>,
 }
@@ -404,7 +433,7 @@ pub struct IkeSa {
 pub struct ChildSa {
     /// Its name in the configuration.
     pub name: String,
-    /// `installing`, `up`, `rekeying`, `rekeyed`, `deleting`.
+    /// `up`, `rekeyed`, `deleting`.
     pub state: String,
     /// Hexadecimal.
     pub spi_in: String,

@@ -123,6 +123,9 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     for address in &sa.virtual_addresses {
         let _ = writeln!(out, "    address {address}");
     }
+    for resolver in &sa.dns {
+        let _ = writeln!(out, "    dns     {resolver}");
+    }
     for child in &sa.children {
         self::child(out, child);
     }

@@ -96,6 +96,7 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
         nat_remote: sa.nat_remote,
         suite: sa.suite.clone(),
         virtual_addresses: virtual_addresses.copied().collect(),
+        dns: sa.assigned.dns.clone(),
         age_s: sa.age.map_or(0.0, seconds),
         rekey_in_s: sa.rekey_in.map(seconds),
         children: sa.children.iter().map(|c| child(c, datapath)).collect(),

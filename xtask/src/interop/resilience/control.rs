@@ -47,6 +47,49 @@ fn curl(cygnet: &Cygnet, as_: &[&str], arguments: &[&str]) -> Result<(u16, Value
     Ok((code.trim().parse()?, body))
 }
 
+/// Whatever has a name or a state in the status, docs/api.md knows it.
+fn names_are_documented(status: &Value) -> Result<()> {
+    let path = crate::project::root().join("docs/api.md");
+    let docs = fs::read_to_string(&path).context(path.display())?;
+    let engine = &status["engine"];
+    let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
+    let (drops, counters) = (list(&engine["drops"]), list(&engine["ike_counters"]));
+    ensure!(
+        !counters.is_empty(),
+        "there are no `ike_counters`: {status}"
+    );
+    let mut said: Vec<Value> = (drops.iter().chain(&counters))
+        .map(|count| count["name"].clone())
+        .collect();
+    for connection in list(&engine["connections"]) {
+        said.push(connection["state"].clone());
+        for sa in list(&connection["ike_sas"]) {
+            said.push(sa["state"].clone());
+            said.extend(list(&sa["children"]).iter().map(|c| c["state"].clone()));
+        }
+    }
+    for name in said {
+        let name = name.as_str().unwrap_or_default();
+        ensure!(
+            docs.contains(&format!("`{name}`")),
+            "docs/api.md does not know `{name}`"
+        );
+    }
+    // The other way round: all counters that it promises are there.
+    let promised = docs
+        .lines()
+        .skip_while(|line| !line.starts_with("- `ike_counters`"));
+    let promised = promised.take_while(|line| !line.starts_with("- `engine`"));
+    for name in promised.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+        let there = counters.iter().any(|count| count["name"] == name);
+        ensure!(
+            there || name == "ike_counters",
+            "docs/api.md promises the counter `{name}`"
+        );
+    }
+    Ok(())
+}
+
 fn with_curl(lab: &mut Lab) -> Result<String> {
     let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
     let box_ = &home.gateway;
@@ -100,6 +143,7 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
                 "nat_remote",
                 "suite",
                 "virtual_addresses",
+                "dns",
                 "age_s",
                 "rekey_in_s",
                 "children",
@@ -132,6 +176,7 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
             );
         }
     }
+    names_are_documented(&status)?;
     ensure!(
         sa["nat_local"] == true,
         "the router's NAT is not seen: {sa}"

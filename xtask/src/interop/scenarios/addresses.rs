@@ -50,6 +50,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 const POOL4: &str = "10.77.0.0/24";
 const POOL6: &str = "fd77::/112";
+/// Resolvers that go with the addresses, one for each family.
+const RESOLVERS: [&str; 2] = ["10.77.0.53", "fd77::53"];
+
+/// The resolvers for the families of these addresses, sorted.
+fn resolvers_for(addresses: &[String]) -> Vec<&'static str> {
+    let of = |colon: bool| addresses.iter().any(|a| a.contains(':') == colon);
+    let known = RESOLVERS.iter().filter(|r| of(r.contains(':')));
+    known.copied().collect()
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ask {
@@ -85,9 +94,34 @@ fn client(lab: &Lab, inner: Inner, ask: Ask) -> Result<String> {
             _ => (behind, Vec::new()),
         },
     }];
-    let pair = Pair::start_in(lab, plan, offices)?;
+    let setup = plan.cygnet_setup(&offices);
+    let mut swan_setup = plan.swan_setup(&offices);
+    for pool in &mut swan_setup.config.pools {
+        let same = |r: &&&str| r.contains(':') == pool.addresses.contains(':');
+        pool.dns = RESOLVERS
+            .iter()
+            .filter(same)
+            .map(|r| (*r).to_owned())
+            .collect();
+    }
+    let mut offices = offices;
+    offices.block_all_but_tunnel()?;
+    let pair = Pair::start_as(lab, plan, offices, &setup, &swan_setup)?;
     pair.connect()?;
     let (own, theirs) = pair.ike_sa()?;
+    let mut named = own.dns.clone();
+    named.sort();
+    ensure!(
+        named == resolvers_for(&own.virtual_addresses),
+        "strongSwan named other resolvers than {named:?}"
+    );
+    let told = pair.cygnet.command(&["status"])?;
+    ensure!(
+        named
+            .iter()
+            .all(|resolver| told.contains(resolver.as_str())),
+        "`cygnet status` does not show {named:?}: {told}"
+    );
     let (mut lent, mut had) = (theirs.virtual_addresses, own.virtual_addresses);
     lent.sort();
     had.sort();
@@ -145,6 +179,7 @@ fn server(lab: &Lab, inner: Inner, nat: Nat, wish: Option<&str>) -> Result<Strin
         "[server]".to_owned(),
         format!("identity = \"{}\"", plan.cygnet.identity),
         format!("pools = [{}]", quoted.join(", ")),
+        format!("dns = [\"{}\", \"{}\"]", RESOLVERS[0], RESOLVERS[1]),
         format!("ike = [\"{}\"]", plan.cygnet.ike[0]),
         format!("esp = [\"{}\"]", plan.cygnet.esp[0]),
     ];
@@ -162,6 +197,12 @@ fn server(lab: &Lab, inner: Inner, nat: Nat, wish: Option<&str>) -> Result<Strin
     ensure!(
         lent == had && had.len() == pools.len(),
         "cygnet lent {lent:?}, strongSwan has {had:?}"
+    );
+    let mut named = pair.swan.resolvers();
+    named.sort();
+    ensure!(
+        named == RESOLVERS,
+        "strongSwan was given the resolvers {named:?}"
     );
     if let Some(wish) = wish {
         ensure!(had == [wish], "wished for {wish}, lent {had:?}");

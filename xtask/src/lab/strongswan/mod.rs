@@ -33,7 +33,7 @@ const DIRECTORIES: [&str; 13] = [
 /// kernel-libipsec has to come before kernel-netlink, so that it wins the IPsec side.
 const PLUGINS: &str = "random nonce aes aesni sha1 sha2 md5 mgf1 hmac kdf gcm ccm ctr cmac xcbc chapoly drbg \
     curve25519 gmp openssl pem pkcs1 pkcs7 pkcs8 pkcs12 pubkey x509 revocation constraints fips-prf \
-    kernel-libipsec kernel-netlink socket-default vici updown attr eap-identity eap-md5 eap-mschapv2 \
+    kernel-libipsec kernel-netlink socket-default vici updown resolve attr eap-identity eap-md5 eap-mschapv2 \
     eap-tls eap-ttls eap-gtc counters";
 
 /// What a strongSwan is to know: written into its directory before it starts.
@@ -236,6 +236,16 @@ impl StrongSwan {
         })
     }
 
+    /// The resolvers it was given as a client.
+    pub fn resolvers(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.directory.join("resolv.conf")).unwrap_or_default();
+        let named = text.lines().filter_map(|l| l.strip_prefix("nameserver "));
+        named
+            .filter_map(|rest| rest.split_whitespace().next())
+            .map(str::to_owned)
+            .collect()
+    }
+
     fn write(&self, setup: &Setup) -> Result<()> {
         for part in DIRECTORIES {
             fs::create_dir_all(self.directory.join(part))?;
@@ -288,6 +298,8 @@ impl StrongSwan {
     kernel-netlink {{ fwmark = !0x42 }}
     socket-default {{ fwmark = 0x42 }}
     kernel-libipsec {{ allow_peer_ts = yes }}
+    # not the machine's own
+    resolve {{ file = {directory}/resolv.conf }}
   }}
   {settings}
 }}
