@@ -29,6 +29,9 @@ const COURTESY: Duration = Duration::from_secs(3);
 const TRIES_OF_MANY: u32 = 2;
 /// How long the addresses of a peer may take. A resolver that has them asks for some seconds.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How long both serve in a reauthentication when the new one is complete: a peer may throw away what
+/// it has not opened yet when the old one ends.
+const OVERLAP: Duration = Duration::from_millis(500);
 /// How long a predecessor serves beside a child whose peer has not shown that it can receive.
 const UNREADY: Duration = Duration::from_secs(60);
 
@@ -300,6 +303,7 @@ impl Endpoint {
         });
         let mut create = Vec::new();
         let (mut pending, mut unready) = (false, false);
+        let mut overlap = None;
         for child in &kept.connection.children {
             let demand = kept
                 .demands
@@ -315,6 +319,7 @@ impl Endpoint {
             if let Some(made) = state.child_for(&child.name, packet) {
                 // Until we send on it, the old one has to serve.
                 unready |= !made.is_sending() && now.since(made.since) < UNREADY;
+                overlap = overlap.max(Some(made.since + OVERLAP));
                 continue;
             }
             // Who called makes the children; we do if it does not.
@@ -336,8 +341,10 @@ impl Endpoint {
         }
         let mut done = BTreeSet::new();
         if !kept.replacing.is_empty() {
-            let mut recheck = unready.then_some(now + UNREADY);
-            if !pending && !unready {
+            let overlap = overlap.filter(|until| *until > now);
+            let unready_until = unready.then_some(now + UNREADY);
+            let mut recheck = [unready_until, overlap].into_iter().flatten().min();
+            if !pending && !unready && overlap.is_none() {
                 // One that is being rekeyed has an heir soon, which is to be replaced.
                 let is_live = |old: &IkeSaId| {
                     let old = self.sas.get(old).and_then(IkeSa::established);

@@ -18,7 +18,7 @@ fn unresolved() -> World {
     let mut a = connection(A);
     a.children = vec![Arc::new(child(A, "one", Start::Manual))];
     let mut world = World::new(policy(a), policy(connection(B)));
-    world.a.mute = true;
+    world.a.no_resolver = true;
     world.command(A, bring_up(None));
     assert_eq!(world.a.resolves, 1);
     world
@@ -37,7 +37,7 @@ fn resolver_that_never_answers_is_asked_again_and_told_of() {
     });
     let why = why.unwrap();
     assert!(why.contains("30 s"), "{why}");
-    world.a.mute = false;
+    world.a.no_resolver = false;
     world.seconds(40);
     world.assert_in_step(&["one"]);
 }

@@ -629,6 +629,7 @@ fn peer_that_rekeys_without_end_gets_no_more_key_exchanges_than_it_is_allowed() 
     assert!((60..=90).contains(&made), "{made}\n{}", world.tail());
     world.seconds(120);
     world.assert_in_step(&["one"]);
+}
 
 #[test]
 fn many_authorities_do_not_make_the_answer_to_a_call_long() {

@@ -307,23 +307,23 @@ impl Pair {
     pub(super) fn loss_free(&self, what: impl FnMut() -> Result<()>) -> Result<String> {
         let far = self.far().gateway.clone();
         let mut before = overflows(&far)?;
-        self.loss_free_but(what, || {
+        self.loss_free_but(what, |_| {
             let now = overflows(&far)?;
             Ok(std::mem::replace(&mut before, now) < now)
         })
     }
 
     /// The same where runs with losses are made again, three times at most, as long as `peer` says
-    /// that the peer may have lost them.
+    /// that the peer has lost them.
     pub(super) fn loss_free_but(
         &self,
         mut what: impl FnMut() -> Result<()>,
-        mut peer: impl FnMut() -> Result<bool>,
+        mut peer: impl FnMut(&Tally) -> Result<bool>,
     ) -> Result<String> {
         let (near, far) = (self.near(), self.far());
         for _ in 0..3 {
             let tally = self.flow(&mut what, near, far)?;
-            if tally.lost == [0, 0] || !peer()? {
+            if tally.lost == [0, 0] || !peer(&tally)? {
                 return self.judge(tally);
             }
         }

@@ -91,7 +91,7 @@ pub struct Node {
     pub resolves: usize,
     pub unreachable: bool,
     /// Questions for addresses get no answer.
-    pub mute: bool,
+    pub no_resolver: bool,
     /// Until when certificates are good that it is shown, in seconds since the start.
     pub certified: i64,
     /// The next installation fails.
@@ -180,7 +180,7 @@ impl Node {
             psk: b"a long and secret key".to_vec(),
             resolves: 0,
             unreachable: false,
-            mute: false,
+            no_resolver: false,
             certified: 365 * DAY,
             install_fails: false,
             pool_is_full: false,
@@ -334,7 +334,7 @@ impl World {
     pub fn drain(&mut self, end: End) {
         while let Some(output) = self.node(end).endpoint.poll_output() {
             match output {
-                Output::Ask(_, Ask::Resolve { .. }) if self.node(end).mute => {
+                Output::Ask(_, Ask::Resolve { .. }) if self.node(end).no_resolver => {
                     self.node(end).resolves += 1;
                 }
                 Output::Ask(id, ask) => {
