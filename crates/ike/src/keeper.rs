@@ -27,8 +27,6 @@ const COURTESY: Duration = Duration::from_secs(3);
 /// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
 /// the defaults.
 const TRIES_OF_MANY: u32 = 2;
-/// How long the addresses of a peer may take. A resolver that has them asks for some seconds.
-const RESOLVE: Duration = Duration::from_secs(30);
 /// How long both serve in a reauthentication when the new one is complete: a peer may throw away what
 /// it has not opened yet when the old one ends.
 const OVERLAP: Duration = Duration::from_millis(500);
@@ -96,15 +94,8 @@ struct Retry {
 pub(crate) enum Dial {
     Idle,
     Waiting(Instant),
-    /// An answer that comes later than this is none.
-    Resolving {
-        ask: AskId,
-        until: Instant,
-    },
-    Dialing {
-        sa: IkeSaId,
-        rest: VecDeque<Path>,
-    },
+    Resolving(AskId),
+    Dialing { sa: IkeSaId, rest: VecDeque<Path> },
 }
 
 impl Keeper {
@@ -186,11 +177,7 @@ impl Kept {
 
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
-        let dial = match self.dial {
-            Dial::Waiting(at) | Dial::Resolving { until: at, .. } => Some(at),
-            Dial::Idle | Dial::Dialing { .. } => None,
-        };
-        retries.chain(dial).chain(self.recheck).min()
+        retries.chain(self.next_try()).chain(self.recheck).min()
     }
 
     /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
@@ -286,7 +273,7 @@ impl Endpoint {
         let old_children: BTreeSet<String> = replaced()
             .flat_map(|old| old.children.values().map(|c| c.name().to_owned()))
             .collect();
-        if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving { .. }) {
+        if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
             kept.dial = Dial::Idle;
         }
         let Some(state) = self.sas.get(&sa).and_then(IkeSa::established) else {
@@ -389,7 +376,7 @@ impl Endpoint {
         };
         if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
             // Nothing is waited for any more.
-            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving { .. }) {
+            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
                 kept.dial = Dial::Idle;
                 kept.attempt = 0;
             }
@@ -398,19 +385,11 @@ impl Endpoint {
         match kept.dial {
             Dial::Idle => {}
             Dial::Waiting(at) if at <= now => {}
-            Dial::Resolving { ask, until } if until <= now => {
-                self.cx.take_waiting(ask);
-                let waited = RESOLVE.as_secs();
-                let error = format!("nobody has said within {waited} s which addresses it has");
-                return self.call_failed(name, Reason::Unreachable(error));
-            }
-            Dial::Waiting(_) | Dial::Resolving { .. } | Dial::Dialing { .. } => return,
+            Dial::Waiting(_) | Dial::Resolving(_) | Dial::Dialing { .. } => return,
         }
         let who = Waiting::Keeper(name.to_owned());
         let connection = Arc::clone(&kept.connection);
-        let ask = self.cx.ask(who, Ask::Resolve { connection });
-        let until = now + RESOLVE;
-        kept.dial = Dial::Resolving { ask, until };
+        kept.dial = Dial::Resolving(self.cx.ask(who, Ask::Resolve { connection }));
     }
 
     /// Where the peer is.
@@ -418,7 +397,7 @@ impl Endpoint {
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let expected = matches!(kept.dial, Dial::Resolving { ask, .. } if ask == id);
+        let expected = matches!(kept.dial, Dial::Resolving(ask) if ask == id);
         if !expected || self.keeper.resting {
             return;
         }

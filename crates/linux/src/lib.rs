@@ -23,5 +23,5 @@ pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};
 pub use udp::{
-    PathError, PathErrorKind, Received, SendError, Transmit, UdpOptions, UdpSocket, path_mtu,
+    PathError, PathErrorKind, Received, RouteProbe, SendError, Transmit, UdpOptions, UdpSocket,
 };

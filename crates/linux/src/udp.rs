@@ -13,6 +13,7 @@
 mod address;
 mod control;
 mod errors;
+mod probe;
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use crate::{Error, Result};
 use address::RawAddress;
 use control::{Control, SOL_UDP, UDP_GRO};
 pub use errors::{PathError, PathErrorKind};
+pub use probe::RouteProbe;
 
 /// How long [`UdpSocket::recv_wait`] waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -102,7 +104,7 @@ pub enum SendError {
     /// one by one from now on.
     #[error("no UDP segmentation offload on this path")]
     NoSegmentation,
-    /// `EMSGSIZE`: a datagram is larger than the path MTU. Ask [`path_mtu`], cut again.
+    /// `EMSGSIZE`: a datagram is larger than the path MTU. Ask [`RouteProbe::path_mtu`], cut again.
     #[error("larger than the path MTU")]
     TooBig,
     /// `EAGAIN` or `ENOBUFS`: the queue is full. Wait until writable, or drop.
@@ -381,51 +383,6 @@ impl SendError {
             _ => Self::Other(error),
         }
     }
-}
-
-/// The kernel's idea of the path MTU to a destination, for marked packets.
-///
-/// # Errors
-/// [`Error::Netlink`] when there is no route.
-pub fn path_mtu(destination: SocketAddr, mark: Option<u32>) -> Result<u32> {
-    let what = || format!("ask for the path MTU to {}", destination.ip());
-    let v6 = destination.is_ipv6();
-    let family = if v6 {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
-    let fd = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|e| Error::io(what(), e))?;
-    if let Some(mark) = mark {
-        set_int(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
-            .map_err(|e| Error::io(what(), e))?;
-    }
-    rustix::net::connect(&fd, &destination).map_err(|e| Error::Netlink {
-        what: what(),
-        source: e.into(),
-    })?;
-    let (level, name) = if v6 {
-        (libc::SOL_IPV6, libc::IPV6_MTU)
-    } else {
-        (libc::SOL_IP, libc::IP_MTU)
-    };
-    let mut mtu: c_int = 0;
-    let mut len = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `mtu`.
-    let r = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&raw mut mtu).cast::<c_void>(),
-            &raw mut len,
-        )
-    };
-    if r < 0 {
-        return Err(Error::io(what(), io::Error::last_os_error()));
-    }
-    Ok(u32::try_from(mtu).unwrap_or_default())
 }
 
 fn is_pending_error(error: &io::Error) -> bool {

@@ -20,8 +20,8 @@ pub(crate) const MESSAGE_MAX: usize = 16 << 20;
 /// Supervisor to engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToEngine {
-    /// First message: everything the engine works with. File descriptors come with it: one for
-    /// each of `sockets`, then one for each queue of `tuns`, in order.
+    /// First message: everything the engine works with. File descriptors come with it: two for
+    /// each of `sockets`, of which the second asks for routes, then one for each queue of `tuns`, in order.
     Setup(Box<Setup>),
     /// A changed configuration. New tunnels' TUN queues come with it, in the order of `tuns`.
     Reload {

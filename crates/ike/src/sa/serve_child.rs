@@ -220,6 +220,10 @@ impl Established {
                 Reason::Local(format!("an IKE SA holds {MAX_CHILDREN} Child SAs at most")),
             ));
         }
+        // RFC 7296 §2.25: predecessors that the peer does not delete count as well.
+        if self.children.len() >= 2 * MAX_CHILDREN {
+            return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
+        }
         let old = replaces.and_then(|old| self.children.get(&old));
         let only = old.map(|old| &old.params.policy);
         let (policy, sides) = choose_policy(&self.peering, &contents, only)?;

@@ -95,7 +95,14 @@ fn what_is_too_big_is_not_sent() {
         })
         .unwrap_err();
     assert!(matches!(error, SendError::TooBig), "{error:?}");
-    assert!(path_mtu("127.0.0.1:4500".parse().unwrap(), None).unwrap() >= 65_535);
+    let probe = RouteProbe::open(false, None).unwrap();
+    let to = |text: &str| text.parse().unwrap();
+    assert!(probe.path_mtu(to("127.0.0.1:4500")).unwrap() >= 65_535);
+    // The address that was asked for last does not stick.
+    for host in ["127.0.0.1", "127.0.0.9"] {
+        let source = probe.source(to(&format!("{host}:4500"))).unwrap();
+        assert_eq!(source, "127.0.0.1".parse::<IpAddr>().unwrap());
+    }
 }
 
 #[test]

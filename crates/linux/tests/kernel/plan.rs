@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
 use cygnet_linux::{
-    Changes, Network, Offloads, Transmit, Tun, TunOptions, UdpOptions, UdpSocket, foreign, nft,
+    Changes, Network, Offloads, RouteProbe, Transmit, Tun, TunOptions, UdpOptions, UdpSocket,
+    foreign, nft,
 };
 
 use crate::guard::{guard, lan};
@@ -248,6 +249,15 @@ fn outer_packets_stay_outside_and_come_back_under_strict_filters() {
             "the answer passes rp_filter=1 although the default route is the TUN"
         );
     }
+
+    // So a call that is made while the tunnel is up begins at an address outside it.
+    let source = |mark| {
+        let probe = world.gateway.run(|| RouteProbe::open(false, mark).unwrap());
+        let destination = format!("{SERVER}:4500").parse().unwrap();
+        probe.source(destination).unwrap()
+    };
+    assert_eq!(source(Some(OUTER_MARK)), from.ip());
+    assert_ne!(source(None), from.ip(), "everything else is inside");
 
     let own = world.gateway.udp("0.0.0.0:0");
     own.send_to(b"inner", "203.0.113.10:80").unwrap();

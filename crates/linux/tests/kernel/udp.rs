@@ -4,7 +4,9 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cygnet_linux::{PathErrorKind, Received, SendError, Transmit, UdpOptions, UdpSocket, path_mtu};
+use cygnet_linux::{
+    PathErrorKind, Received, RouteProbe, SendError, Transmit, UdpOptions, UdpSocket,
+};
 
 use crate::world::{Namespace, root};
 
@@ -147,7 +149,14 @@ fn a_narrow_path_is_reported_and_then_known() {
             (error.destination.ip(), error.reporter),
             (destination.ip(), Some(router))
         );
-        assert_eq!(line.near.run(|| path_mtu(destination, None).unwrap()), 1400);
+        assert_eq!(
+            line.near
+                .run(|| RouteProbe::open(destination.is_ipv6(), None)
+                    .unwrap()
+                    .path_mtu(destination)
+                    .unwrap()),
+            1400
+        );
         let refused = near.send(&transmit(destination, None, &parts)).unwrap_err();
         assert!(matches!(refused, SendError::TooBig), "{refused:?}");
         let batch = [8; 4000];

@@ -156,7 +156,8 @@ impl Inbound {
         };
         let ticket = *next;
         *next += 1;
-        let many = received.len >= LONG || received.len >= MANY * received.segment;
+        let segment = received.segment.max(1);
+        let many = received.len >= LONG || received.len >= MANY * segment;
         let leading = (lane.workers == 1 || !many).then_some(next);
         if received.truncated {
             shared.drops.add(Reason::Truncated, 1);

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use cygnet_crypto::SystemRandom;
 use cygnet_esp::JoinConfig;
 use cygnet_ike::io::{Answer, AskId, ChildSaId, DataCommand, DataEvent, Path, Transmit};
-use cygnet_linux::{Offloads, PathErrorKind, SendError, Tun, UdpSocket};
+use cygnet_linux::{Offloads, PathErrorKind, RouteProbe, SendError, Tun, UdpSocket};
 
 use self::device::{Device, Queue};
 use self::drops::Drops;
@@ -87,7 +87,8 @@ struct Shared {
 type Roads = BTreeMap<Path, Arc<Road>>;
 
 impl Datapath {
-    /// Takes over sockets and TUN queues: a descriptor for each socket, then for each queue.
+    /// Takes over sockets and TUN queues: for each socket its descriptor and that of a
+    /// [`RouteProbe`], then one for each queue.
     pub(super) fn new(
         inbox: Inbox,
         workers: usize,
@@ -98,11 +99,14 @@ impl Datapath {
         let mut fds = fds.into_iter();
         let mut taken = Vec::new();
         for role in sockets {
-            let fd = fds.next().ok_or_else(|| {
-                format!("no descriptor came for UDP {}:{}", role.address, role.port)
-            })?;
-            let udp = UdpSocket::from_fd(fd).map_err(|e| e.to_string())?;
-            taken.push(Arc::new(Socket { role, udp }));
+            let mut next = || {
+                fds.next().ok_or_else(|| {
+                    format!("no descriptor came for UDP {}:{}", role.address, role.port)
+                })
+            };
+            let udp = UdpSocket::from_fd(next()?).map_err(|e| e.to_string())?;
+            let routes = RouteProbe::from_fd(next()?);
+            taken.push(Arc::new(Socket { role, udp, routes }));
         }
         let mut datapath = Self::with_sockets(inbox, workers, Sockets(taken))?;
         datapath.add_tuns(tuns, fds.collect())?;
@@ -328,13 +332,8 @@ impl Datapath {
                 family(remote.is_ipv4())
             )
         })?;
-        let any: IpAddr = if remote.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
         let bound = socket.role.address;
-        let from = match wanted {
+        let wanted = match wanted {
             Some(wanted) if wanted.is_ipv4() != remote.is_ipv4() => {
                 return Err(format!(
                     "the peer's address {} is {}, and the configured local address {wanted} is not",
@@ -342,21 +341,18 @@ impl Datapath {
                     family(remote.is_ipv4())
                 ));
             }
-            Some(wanted) => wanted,
-            None if bound.is_unspecified() => any,
-            None => bound,
+            None if !bound.is_unspecified() => Some(bound),
+            wanted => wanted,
         };
-        // Connecting a UDP socket sends nothing, it only asks the routing tables.
-        let probe = std::net::UdpSocket::bind((from, 0)).map_err(|e| {
+        let routed = socket
+            .routes
+            .source(remote)
+            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
+        let from = wanted.unwrap_or(routed);
+        std::net::UdpSocket::bind((from, 0)).map_err(|e| {
             format!("cannot send from {from}: {e}; `ip address` shows what there is")
         })?;
-        probe
-            .connect(remote)
-            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
-        let local = probe
-            .local_addr()
-            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
-        Ok(SocketAddr::new(local.ip(), socket.role.port))
+        Ok(SocketAddr::new(from, socket.role.port))
     }
 
     /// What the supervisor has to know about routes, if it has changed.
@@ -456,7 +452,7 @@ impl Shared {
         // The kernel tells through the error queue, which another worker may have emptied.
         self.drain_errors(&road.socket);
         if fits()
-            && let Ok(mtu) = cygnet_linux::path_mtu(road.path.remote, None)
+            && let Ok(mtu) = road.socket.routes.path_mtu(road.path.remote)
         {
             self.narrow(road.path.remote, mtu);
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use cygnet_esp::{Encapsulation, OutboundSa};
 use cygnet_ike::io::Path;
-use cygnet_linux::{SendError, Transmit, UdpSocket};
+use cygnet_linux::{RouteProbe, SendError, Transmit, UdpSocket};
 use cygnet_wire::ip::Version;
 
 use crate::ipc::SocketRole;
@@ -23,6 +23,8 @@ const LEARNED_FOR_MS: u64 = 600_000;
 pub(super) struct Socket {
     pub(super) role: SocketRole,
     pub(super) udp: UdpSocket,
+    /// Asks for routes of what the socket sends.
+    pub(super) routes: RouteProbe,
 }
 
 /// The sockets; few.

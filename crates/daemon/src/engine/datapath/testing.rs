@@ -14,7 +14,7 @@ use cygnet_ike::policy::{
     ChildPolicy, Connection, CredentialId, IdentityPattern, Lifetime, LocalAuth, Remote,
     RemoteAuth, Retransmit, SelectorTemplate, Start,
 };
-use cygnet_linux::{UdpOptions, UdpSocket};
+use cygnet_linux::{RouteProbe, UdpOptions, UdpSocket};
 use cygnet_wire::ip::{GsoType, VirtioNetHeader};
 use cygnet_wire::ts::TrafficSelector;
 
@@ -36,7 +36,8 @@ pub(super) fn socket_with(role: SocketRole) -> Arc<Socket> {
         "[::1]:0"
     };
     let udp = UdpSocket::bind(&UdpOptions::new(loopback.parse().unwrap())).unwrap();
-    Arc::new(Socket { role, udp })
+    let routes = RouteProbe::open(udp.local_addr().is_ipv6(), None).unwrap();
+    Arc::new(Socket { role, udp, routes })
 }
 
 /// A socket on a loopback port, in its own name.
@@ -47,7 +48,8 @@ pub(super) fn socket(natt: bool) -> Arc<Socket> {
         port: udp.local_addr().port(),
         natt,
     };
-    Arc::new(Socket { role, udp })
+    let routes = RouteProbe::open(udp.local_addr().is_ipv6(), None).unwrap();
+    Arc::new(Socket { role, udp, routes })
 }
 
 pub(super) fn path(local: SocketAddr, remote: SocketAddr) -> Path {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use cygnet_config::Config;
 use cygnet_gateway::OUTER_MARK;
-use cygnet_linux::{Tun, TunOptions, UdpOptions, UdpSocket, nft};
+use cygnet_linux::{RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
@@ -33,7 +33,8 @@ const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// What the supervisor's loop holds.
 pub(super) struct Network {
-    sockets: Vec<(SocketRole, OwnedFd)>,
+    /// Each with what asks for its routes.
+    sockets: Vec<(SocketRole, OwnedFd, OwnedFd)>,
     tuns: BTreeMap<String, TunDevice>,
     jobs: mpsc::UnboundedSender<Job>,
 }
@@ -80,8 +81,9 @@ impl Network {
     /// one before ended.
     pub(super) fn hand_over(&self) -> Result<HandOver, String> {
         let mut fds = Vec::new();
-        for (_, fd) in &self.sockets {
-            fds.push(duplicate(fd)?);
+        for (_, socket, routes) in &self.sockets {
+            fds.push(duplicate(socket)?);
+            fds.push(duplicate(routes)?);
         }
         let mut tuns = Vec::new();
         for tun in self.tuns.values() {
@@ -90,7 +92,7 @@ impl Network {
                 fds.push(duplicate(fd)?);
             }
         }
-        let sockets = self.sockets.iter().map(|(role, _)| *role).collect();
+        let sockets = self.sockets.iter().map(|(role, ..)| *role).collect();
         Ok(HandOver { sockets, tuns, fds })
     }
 
@@ -184,7 +186,7 @@ fn patiently<T>(
 }
 
 /// For each listening address, the IKE port and the NAT-T port.
-fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
+fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd, OwnedFd)>, StartError> {
     let mut all = Vec::new();
     for address in &config.daemon.listen {
         for (port, natt) in [
@@ -210,7 +212,9 @@ fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd)>, StartError> {
                 port,
                 natt,
             };
-            all.push((role, socket.into_fd()));
+            let routes = RouteProbe::open(address.is_ipv6(), options.mark);
+            let routes = routes.map_err(StartError::refused)?;
+            all.push((role, socket.into_fd(), routes.into_fd()));
         }
     }
     Ok(all)
