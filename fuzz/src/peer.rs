@@ -17,8 +17,8 @@ use cygnet_crypto::{Random, Secret};
 use cygnet_ike::Endpoint;
 use cygnet_ike::auth;
 use cygnet_ike::io::{
-    Answer, Ask, AskId, Command, DataCommand, DataEvent, Lease, Output, Path, PeerKey, Transport,
-    WantedAddress,
+    Answer, Ask, AskId, ChainError, Command, DataCommand, DataEvent, Lease, Output, Path, PeerKey,
+    Transport, WantedAddress,
 };
 use cygnet_ike::keys::{Exchanged, IkeKeys, Role};
 use cygnet_ike::policy::{
@@ -661,7 +661,7 @@ impl Peer {
         let sk_p = generation.keys.sk_p(generation.role);
         let octets = auth::signed_octets(SUITE.prf, &self.init, &self.other_nonce, sk_p, id);
         let payload = if self.setup.certificate {
-            let signing = auth::choose_scheme(KeyKind::Ed25519, Some(&own_hashes())).ok()?;
+            let signing = auth::choose_scheme(KeyKind::Ed25519, false, Some(&own_hashes())).ok()?;
             let signature = key().sign(signing.scheme, &octets).ok()?;
             auth::signature_payload(signing, &signature).ok()?
         } else {
