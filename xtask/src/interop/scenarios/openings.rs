@@ -154,12 +154,15 @@ fn init_request(number: u8, salt: &[u8]) -> Vec<u8> {
     let proposal = [&[0, 0, 0, length + 8, 1, 1, 0, 3][..], &transforms].concat();
     let sa = [&[34, 0, 0, length + 12][..], &proposal].concat();
     let ke = [&[40, 0, 0, 40, 0, 31, 0, 0][..], &[number; 32]].concat();
-    let nonce = [&[0, 0, 0, 36][..], &[number; 32]].concat();
+    let nonce = [&[41, 0, 0, 36][..], &[number; 32]].concat();
+    // NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP, of a caller behind a NAT.
+    let source = [&[41, 0, 0, 28, 0, 0, 0x40, 4][..], &[number; 20]].concat();
+    let destination = [&[0, 0, 0, 28, 0, 0, 0x40, 5][..], &[number; 20]].concat();
     let mut spi = [number; 8];
     for (octet, salt) in spi.iter_mut().zip(salt.iter().rev()) {
         *octet ^= salt;
     }
-    let body = [sa, ke, nonce].concat();
+    let body = [sa, ke, nonce, source, destination].concat();
     let total = u8::try_from(28 + body.len()).unwrap_or_default();
     let header = [
         &spi[..],
