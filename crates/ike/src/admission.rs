@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_wire::header::{ExchangeType, Flags, HEADER_LEN, IkeHeader, Spi, Version};
+use cygnet_wire::header::{Flags, HEADER_LEN, IkeHeader, Spi, Version};
 use cygnet_wire::message::{Message, MessageBuilder};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
@@ -250,17 +250,15 @@ impl Endpoint {
     pub(crate) fn handle_stray(&mut self, path: Path, message: &Message<'_>) {
         self.cx.counters.stray += 1;
         let header = &message.header;
-        if header.flags.is_response() {
-            // RFC 7296 §2.21.4: a hint, no more. It may be INVALID_IKE_SPI of a peer that restarted.
+        if header.flags.is_response() || !matches!(message.encrypted(), Ok(Some(_))) {
+            // RFC 7296 §1.5, §2.21.4: a hint, no more, and never answered. It may be INVALID_IKE_SPI
+            // or INVALID_SPI of a peer that restarted.
             let complains = message
                 .parse_payloads()
                 .is_ok_and(|p| Contents::of(p).error().is_some());
             if complains {
                 self.hint(path);
             }
-            return;
-        }
-        if header.exchange == ExchangeType::IKE_SA_INIT {
             return;
         }
         let payload = NotifyPayload::new(NotifyType::INVALID_IKE_SPI).into();

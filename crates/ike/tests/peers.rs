@@ -17,6 +17,7 @@ use cygnet_wire::id::Identification;
 use cygnet_wire::ke::KePayload;
 use cygnet_wire::message::{Message, MessageBuilder};
 use cygnet_wire::nonce::NoncePayload;
+use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::PayloadType;
 use cygnet_wire::sa::{ProposalSpi, TransformId};
 
@@ -178,6 +179,57 @@ fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
     world.assert_in_step(&["one"]);
 }
 
+/// A message of somebody whose keys nobody has.
+fn encrypted(header: IkeHeader) -> Vec<u8> {
+    let mut message = MessageBuilder::new(header).finish().unwrap();
+    message[16] = PayloadType::SK.0;
+    message.extend([0, 0, 0, 36]);
+    message.extend([0x5a; 32]);
+    message[27] = message.len() as u8;
+    message
+}
+
+#[test]
+fn word_without_an_ike_sa_is_a_hint_and_only_what_is_encrypted_is_answered() {
+    let header = IkeHeader {
+        initiator_spi: Spi(1),
+        responder_spi: Spi(2),
+        version: Version::V2_0,
+        exchange: ExchangeType::INFORMATIONAL,
+        flags: Flags::new(true, false),
+        message_id: MessageId::ZERO,
+    };
+    let plain = |ty| {
+        let mut message = MessageBuilder::new(header);
+        message.push(NotifyPayload::with_data(ty, vec![0, 0, 1, 1]));
+        message.finish().unwrap()
+    };
+    let mut world = up();
+    world.seconds(20);
+    // RFC 7296 §1.5: the receiving node must not respond to it.
+    let from_a = world.b.ike_sas(world.now)[0].path;
+    let mut stranger = from_a;
+    stranger.remote = std::net::SocketAddr::from(([203, 0, 113, 99], 500));
+    for (path, datagram, answers, asked) in [
+        (stranger, plain(NotifyType::INVALID_SPI), 0, 0),
+        (stranger, encrypted(header), 1, 0),
+        (from_a, plain(NotifyType::INITIAL_CONTACT), 0, 0),
+        (from_a, plain(NotifyType::INVALID_SPI), 0, 1),
+    ] {
+        let b = &mut world.b.endpoint;
+        b.handle_datagram(at(world.now), path, &datagram);
+        let (mut answered, mut probed) = (0, 0);
+        while let Some(output) = b.poll_output() {
+            if let Output::Transmit(transmit) = output {
+                let (header, _, _) = IkeHeader::parse(&transmit.datagram).unwrap();
+                answered += usize::from(header.flags.is_response());
+                probed += usize::from(!header.flags.is_response());
+            }
+        }
+        assert_eq!((answered, probed), (answers, asked), "{path}");
+    }
+}
+
 #[test]
 fn strangers_do_not_use_up_the_answers_that_callers_need() {
     let mut a = connection(A);
@@ -198,7 +250,7 @@ fn strangers_do_not_use_up_the_answers_that_callers_need() {
         flags: Flags::new(true, false),
         message_id: MessageId::ZERO,
     };
-    let noise = MessageBuilder::new(header).finish().unwrap();
+    let noise = encrypted(header);
     let source = std::net::SocketAddr::from(([203, 0, 113, 99], 500));
     let stranger = path(std::net::SocketAddr::new(B.address(), 500), source);
     for _ in 0..30 {
