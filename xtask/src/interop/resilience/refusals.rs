@@ -224,6 +224,16 @@ fn other() -> Result<Credential> {
 }
 
 impl Box_ {
+    /// Whether the configuration, wrong as it may be, is TOML that names the LAN's interface.
+    fn names_what_to_guard(&self) -> Result<bool> {
+        let text = fs::read_to_string(self.cygnet.config_path()).unwrap_or_default();
+        let Ok(table) = text.parse::<toml::Table>() else {
+            return Ok(false);
+        };
+        let lan = table.get("gateway").and_then(|gateway| gateway.get("lan"));
+        Ok(lan.is_some_and(|lan| lan.as_str() == Some("eth0")))
+    }
+
     fn good(lab: &Lab) -> Result<Self> {
         let host = lab.host("box")?;
         // An interface for `lan` without the rest of the world.
@@ -341,17 +351,15 @@ fn in_a_file(lab: &mut Lab, spoil: Spoil, words: &[&str]) -> Result<String> {
     if !words.contains(&"engine_user") {
         one_line(&check(&at.cygnet)?, words).context("cygnet check")?;
     }
-    // The guard closes nevertheless, where it is known what to guard: before a key is there, say.
+    // The guard closes nevertheless, where it is known what to guard; else nothing changes.
     let before = State::of(&at.host)?;
-    if line.contains("cygnet.toml") {
-        ensure!(
-            guard(&at.cygnet, "on").is_err(),
-            "`cygnet gateway on` accepts a configuration that cannot be read"
-        );
-        before.expect_same(&State::of(&at.host)?, "after a refused `cygnet gateway on`")?;
-    } else {
-        guard(&at.cygnet, "on").context("a guard without keys")?;
-        expect_guard(&State::of(&at.host)?, "without keys")?;
+    match guard(&at.cygnet, "on") {
+        Ok(_) => expect_guard(&State::of(&at.host)?, "with a mistake elsewhere")?,
+        Err(failure) => {
+            let known = at.names_what_to_guard()?;
+            ensure!(!known, "the LAN is known, and there is no guard: {failure}");
+            before.expect_same(&State::of(&at.host)?, "after a refused `cygnet gateway on`")?;
+        }
     }
     Ok(line)
 }

@@ -20,6 +20,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 fn server(authority: &Authority, own: &Credential, list: &str) -> Setup {
     Setup::new(
         "[server]
+identity = \"vpn.lab\"
 certificate = \"own.crt\"
 key = \"own.key\"
 ca = \"ca.crt\"
@@ -99,7 +100,7 @@ fn revoked_while_in(lab: &mut Lab) -> Result<String> {
         left.as_slice() == before.get(1..).unwrap_or_default(),
         "left is {left:?} of {before:?}"
     );
-    let line = server_.wait_for_log("revoked", SOON)?;
+    let line = server_.wait_for_log("down: certificate", SOON)?;
     ensure!(
         line.contains("alice"),
         "the line does not name the certificate: {line}"
