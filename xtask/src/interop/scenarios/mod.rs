@@ -5,6 +5,7 @@ mod algorithms;
 mod auth;
 mod deletes;
 mod esn;
+mod marks;
 mod networks;
 mod openings;
 mod outages;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<Scenario> {
         auth::scenarios(),
         algorithms::scenarios(),
         networks::scenarios(),
+        marks::scenarios(),
         addresses::scenarios(),
         selectors::scenarios(),
         openings::scenarios(),

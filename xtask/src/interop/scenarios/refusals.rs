@@ -73,8 +73,8 @@ const REFUSALS: &[Refusal] = &[
             plan.cygnet.expects = "*.elsewhere.lab".to_owned();
             Ok(plan)
         },
-        initiator_says: "swan.lab",
-        responder_says: "swan.lab",
+        initiator_says: "the peer is swan.lab, this connection expects *.elsewhere.lab",
+        responder_says: "the peer is swan.lab, connection office expects *.elsewhere.lab",
     },
     Refusal {
         name: "identity-not-in-certificate",
@@ -90,22 +90,22 @@ const REFUSALS: &[Refusal] = &[
             plan.cygnet.expects = "*.lab".to_owned();
             Ok(plan)
         },
-        initiator_says: "CN=other",
-        responder_says: "CN=other",
+        initiator_says: "CN=other does not contain the identity DNS:swan.lab its holder claims; it contains",
+        responder_says: "CN=other does not contain the identity DNS:swan.lab its holder claims; it contains",
     },
     Refusal {
         name: "expired",
         about: "the peer's certificate is no longer valid",
         plan: |role| with_certificate(role, |request| request.validity(Validity::Expired)),
-        initiator_says: "expired",
-        responder_says: "expired",
+        initiator_says: "CN=swan expired 20",
+        responder_says: "CN=swan expired 20",
     },
     Refusal {
         name: "not-yet-valid",
         about: "the peer's certificate is not valid yet",
         plan: |role| with_certificate(role, |request| request.validity(Validity::NotYet)),
-        initiator_says: "is not valid before",
-        responder_says: "is not valid before",
+        initiator_says: "CN=swan is not valid before 20",
+        responder_says: "CN=swan is not valid before 20",
     },
     Refusal {
         name: "unknown-ca",
@@ -129,8 +129,8 @@ const REFUSALS: &[Refusal] = &[
             plan.cygnet.revoked = vec![list];
             Ok(plan)
         },
-        initiator_says: "was revoked",
-        responder_says: "was revoked",
+        initiator_says: "was revoked by its issuer on 20",
+        responder_says: "was revoked by its issuer on 20",
     },
     Refusal {
         name: "sha1",
@@ -142,8 +142,8 @@ const REFUSALS: &[Refusal] = &[
             plan.cygnet.trusts = vec![theirs.root.certificate.clone()];
             Ok(plan.swan_daemon("signature_authentication = no"))
         },
-        initiator_says: "SHA-1",
-        responder_says: "SHA-1",
+        initiator_says: "the peer signs with RSA and SHA-1, which the connection does not allow",
+        responder_says: "the peer signs with RSA and SHA-1, which the connection does not allow",
     },
     Refusal {
         name: "ike-proposal",
@@ -154,7 +154,7 @@ const REFUSALS: &[Refusal] = &[
             Ok(plan)
         },
         initiator_says: "the peer accepts none of our proposals (NO_PROPOSAL_CHOSEN)",
-        responder_says: "peer offers",
+        responder_says: "no IKE proposal in common: encryption: peer offers aes256; this side needs aes128gcm16",
     },
     Refusal {
         name: "group-alone",
@@ -165,7 +165,7 @@ const REFUSALS: &[Refusal] = &[
             Ok(plan)
         },
         initiator_says: "the peer accepts none of our proposals (NO_PROPOSAL_CHOSEN)",
-        responder_says: "peer offers modp2048; this side needs ecp256",
+        responder_says: "no IKE proposal in common: key exchange: peer offers modp2048; this side needs ecp256",
     },
     Refusal {
         name: "esp-proposal",
@@ -176,7 +176,7 @@ const REFUSALS: &[Refusal] = &[
             Ok(childless_is_nothing(plan))
         },
         initiator_says: "the peer accepts none of our proposals (NO_PROPOSAL_CHOSEN)",
-        responder_says: "peer offers",
+        responder_says: "no ESP proposal in common: encryption: peer offers aes256; this side needs aes128gcm16",
     },
     Refusal {
         name: "selectors",
@@ -193,7 +193,7 @@ const REFUSALS: &[Refusal] = &[
             Ok(childless_is_nothing(plan))
         },
         initiator_says: "the peer accepts none of our traffic selectors (TS_UNACCEPTABLE)",
-        responder_says: "10.200.0.0/24",
+        responder_says: "no traffic selectors in common: peer offers 10.200.0.0/24",
     },
 ];
 
@@ -227,7 +227,9 @@ fn refused(lab: &Lab, role: Role) -> Result<String> {
     match role {
         Role::Initiator => pair.refuses(REFUSED_US),
         // It takes itself for established until the initiator, who sees our proof last, objects.
-        Role::Responder => pair.refuses("AUTHENTICATION_FAILED"),
+        Role::Responder => {
+            pair.refuses("the peer refused our proof of identity (AUTHENTICATION_FAILED)")
+        }
     }
 }
 
@@ -254,8 +256,8 @@ fn second_child(lab: &Lab, role: Role) -> Result<String> {
     }
     pair.wait_for_child("first")?;
     let why = match role {
-        Role::Initiator => "TS_UNACCEPTABLE",
-        Role::Responder => "10.200.0.0/24",
+        Role::Initiator => "the peer accepts none of our traffic selectors (TS_UNACCEPTABLE)",
+        Role::Responder => "no traffic selectors in common: peer offers 10.200.0.0/24",
     };
     let line = pair
         .cygnet
