@@ -109,29 +109,62 @@ fn take_steps(peer: &mut Peer, mut input: Input<'_>) {
     finish(peer);
 }
 
+/// One step, as an input says it.
+pub(crate) enum Step<'a> {
+    Request(u8, ExchangeType, Chain),
+    Response(u8, Chain),
+    Command(u8),
+    Data(u8, u8),
+    Time(u8),
+    Answers(u8),
+    Repeat(u8),
+    Raw(&'a [u8]),
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn read(input: &mut Input<'a>) -> Self {
+        let op = input.u8();
+        match op & 7 {
+            kind::REQUEST => {
+                let exchange = ExchangeType(input.u8());
+                Self::Request(op, exchange, chain(input))
+            }
+            kind::RESPONSE => Self::Response(op, chain(input)),
+            kind::COMMAND => Self::Command(input.u8()),
+            kind::DATA => Self::Data(input.u8(), input.u8()),
+            kind::TIME => Self::Time(input.u8()),
+            kind::ANSWERS => Self::Answers(input.u8()),
+            kind::REPEAT => Self::Repeat(input.u8()),
+            _ => Self::Raw(input.bytes()),
+        }
+    }
+}
+
+fn chain(input: &mut Input<'_>) -> Chain {
+    Chain {
+        first: PayloadType(input.u8()),
+        bytes: input.bytes().to_vec(),
+    }
+}
+
 fn take_step(peer: &mut Peer, input: &mut Input<'_>) {
-    let op = input.u8();
-    let (newest, cut) = (op & how::NEWEST != 0, op & how::CUT != 0);
-    match op & 7 {
-        kind::REQUEST => {
-            let exchange = ExchangeType(input.u8());
-            let chain = chain(peer, op, input);
+    match Step::read(input) {
+        Step::Request(op, exchange, chain) => {
+            let chain = finished(peer, op, chain);
+            let (newest, cut) = (op & how::NEWEST != 0, op & how::CUT != 0);
             peer.request(newest, exchange, &chain, cut);
         }
-        kind::RESPONSE => {
-            let chain = chain(peer, op, input);
-            peer.respond(&chain, cut);
+        Step::Response(op, chain) => {
+            let chain = finished(peer, op, chain);
+            peer.respond(&chain, op & how::CUT != 0);
         }
-        kind::COMMAND => peer.command(command(input.u8())),
-        kind::DATA => {
-            let event = event(input.u8(), ChildSaId(u64::from(input.u8())));
-            peer.data(event);
-        }
-        kind::TIME => {
-            let millis = 100u64 << (input.u8() % 16);
+        Step::Command(number) => peer.command(command(number)),
+        Step::Data(number, child) => peer.data(event(number, ChildSaId(u64::from(child)))),
+        Step::Time(scale) => {
+            let millis = 100u64 << (scale % 16);
             peer.pass(Duration::from_millis(millis));
         }
-        kind::ANSWERS => match input.u8() % 4 {
+        Step::Answers(what) => match what % 4 {
             0 => peer.holds_answers = true,
             1 => {
                 peer.holds_answers = false;
@@ -140,16 +173,12 @@ fn take_step(peer: &mut Peer, input: &mut Input<'_>) {
             2 => peer.release(true, false),
             _ => peer.release(false, true),
         },
-        kind::REPEAT => peer.repeat(usize::from(input.u8())),
-        _ => peer.deliver(input.bytes()),
+        Step::Repeat(cut) => peer.repeat(usize::from(cut)),
+        Step::Raw(datagram) => peer.deliver(datagram),
     }
 }
 
-fn chain(peer: &Peer, op: u8, input: &mut Input<'_>) -> Chain {
-    let chain = Chain {
-        first: PayloadType(input.u8()),
-        bytes: input.bytes().to_vec(),
-    };
+fn finished(peer: &Peer, op: u8, chain: Chain) -> Chain {
     if op & how::PROVEN != 0 {
         peer.prove(chain)
     } else {

@@ -1,16 +1,21 @@
 //! What the fuzz targets call. Each function takes any bytes at all; what it asserts holds for all
 //! of them. The same functions replay the committed corpora without a fuzzer.
 
+mod chain;
 mod config;
 mod endpoint;
 mod input;
+mod ipc;
 mod packets;
 mod peer;
+pub mod reach;
 pub mod seeds;
 mod wire;
 
+pub use chain::{chain, chain_holds};
 pub use config::config;
 pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init};
+pub use ipc::ipc;
 pub use packets::{esp_open, inner_packets};
 pub use wire::{wire_chain, wire_message};
 
@@ -18,7 +23,7 @@ pub use wire::{wire_chain, wire_message};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("wire_message", wire_message),
     ("wire_chain", wire_chain),
     ("endpoint_init", endpoint_init),
@@ -27,4 +32,6 @@ pub const TARGETS: [Target; 8] = [
     ("esp_open", esp_open),
     ("inner_packets", inner_packets),
     ("config", config),
+    ("chain", chain),
+    ("ipc", ipc),
 ];

@@ -42,6 +42,8 @@ pub fn all() -> Vec<Seed> {
     esp(&mut seeds);
     packets(&mut seeds);
     configurations(&mut seeds);
+    crate::chain::seeds(&mut seeds);
+    crate::ipc::seeds(&mut seeds);
     seeds
 }
 

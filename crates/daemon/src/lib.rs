@@ -5,6 +5,8 @@ pub mod api;
 mod engine;
 mod error;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ipc;
 mod log;
 mod resolve;

@@ -1,0 +1,82 @@
+//! For the fuzz targets: the one parser of the supervisor that reads what the engine has written.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::api::{ConnectionStatus, EngineStatus};
+use crate::ipc::{SupervisorAsk, ToSupervisor};
+
+/// A message of the engine, written again after it was read; `None`: the bytes are none.
+#[must_use]
+pub fn engine_message(body: &[u8]) -> Option<Vec<u8>> {
+    let message: ToSupervisor = postcard::from_bytes(body).ok()?;
+    postcard::to_allocvec(&message).ok()
+}
+
+/// One message of each kind.
+#[must_use]
+pub fn engine_messages() -> Vec<Vec<u8>> {
+    let connection = || "office".to_owned();
+    let addresses: Vec<IpAddr> = vec![
+        Ipv4Addr::new(10, 99, 0, 2).into(),
+        Ipv6Addr::LOCALHOST.into(),
+    ];
+    let status = EngineStatus {
+        connections: vec![ConnectionStatus {
+            name: connection(),
+            state: "waiting".to_owned(),
+            reason: Some("no answer".to_owned()),
+            retry_in_s: Some(1.5),
+            ike_sas: Vec::new(),
+        }],
+        ..EngineStatus::default()
+    };
+    let asks = [
+        SupervisorAsk::Sign {
+            credential: connection(),
+            scheme: 3,
+            octets: vec![1; 32],
+        },
+        SupervisorAsk::PskAuth {
+            credential: connection(),
+            prf: 5,
+            octets: vec![2; 32],
+        },
+        SupervisorAsk::Resolve {
+            name: "vpn.example.org".to_owned(),
+        },
+        SupervisorAsk::Lease {
+            pool: "server".to_owned(),
+            identity: "alice".to_owned(),
+            ike_sa: 7,
+            v4: Some(Some(Ipv4Addr::new(10, 99, 0, 2))),
+            v6: Some(None),
+        },
+    ];
+    let mut messages = vec![
+        ToSupervisor::Ready,
+        ToSupervisor::ReleaseLease { ike_sa: 7 },
+        ToSupervisor::SetVirtual {
+            connection: connection(),
+            addresses: addresses.clone(),
+            dns: addresses.clone(),
+        },
+        ToSupervisor::Reach {
+            connection: connection(),
+            remote: vec![ipnet::Ipv4Net::default().into()],
+            local: vec![ipnet::Ipv6Net::default().into()],
+            mtu: 1400,
+            endpoint: addresses.first().copied(),
+        },
+        ToSupervisor::Status { request: 1, status },
+        ToSupervisor::Heartbeat,
+        ToSupervisor::Drained,
+    ];
+    messages.extend(
+        (1..)
+            .zip(asks)
+            .map(|(id, ask)| ToSupervisor::Ask { id, ask }),
+    );
+    (messages.iter())
+        .filter_map(|message| postcard::to_allocvec(message).ok())
+        .collect()
+}
