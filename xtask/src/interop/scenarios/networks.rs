@@ -157,7 +157,8 @@ fn narrow(lab: &mut Lab) -> Result<String> {
         crate::lab::traffic::Direction::Download,
     ] {
         let rate = crate::lab::traffic::throughput(&near.host, &far.host, far.host4, 2, direction)?;
-        ensure!(rate > 5.0, "TCP {direction:?}: {rate} Mbit/s");
+        let flows = rate > 5.0;
+        ensure!(flows, "TCP {direction:?}: {rate} Mbit/s");
         rates.push(format!("{rate:.0}"));
     }
     for size in ["1000", "1372", "1800"] {
