@@ -7,8 +7,9 @@ use crate::endpoint::Endpoint;
 use crate::event::Reason;
 use crate::identity;
 use crate::io::IkeSaId;
+use crate::sa::IkeSa;
+use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::established::Established;
-use crate::sa::{IkeSa, child::ChildState};
 use crate::time::Instant;
 
 /// How long the predecessor of an IKE SA may stay: its successor may be a reauthentication, which
@@ -108,7 +109,8 @@ impl Endpoint {
     }
 
     /// The peer was to delete `id`, whose successor it has made, and has not. We do, unless the
-    /// successor still lacks a child.
+    /// successor still lacks a child, or the peer has not shown that it knows of one: our IKE_AUTH
+    /// response may be what is lost.
     pub(crate) fn settle_superseded(&mut self, id: IkeSaId) {
         let now = self.cx.boot();
         let Some(old) = self.sas.get(&id).and_then(IkeSa::established) else {
@@ -126,7 +128,10 @@ impl Endpoint {
         };
         let mut children = old.children.values();
         let lacking = children.any(|child| {
-            let made = |new: &&Established| new.child_named(child.name()).is_some();
+            let made = |new: &&Established| {
+                let made = new.child_named(child.name());
+                made.is_some_and(ChildSa::is_sending)
+            };
             child.state == ChildState::Installed && !successors.iter().any(made)
         });
         if lacking && now.since(since) < LENIENCE {
