@@ -3,11 +3,13 @@
 //! Two layers, each enough by itself. Routing: what comes in from the LAN is looked up in a table
 //! that holds tunnel routes and ends in `unreachable default`. Filter: in the forward hook, what
 //! comes in from the LAN is dropped unless it leaves by a tunnel or stays in the LAN, and devices are
-//! not told of a router nearer by. A foreign
-//! `nft flush ruleset` leaves the first, a foreign `ip rule flush` the second.
+//! not told of a router nearer by. A foreign `nft flush ruleset` leaves the first, a foreign
+//! `ip rule flush` the second.
 //!
-//! Only forwarded packets are concerned: SSH, DNS or ping to the box itself find its addresses in
-//! the local table, which is asked before any rule of ours, and its own packets come in nowhere.
+//! What the box itself says about such packets is held to the same: an ICMP error quotes the packet it
+//! is about, so it goes to the LAN or into a tunnel. Apart from those errors only forwarded packets are
+//! concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
+//! before any rule of ours, and its own packets come in nowhere.
 
 use ipnet::IpNet;
 
@@ -204,6 +206,22 @@ mod tests {
              \t\ttype filter hook output priority -10; policy accept;\n\
              \t\toifname { \"eth0\" } icmp type redirect drop\n\
              \t\toifname { \"eth0\" } icmpv6 type nd-redirect drop\n\
+             \t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } jump errors\n\
+             \t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } jump errors\n\
+             \t}\n\
+             \tchain errors {\n\
+             \t\toifname \"lo\" return\n\
+             \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
+             \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
+             \t\toifname { \"cyg0\" } return\n\
+             \t\tct original ip saddr { 192.168.1.9/32 } return\n\
+             \t\tct reply ip saddr { 192.168.1.9/32 } return\n\
+             \t\tct original ip saddr { 192.168.1.0/24 } counter drop\n\
+             \t\tct original ip6 saddr { fd00:1::/64 } counter drop\n\
+             \t}\n\
+             \tchain leaving {\n\
+             \t\ttype filter hook postrouting priority 110; policy accept;\n\
+             \t\tct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop\n\
              \t}\n\
              }\n"
         );

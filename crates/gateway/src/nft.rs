@@ -188,18 +188,67 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                 vec![format!("iifname {lan} jump tunnelled")],
             ),
             ("tunnelled", "", tunnelled),
-            // Where a foreign `ip rule flush` took the other layer away, the kernel finds that the
-            // device's router is nearer to it than we are, and says so before it asks this filter.
+            ("output", "type filter hook output priority -10; policy accept;", {
+                // Where a foreign `ip rule flush` took the other layer away, the kernel finds that the
+                // device's router is nearer to it than we are, and says so before it asks this filter.
+                let redirects = ["icmp type redirect", "icmpv6 type nd-redirect"];
+                let mut rules = redirects
+                    .map(|kind| format!("oifname {lan} {kind} drop"))
+                    .to_vec();
+                rules.extend(ERRORS.map(|kinds| format!("{kinds} jump errors")));
+                rules
+            }),
+            ("errors", "", errors(inputs)),
+            // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
+            // after the translation does an error show the address that belongs to the tunnel.
             (
-                "output",
-                "type filter hook output priority -10; policy accept;",
+                "leaving",
+                "type filter hook postrouting priority 110; policy accept;",
                 vec![
-                    format!("oifname {lan} icmp type redirect drop"),
-                    format!("oifname {lan} icmpv6 type nd-redirect drop"),
+                    "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
+                        .to_owned(),
                 ],
             ),
         ],
     )
+}
+
+/// The ICMP errors that quote a packet.
+const ERRORS: [&str; 2] = [
+    "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
+    "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
+];
+
+/// An error that the box itself makes about a packet of a device's flow (which came through the tunnel
+/// and finds the device gone, say) goes into the tunnel or nowhere: it quotes that packet.
+fn errors(inputs: &GuardInputs) -> Vec<String> {
+    let lan = names(&inputs.lan.interfaces);
+    let mut rules = vec!["oifname \"lo\" return".to_owned()];
+    rules.extend(per_family(&inputs.lan.networks, |keyword, nets| {
+        format!("oifname {lan} {keyword} daddr {nets} return")
+    }));
+    if !inputs.tunnels.is_empty() {
+        rules.push(format!("oifname {} return", names(&inputs.tunnels)));
+    }
+    match &inputs.lan.devices {
+        Devices::All => {}
+        Devices::AllBut(direct) => {
+            for way in ["original", "reply"] {
+                rules.extend(per_family(direct, |keyword, nets| {
+                    format!("ct {way} {keyword} saddr {nets} return")
+                }));
+            }
+        }
+        Devices::Only(named) => rules.extend(per_family(named, |keyword, nets| {
+            format!(
+                "ct original {keyword} saddr != {nets} ct reply {keyword} saddr != {nets} return"
+            )
+        })),
+    }
+    rules.extend(per_family(&inputs.lan.networks, |keyword, nets| {
+        format!("ct original {keyword} saddr {nets} counter drop")
+    }));
+    rules
 }
 
 /// Our TUNs with their MTUs.

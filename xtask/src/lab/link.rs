@@ -102,6 +102,20 @@ impl Link {
         })
     }
 
+    /// Who sent to whom what should not have been there: source, destination, protocol, ports.
+    pub fn leaks(&self) -> Result<String> {
+        let namespace = self.switch.namespace();
+        let mut seen = Vec::new();
+        for set in ["leaks4", "leaks6"] {
+            let text = namespace.exec(["nft", "list", "set", "netdev", "watch", set])?;
+            let elements = text.split_once("elements = {").map_or("", |(_, rest)| rest);
+            let elements = elements.split('}').next().unwrap_or_default().split(',');
+            seen.extend(elements.map(|one| one.trim().to_owned()));
+        }
+        seen.retain(|one| !one.is_empty());
+        Ok(seen.join("; "))
+    }
+
     /// Sets all counters to zero.
     pub fn reset(&self) -> Result<()> {
         self.apply()
@@ -114,7 +128,9 @@ impl Link {
     fn rules(&self) -> String {
         let mut rules = String::from(
             "table netdev watch\ndelete table netdev watch\ntable netdev watch {\n\
-             counter tunnel { }\ncounter icmp_errors { }\ncounter leaked { }\n",
+             counter tunnel { }\ncounter icmp_errors { }\ncounter leaked { }\n\
+             set leaks4 { typeof ip saddr . ip daddr . ip protocol . @th,0,16 . @th,16,16; size 64; flags dynamic; }\n\
+             set leaks6 { typeof ip6 saddr . ip6 daddr . ip6 nexthdr . @th,0,16 . @th,16,16; size 64; flags dynamic; }\n",
         );
         self.direction(&mut rules, "near", &self.near, &self.far);
         self.direction(&mut rules, "far", &self.far, &self.near);
@@ -164,7 +180,12 @@ impl Link {
             );
         }
         let verdict = if self.blocking { " drop" } else { "" };
-        let _ = write!(rules, "counter name leaked{verdict}\n}}\n");
+        let _ = write!(
+            rules,
+            "meta protocol ip add @leaks4 {{ ip saddr . ip daddr . ip protocol . @th,0,16 . @th,16,16 }}\n\
+             meta protocol ip6 add @leaks6 {{ ip6 saddr . ip6 daddr . ip6 nexthdr . @th,0,16 . @th,16,16 }}\n\
+             counter name leaked{verdict}\n}}\n"
+        );
     }
 }
 

@@ -3,9 +3,10 @@
 
 use super::super::Scenario;
 use super::crash::expect_guard;
-use super::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
+use super::home::{Home, QUICK, SOON, WEB6, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
-use crate::lab::world::{GATEWAY, LAN};
+use super::talker::Talker;
+use crate::lab::world::{GATEWAY, LAN, WEB};
 use crate::lab::{Lab, Result, wait_for};
 use crate::{ensure, project};
 
@@ -20,6 +21,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "guard-while-down",
             "`cygnet down`: closed until `cygnet up`",
             while_down,
+        ),
+        Scenario::new(
+            "guard-gone-device",
+            "what came through the tunnel for a device that is gone: no ICMP error tells of it in clear",
+            gone_device,
         ),
         Scenario::new(
             "guard-after-term",
@@ -117,6 +123,44 @@ fn while_down(lab: &mut Lab) -> Result<String> {
     laptop.flows()?;
     home.nothing_leaked("around `up`")?;
     Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+/// Answers come for a device that the box no longer finds. The kernel gives up looking after three
+/// seconds, when the tunnel is down: its "host unreachable" would show in clear whom the device talked to.
+fn gone_device(lab: &mut Lab) -> Result<String> {
+    const DEVICE: [&str; 2] = ["192.168.1.20", "fd00:192:168:1::20"];
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    home.world.provider.reset()?;
+    let (laptop, box_) = (&home.world.laptop, &home.world.gateway);
+    let talkers = [
+        Talker::start(&home.world.web, laptop, WEB)?,
+        Talker::start(&home.world.web, laptop, WEB6)?,
+    ];
+    laptop.ip("link set eth0 down")?;
+    for address in DEVICE {
+        box_.ip(&format!("neigh flush dev eth0 to {address}"))?;
+    }
+    let looked_for = |state: &str| -> Result<bool> {
+        let listed = DEVICE.map(|to| box_.exec(["ip", "neigh", "show", "dev", "eth0", "to", to]));
+        for entry in listed {
+            if !entry?.contains(state) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    wait_for("the box looks for the device", SOON, || {
+        Ok(looked_for("INCOMPLETE")?.then_some(()))
+    })?;
+    home.gateway.down("home")?;
+    wait_for("the box gives up", SOON, || {
+        Ok(looked_for("FAILED")?.then_some(()))
+    })?;
+    home.nothing_leaked("about a device that is gone")?;
+    let sent: u64 = talkers.iter().map(Talker::sent).sum();
+    Ok(format!(
+        "{sent} datagrams for a device that is gone, no word of them in clear"
+    ))
 }
 
 fn after_term(lab: &mut Lab) -> Result<String> {

@@ -158,8 +158,9 @@ impl Home {
         let counted = self.world.provider.counters()?;
         ensure!(
             counted.leaked == 0,
-            "{when}: {} packets left the home in clear, {} in the tunnel",
+            "{when}: {} packets left the home in clear ({}), {} in the tunnel",
             counted.leaked,
+            self.world.provider.leaks()?,
             counted.tunnel
         );
         Ok(())

@@ -15,6 +15,7 @@ mod restless;
 mod revocation;
 mod state;
 mod systemd;
+mod talker;
 
 use super::Scenario;
 
