@@ -9,6 +9,7 @@ use crate::ensure;
 use crate::lab::cygnet::Setup;
 use crate::lab::offices::{Nat, Offices};
 use crate::lab::pki::KeyKind;
+use crate::lab::strongswan::StrongSwan;
 use crate::lab::{Failure, Lab, Result};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -44,6 +45,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         "virtual-address-nat-responder",
         "a strongSwan client behind a router calls a Cygnet server",
         |lab| server(lab, Inner::V4, Nat::BeforeA, None),
+    ));
+    all.push(Scenario::new(
+        "shared-identity-responder",
+        "two strongSwan clients behind one router with one certificate, `unique = false`",
+        |lab| shared_identity(lab),
     ));
     all
 }
@@ -174,17 +180,7 @@ fn server(lab: &Lab, inner: Inner, nat: Nat, wish: Option<&str>) -> Result<Strin
         cygnet: (behind.clone(), Vec::new()),
         swan: (Vec::new(), behind),
     }];
-    let quoted: Vec<String> = pools.iter().map(|pool| format!("\"{pool}\"")).collect();
-    let mut lines = vec![
-        "[server]".to_owned(),
-        format!("identity = \"{}\"", plan.cygnet.identity),
-        format!("pools = [{}]", quoted.join(", ")),
-        format!("dns = [\"{}\", \"{}\"]", RESOLVERS[0], RESOLVERS[1]),
-        format!("ike = [\"{}\"]", plan.cygnet.ike[0]),
-        format!("esp = [\"{}\"]", plan.cygnet.esp[0]),
-    ];
-    lines.extend(credential_lines(&plan.cygnet));
-    let setup = with_files(Setup::new(lines.join("\n")), &plan.cygnet);
+    let setup = server_setup(&plan, pools, "");
     let pair = Pair::start_with(lab, plan, offices, &setup)?;
     pair.swan
         .initiate(NET)
@@ -222,6 +218,80 @@ fn server(lab: &Lab, inner: Inner, nat: Nat, wish: Option<&str>) -> Result<Strin
         .collect();
     let told = pair.carry_on(&ways)?;
     Ok(format!("{had:?}, {told}"))
+}
+
+/// A server with these pools.
+fn server_setup(plan: &Plan, pools: &[&str], line: &str) -> Setup {
+    let quoted: Vec<String> = pools.iter().map(|pool| format!("\"{pool}\"")).collect();
+    let mut lines = vec![
+        "[server]".to_owned(),
+        format!("identity = \"{}\"", plan.cygnet.identity),
+        format!("pools = [{}]", quoted.join(", ")),
+        format!("dns = [\"{}\", \"{}\"]", RESOLVERS[0], RESOLVERS[1]),
+        format!("ike = [\"{}\"]", plan.cygnet.ike[0]),
+        format!("esp = [\"{}\"]", plan.cygnet.esp[0]),
+        line.to_owned(),
+    ];
+    lines.extend(credential_lines(&plan.cygnet));
+    with_files(Setup::new(lines.join("\n")), &plan.cygnet)
+}
+
+/// Both say INITIAL_CONTACT, and neither is to end the other's tunnel or to take its address.
+fn shared_identity(lab: &Lab) -> Result<String> {
+    let mut plan = Plan::certificates(Role::Responder, KeyKind::EcP256)?;
+    plan.nat = Nat::BeforeA;
+    plan.connection = SERVER;
+    plan = plan.swan_set("vips", "0.0.0.0");
+    let offices = Offices::build(lab, plan.nat)?;
+    let behind = Inner::V4.networks(&offices.b);
+    plan.children = vec![ChildPlan {
+        name: NET.to_owned(),
+        cygnet: (behind.clone(), Vec::new()),
+        swan: (Vec::new(), behind),
+    }];
+    // The second device is behind the first, and both are behind the router.
+    if let Some(router) = &offices.nat_a {
+        let (network, via) = (offices.a.lan4, offices.a.outer4);
+        router.ip(&format!("route add {network} via {via}"))?;
+    }
+    let second_host = offices.a.host.clone();
+    let mut second_setup = plan.swan_setup(&offices);
+    for connection in &mut second_setup.config.connections {
+        connection.local_addresses = vec![offices.a.host4.to_owned()];
+    }
+    let setup = server_setup(&plan, &[POOL4], "unique = false");
+    let pair = Pair::start_with(lab, plan, offices, &setup)?;
+    let lent = |swan: &StrongSwan| -> Result<String> {
+        swan.initiate(NET)
+            .map_err(|failure| pair.with_log(failure))?;
+        let mut sas = swan.sas()?;
+        let addresses = sas.pop().map(|sa| sa.virtual_addresses).unwrap_or_default();
+        ensure!(addresses.len() == 1, "strongSwan was lent {addresses:?}");
+        Ok(addresses.concat())
+    };
+    let first = lent(&pair.swan)?;
+    let device = StrongSwan::start(lab, &second_host, &second_setup)?;
+    let second = lent(&device)?;
+    ensure!(first != second, "both devices have {first}");
+    // Nobody else has these addresses: an answer has come through the tunnel of that device.
+    let both = || -> Result<()> {
+        let up = pair.cygnet.connection(SERVER)?.ike_sas.len();
+        ensure!(up == 2, "{up} IKE SAs");
+        for address in [&first, &second] {
+            let ping = ["ping", "-n", "-c", "2", "-W", "2", address.as_str()];
+            pair.near().host.exec(ping).map_err(|f| pair.with_log(f))?;
+        }
+        Ok(())
+    };
+    both()?;
+    drop(device);
+    let device = StrongSwan::start(lab, &second_host, &second_setup)?;
+    let again = lent(&device)?;
+    ensure!(again == second, "{second} before, {again} after a restart");
+    both()?;
+    Ok(format!(
+        "{first} and {second}, the latter again after a restart"
+    ))
 }
 
 /// From Cygnet's virtual addresses to the host behind strongSwan.

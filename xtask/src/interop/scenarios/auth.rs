@@ -28,7 +28,28 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             }));
         }
     }
+    all.push(Scenario::new(
+        "identity-requested-responder",
+        "strongSwan wants to talk to another name of Cygnet's certificate than the configured one",
+        |lab| requested(lab),
+    ));
     all
+}
+
+/// As an iPhone does that has the server's address for its RemoteIdentifier.
+fn requested(lab: &Lab) -> Result<String> {
+    const OTHER: &str = "cygnet@lab";
+    let mut plan = Plan::certificates(Role::Responder, KeyKind::EcP256)?;
+    plan.swan.expects = OTHER.to_owned();
+    let pair = Pair::connected(lab, plan)?;
+    let (own, theirs) = pair.ike_sa()?;
+    ensure!(
+        theirs.remote_id == OTHER && own.peer.as_deref() == Some(pair.plan.swan.identity.as_str()),
+        "strongSwan talks to {}, cygnet to {:?}",
+        theirs.remote_id,
+        own.peer
+    );
+    pair.carry()
 }
 
 struct Suite {
