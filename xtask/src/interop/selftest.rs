@@ -226,10 +226,10 @@ fn revoked(lab: &mut Lab) -> Result<String> {
 fn world_sees_leaks(lab: &mut Lab) -> Result<String> {
     let world = World::build(lab)?;
     let watch = world.watch()?;
-    ensure!(watch.leaked()? == 0, "counted without traffic");
+    ensure!(watch.counters()?.leaked == 0, "counted without traffic");
     let seen = world.seen_as(&world.laptop)?;
     ensure!(seen == HOME_PUBLIC, "the web host saw {seen}");
-    let leaked = watch.leaked()?;
+    let leaked = watch.counters()?.leaked;
     // A handshake, a question, an answer, the end: both directions.
     ensure!(
         leaked >= 8,
@@ -240,7 +240,7 @@ fn world_sees_leaks(lab: &mut Lab) -> Result<String> {
     world.route_through_gateway()?;
     let watch = world.watch()?;
     world.seen_as(&world.phone)?;
-    let through = watch.leaked()?;
+    let through = watch.counters()?.leaked;
     ensure!(
         through >= 8,
         "an HTTP exchange forwarded in clear was {through} packets"

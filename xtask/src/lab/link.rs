@@ -27,6 +27,13 @@ pub struct LinkCounters {
     pub leaked: u64,
 }
 
+impl LinkCounters {
+    /// Packets that are not the tunnel's own, ICMP errors included.
+    pub fn all_but_tunnel(&self) -> u64 {
+        self.icmp_errors + self.leaked
+    }
+}
+
 impl std::ops::Add for LinkCounters {
     type Output = Self;
     fn add(self, other: Self) -> Self {

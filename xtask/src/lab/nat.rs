@@ -1,7 +1,7 @@
 //! What a router does to packets: masquerading, forwarded ports, a foreign firewall.
 
 use super::failure::Result;
-use super::link::{counter, octets};
+use super::link::{LinkCounters, counter, octets};
 use super::namespace::Namespace;
 
 /// Hides everything that leaves by `outside` behind the address of that interface.
@@ -36,8 +36,12 @@ pub fn foreign_firewall(host: &Namespace) -> Result<()> {
     )
 }
 
+/// As a router forwards them: "port unreachable" of an end whose program has ended.
+const ERRORS: &str = "icmp type { destination-unreachable, time-exceeded }";
+
 /// A router's own watch: of what it forwards to and from the provider, before its NAT touches it,
-/// everything that is not UDP 500/4500 between `inside` and `outside_peer` is counted as leaked.
+/// everything that is not UDP 500/4500 between `inside` and `outside_peer`, or an ICMP error between
+/// the two about such a packet, is counted as leaked.
 #[derive(Debug)]
 pub struct ForwardWatch<'a> {
     router: &'a Namespace,
@@ -55,20 +59,26 @@ impl<'a> ForwardWatch<'a> {
         // prerouting, where the translation was undone: both directions show the inner address.
         router.nft(&format!(
             "table inet watch\ndelete table inet watch\ntable inet watch {{\n\
-             counter tunnel {{ }}\ncounter leaked {{ }}\n\
+             counter tunnel {{ }}\ncounter errors {{ }}\ncounter leaked {{ }}\n\
              chain forward {{\ntype filter hook forward priority -5; policy accept;\n\
              oifname \"{provider}\" ip saddr {inside} ip daddr {outside_peer} udp dport {{ 500, 4500 }} counter name tunnel accept\n\
              iifname \"{provider}\" ip saddr {outside_peer} ip daddr {inside} udp sport {{ 500, 4500 }} counter name tunnel accept\n\
+             oifname \"{provider}\" ip saddr {inside} ip daddr {outside_peer} {ERRORS} counter name errors accept\n\
+             iifname \"{provider}\" ip saddr {outside_peer} ip daddr {inside} {ERRORS} counter name errors accept\n\
              oifname \"{provider}\" counter name leaked accept\n\
              iifname \"{provider}\" counter name leaked accept\n}}\n}}\n"
         ))?;
         Ok(Self { router })
     }
 
-    /// Packets of the tunnel, and packets of anything else, so far.
-    pub fn counts(&self) -> Result<(u64, u64)> {
+    /// What was forwarded so far.
+    pub fn counters(&self) -> Result<LinkCounters> {
         let text = self.list()?;
-        Ok((counter(&text, "tunnel")?, counter(&text, "leaked")?))
+        Ok(LinkCounters {
+            tunnel: counter(&text, "tunnel")?,
+            icmp_errors: counter(&text, "errors")?,
+            leaked: counter(&text, "leaked")?,
+        })
     }
 
     /// Octets of the tunnel's IP packets so far.

@@ -174,23 +174,23 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Packets that are not UDP 500/4500 between the box and the server; the larger of both counts.
-    pub fn leaked(&self) -> Result<u64> {
-        let (_, before_nat) = self.before_nat.counts()?;
-        let LinkCounters {
-            leaked,
-            icmp_errors,
-            ..
-        } = self.provider.counters()?;
-        Ok(before_nat.max(leaked + icmp_errors))
+    /// What passed so far; of what was counted at both places, the larger number.
+    pub fn counters(&self) -> Result<LinkCounters> {
+        let (before_nat, link) = (self.before_nat.counters()?, self.provider.counters()?);
+        Ok(LinkCounters {
+            // The link's own count holds what the router never forwarded, too.
+            tunnel: before_nat.tunnel,
+            icmp_errors: before_nat.icmp_errors.max(link.icmp_errors),
+            leaked: before_nat.leaked.max(link.leaked),
+        })
     }
 
-    /// Packets of UDP 500/4500 between the box and the server, as the router forwards them.
-    pub fn tunnelled(&self) -> Result<u64> {
-        Ok(self.before_nat.counts()?.0)
+    /// Who sent what leaked, as far as the provider's link saw it.
+    pub fn leaks(&self) -> Result<String> {
+        self.provider.leaks()
     }
 
-    /// Their octets.
+    /// Octets of the tunnel's packets, as the router forwards them.
     pub fn tunnelled_octets(&self) -> Result<u64> {
         self.before_nat.tunnelled_octets()
     }
@@ -225,10 +225,12 @@ mod tests {
         nat::masquerade(&router, "wan").unwrap();
         let watch = ForwardWatch::start(&router, "wan", GATEWAY, SERVER).unwrap();
         ping_all(&host, SERVER, 2).unwrap();
-        assert_eq!(watch.counts().unwrap(), (0, 4));
+        let seen = watch.counters().unwrap();
+        assert_eq!((seen.tunnel, seen.leaked), (0, 4));
         let send = "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('192.0.2.18', 4500))";
         host.exec(["python3", "-c", send]).unwrap();
-        let (tunnel, leaked) = watch.counts().unwrap();
+        let seen = watch.counters().unwrap();
+        let (tunnel, leaked) = (seen.tunnel, seen.leaked);
         // Nobody listens there: an ICMP error comes back, and that is not the tunnel.
         assert_eq!((tunnel, leaked), (1, 5));
     }
