@@ -78,9 +78,7 @@ impl EspSealer {
             got: packet.len(),
             least,
         };
-        if packet.len() < least
-            || !(packet.len() - least).is_multiple_of(self.suite.encryption.block_len())
-        {
+        if packet.len() < least || !self.suite.encryption.is_whole_blocks(packet.len() - least) {
             return Err(wrong);
         }
         if !self.suite.esn && seq > u64::from(u32::MAX) {
@@ -140,13 +138,12 @@ impl EspOpener {
         packet: &'p mut [u8],
     ) -> Result<&'p mut [u8], OpenError> {
         let (iv_len, icv_len) = (self.suite.iv_len(), self.suite.icv_len());
-        let block_len = self.suite.encryption.block_len();
         let least = HEADER_LEN + iv_len + self.suite.pad_to() + icv_len;
         let wrong = OpenError::Length {
             got: packet.len(),
             least,
         };
-        if packet.len() < least || !(packet.len() - least).is_multiple_of(block_len) {
+        if packet.len() < least || !self.suite.encryption.is_whole_blocks(packet.len() - least) {
             return Err(wrong);
         }
         let seq = seq.to_be_bytes();

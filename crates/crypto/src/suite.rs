@@ -106,6 +106,13 @@ impl Encryption {
     pub fn block_len(self) -> usize {
         if self.is_aead() { 1 } else { 16 }
     }
+
+    /// Whether what is encrypted may be so long.
+    pub(crate) fn is_whole_blocks(self, len: usize) -> bool {
+        // Not by `block_len`: a division by what is known only now is slow, and this is asked for each
+        // packet.
+        self.is_aead() || len.is_multiple_of(16)
+    }
 }
 
 /// Integrity algorithms (transform type 3), for AES-CBC.

@@ -265,16 +265,15 @@ impl Joiner {
 
     /// The open super-packet of the candidate's flow: same addresses and ports.
     fn find_flow(&self, buffer: &[u8], bytes: &[u8], candidate: &Candidate) -> Option<usize> {
-        let endpoints = match candidate.upper_at {
-            Ipv4Header::LEN => 12..24,
-            _ => 8..44,
-        };
-        let wanted = bytes.get(endpoints.clone())?;
         self.open.iter().rposition(|index| {
             self.supers.get(*index).is_some_and(|s| {
+                let other = s.header_in(buffer);
                 s.kind == candidate.kind
                     && s.upper_at == candidate.upper_at
-                    && s.header_in(buffer).get(endpoints.clone()) == Some(wanted)
+                    && match s.version {
+                        Version::V4 => same::<12>(bytes, other, 12),
+                        Version::V6 => same::<36>(bytes, other, 8),
+                    }
             })
         })
     }
@@ -376,23 +375,28 @@ impl Super {
             return None;
         }
         let (mine, other) = (self.header_in(buffer), bytes.get(..self.header_len)?);
-        let same = |range: Range<usize>| mine.get(range.clone()) == other.get(range);
+        // Addresses and ports are the same: it is the same flow.
         let ip_same = match self.version {
-            // Version, IHL, TOS; flags, TTL, protocol; addresses. Not lengths, identification, checksum.
-            Version::V4 => same(0..2) && same(6..10) && same(12..20),
-            // Version, traffic class, flow label; next header, hop limit, addresses.
-            Version::V6 => same(0..4) && same(6..40),
+            // Version, IHL, TOS; flags, TTL, protocol. Not lengths, identification, checksum.
+            Version::V4 => same::<2>(mine, other, 0) && same::<4>(mine, other, 6),
+            // Version, traffic class, flow label; next header, hop limit.
+            Version::V6 => same::<4>(mine, other, 0) && same::<2>(mine, other, 6),
         };
         let at = self.upper_at;
         let upper_same = match self.kind {
-            // Ports; acknowledgement and offset; window; urgent pointer and options.
+            // Acknowledgement and offset; window; urgent pointer and options, of which there are
+            // mostly none, or time stamps.
             Kind::Tcp => {
-                same(at..at + 4)
-                    && same(at + 8..at + 13)
-                    && same(at + 14..at + 16)
-                    && same(at + 18..self.header_len)
+                same::<4>(mine, other, at + 8)
+                    && same::<1>(mine, other, at + 12)
+                    && same::<2>(mine, other, at + 14)
+                    && match self.header_len - at {
+                        TcpHeader::LEN => same::<2>(mine, other, at + 18),
+                        32 => same::<14>(mine, other, at + 18),
+                        _ => mine.get(at + 18..) == other.get(at + 18..),
+                    }
             }
-            Kind::Udp => same(at..at + 4),
+            Kind::Udp => true,
             Kind::Alone => false,
         };
         (ip_same && upper_same).then_some(())?;
@@ -467,6 +471,13 @@ impl<'j> Joined<'j> {
     pub fn segments(self) -> usize {
         self.joined.count
     }
+}
+
+/// Whether both hold the same `N` bytes there. The length is known where this is compiled, which spares
+/// a call for a few bytes.
+fn same<const N: usize>(one: &[u8], other: &[u8], at: usize) -> bool {
+    let part = |bytes: &[u8]| bytes.get(at..)?.first_chunk::<N>().copied();
+    part(one).is_some_and(|part_of_one| part(other) == Some(part_of_one))
 }
 
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()> {

@@ -34,15 +34,16 @@ impl ReplayWindow {
     pub const DEFAULT_SIZE: u32 = 4096;
     /// The least size: RFC 4303 §3.4.3 demands support of 32.
     pub const MIN_SIZE: u32 = 32;
-    /// The greatest size: 128 KiB of memory.
+    /// The greatest size: 256 KiB of memory.
     pub const MAX_SIZE: u32 = 1 << 19;
 
     /// A window of `size` sequence numbers, brought into the range from [`Self::MIN_SIZE`] to
     /// [`Self::MAX_SIZE`].
     pub fn new(size: u32, esn: bool) -> Self {
         let size = u64::from(size.clamp(Self::MIN_SIZE, Self::MAX_SIZE));
-        // One block more than the window is long, since a window rarely begins where a block does.
-        let blocks = size.div_ceil(BLOCK) + 1;
+        // One block more than the window is long, since a window rarely begins where a block does; and
+        // a power of two, so that a block's place is found without a division.
+        let blocks = (size.div_ceil(BLOCK) + 1).next_power_of_two();
         // Place n of the ring starts as block n of the sequence space with nothing committed.
         let ring = (0..blocks)
             .map(|block| AtomicU64::new(block << 32))
@@ -156,7 +157,7 @@ impl ReplayWindow {
 
     fn locate(&self, seq: u64) -> Option<(&AtomicU64, u64, u64)> {
         let block = seq / BLOCK;
-        let word = self.ring.get((block % self.ring.len() as u64) as usize)?;
+        let word = self.ring.get(block as usize & (self.ring.len() - 1))?;
         Some((word, block & 0xffff_ffff, 1 << (seq % BLOCK)))
     }
 }

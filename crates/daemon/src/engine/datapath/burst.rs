@@ -10,6 +10,8 @@ use super::device::Queue;
 
 /// Longest read: a super-packet with its virtio header.
 pub(super) const READ_MAX: usize = 65_535 + VirtioNetHeader::LEN;
+/// A burst that holds so much is sealed before more is read: most of it leaves in full batches.
+const FULL: usize = 3 * READ_MAX;
 /// Most reads in a burst: enough small ones for a full batch.
 pub(super) const READS: usize = 64;
 
@@ -36,7 +38,7 @@ impl Burst {
         Self {
             // Room for the longest read behind what makes the burst full. Memory that is never touched
             // is none.
-            buffer: vec![0; 2 * READ_MAX].into_boxed_slice(),
+            buffer: vec![0; FULL + READ_MAX].into_boxed_slice(),
             ends: [0; READS],
             count: 0,
         }
@@ -46,7 +48,7 @@ impl Burst {
     pub(super) fn fill(&mut self, queue: &dyn Queue) -> End {
         self.count = 0;
         let mut end = 0;
-        while self.count < READS && end < READ_MAX {
+        while self.count < READS && end < FULL {
             let Some(place) = self.buffer.get_mut(end..end + READ_MAX) else {
                 break;
             };
