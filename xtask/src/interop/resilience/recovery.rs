@@ -45,6 +45,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             provider_cable,
         ),
         Scenario::new(
+            "reauth-around-tunnel",
+            "a client whose tunnel takes everything reauthenticates: the new call goes around the tunnel",
+            reauthenticates,
+        ),
+        Scenario::new(
             "address-changed",
             "the box gets another address: online without a hand",
             |lab| address_changed(lab, QUICK, SOON),
@@ -227,6 +232,48 @@ fn provider_cable(lab: &mut Lab) -> Result<String> {
     Ok(format!(
         "online {:.1} s after",
         begun.elapsed().as_secs_f32()
+    ))
+}
+
+/// The machine itself is the client; no LAN is behind it.
+fn reauthenticates(lab: &mut Lab) -> Result<String> {
+    let mut setup = gateway_setup(QUICK, "");
+    if let Some((tunnel, _)) = setup.config.split_once("[gateway]") {
+        setup.config = tunnel.to_owned();
+    }
+    let mut home = Home::prepare(lab, &setup)?;
+    home.gateway.restart()?;
+    let client = &home.world.gateway;
+    home.online(client)?;
+    home.world.provider.reset()?;
+    let traffic = Restless::start(client)?;
+    traffic.flows()?;
+    let mut known = Vec::new();
+    for _ in 0..3 {
+        let up = home.gateway.connection("home")?.ike_sas;
+        known.extend(up.into_iter().map(|sa| sa.initiator_spi));
+        home.gateway.request("home", "reauthenticate", None)?;
+        wait_for("another IKE SA alone", SOON, || {
+            let up = home.gateway.connection("home")?.ike_sas;
+            let new = |spi: &String| !known.contains(spi);
+            let alone = up.len() == 1
+                && up
+                    .iter()
+                    .all(|sa| sa.state == "up" && new(&sa.initiator_spi));
+            Ok(alone.then_some(()))
+        })
+        .map_err(|failure| failure.while_doing(home.gateway.log()))?;
+        traffic.flows()?;
+    }
+    home.nothing_leaked("around reauthentications")?;
+    ensure!(
+        clients(&home.server)? == 1,
+        "the server has {} SAs",
+        clients(&home.server)?
+    );
+    Ok(format!(
+        "{} pages in three reauthentications, nothing in clear",
+        traffic.pages()
     ))
 }
 
