@@ -4,6 +4,7 @@
 //! contender), which works without this, too. Here everything it needs is installed and built, its
 //! network gets names that are swept when something goes wrong, and the run is started.
 
+mod memory;
 mod tools;
 
 use crate::lab::{Context, Exec, Failure, Lab, Result, interrupt};
@@ -40,6 +41,9 @@ pub struct Options {
     /// Keep the measurements in this file, for lab/bench/summarise.py
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Measure instead what one tunnel and each of a thousand take of memory
+    #[arg(long)]
+    pub memory: bool,
     /// Only install and build what the bench runs
     #[arg(long)]
     pub setup: bool,
@@ -55,6 +59,11 @@ pub fn run(options: &Options) -> Result<bool> {
         return Err(Failure::new(format!(
             "there is no contender {unknown}; lab/bench/contenders has a script for each"
         )));
+    }
+    if options.memory {
+        setup::ensure()?;
+        project::build_cygnet()?;
+        return memory::run(options.json);
     }
     setup::ensure_with_bench()?;
     tools::build(&options.contenders)?;
@@ -84,6 +93,7 @@ pub fn smoke() -> Result<()> {
         tests: Some("ping_idle,tcp1_fwd".to_owned()),
         json: false,
         out: None,
+        memory: false,
         setup: false,
     };
     let network = Network::new()?;

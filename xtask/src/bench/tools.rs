@@ -32,7 +32,7 @@ const PEERS: [Peer; 2] = [
 ];
 
 /// A peer is a few hundred crates.
-const PATIENCE: Duration = Duration::from_secs(1800);
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Where the programs are.
 pub(super) fn folder() -> PathBuf {
