@@ -71,7 +71,7 @@ fn measure(callers: u32, each: u32) -> Result<(Memory, Memory)> {
     for number in 0..callers {
         let address = format!("192.0.2.{}/24", 10 + number);
         let host = host(&format!("caller{number}"), &address)?;
-        let caller = Cygnet::start(&lab, &host, &self::caller(number, each))?;
+        let caller = Cygnet::start(&lab, &host, &caller(number, each))?;
         // One after the other: what is measured is not a storm.
         wait_until_up(&caller, each)?;
         calling.push(caller);
