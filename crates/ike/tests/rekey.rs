@@ -248,6 +248,38 @@ fn both_rekey_the_ike_sa_and_any_one_message_is_lost_or_late() {
 }
 
 #[test]
+fn the_peers_new_ike_sa_waits_for_as_long_as_our_own_request_is_in_flight() {
+    let patient = |end| {
+        let mut connection = connection(end);
+        connection.retransmit.most = Duration::from_secs(30);
+        connection.retransmit.tries = 8;
+        connection.liveness = Duration::from_secs(300);
+        connection
+    };
+    for seed in 0..4 {
+        let mut world = up_seeded(patient(A), patient(B), seed);
+        let children: Vec<_> = world.a.children.keys().copied().collect();
+        let old = ike_spi(&mut world);
+        // B's rekey is answered; nothing else on the old IKE SA comes through.
+        world.fate = Box::new(move |flight| match flight.header() {
+            Some(header) if header.initiator_spi.0 != old => Fate::Deliver,
+            Some(header) if header.exchange == ExchangeType::INFORMATIONAL => Fate::Drop,
+            Some(header) if flight.to == B && !header.flags.is_response() => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        world.command(A, rekey_ike());
+        world.command(B, rekey_ike());
+        world.seconds(75);
+        world.fate = Box::new(|_| Fate::Deliver);
+        world.seconds(60);
+        world.assert_in_step(&["one"]);
+        assert_ne!(old, ike_spi(&mut world));
+        let now_there: Vec<_> = world.a.children.keys().copied().collect();
+        assert_eq!(children, now_there, "{}", world.tail());
+    }
+}
+
+#[test]
 fn ike_rekey_and_child_rekey_collide_and_both_happen() {
     for seed in 0..8 {
         let mut world = up_seeded(connection(A), connection(B), seed);

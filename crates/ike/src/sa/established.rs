@@ -60,8 +60,9 @@ pub(crate) struct Established {
 pub(crate) enum Life {
     /// In use.
     Live,
-    /// Made by the peer while we rekey the same IKE SA, `of`: one of the two will inherit.
-    Provisional { of: IkeSaId, until: Instant },
+    /// Made by the peer while we rekey the same IKE SA, `of`: one of the two will inherit. It stays
+    /// for as long as our request is in flight, and ends at `until` if it has lost.
+    Provisional { of: IkeSaId, until: Option<Instant> },
     /// Rekeyed; the peer is to delete it, or we do after a while.
     Replaced { until: Instant },
     /// We have asked the peer to delete it.

@@ -121,7 +121,10 @@ impl Established {
         let (spis, keys, nonces) = match agree(channel, rekey, contents) {
             Ok(agreed) => agreed,
             Err(error) => {
-                // The peer has an IKE SA that we cannot use; both go with this one.
+                // The peer has an IKE SA that we cannot use. If it made another, that one stands.
+                if let Some(theirs) = collision {
+                    self.hand_over(cx, theirs.made);
+                }
                 let reason = Reason::Protocol(error);
                 self.push(cx, Task::DeleteIke { reason });
                 return;
@@ -284,7 +287,7 @@ impl Established {
         let life = if both {
             Life::Provisional {
                 of: channel.id,
-                until: Self::patience(cx),
+                until: None,
             }
         } else {
             Life::Live

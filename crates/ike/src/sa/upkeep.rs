@@ -29,9 +29,9 @@ impl Established {
         let now = cx.boot();
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if let Life::Provisional { until, .. } = self.life
-            && until <= now
+            && until.is_some_and(|until| until <= now)
         {
-            // The peer has forgotten its rekey before it was done (RFC 7296 §2.8.2).
+            // The peer was to delete it, and has not (RFC 7296 §2.8.2).
             return self.end(channel, cx, Reason::Replaced);
         }
         if let Life::Replaced { until } = self.life
@@ -82,7 +82,7 @@ impl Established {
 
     pub(crate) fn deadline(&self, channel: &Channel) -> Option<Instant> {
         let life = match self.life {
-            Life::Provisional { until, .. } => Some(until),
+            Life::Provisional { until, .. } => until,
             Life::Replaced { until } => Some(until).filter(|_| self.current.is_none()),
             Life::Live | Life::Deleting => None,
         };
@@ -305,7 +305,7 @@ impl Established {
     /// Another one has won: the peer deletes this one, or has forgotten it.
     pub(crate) fn make_redundant(&mut self, cx: &Context) {
         if let Life::Provisional { until, .. } = &mut self.life {
-            *until = (*until).min(cx.boot() + REDUNDANT);
+            *until = Some(cx.boot() + REDUNDANT);
         }
     }
 
