@@ -120,6 +120,8 @@ pub(crate) enum Upcall {
     Reconsider(IkeSaId),
     /// Lost to another one when both ends rekeyed at once: the peer is to delete it soon.
     Redundant(IkeSaId),
+    /// The peer has used the one in its place.
+    Known(IkeSaId),
     /// Another IKE SA has taken its place, and the peer has not deleted it in time.
     Superseded(IkeSaId),
     /// This Child SA sends no more; those that waited for it may.

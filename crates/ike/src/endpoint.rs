@@ -330,6 +330,7 @@ impl Endpoint {
                 }
             }
             Upcall::Redundant(sa) => self.change(sa, |state, _, cx| state.make_redundant(cx)),
+            Upcall::Known(sa) => self.change(sa, |state, _, cx| state.make_known(cx)),
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Command, DataEvent};
-use cygnet_ike::policy::{Lifetime, Start};
+use cygnet_ike::policy::{Connection, Lifetime, Start};
 use cygnet_wire::header::ExchangeType;
 
 fn child_spi(world: &mut World) -> u32 {
@@ -247,15 +247,38 @@ fn both_rekey_the_ike_sa_and_any_one_message_is_lost_or_late() {
     }
 }
 
+/// Requests are repeated for a minute and a half.
+fn patient(end: End) -> Connection {
+    let mut connection = connection(end);
+    connection.retransmit.most = Duration::from_secs(30);
+    connection.retransmit.tries = 10;
+    connection.liveness = Duration::from_secs(300);
+    connection
+}
+
+#[test]
+fn a_rekeyed_ike_sa_stays_while_the_peer_may_not_know_of_its_heir() {
+    let mut world = up_with(patient(A), patient(B));
+    let children: Vec<_> = world.a.children.keys().copied().collect();
+    let old = ike_spi(&mut world);
+    world.fate = Box::new(
+        |flight| match flight.is(ExchangeType::CREATE_CHILD_SA, true) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        },
+    );
+    world.command(A, rekey_ike());
+    world.seconds(75);
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+    assert_ne!(old, ike_spi(&mut world));
+    let now_there: Vec<_> = world.a.children.keys().copied().collect();
+    assert_eq!(children, now_there, "{}", world.tail());
+}
+
 #[test]
 fn the_peers_new_ike_sa_waits_for_as_long_as_our_own_request_is_in_flight() {
-    let patient = |end| {
-        let mut connection = connection(end);
-        connection.retransmit.most = Duration::from_secs(30);
-        connection.retransmit.tries = 8;
-        connection.liveness = Duration::from_secs(300);
-        connection
-    };
     for seed in 0..4 {
         let mut world = up_seeded(patient(A), patient(B), seed);
         let children: Vec<_> = world.a.children.keys().copied().collect();

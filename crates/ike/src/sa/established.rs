@@ -23,8 +23,12 @@ use crate::time::Instant;
 
 /// Most Child SAs of one IKE SA; more are refused with NO_ADDITIONAL_SAS.
 pub(crate) const MAX_CHILDREN: usize = 256;
-/// How long an IKE SA that has been replaced waits for the peer to delete it.
+/// How long an IKE SA that has been replaced waits for the peer to delete it, once the peer has used
+/// the one in its place.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same before: our response may be what is lost, and comes again for as long as the peer repeats
+/// its request (strongSwan: 165 s).
+const UNHEARD: Duration = Duration::from_secs(180);
 /// How often messages without protection may make us ask whether the peer lives
 /// (RFC 7296 §2.21.4).
 pub(crate) const HINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -42,6 +46,8 @@ pub(crate) struct Established {
     pub(crate) children: BTreeMap<ChildSaId, ChildSa>,
     pub(crate) since: Instant,
     pub(crate) replaces: Option<IkeSaId>,
+    /// The predecessor, until the peer has used this one.
+    untold: Option<IkeSaId>,
     /// A request that arrived before the children were inherited.
     held: Option<Inbound>,
     /// Another IKE SA holds all that this one held, or was to hold.
@@ -106,6 +112,7 @@ impl Established {
             children: BTreeMap::new(),
             since: now,
             replaces,
+            untold: replaces,
             held: None,
             // It owns nothing until it inherits.
             bequeathed: matches!(life, Life::Provisional { .. }),
@@ -117,9 +124,24 @@ impl Established {
         }
     }
 
-    /// How long one that waits for the peer's word may wait.
+    /// Replaced just now: until when the peer may delete it.
     pub(crate) fn patience(cx: &Context) -> Instant {
-        cx.boot() + PATIENCE
+        cx.boot() + UNHEARD
+    }
+
+    /// The peer uses the one in its place: it knows that this one is to be deleted.
+    pub(crate) fn make_known(&mut self, cx: &Context) {
+        if let Life::Replaced { until } = &mut self.life {
+            *until = (*until).min(cx.boot() + PATIENCE);
+        }
+    }
+
+    /// An authenticated message of the peer.
+    fn hear(&mut self, cx: &mut Context) {
+        self.heard = self.heard.max(cx.boot());
+        if let Some(predecessor) = self.untold.take() {
+            cx.upcall(Upcall::Known(predecessor));
+        }
     }
 
     /// Whether new exchanges that make something may begin on it.
@@ -224,7 +246,7 @@ impl Established {
         cx: &mut Context,
         inbound: Inbound,
     ) -> State {
-        self.heard = self.heard.max(cx.boot());
+        self.hear(cx);
         if let Some(from) = inbound.moved_from {
             self.peer_moved(channel, cx, from);
         }
@@ -312,7 +334,7 @@ impl Established {
         cx: &mut Context,
         inbound: Inbound,
     ) -> State {
-        self.heard = self.heard.max(cx.boot());
+        self.hear(cx);
         if let Some(from) = inbound.moved_from {
             self.peer_moved(channel, cx, from);
         }
