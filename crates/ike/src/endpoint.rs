@@ -296,8 +296,10 @@ impl Endpoint {
                 self.touched.insert(from);
                 match estate {
                     Some(estate) => self.bequest(to, estate),
-                    None => self.change(to, |state, _, _| {
-                        state.life = crate::sa::established::Life::Live;
+                    // Another one has inherited: the peer uses one that it was to delete.
+                    None => self.change(to, |state, _, cx| {
+                        let reason = Reason::Replaced;
+                        state.push(cx, Task::DeleteIke { reason });
                     }),
                 }
             }

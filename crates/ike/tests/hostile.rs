@@ -14,7 +14,7 @@ use cygnet_wire::header::{ChildSpi, ExchangeType};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::{ProposalSpi, ProtocolId};
-use scripted::{CRITICAL, Peer, critical, malformed, notifies};
+use scripted::{CRITICAL, Peer, Request, critical, malformed, notifies};
 
 /// The answer is just the notification that names the type which is not known (RFC 7296 §2.5).
 #[track_caller]
@@ -393,4 +393,61 @@ fn caller_learns_that_the_pool_is_full_and_is_let_in_when_somebody_goes() {
 
 fn known() -> Connection {
     scripted::known(Start::Manual)
+}
+
+/// The endpoint's rekey is in flight, and the peer has rekeyed as well.
+fn both_rekey() -> (Peer, Request) {
+    let mut peer = Peer::established();
+    peer.world.command(A, rekey_ike());
+    let theirs = peer.next_request();
+    let answer = peer.rekey_ike(1);
+    assert!(notifies(&answer).next().is_none(), "{answer:?}");
+    (peer, theirs)
+}
+
+#[test]
+fn a_peer_that_rekeys_again_and_again_gets_one_new_ike_sa() {
+    let (mut peer, _) = both_rekey();
+    for spi in 2..10 {
+        let answer = peer.rekey_ike(spi);
+        assert_only(&answer, NotifyType::TEMPORARY_FAILURE);
+    }
+    let now = peer.world.now;
+    assert_eq!(peer.world.a.ike_sas(now).len(), 2);
+}
+
+#[test]
+fn a_response_that_makes_no_ike_sa_leaves_everything_to_the_one_that_the_peer_made() {
+    let (mut peer, theirs) = both_rekey();
+    // No KE payload.
+    let payloads = peer.acceptance_of_ike(&theirs);
+    peer.respond(&theirs, payloads);
+    let end = peer.next_request();
+    assert!(end.deletes_ike_sa());
+    peer.respond(&end, Vec::new());
+    assert_eq!(peer.children(), ["one"]);
+    let now = peer.world.now;
+    assert_eq!(peer.world.a.established(now)[0].spi_i.0, 1);
+    peer.world.seconds(20);
+    assert!(peer.is_up(), "{}", peer.world.tail());
+    let down =
+        |k: &EventKind| matches!(k, EventKind::IkeDown { reason } if *reason != Reason::Replaced);
+    assert_eq!(peer.world.a.count(down), 0, "{}", peer.world.tail());
+}
+
+#[test]
+fn a_peer_ahead_of_the_window_is_told_which_request_it_was() {
+    let mut peer = Peer::established();
+    let ahead = peer.send_ahead(3);
+    let told = peer.next_request();
+    assert_eq!(told.exchange, ExchangeType::INFORMATIONAL);
+    let notify = told.notify(NotifyType::INVALID_MESSAGE_ID).expect("told");
+    assert_eq!(notify.data[..], ahead.to_be_bytes());
+    assert_eq!(notify.spi, ProposalSpi::None);
+    // RFC 7296 §2.3: the request itself is not answered; in its turn another one is.
+    peer.assert_silence();
+    peer.respond(&told, Vec::new());
+    let answer = peer.request(ExchangeType::INFORMATIONAL, Vec::new());
+    assert!(answer.is_empty(), "{answer:?}");
+    assert_eq!(peer.children(), ["one"]);
 }

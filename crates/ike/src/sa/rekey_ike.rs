@@ -230,6 +230,11 @@ impl Established {
                 self.current = Some(busy);
                 return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
             }
+            // It has rekeyed this IKE SA already, and is to delete it: one heir beside ours is enough.
+            Some(Exchange::RekeyIke(ours)) if ours.collision.is_some() => {
+                self.current = Some(Exchange::RekeyIke(ours));
+                return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
+            }
             other => self.current = other,
         }
         let syntax = |what: &str| {

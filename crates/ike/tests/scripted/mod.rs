@@ -17,6 +17,7 @@ use cygnet_ike::keys::{Exchanged, IkeKeys, Role};
 use cygnet_ike::policy::{Connection, Remote, Start};
 use cygnet_ike::proposal::{self, ChildExchange, EspProposal, IkeProposal};
 use cygnet_ike::protect;
+use cygnet_wire::delete::DeletePayload;
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
 use cygnet_wire::id::IdPayload;
 use cygnet_wire::ke::KePayload;
@@ -69,6 +70,11 @@ impl Request {
         self.payloads.iter().find_map(sa).expect("an SA payload")
     }
 
+    pub fn deletes_ike_sa(&self) -> bool {
+        let end = |payload: &Payload<'_>| matches!(payload, Payload::Delete(DeletePayload::IkeSa));
+        self.payloads.iter().any(end)
+    }
+
     pub fn notify(&self, ty: NotifyType) -> Option<&NotifyPayload<'static>> {
         notifies(&self.payloads).find(|notify| notify.ty == ty)
     }
@@ -113,6 +119,11 @@ fn esp_proposals() -> Vec<EspProposal> {
 
 fn share() -> Ephemeral {
     Ephemeral::generate(Group::Curve25519, &mut TestRandom::new(7))
+}
+
+fn key_exchange() -> Payload<'static> {
+    let group = TransformId(Group::Curve25519.to_wire());
+    KePayload::new(group, share().public().to_vec()).into()
 }
 
 impl Peer {
@@ -232,11 +243,7 @@ impl Peer {
         let offer = || proposal::offer_ike(&ike_proposals(), ProposalSpi::None);
         vec![
             answer.unwrap_or_else(offer).into(),
-            KePayload::new(
-                TransformId(Group::Curve25519.to_wire()),
-                share().public().to_vec(),
-            )
-            .into(),
+            key_exchange(),
             NoncePayload::new(&NONCE[..]).into(),
         ]
     }
@@ -357,6 +364,33 @@ impl Peer {
         let is_ts = |p: &&Payload<'static>| matches!(p, Payload::Tsi(_) | Payload::Tsr(_));
         payloads.extend(request.payloads.iter().filter(is_ts).cloned());
         payloads
+    }
+
+    /// CREATE_CHILD_SA for the IKE SA, with this SPI for the new one; the payloads of the answer.
+    pub fn rekey_ike(&mut self, spi: u64) -> Vec<Payload<'static>> {
+        let spi = ProposalSpi::Ike(Spi(spi));
+        let payloads = vec![
+            proposal::offer_ike(&ike_proposals(), spi).into(),
+            Self::nonce(),
+            key_exchange(),
+        ];
+        self.request(ExchangeType::CREATE_CHILD_SA, payloads)
+    }
+
+    /// The endpoint's rekey of the IKE SA, accepted; the KE payload is missing.
+    pub fn acceptance_of_ike(&self, request: &Request) -> Vec<Payload<'static>> {
+        let proposals = ike_proposals();
+        let offers = [proposals.as_slice()];
+        let choice = proposal::select_ike(&offers, request.sa(), None).unwrap();
+        let answer = choice.answer(ProposalSpi::Ike(Spi(0x0f0f)));
+        vec![answer.into(), Self::nonce()]
+    }
+
+    /// An empty request that comes before `by` others which it should follow; its message id.
+    pub fn send_ahead(&mut self, by: u32) -> u32 {
+        let id = MessageId(self.next_id + by);
+        self.send(ExchangeType::INFORMATIONAL, id, false, &chain(Vec::new()));
+        id.0
     }
 
     pub fn nonce() -> Payload<'static> {
