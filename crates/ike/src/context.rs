@@ -49,8 +49,9 @@ pub(crate) struct Context {
     questions: BTreeMap<AskId, Question>,
     /// When they count as lost.
     overdue: BTreeSet<(Instant, AskId)>,
-    /// Inbound halves that outlive their Child SA by [`IN_FLIGHT`], oldest first.
-    lingering: VecDeque<(Instant, ChildSaId)>,
+    /// Inbound halves that outlive their Child SA by [`IN_FLIGHT`], oldest first, with the IKE SA that
+    /// held them.
+    lingering: VecDeque<(Instant, ChildSaId, Option<IkeSaId>)>,
     last_ask: u64,
     last_ike_sa: u64,
     last_child_sa: u64,
@@ -378,30 +379,34 @@ impl Context {
 
     /// The inbound half is removed when packets in flight have had time to arrive.
     pub(crate) fn remove_in_later(&mut self, child: ChildSaId) {
-        self.holders.remove(&child);
+        let holder = self.holders.remove(&child);
         let at = self.boot() + IN_FLIGHT;
-        self.lingering.push_back((at, child));
+        self.lingering.push_back((at, child, holder));
     }
 
     pub(crate) fn next_removal(&self) -> Option<Instant> {
-        self.lingering.front().map(|(at, _)| *at)
+        self.lingering.front().map(|(at, ..)| *at)
     }
 
-    /// Removes these inbound halves, though they are not due.
-    pub(crate) fn remove_in_now(&mut self, children: &BTreeSet<ChildSaId>) {
-        for child in children {
-            let before = self.lingering.len();
-            self.lingering.retain(|(_, other)| other != child);
-            if self.lingering.len() < before {
-                self.data(DataCommand::RemoveIn { child: *child });
+    /// Removes the inbound halves that these IKE SAs held, though they are not due.
+    pub(crate) fn remove_in_now(&mut self, holders: &[Option<IkeSaId>]) {
+        let held = |holder: &Option<IkeSaId>| holder.is_some() && holders.contains(holder);
+        let mut gone = Vec::new();
+        self.lingering.retain(|(_, child, holder)| {
+            if held(holder) {
+                gone.push(*child);
             }
+            !held(holder)
+        });
+        for child in gone {
+            self.data(DataCommand::RemoveIn { child });
         }
     }
 
     /// Removes inbound halves that are due; with `all`, every one.
     pub(crate) fn remove_lingering(&mut self, all: bool) {
         let now = self.boot();
-        while let Some((at, child)) = self.lingering.front().copied() {
+        while let Some((at, child, _)) = self.lingering.front().copied() {
             if at > now && !all {
                 break;
             }

@@ -88,13 +88,14 @@ impl Endpoint {
         let Some(state) = self.sas.get(&id).and_then(IkeSa::established) else {
             return;
         };
-        let children: BTreeSet<_> = state.children.keys().copied().collect();
+        // What it has left behind may still be received on as well.
+        let holders = [Some(id), state.replaces];
         self.delete_ike_sa(id, reason.clone());
         if let Some(sa) = self.sas.get_mut(&id) {
             sa.drop_silently(&mut self.cx, reason);
         }
         self.settle();
-        self.cx.remove_in_now(&children);
+        self.cx.remove_in_now(&holders);
     }
 }
 

@@ -117,3 +117,30 @@ fn a_shared_secret_is_nothing_to_examine() {
     world.seconds(5);
     world.assert_in_step(&["one"]);
 }
+
+#[test]
+fn nothing_is_let_in_on_a_child_that_is_being_made_or_was_replaced_just_now() {
+    for by in [A, B] {
+        let mut world = with_certificates_up();
+        world.command(by, rekey_child("one"));
+        world.b.hold = by == A;
+        world.run(Duration::from_millis(15));
+        // B has asked for an SPI by now, or has it.
+        world.release(B);
+        world.b.hold = true;
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.b.children.len(), 2, "{}", world.tail());
+        world.b.revoked = true;
+        world.command(B, Command::ExaminePeers);
+        assert!(world.b.children.is_empty(), "{}", world.tail());
+    }
+    let mut world = with_certificates_up();
+    world.command(A, rekey_child("one"));
+    world.seconds(2);
+    assert_eq!(world.b.children.len(), 2, "{}", world.tail());
+    world.command(A, rekey_ike());
+    world.seconds(1);
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    assert!(world.b.children.is_empty(), "{}", world.tail());
+}
