@@ -65,6 +65,11 @@ pub(crate) fn log(event: &Event) {
             tracing::debug!("{who}: it was {from}");
         }
         EventKind::Refused { reason } => tracing::warn!("{who}: refused: {}", short(reason)),
+        EventKind::Unexamined { reason } => tracing::warn!(
+            "{who}: its certificate could not be judged again and it stays; `cygnet reload` tries \
+             again: {}",
+            short(reason)
+        ),
         EventKind::Retry { after, reason } => {
             tracing::warn!(
                 "{who}: not up: {}; next try in {:.1} s",

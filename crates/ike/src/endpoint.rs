@@ -201,6 +201,7 @@ impl Endpoint {
             self.touched.insert(id);
         }
         self.keep_all_due();
+        self.examine_again();
         if self.draining.is_some_and(|at| is_due(&at)) {
             for sa in self.sas.values_mut() {
                 sa.drop_silently(&mut self.cx, Reason::Operator);
@@ -221,6 +222,7 @@ impl Endpoint {
             self.cx.next_removal(),
             self.cx.next_overdue(),
             self.keeper.deadline(),
+            self.examination.deadline(),
             self.draining,
         ]
         .into_iter()

@@ -79,6 +79,12 @@ pub enum EventKind {
         /// By whom and why.
         reason: Reason,
     },
+    /// Nobody could say whether a peer that is in would be let in again
+    /// ([`crate::io::Command::ExaminePeers`]), though several times asked: it stays.
+    Unexamined {
+        /// Why not.
+        reason: Reason,
+    },
     /// A connection that is to be up is not; it is tried again.
     Retry {
         /// After this time.

@@ -4,25 +4,52 @@
 //! The question is the one that let them in, and a refusal ends them at once. One is asked about at a
 //! time, so that a server's many peers do not keep those who call from being judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
-use crate::event::Reason;
+use crate::event::{EventKind, Reason};
 use crate::io::{Answer, Ask, ChainError, IkeSaId};
 use crate::policy::RemoteAuth;
+use crate::sa::established::Established;
 use crate::sa::{IkeSa, Peering};
+use crate::time::Instant;
+
+/// The pauses after which a question is asked again that nobody had an answer to.
+const PAUSES: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(16),
+];
 
 /// Who is to be judged again, by [`Peering::authenticated_as`]: a rekey in between changes nothing.
 #[derive(Default)]
 pub(crate) struct Examination {
     due: BTreeSet<IkeSaId>,
     asked: Option<IkeSaId>,
+    /// About whom nothing could be found out so far.
+    undecided: BTreeMap<IkeSaId, Undecided>,
+}
+
+struct Undecided {
+    /// The pause that it is in, one of [`PAUSES`].
+    pause: usize,
+    /// When that is over; `None`: it is.
+    until: Option<Instant>,
+}
+
+impl Examination {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let waiting = self.undecided.values();
+        waiting.filter_map(|undecided| undecided.until).min()
+    }
 }
 
 impl Endpoint {
     /// Judges every peer again, those included whose proof is being looked at in this moment.
     pub(crate) fn examine_peers(&mut self) {
+        self.examination.undecided.clear();
         let lines = self.sas.values().filter(|sa| !sa.is_closed());
         self.examination.due = lines
             .map(|sa| match sa.established() {
@@ -30,6 +57,18 @@ impl Endpoint {
                 None => sa.id(),
             })
             .collect();
+        self.examine_next();
+    }
+
+    /// Asks again about those whose pause is over.
+    pub(crate) fn examine_again(&mut self) {
+        let now = self.cx.boot();
+        let Examination { due, undecided, .. } = &mut self.examination;
+        for (line, undecided) in undecided {
+            if undecided.until.take_if(|until| *until <= now).is_some() {
+                due.insert(*line);
+            }
+        }
         self.examine_next();
     }
 
@@ -49,30 +88,60 @@ impl Endpoint {
             let sa = self.sas.get(&line);
             if sa.is_some_and(|sa| sa.established().is_none() && !sa.is_closed()) {
                 not_yet.insert(line);
+            } else {
+                self.examination.undecided.remove(&line);
             }
         }
         self.examination.due.append(&mut not_yet);
     }
 
-    /// The verdict.
+    /// The verdict, or that there is none.
     pub(crate) fn handle_examined(&mut self, line: IkeSaId, answer: Answer) {
         self.examination.asked = None;
-        // Whoever cannot be judged is not in any longer either.
-        if let Answer::Chain(Err(ChainError::Invalid(error) | ChainError::Unavailable(error))) =
-            answer
-        {
-            let ids: Vec<_> = (self.sas.values())
-                .filter(|sa| {
-                    let state = sa.established();
-                    state.is_some_and(|s| s.peering.authenticated_as == line)
-                })
-                .map(IkeSa::id)
-                .collect();
-            for id in ids {
-                self.expel(id, Reason::PeerAuthentication(error.clone()));
+        match answer {
+            Answer::Chain(Err(ChainError::Invalid(error))) => {
+                self.examination.undecided.remove(&line);
+                self.expel_line(line, &Reason::PeerAuthentication(error));
+            }
+            Answer::Chain(Err(ChainError::Unavailable(error))) => self.examine_later(line, error),
+            _ => {
+                self.examination.undecided.remove(&line);
             }
         }
         self.examine_next();
+    }
+
+    /// Nobody could tell. A revocation is a verdict and puts its peer out at once; this is none, and
+    /// the one that let the peer in holds, as long as no other is known: it is the same with those who
+    /// call, who are asked about again and not refused. Or a busy moment at a reload would put out
+    /// every peer of a server.
+    fn examine_later(&mut self, line: IkeSaId, error: String) {
+        let waited = self.examination.undecided.get(&line);
+        let pause = waited.map_or(0, |undecided| undecided.pause + 1);
+        if let Some(length) = PAUSES.get(pause) {
+            let until = Some(self.cx.boot() + *length);
+            let undecided = Undecided { pause, until };
+            self.examination.undecided.insert(line, undecided);
+            return;
+        }
+        self.examination.undecided.remove(&line);
+        let of_line = self.sas.values().find_map(|sa| {
+            let state = sa.established().filter(|state| state.is_of(line))?;
+            Some((sa, state))
+        });
+        if let Some((sa, state)) = of_line {
+            let reason = Reason::Local(error);
+            let event = state.event(&sa.channel, EventKind::Unexamined { reason });
+            self.cx.event(event);
+        }
+    }
+
+    fn expel_line(&mut self, line: IkeSaId, reason: &Reason) {
+        let of_line = |sa: &&IkeSa| sa.established().is_some_and(|state| state.is_of(line));
+        let ids: Vec<_> = self.sas.values().filter(of_line).map(IkeSa::id).collect();
+        for id in ids {
+            self.expel(id, reason.clone());
+        }
     }
 
     fn of_line(&self, line: IkeSaId) -> impl Iterator<Item = &Peering> {
@@ -96,6 +165,12 @@ impl Endpoint {
         }
         self.settle();
         self.cx.remove_in_now(&holders);
+    }
+}
+
+impl Established {
+    fn is_of(&self, line: IkeSaId) -> bool {
+        self.peering.authenticated_as == line
     }
 }
 

@@ -122,8 +122,7 @@ pub enum Ask {
         identity: Identification,
         /// Whether the peer is the responder of the IKE SA (a server), or the initiator.
         peer_is_responder: bool,
-        /// The peer is in already ([`Command::ExaminePeers`]): an answer that is no verdict on its
-        /// chain ends it just the same.
+        /// The peer is in already ([`Command::ExaminePeers`]).
         again: bool,
     },
     /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer gets the
@@ -477,7 +476,8 @@ pub enum Command {
         connection: String,
     },
     /// Judge every peer again that is in by a certificate, by what is known now, and end those that
-    /// are not let in any more.
+    /// are not let in any more. Where nobody has an answer ([`ChainError::Unavailable`]) it is asked
+    /// again three times within half a minute, and the peer stays if there is none then.
     ExaminePeers,
     /// Delete everything, then be silent; [`Event`] `Drained` tells when all is answered or given up.
     Shutdown,

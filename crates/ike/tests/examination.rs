@@ -119,6 +119,37 @@ fn a_shared_secret_is_nothing_to_examine() {
 }
 
 #[test]
+fn a_peer_about_whom_nobody_can_tell_anything_stays_and_is_asked_about_again() {
+    let unexamined = |k: &EventKind| matches!(k, EventKind::Unexamined { .. });
+    let down = |k: &EventKind| matches!(k, EventKind::IkeDown { .. });
+    // Without an answer three times, or four; or with one that comes too late.
+    for (busy, given_up) in [(3, 0), (4, 1)] {
+        let mut world = with_certificates_up();
+        world.b.busy = busy;
+        world.command(B, Command::ExaminePeers);
+        world.seconds(60);
+        world.assert_in_step(&["one"]);
+        assert_eq!(world.b.busy, 0, "asked again");
+        assert_eq!(world.a.count(down) + world.b.count(down), 0);
+        assert_eq!(world.b.count(unexamined), given_up, "{}", world.tail());
+    }
+    let mut world = with_certificates_up();
+    world.b.mute = Some("ValidateChain");
+    world.command(B, Command::ExaminePeers);
+    world.seconds(60);
+    assert_eq!(world.b.count(down) + world.b.count(unexamined), 0);
+    // What comes out at last is a verdict.
+    let mut world = with_certificates_up();
+    world.b.busy = 3;
+    world.b.revoked = true;
+    world.command(B, Command::ExaminePeers);
+    world.seconds(4);
+    assert_eq!(world.b.count(revoked), 0);
+    world.seconds(20);
+    assert_eq!(world.b.count(revoked), 1, "{}", world.tail());
+}
+
+#[test]
 fn nothing_is_let_in_on_a_child_that_is_being_made_or_was_replaced_just_now() {
     for by in [A, B] {
         let mut world = with_certificates_up();

@@ -310,7 +310,8 @@ impl Asker {
         let unavailable =
             |why: &str| Some(Answer::Chain(Err(ChainError::Unavailable(why.to_owned()))));
         let Some(trust) = self.trusts.get(trust) else {
-            return unavailable("its authorities are not in the configuration any more");
+            let why = "its authorities are not in the configuration any more".to_owned();
+            return Some(Answer::Chain(Err(ChainError::Invalid(why))));
         };
         let job = job(Arc::clone(trust));
         if !job.again {
