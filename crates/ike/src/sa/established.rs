@@ -139,7 +139,8 @@ impl Established {
     /// An authenticated message of the peer.
     fn hear(&mut self, cx: &mut Context) {
         self.heard = self.heard.max(cx.boot());
-        if let Some(predecessor) = self.untold.take() {
+        // One that has lost to another says nothing about that.
+        if let Some(predecessor) = self.untold.take_if(|_| !self.bequeathed) {
             cx.upcall(Upcall::Known(predecessor));
         }
     }
