@@ -143,7 +143,7 @@ impl Endpoint {
                 packet,
             } => self.handle_acquire(connection, child, packet.clone()),
             DataEvent::UnknownSpi { spi, path } => self.handle_unknown_spi(*spi, *path),
-            DataEvent::LocalChange => self.handle_local_change(),
+            DataEvent::LocalChange { gone, egress } => self.handle_local_change(gone, *egress),
             DataEvent::PathMtu { path, mtu } => self.handle_path_mtu(*path, *mtu),
             DataEvent::SoftLimit { child }
             | DataEvent::HardLimit { child }

@@ -431,7 +431,12 @@ pub enum DataEvent {
     },
     /// This machine's addresses or its ways out changed: peers we called may be beyond reach, or
     /// within it again.
-    LocalChange,
+    LocalChange {
+        /// Addresses that it has no more.
+        gone: Vec<IpAddr>,
+        /// Whether its default routes are others.
+        egress: bool,
+    },
     /// The path's MTU changed.
     PathMtu {
         /// Which way.

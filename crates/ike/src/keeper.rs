@@ -55,6 +55,8 @@ pub(crate) struct Kept {
     demands: Vec<Demand>,
     pub(crate) dial: Dial,
     pub(crate) backoff: Option<Backoff>,
+    /// When the call was last begun anew because this machine's ways out changed.
+    pub(crate) called_anew: Option<Instant>,
     attempt: u32,
     up_since: Option<Instant>,
     pub(crate) why: Option<Reason>,
@@ -149,6 +151,7 @@ impl Kept {
             demands: Vec::new(),
             dial: Dial::Idle,
             backoff: None,
+            called_anew: None,
             attempt: 0,
             up_since: None,
             why: None,

@@ -155,17 +155,6 @@ impl Window {
         }
     }
 
-    /// Gives the request in flight another schedule, from its start.
-    pub fn reschedule(&mut self, now: Instant, retransmit: Retransmit) {
-        if let Some(in_flight) = &mut self.in_flight {
-            let wait = retransmit.first.min(retransmit.most);
-            in_flight.retransmit = retransmit;
-            in_flight.sent = 1;
-            in_flight.wait = wait;
-            in_flight.due = now + wait;
-        }
-    }
-
     /// An authenticated response: whether it answers the request in flight, which it then ends.
     pub fn handle_response(&mut self, id: MessageId) -> bool {
         self.in_flight

@@ -2,9 +2,28 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use common::*;
-use cygnet_ike::event::EventKind;
+use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Command, DataEvent};
+use cygnet_wire::header::ExchangeType;
+
+/// The default route is another one.
+const EGRESS: DataEvent = DataEvent::LocalChange {
+    gone: Vec::new(),
+    egress: true,
+};
+
+/// The address of `end` is gone.
+fn address_gone(end: End) -> DataEvent {
+    DataEvent::LocalChange {
+        gone: vec![end.address()],
+        egress: false,
+    }
+}
 
 fn is_call(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Connecting { .. })
@@ -18,7 +37,7 @@ fn is_down(kind: &EventKind) -> bool {
 fn a_peer_that_is_still_within_reach_stays() {
     let mut world = up();
     for end in [A, B] {
-        world.data(end, DataEvent::LocalChange);
+        world.data(end, EGRESS);
     }
     world.seconds(20);
     world.assert_in_step(&["one"]);
@@ -29,39 +48,137 @@ fn a_peer_that_is_still_within_reach_stays() {
 #[test]
 fn a_peer_beyond_reach_is_called_again_within_seconds() {
     for rekeying in [false, true] {
-        let mut world = up();
-        world.seconds(15);
-        let lost = world.a.established(world.now)[0].spi_i;
-        // What belongs to the old address is lost.
-        world.fate = Box::new(move |flight| match flight.header() {
-            Some(header) if header.initiator_spi == lost => Fate::Drop,
-            _ => Fate::Deliver,
-        });
-        if rekeying {
-            world.command(A, rekey_ike());
-            world.run(std::time::Duration::from_millis(100));
+        for (change, most) in [(EGRESS, 6), (address_gone(A), 1)] {
+            let mut world = up();
+            world.seconds(15);
+            let lost = world.a.established(world.now)[0].spi_i;
+            // What belongs to the old address is lost.
+            world.fate = Box::new(move |flight| match flight.header() {
+                Some(header) if header.initiator_spi == lost => Fate::Drop,
+                _ => Fate::Deliver,
+            });
+            if rekeying {
+                world.command(A, rekey_ike());
+                world.run(Duration::from_millis(100));
+            }
+            world.data(A, change);
+            world.until(most, "another IKE SA is up", |world| {
+                let now = world.now;
+                world.a.established(now).iter().any(|sa| sa.spi_i != lost)
+            });
+            world.seconds(45);
+            world.assert_in_step(&["one"]);
         }
-        world.data(A, DataEvent::LocalChange);
-        world.until(4, "another IKE SA is up", |world| {
-            let now = world.now;
-            world.a.established(now).iter().any(|sa| sa.spi_i != lost)
-        });
-        world.seconds(5);
-        assert_eq!(world.a.established(world.now).len(), 1);
     }
+}
+
+/// When A gives B up, which does not answer, in seconds since it vanished; with a change of the ways
+/// out each second or without.
+fn given_up_after(rekeying: bool, changes: bool) -> Duration {
+    let mut world = up();
+    world.seconds(15);
+    world.fate = Box::new(|_| Fate::Drop);
+    if rekeying {
+        world.command(A, rekey_ike());
+    } else {
+        // ESP for an SPI that nobody knows: the peer is asked whether it lives.
+        let path = world.a.ike_sas(world.now)[0].path;
+        world.data(A, DataEvent::UnknownSpi { spi: 0x77, path });
+    }
+    let begun = world.now;
+    let given_up = |k: &EventKind| {
+        matches!(
+            k,
+            EventKind::IkeDown {
+                reason: Reason::NoAnswer { .. }
+            }
+        )
+    };
+    while world.a.count(given_up) == 0 {
+        world.run(Duration::from_millis(100));
+        if changes && world.now.subsec_millis() == 0 {
+            world.data(A, EGRESS);
+        }
+    }
+    world.now - begun
+}
+
+#[test]
+fn no_change_makes_a_peer_be_given_up_earlier() {
+    for rekeying in [false, true] {
+        let as_ever = given_up_after(rekeying, false);
+        assert_eq!(given_up_after(rekeying, true), as_ever);
+    }
+}
+
+#[test]
+fn a_link_that_is_off_for_a_moment_ends_nothing() {
+    let mut world = up();
+    world.seconds(15);
+    let ike_sa = world.a.established(world.now)[0].spi_i;
+    world.fate = Box::new(|_| Fate::Drop);
+    world.data(A, EGRESS);
+    world.seconds(2);
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.data(A, EGRESS);
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+    assert_eq!(world.a.established(world.now)[0].spi_i, ike_sa);
+    assert_eq!(world.a.count(is_down) + world.b.count(is_down), 0);
+}
+
+#[test]
+fn what_does_not_concern_the_way_to_the_peer_costs_nothing_and_the_rest_little() {
+    let mut world = up();
+    world.seconds(15);
+    let sent = Rc::new(Cell::new(0));
+    let count = Rc::clone(&sent);
+    world.fate = Box::new(move |flight| {
+        if flight.to == B && flight.is(ExchangeType::INFORMATIONAL, false) {
+            count.set(count.get() + 1);
+        }
+        Fate::Deliver
+    });
+    for _ in 0..40 {
+        let gone = vec![B.address(), "172.17.0.1".parse().unwrap()];
+        let egress = false;
+        world.data(A, DataEvent::LocalChange { gone, egress });
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(sent.get(), 0);
+    for _ in 0..90 {
+        world.data(A, EGRESS);
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(sent.get(), 2, "one in five seconds");
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn a_call_is_begun_anew_once_in_five_seconds() {
+    let mut world = up();
+    world.fate = Box::new(|_| Fate::Drop);
+    world.seconds(120);
+    let before = world.a.resolves;
+    for _ in 0..100 {
+        world.data(A, EGRESS);
+        world.run(Duration::from_millis(100));
+    }
+    let calls = world.a.resolves - before;
+    assert!((2..=6).contains(&calls), "{calls}");
 }
 
 #[test]
 fn a_call_that_waits_or_gets_no_answer_begins_anew() {
     let mut world = up();
     world.fate = Box::new(|_| Fate::Drop);
-    world.data(A, DataEvent::LocalChange);
+    world.data(A, EGRESS);
     world.seconds(40);
     let resolves = world.a.resolves;
-    world.data(A, DataEvent::LocalChange);
+    world.data(A, EGRESS);
     assert_eq!(world.a.resolves, resolves + 1, "its address is asked for");
     world.fate = Box::new(|_| Fate::Deliver);
-    world.data(A, DataEvent::LocalChange);
+    world.data(A, EGRESS);
     world.seconds(5);
     assert_eq!(world.a.established(world.now).len(), 1, "{}", world.tail());
 }
@@ -77,7 +194,7 @@ fn what_is_down_stays_down() {
         },
     );
     world.seconds(5);
-    world.data(A, DataEvent::LocalChange);
+    world.data(A, EGRESS);
     world.seconds(20);
     world.assert_empty();
 }

@@ -243,7 +243,10 @@ impl Engine {
                     self.endpoint.handle_answer(now, id, answer);
                 }
             }
-            ToEngine::LocalChange => self.endpoint.handle_data(now, DataEvent::LocalChange),
+            ToEngine::LocalChange { gone, egress } => {
+                let change = DataEvent::LocalChange { gone, egress };
+                self.endpoint.handle_data(now, change);
+            }
             ToEngine::Control(control) => self.endpoint.handle_command(now, command(control)),
             ToEngine::Status { request } => {
                 let status = status::report(&self.endpoint.status(now), &self.datapath);

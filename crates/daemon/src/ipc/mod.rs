@@ -40,7 +40,12 @@ pub(crate) enum ToEngine {
     /// From the control socket.
     Control(Control),
     /// This machine's addresses or ways out changed.
-    LocalChange,
+    LocalChange {
+        /// Addresses that it has no more.
+        gone: Vec<IpAddr>,
+        /// Whether its default routes are others.
+        egress: bool,
+    },
     /// Report [`ToSupervisor::Status`].
     Status {
         /// Comes back with the report.

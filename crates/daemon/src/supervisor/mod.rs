@@ -15,6 +15,7 @@ pub(crate) mod start;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -88,8 +89,8 @@ enum Done {
     Restart { generation: u64 },
     /// The engine did not report its status in time.
     StatusLate { request: u64 },
-    /// This machine's addresses or ways out changed.
-    LocalChange,
+    /// This machine has lost these addresses; with `egress`, its ways out are others.
+    LocalChange { gone: Vec<IpAddr>, egress: bool },
 }
 
 /// Everything the supervisor owns.
@@ -373,8 +374,8 @@ impl Supervisor {
                     self.restart_in(self.restart_wait);
                 }
             }
-            Done::LocalChange => {
-                self.tell(&ToEngine::LocalChange);
+            Done::LocalChange { gone, egress } => {
+                self.tell(&ToEngine::LocalChange { gone, egress });
             }
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {

@@ -223,6 +223,14 @@ impl Channel {
         }
     }
 
+    /// The request in flight once more; its repetitions stay when they were.
+    pub(crate) fn send_again(&mut self, cx: &mut Context) {
+        if let Some(in_flight) = self.window.in_flight() {
+            let datagrams = in_flight.datagrams.clone();
+            self.transmit(cx, self.path, &datagrams);
+        }
+    }
+
     /// Takes a datagram in: window, authentication, reassembly, in that order.
     pub(crate) fn receive(
         &mut self,

@@ -12,6 +12,7 @@ use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, IkeSaId, Path};
 use crate::lifetime::Deadlines;
+use crate::local_change::Doubt;
 use crate::narrowing::Packet;
 use crate::refusal;
 use crate::sa::channel::{Channel, Inbound};
@@ -59,6 +60,7 @@ pub(crate) struct Established {
     /// What we last sealed.
     pub(crate) sealed: Instant,
     pub(crate) hinted: Option<Instant>,
+    pub(crate) doubt: Option<Doubt>,
 }
 
 /// What becomes of it.
@@ -121,6 +123,7 @@ impl Established {
             heard: now,
             sealed: now,
             hinted: None,
+            doubt: None,
         }
     }
 

@@ -73,6 +73,7 @@ impl Established {
         for child in rekey {
             self.push_rekey_child(cx, child);
         }
+        self.settle_doubt(channel, cx);
         self.probe(channel, cx);
         if self.keepalive_at(channel).is_some_and(|at| at <= now) {
             channel.transmit(cx, channel.path, &[KEEPALIVE.to_vec()]);
@@ -95,6 +96,7 @@ impl Established {
             self.peering.reauthenticate_at,
             self.peering.superseded_at.filter(|_| self.is_live()),
             self.probe_at(),
+            self.doubt_ends_at(),
             self.keepalive_at(channel),
         ]
         .into_iter()
@@ -178,20 +180,13 @@ impl Established {
         }
     }
 
-    fn push_probe(&mut self, cx: &Context) {
+    pub(crate) fn push_probe(&mut self, cx: &Context) {
         let payloads = Vec::new();
         self.push(cx, Task::Inform { payloads });
     }
 
-    fn has_inform(&self) -> bool {
+    pub(crate) fn has_inform(&self) -> bool {
         self.tasks.iter().any(|t| matches!(t, Task::Inform { .. }))
-    }
-
-    /// The way to the peer may be gone: it has to answer soon, or it counts as gone.
-    pub(crate) fn doubt(&mut self, cx: &Context) {
-        if self.is_live() && self.current.is_none() && !self.has_inform() {
-            self.push_probe(cx);
-        }
     }
 
     /// Something without protection says that the peer may be gone: asks it, now and then
@@ -253,7 +248,7 @@ impl Established {
             DataEvent::LastInbound { .. } => self.heard = now,
             DataEvent::LastOutbound { .. } => self.sealed = now,
             DataEvent::Acquire { .. }
-            | DataEvent::LocalChange
+            | DataEvent::LocalChange { .. }
             | DataEvent::UnknownSpi { .. }
             | DataEvent::PathMtu { .. } => {}
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::guard;
 use super::inputs::{self, Live};
-use super::machine::Machine;
+use super::machine::{Change, Machine};
 use crate::api::{Guard, Status};
 use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
@@ -55,6 +55,8 @@ pub(super) struct Worker {
     config: Option<Arc<Config>>,
     live: BTreeMap<String, Live>,
     machine: Machine,
+    /// What the engine is to be told of changes once there is a way out.
+    change: Change,
     guard: Guard,
     warnings: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Worker {
             config: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
+            change: Change::default(),
             guard: Guard::NotConfigured,
             warnings: Vec::new(),
         }
@@ -359,12 +362,15 @@ impl Worker {
             return false;
         }
         tracing::info!("this machine's addresses or routes changed: ours follow");
-        self.machine = machine;
+        let before = std::mem::replace(&mut self.machine, machine);
+        self.change.add(&before, &self.machine);
         self.renew_guard(&config).await;
         self.apply().await;
         // With no way out there is nothing to try, and who is patient may find all as it was.
-        if !self.machine.ways.is_empty() {
-            let _ = self.done.send(Done::LocalChange);
+        if !self.machine.ways.is_empty()
+            && let Some((gone, egress)) = self.change.take()
+        {
+            let _ = self.done.send(Done::LocalChange { gone, egress });
         }
         true
     }
