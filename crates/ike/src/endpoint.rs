@@ -166,6 +166,7 @@ impl Endpoint {
         match command {
             Command::Shutdown => self.shut_down(),
             Command::ExaminePeers => self.examine_peers(),
+            Command::SecretsReplaced { secrets } => self.replace_secrets(secrets),
             command => self.obey(command),
         }
         self.settle();

@@ -1,5 +1,5 @@
 //! Peers that are in are judged again when what spoke for them may speak for them no more: a
-//! certificate was revoked, an authority is trusted no longer.
+//! certificate was revoked, an authority is trusted no longer, a shared secret is another one.
 //!
 //! The question is the one that let them in, and a refusal ends them at once. One is asked about at a
 //! time, so that a server's many peers do not keep those who call from being judged.
@@ -11,7 +11,7 @@ use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, Ask, ChainError, IkeSaId};
-use crate::policy::RemoteAuth;
+use crate::policy::{Connection, CredentialId, LocalAuth, RemoteAuth};
 use crate::sa::established::Established;
 use crate::sa::{IkeSa, Peering};
 use crate::time::Instant;
@@ -30,6 +30,8 @@ pub(crate) struct Examination {
     asked: Option<IkeSaId>,
     /// About whom nothing could be found out so far.
     undecided: BTreeMap<IkeSaId, Undecided>,
+    /// When shared secrets were last replaced.
+    replaced: BTreeMap<CredentialId, Instant>,
 }
 
 struct Undecided {
@@ -144,6 +146,42 @@ impl Endpoint {
         }
     }
 
+    /// Puts out whoever is in by one of these secrets, and whoever is being let in when that is done:
+    /// which of the two secrets it showed is not known any more.
+    pub(crate) fn replace_secrets(&mut self, replaced: Vec<CredentialId>) {
+        let now = self.cx.boot();
+        let replaced = replaced.into_iter().map(|secret| (secret, now));
+        self.examination.replaced.extend(replaced);
+        let established = self.sas.values().filter(|sa| sa.established().is_some());
+        let ids: Vec<_> = established.map(IkeSa::id).collect();
+        for id in ids {
+            self.expel_by_secret(id);
+        }
+    }
+
+    /// Ends the IKE SA if the secret that it authenticated by has been replaced since it began;
+    /// whether it did.
+    pub(crate) fn expel_by_secret(&mut self, id: IkeSaId) -> bool {
+        let replaced = self.sas.get(&id).is_some_and(|sa| {
+            let Some(state) = sa.established() else {
+                return false;
+            };
+            // A rekey authenticates nobody.
+            let begun = match state.is_of(id) {
+                true => sa.channel.since,
+                false => state.peering.authenticated_at,
+            };
+            let replaced = &self.examination.replaced;
+            let mut secrets = secrets(&state.peering.connection);
+            secrets.any(|secret| replaced.get(secret).is_some_and(|at| begun <= *at))
+        });
+        if replaced {
+            let why = "the pre-shared key was replaced by another one";
+            self.expel(id, Reason::PeerAuthentication(why.to_owned()));
+        }
+        replaced
+    }
+
     fn of_line(&self, line: IkeSaId) -> impl Iterator<Item = &Peering> {
         let established = self.sas.values().filter_map(IkeSa::established);
         established
@@ -172,6 +210,19 @@ impl Established {
     fn is_of(&self, line: IkeSaId) -> bool {
         self.peering.authenticated_as == line
     }
+}
+
+/// The shared secrets that the two ends prove themselves by.
+fn secrets(connection: &Connection) -> impl Iterator<Item = &CredentialId> {
+    let local = match &connection.local_auth {
+        LocalAuth::Psk(secret) => Some(secret),
+        LocalAuth::Certificate { .. } => None,
+    };
+    let remote = match &connection.remote_auth {
+        RemoteAuth::Psk(secret) => Some(secret),
+        RemoteAuth::Certificate { .. } => None,
+    };
+    local.into_iter().chain(remote)
 }
 
 /// What was asked when this peer was let in.

@@ -484,6 +484,12 @@ pub enum Command {
     /// are not let in any more. Where nobody has an answer ([`ChainError::Unavailable`]) it is asked
     /// again three times within half a minute, and the peer stays if there is none then.
     ExaminePeers,
+    /// These pre-shared keys are others than before: ends every IKE SA that was authenticated by one
+    /// of them. Those that we called are called again.
+    SecretsReplaced {
+        /// As [`Ask::PskAuth`] names them.
+        secrets: Vec<CredentialId>,
+    },
     /// Delete everything, then be silent; [`Event`] `Drained` tells when all is answered or given up.
     Shutdown,
 }

@@ -541,6 +541,12 @@ impl Endpoint {
             return self.delete_ike_sa(id, Reason::Operator);
         }
         self.keeper.names.insert(id, name.clone());
+        if self.expel_by_secret(id) {
+            return;
+        }
+        let Some(state) = self.sas.get(&id).and_then(IkeSa::established) else {
+            return;
+        };
         let live = state.is_live();
         if let Some(kept) = self.keeper.kept.get_mut(&name).filter(|_| live) {
             if matches!(kept.dial, Dial::Dialing { sa, .. } if sa == id) {
@@ -768,7 +774,7 @@ impl Endpoint {
                     self.reauthenticate(id);
                 }
             }
-            Command::Shutdown | Command::ExaminePeers => {}
+            Command::Shutdown | Command::ExaminePeers | Command::SecretsReplaced { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::Command;
+use cygnet_ike::policy::CredentialId;
 
 fn with_certificates_up() -> World {
     up_with(with_certificates(A), with_certificates(B))
@@ -174,4 +175,68 @@ fn nothing_is_let_in_on_a_child_that_is_being_made_or_was_replaced_just_now() {
     world.b.revoked = true;
     world.command(B, Command::ExaminePeers);
     assert!(world.b.children.is_empty(), "{}", world.tail());
+}
+
+fn replaced(secret: &str) -> Command {
+    Command::SecretsReplaced {
+        secrets: vec![CredentialId(secret.to_owned())],
+    }
+}
+
+fn by_old_secret(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::IkeDown {
+            reason: Reason::PeerAuthentication(why)
+        } if why.contains("replaced")
+    )
+}
+
+#[test]
+fn who_is_in_by_a_secret_that_was_replaced_is_out_until_it_has_the_new_one() {
+    for end in [A, B] {
+        let mut world = up();
+        world.command(A, rekey_ike());
+        world.seconds(15);
+        world.node(end).psk = b"another key as long".to_vec();
+        world.command(end, replaced("psk"));
+        assert_eq!(world.node(end).count(by_old_secret), 1, "{}", world.tail());
+        assert!(world.node(end).children.is_empty());
+        world.seconds(60);
+        let now = world.now;
+        assert!(world.a.established(now).is_empty(), "{}", world.tail());
+        world.node(end.other()).psk = b"another key as long".to_vec();
+        world.command(end.other(), replaced("psk"));
+        world.until(40, "up by the new one", |world| {
+            let now = world.now;
+            !world.a.established(now).is_empty()
+        });
+        world.seconds(5);
+        world.assert_in_step(&["one"]);
+        assert_eq!(world.node(end).count(by_old_secret), 1);
+    }
+}
+
+#[test]
+fn a_secret_of_others_ends_nobody() {
+    let mut world = up();
+    world.command(B, replaced("of another tunnel"));
+    let mut certified = with_certificates_up();
+    certified.command(B, replaced("psk"));
+    for world in [&mut world, &mut certified] {
+        world.seconds(5);
+        world.assert_in_step(&["one"]);
+        assert_eq!(world.b.count(by_old_secret), 0);
+    }
+}
+
+#[test]
+fn one_that_is_being_let_in_by_the_old_secret_is_out_when_it_is() {
+    let mut world = World::new(policy(connection(A)), policy(connection(B)));
+    world.b.hold = true;
+    world.run(Duration::from_millis(500));
+    world.command(B, replaced("psk"));
+    world.release(B);
+    assert_eq!(world.b.count(by_old_secret), 1, "{}", world.tail());
+    assert!(world.b.children.is_empty());
 }

@@ -22,6 +22,7 @@ use cygnet_crypto::SystemRandom;
 use cygnet_ike::Endpoint;
 use cygnet_ike::event::EventKind;
 use cygnet_ike::io::{Answer, AskId, Command, DataCommand, DataEvent, Output, Path};
+use cygnet_ike::policy::CredentialId;
 use cygnet_ike::time::{Instant, Now};
 
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
@@ -252,7 +253,16 @@ impl Engine {
                 let status = status::report(&self.endpoint.status(now), &self.datapath);
                 self.tell(&ToSupervisor::Status { request, status });
             }
-            ToEngine::Reload { bundle, tuns } => self.reload(now, &bundle, tuns, fds),
+            ToEngine::Reload {
+                bundle,
+                tuns,
+                replaced,
+            } => {
+                self.reload(now, &bundle, tuns, fds);
+                let secrets = replaced.into_iter().map(CredentialId).collect();
+                let command = Command::SecretsReplaced { secrets };
+                self.endpoint.handle_command(now, command);
+            }
             ToEngine::Shutdown => {
                 self.shutting_down = true;
                 self.endpoint.handle_command(now, Command::Shutdown);

@@ -29,6 +29,8 @@ pub(crate) enum ToEngine {
         bundle: Bundle,
         /// TUN devices that were not there before.
         tuns: Vec<TunRole>,
+        /// Pre-shared keys, by credential, that are others than before.
+        replaced: Vec<String>,
     },
     /// To [`ToSupervisor::Ask`].
     Answer {

@@ -107,11 +107,17 @@ impl Supervisor {
             .reconfigure(&loaded.config)
             .await
             .map_err(|e| refused(&e))?;
+        let replaced = loaded.secrets.replaced_since(&self.secrets);
         self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         self.loaded = loaded;
         self.leases.configure(pools(&self.loaded));
         let bundle: Bundle = self.loaded.bundle.clone();
-        self.tell_with(&ToEngine::Reload { bundle, tuns }, &fds);
+        let reload = ToEngine::Reload {
+            bundle,
+            tuns,
+            replaced,
+        };
+        self.tell_with(&reload, &fds);
         tracing::info!("configuration read again");
         Ok(())
     }

@@ -42,6 +42,17 @@ pub(super) struct Secrets {
     pub(super) psks: BTreeMap<String, Arc<Secret>>,
 }
 
+impl Secrets {
+    /// The pre-shared keys that are others than they were.
+    pub(super) fn replaced_since(&self, before: &Secrets) -> Vec<String> {
+        let replaced = self.psks.iter().filter(|(name, psk)| {
+            let before = before.psks.get(*name);
+            before.is_some_and(|before| before.expose() != psk.expose())
+        });
+        replaced.map(|(name, _)| name.clone()).collect()
+    }
+}
+
 impl Loaded {
     /// One line for `cygnet check`.
     pub(crate) fn summary(&self) -> String {
@@ -299,6 +310,19 @@ mod tests {
         assert_eq!(unhex(b"00ffA1"), Some(vec![0, 255, 0xa1]));
         assert_eq!(unhex(b"0"), None);
         assert_eq!(unhex(b"0g"), None);
+    }
+
+    #[test]
+    fn a_secret_is_replaced_if_it_was_there_and_is_another_one() {
+        let secrets = |psks: &[(&str, &str)]| Secrets {
+            psks: (psks.iter())
+                .map(|(name, psk)| (name.to_string(), Secret::from_slice(psk.as_bytes()).into()))
+                .collect(),
+            ..Secrets::default()
+        };
+        let before = secrets(&[("a/psk", "one"), ("b/psk", "two"), ("c/psk", "three")]);
+        let now = secrets(&[("a/psk", "one"), ("b/psk", "2"), ("d/psk", "four")]);
+        assert_eq!(now.replaced_since(&before), ["b/psk"]);
     }
 
     #[test]
