@@ -7,7 +7,9 @@ use std::sync::Arc;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::WantedAddress;
-use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
+use cygnet_ike::policy::{
+    Connection, CredentialId, LocalAuth, Policy, PoolId, RemoteAuth, SelectorTemplate, Start,
+};
 
 /// A client with a certificate and its server, which lends it an address.
 fn ends() -> (Connection, Connection) {
@@ -135,4 +137,52 @@ fn chain_that_nobody_ever_has_time_for_is_no_failure_of_the_peer() {
         world.seconds(90);
         world.assert_in_step(&["one"]);
     }
+}
+
+/// A server for which A may be meant by the first connection as well as by the one behind it; the
+/// secret of the first cannot be read so many times.
+fn with_one_before(unreadable: usize) -> World {
+    let mut first = connection(B);
+    first.name = "first".to_owned();
+    let secret = CredentialId("first".to_owned());
+    first.local_auth = LocalAuth::Psk(secret.clone());
+    first.remote_auth = RemoteAuth::Psk(secret);
+    let b = Policy {
+        connections: vec![first.into(), connection(B).into()],
+        ..Policy::default()
+    };
+    let mut world = World::new(Policy::default(), b);
+    world.b.unreadable.insert("first", unreadable);
+    world.policy(A, policy(connection(A)));
+    world
+}
+
+#[test]
+fn connection_about_which_nobody_can_tell_is_tried_first_and_does_not_block_the_others() {
+    for (unreadable, name) in [(0, "first"), (2, "first"), (usize::MAX, "link")] {
+        let mut world = with_one_before(unreadable);
+        world.seconds(10);
+        world.assert_in_step(&["one"]);
+        assert_eq!(
+            world.b.established(world.now)[0].connection.as_deref(),
+            Some(name)
+        );
+        assert_eq!(world.b.reasons(), vec![]);
+    }
+}
+
+#[test]
+fn peer_that_is_refuted_by_all_but_one_is_judged_by_that_one_in_the_end() {
+    let mut world = with_one_before(4);
+    // Neither knows this secret until the first can be read.
+    let known = std::mem::replace(&mut world.b.psk, b"something else".to_vec());
+    world.run(std::time::Duration::from_millis(2500));
+    assert_eq!(world.b.reasons(), vec![], "{}", world.tail());
+    world.b.psk = known;
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    assert_eq!(
+        world.b.established(world.now)[0].connection.as_deref(),
+        Some("first")
+    );
 }

@@ -30,10 +30,18 @@ use crate::sa::serve_child::{Refusal, choose_policy};
 use crate::sa::{Peering, State, closed};
 use crate::time::{Instant, UtcTime};
 
+/// How often a connection is tried about which nobody can tell, before those behind it are: the order
+/// has a meaning, but one whose secret cannot be read must not keep out the peers of others.
+const TRIES: u32 = 3;
+
 /// Half open.
 pub(crate) struct AuthResponder {
     /// Those that the call may be for, in order.
     candidates: VecDeque<Arc<Connection>>,
+    /// Those that nobody could tell about in [`TRIES`] tries: they come again after the others.
+    undecided: VecDeque<(Arc<Connection>, Reason)>,
+    /// Tries of the first candidate that came to nothing.
+    tries: u32,
     begun: Begun,
     deadline: Instant,
     /// The peer's IKE_AUTH, once it is here.
@@ -86,6 +94,8 @@ impl AuthResponder {
     pub(crate) fn new(cx: &Context, candidates: Vec<Arc<Connection>>, begun: Begun) -> Self {
         Self {
             candidates: candidates.into(),
+            undecided: VecDeque::new(),
+            tries: 0,
             begun,
             deadline: cx.boot() + cx.policy.limits.half_open_timeout,
             request: None,
@@ -226,6 +236,12 @@ impl AuthResponder {
             self.stage = Stage::Verify(ask, connection);
             return State::AuthResponder(self);
         }
+        if let Some((_, why)) = self.undecided.front() {
+            self.stage = Stage::Undecided(cx.boot() + AGAIN, why.clone());
+            let undecided = self.undecided.drain(..);
+            self.candidates = undecided.map(|(connection, _)| connection).collect();
+            return State::AuthResponder(self);
+        }
         // What was tried says more than what did not come into question.
         let tried = |why: &&Reason| matches!(why, Reason::PeerAuthentication(_));
         let why = self.why.iter().find(tried).or(self.why.first()).cloned();
@@ -289,13 +305,19 @@ impl AuthResponder {
                     Verdict::Proven(not_after) => self.prove(channel, cx, connection, not_after),
                     Verdict::Refuted(why) => {
                         self.why.push(why);
+                        self.tries = 0;
                         self.next_candidate(channel, cx)
                     }
                     Verdict::Undecided(why) => {
-                        // The same one again: the order of connections has a meaning.
-                        self.candidates.push_front(connection);
-                        self.stage = Stage::Undecided(cx.boot() + AGAIN, why);
-                        State::AuthResponder(self)
+                        self.tries += 1;
+                        if self.tries < TRIES {
+                            self.candidates.push_front(connection);
+                            self.stage = Stage::Undecided(cx.boot() + AGAIN, why);
+                            return State::AuthResponder(self);
+                        }
+                        self.tries = 0;
+                        self.undecided.push_back((connection, why));
+                        self.next_candidate(channel, cx)
                     }
                 }
             }

@@ -88,6 +88,8 @@ pub struct Node {
     pub assigned: BTreeMap<IkeSaId, Lease>,
     pub leases: BTreeMap<IkeSaId, Lease>,
     pub psk: Vec<u8>,
+    /// How often these secrets cannot be read.
+    pub unreadable: BTreeMap<&'static str, usize>,
     pub resolves: usize,
     pub unreachable: bool,
     /// Questions for addresses get no answer.
@@ -178,6 +180,7 @@ impl Node {
             assigned: BTreeMap::new(),
             leases: BTreeMap::new(),
             psk: b"a long and secret key".to_vec(),
+            unreadable: BTreeMap::new(),
             resolves: 0,
             unreachable: false,
             no_resolver: false,
@@ -392,7 +395,19 @@ impl World {
                 let key = SigningKey::from_pem(KEYS[end as usize]).unwrap();
                 Answer::Signed(key.sign(scheme, &octets).map_err(|e| e.to_string()))
             }
-            Ask::PskAuth { prf, octets, .. } => Answer::Mac(Ok(psk_auth(prf, &node.psk, &octets))),
+            Ask::PskAuth {
+                credential,
+                prf,
+                octets,
+            } => {
+                if let Some(left) = node.unreadable.get_mut(credential.0.as_str())
+                    && *left > 0
+                {
+                    *left -= 1;
+                    return Answer::Mac(Err("its file cannot be read".to_owned()));
+                }
+                Answer::Mac(Ok(psk_auth(prf, &node.psk, &octets)))
+            }
             Ask::ValidateChain {
                 certificates,
                 identity,
