@@ -48,6 +48,7 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
             pool: "server".to_owned(),
             identity: "alice".to_owned(),
             device: Some(([203, 0, 113, 9], 4500).into()),
+            here: vec![5],
             ike_sa: 7,
             v4: Some(Some(Ipv4Addr::new(10, 99, 0, 2))),
             v6: Some(None),

@@ -23,6 +23,9 @@ pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(5);
 /// How long an answer from outside may take, before the question counts as lost: whoever was to
 /// answer it has failed, and what waits for it must not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Most IKE SAs looked at for the devices at one place: it is one device, with those that it has
+/// forgotten.
+const LINES: usize = 16;
 /// So much more for each name or address that has to be looked up.
 const PATIENCE_PER_HOST: Duration = Duration::from_secs(10);
 
@@ -38,7 +41,7 @@ pub(crate) struct Context {
     pub(crate) upcalls: VecDeque<Upcall>,
     /// Where the peers of our IKE SAs are, those that have only begun included, and of which
     /// connection they are.
-    peers: BTreeMap<IkeSaId, (SocketAddr, Arc<Connection>)>,
+    peers: BTreeMap<IkeSaId, Peer>,
     /// The same by address and port.
     peers_at: BTreeSet<(IpAddr, u16, IkeSaId)>,
     /// Child SAs of one policy and peer that we send on, whichever IKE SA holds them.
@@ -59,6 +62,14 @@ pub(crate) struct Context {
 
 /// Connection, child, peer, selectors: what Child SAs have in common that replace each other.
 pub(crate) type Bearer = (String, String, Identification, String);
+
+/// The peer of an IKE SA.
+pub(crate) struct Peer {
+    pub(crate) at: SocketAddr,
+    pub(crate) connection: Arc<Connection>,
+    /// The IKE SA as which it authenticated, and to which addresses are lent.
+    pub(crate) line: Option<IkeSaId>,
+}
 
 /// A question, or an order that is answered.
 struct Question {
@@ -324,13 +335,13 @@ impl Context {
     }
 
     /// Where the peer of an IKE SA is by now; `None`: it has none any more.
-    pub(crate) fn note_peer(&mut self, id: IkeSaId, peer: Option<(SocketAddr, Arc<Connection>)>) {
-        let now_at = peer.as_ref().map(|(at, _)| *at);
+    pub(crate) fn note_peer(&mut self, id: IkeSaId, peer: Option<Peer>) {
+        let now_at = peer.as_ref().map(|peer| peer.at);
         let before = match peer {
             Some(peer) => self.peers.insert(id, peer),
             None => self.peers.remove(&id),
         };
-        if let Some((before, _)) = before {
+        if let Some(Peer { at: before, .. }) = before {
             self.peers_at.remove(&(before.ip(), before.port(), id));
         }
         if let Some(at) = now_at {
@@ -350,6 +361,12 @@ impl Context {
         self.peers_at.range(all).map(|(_, _, id)| *id)
     }
 
+    /// To whom of those at this place addresses may be lent.
+    pub(crate) fn lines_at(&self, at: SocketAddr) -> BTreeSet<IkeSaId> {
+        let ids = self.peers_of(at).take(LINES);
+        ids.filter_map(|id| self.peers.get(&id)?.line).collect()
+    }
+
     /// Whether another IKE SA than `sa` is between the two ends of this connection. Others to the
     /// same address do not count: RFC 7296 §2.4 speaks of identities.
     pub(crate) fn knows_peer_beside(
@@ -358,13 +375,22 @@ impl Context {
         connection: &Connection,
         peer: IpAddr,
     ) -> bool {
-        self.peers.iter().any(|(id, (address, other))| {
-            *id != sa
-                && (other.name == connection.name
-                    || (address.ip() == peer
-                        && other.local_identity == connection.local_identity
-                        && other.remote_identity == connection.remote_identity))
-        })
+        self.peers.iter().any(
+            |(
+                id,
+                Peer {
+                    at,
+                    connection: other,
+                    ..
+                },
+            )| {
+                *id != sa
+                    && (other.name == connection.name
+                        || (at.ip() == peer
+                            && other.local_identity == connection.local_identity
+                            && other.remote_identity == connection.remote_identity))
+            },
+        )
     }
 
     /// `waiter` sends once `gone` is gone.

@@ -12,7 +12,7 @@ use cygnet_wire::message::Message;
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 
 use crate::admission::Admission;
-use crate::context::{Bearer, Context, Upcall, Waiting};
+use crate::context::{Bearer, Context, Peer, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::examination::Examination;
 use crate::io::{Answer, AskId, ChildSaId, Command, DataCommand, DataEvent, IkeSaId, Output, Path};
@@ -251,7 +251,12 @@ impl Endpoint {
                         self.due_of.insert(id, at);
                     }
                     let at = sa.channel.path.remote;
-                    let peer = sa.connection().map(|c| (at, Arc::clone(c)));
+                    let line = sa.established().map(|s| s.peering.authenticated_as);
+                    let peer = sa.connection().map(|connection| Peer {
+                        at,
+                        connection: Arc::clone(connection),
+                        line,
+                    });
                     self.cx.note_peer(id, peer);
                     self.admission.settle(id, sa);
                 }

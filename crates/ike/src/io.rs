@@ -132,15 +132,26 @@ pub enum Ask {
         pool: PoolId,
         /// Who asks.
         identity: Identification,
-        /// Where the peer is, if its identity may be that of several devices, each of which gets
-        /// addresses of its own; `None`: the identity is one peer.
-        device: Option<SocketAddr>,
+        /// Which device it is, if its identity may be that of several, each of which gets addresses
+        /// of its own; `None`: the identity is one peer.
+        device: Option<Device>,
         /// For which IKE SA the addresses are lent; a reauthenticated SA of the same peer shares
         /// them with its predecessor.
         ike_sa: IkeSaId,
         /// The families asked for, with the address wished for if any.
         wanted: Vec<WantedAddress>,
     },
+}
+
+/// One of the devices that may share an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Where it is.
+    pub at: SocketAddr,
+    /// To whom addresses are lent, as [`Ask::Lease`] named them, and who is at this very place now,
+    /// wherever that was when it got them: it is the same device, which authenticates anew, or is
+    /// back before its end was noticed.
+    pub here: Vec<IkeSaId>,
 }
 
 impl Ask {

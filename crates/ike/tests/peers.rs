@@ -418,6 +418,32 @@ fn devices_that_share_an_identity_do_not_throw_each_other_out_unless_they_are_to
 }
 
 #[test]
+fn device_that_gets_addresses_is_known_by_where_its_peer_is_now() {
+    let (a, mut b) = pooled(vec![WantedAddress::V4(None)]);
+    b.unique = false;
+    let mut world = World::new(Policy::default(), policy(b));
+    world.nat = Some(("203.0.113.9".parse().unwrap(), 10_000));
+    world.policy(A, policy(a.clone()));
+    world.seconds(3);
+    let first = *world.b.leases.keys().next().expect("a lease");
+    // A rekey changes nothing; then the NAT forgets its mapping.
+    world.command(A, rekey_ike());
+    world.seconds(3);
+    world.nat = Some(("203.0.113.9".parse().unwrap(), 20_000));
+    world.command(A, rekey_child("one"));
+    world.seconds(3);
+    // What calls from there has lost what it had; what calls from where it was is another one.
+    for (port, here) in [(20_000, vec![first]), (10_000, vec![])] {
+        world.nat = Some(("203.0.113.9".parse().unwrap(), port));
+        world.b.devices.clear();
+        world.reboot(A, policy(a.clone()));
+        world.run(std::time::Duration::from_millis(500));
+        let device = world.b.devices.first().cloned().flatten();
+        assert_eq!(device.expect("a device").here, here, "{}", world.tail());
+    }
+}
+
+#[test]
 fn what_a_device_of_a_shared_identity_has_lost_is_noticed_when_it_calls_again() {
     let mut b = connection(B);
     b.unique = false;

@@ -205,7 +205,10 @@ impl Asker {
                 let ask = SupervisorAsk::Lease {
                     pool: pool.0,
                     identity: holder(&identity),
-                    device,
+                    device: device.as_ref().map(|device| device.at),
+                    here: (device.iter())
+                        .flat_map(|device| device.here.iter().map(|id| id.0))
+                        .collect(),
                     ike_sa: ike_sa.0,
                     v4,
                     v6,

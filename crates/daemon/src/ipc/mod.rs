@@ -231,6 +231,8 @@ pub(crate) enum SupervisorAsk {
         identity: String,
         /// Where the peer is, if other devices may have the same identity.
         device: Option<std::net::SocketAddr>,
+        /// The IKE SAs whose addresses a peer at that very place has.
+        here: Vec<u64>,
         /// For which IKE SA.
         ike_sa: u64,
         /// IPv4 asked for, with the address wished for.

@@ -15,6 +15,10 @@ use ipnet::IpNet;
 /// key shared by all clients can call itself anything.
 const REMEMBERED_MAX: usize = 65_536;
 
+/// Devices connected at the same time with one identity. More are refused: whoever has one
+/// certificate must not be able to take a whole pool, and a large fleet has one for each device.
+const DEVICES_MAX: usize = 64;
+
 /// All pools of the program.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
@@ -34,7 +38,7 @@ struct Lease {
     v6: Option<Ipv6Addr>,
     holders: BTreeSet<u64>,
     last_used: u64,
-    /// Where it was, if that is what it is known by.
+    /// Where it was when it got them, if that is what it is known by while it is away.
     device: Option<SocketAddr>,
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Borrower<'a> {
     pub(super) identity: &'a str,
     /// Where it is, if other devices may have the same identity.
     pub(super) device: Option<SocketAddr>,
+    /// The holders at that very place at this moment.
+    pub(super) here: &'a [u64],
 }
 
 impl Leases {
@@ -100,6 +106,18 @@ impl Leases {
         let identity = who.identity;
         let key = self.key(pool, who, wanted);
         let mut lease = self.leases.get(&key).cloned().unwrap_or_default();
+        if who.device.is_some() && !self.leases.contains_key(&key) {
+            let (pool, identity, _) = &key;
+            let all =
+                (pool.clone(), identity.clone(), 0)..=(pool.clone(), identity.clone(), u32::MAX);
+            // Each of them is in use, or this device would have got it.
+            if self.leases.range(all).count() >= DEVICES_MAX {
+                return Err(format!(
+                    "no address for {identity}: {DEVICES_MAX} devices are connected with this \
+                     identity already; give more of them one of their own"
+                ));
+            }
+        }
         if !self.leases.contains_key(&key)
             && self.leases.len() >= REMEMBERED_MAX
             && !self.forget_longest_away()
@@ -166,7 +184,7 @@ impl Leases {
             if *number == unused {
                 unused += 1;
             }
-            let here = lease.device == Some(device);
+            let here = lease.holders.iter().any(|holder| who.here.contains(holder));
             let wished = lease.v4.is_some_and(|v4| wanted.v4 == Some(Some(v4)))
                 || lease.v6.is_some_and(|v6| wanted.v6 == Some(Some(v6)));
             let near = lease.device.is_some_and(|at| at.ip() == device.ip());
@@ -312,6 +330,7 @@ mod tests {
         let who = Borrower {
             identity: who,
             device: None,
+            here: &[],
         };
         let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
         addresses.iter().map(ToString::to_string).collect()
@@ -319,9 +338,21 @@ mod tests {
 
     /// One of the devices that share an identity.
     fn lend_at(l: &mut Leases, place: &str, holder: u64, wanted: Wanted) -> String {
+        lend_beside(l, place, &[], holder, wanted)
+    }
+
+    /// The same where these holders are at this very place.
+    fn lend_beside(
+        l: &mut Leases,
+        place: &str,
+        here: &[u64],
+        holder: u64,
+        wanted: Wanted,
+    ) -> String {
         let who = Borrower {
             identity: "family",
             device: Some(place.parse().unwrap()),
+            here,
         };
         let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
         addresses[0].to_string()
@@ -342,11 +373,45 @@ mod tests {
         assert_eq!(lend_at(&mut l, "192.0.2.1:1025", 2, V4), "10.99.0.3");
         assert_eq!(lend_at(&mut l, "192.0.2.9:4500", 3, V4), "10.99.0.4");
         // One that authenticates anew, or whose end was not noticed, keeps its own.
-        assert_eq!(lend_at(&mut l, "192.0.2.1:1025", 4, V4), "10.99.0.3");
+        assert_eq!(
+            lend_beside(&mut l, "192.0.2.1:1025", &[2, 77], 4, V4),
+            "10.99.0.3"
+        );
+        // Wherever it was when it got it; who is there now is another one.
+        assert_eq!(
+            lend_beside(&mut l, "203.0.113.5:4500", &[3], 13, V4),
+            "10.99.0.4"
+        );
+        assert_eq!(lend_at(&mut l, "192.0.2.9:4500", 14, V4), "10.99.0.5");
+        l.release(14);
         l.release(2);
         assert_eq!(lend_at(&mut l, "192.0.2.7:4500", 5, V4), "10.99.0.5");
         // Another identity has nothing to do with it.
         assert_eq!(lend(&mut l, "bob", 6, V4), ["10.99.0.6"]);
+    }
+
+    #[test]
+    fn one_identity_does_not_take_the_whole_pool() {
+        let mut l = leases(&["10.99.0.0/16"]);
+        for holder in 0..DEVICES_MAX as u64 {
+            lend_at(&mut l, &format!("192.0.2.1:{}", 1024 + holder), holder, V4);
+        }
+        let more = |l: &mut Leases, here: &[u64]| {
+            let who = Borrower {
+                identity: "family",
+                device: Some("192.0.2.2:4500".parse().unwrap()),
+                here,
+            };
+            l.lend("server", who, 1000, V4)
+        };
+        let error = more(&mut l, &[]).unwrap_err();
+        assert!(error.contains("64 devices"), "{error}");
+        lend(&mut l, "bob", 2000, V4);
+        // One that is there already, and one in the place of another that has gone.
+        assert!(more(&mut l, &[7]).is_ok());
+        l.release(1000);
+        l.release(8);
+        assert!(more(&mut l, &[]).is_ok());
     }
 
     #[test]
@@ -418,6 +483,7 @@ mod tests {
         let f = Borrower {
             identity: "f",
             device: None,
+            here: &[],
         };
         let refusal = l.lend("server", f, 9, V4).unwrap_err();
         assert!(refusal.contains("10.99.0.0/29"), "{refusal}");

@@ -62,6 +62,7 @@ impl Supervisor {
                 pool,
                 identity,
                 device,
+                here,
                 ike_sa,
                 v4,
                 v6,
@@ -69,6 +70,7 @@ impl Supervisor {
                 let who = Borrower {
                     identity: &identity,
                     device,
+                    here: &here,
                 };
                 let lent = self.leases.lend(&pool, who, ike_sa, Wanted { v4, v6 });
                 let answer = SupervisorAnswer::Lease(lent);

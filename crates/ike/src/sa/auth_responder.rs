@@ -15,7 +15,7 @@ use crate::auth;
 use crate::config_payload;
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{Event, EventKind, Reason};
-use crate::io::{Answer, Ask, AskId, DataCommand, Lease, Path};
+use crate::io::{Answer, Ask, AskId, DataCommand, Device, Lease, Path};
 use crate::keys::Role;
 use crate::policy::{Connection, LocalAuth};
 use crate::proposal::{self, ChildExchange, EspChoice};
@@ -435,10 +435,15 @@ impl AuthResponder {
         let wanted = cp.map(config_payload::wanted).unwrap_or_default();
         match &proven.peering.connection.pool {
             Some(pool) if !wanted.is_empty() => {
+                let at = channel.path.remote;
+                let several = !proven.peering.connection.unique;
                 let ask = Ask::Lease {
                     pool: pool.clone(),
                     identity: proven.peering.peer_id.clone(),
-                    device: (!proven.peering.connection.unique).then_some(channel.path.remote),
+                    device: several.then(|| Device {
+                        at,
+                        here: cx.lines_at(at).into_iter().collect(),
+                    }),
                     ike_sa: channel.id,
                     wanted,
                 };

@@ -14,7 +14,7 @@ use cygnet_crypto::{Random, Secret};
 use cygnet_ike::Endpoint;
 use cygnet_ike::event::{Event, EventKind, Reason};
 use cygnet_ike::io::{
-    Answer, Ask, ChainError, ChildSaId, ChildSaParameters, Command, DataCommand, DataEvent,
+    Answer, Ask, ChainError, ChildSaId, ChildSaParameters, Command, DataCommand, DataEvent, Device,
     IkeSaId, Lease, Output, Path, PeerKey, Transport, WantedAddress,
 };
 use cygnet_ike::policy::{
@@ -90,6 +90,8 @@ pub struct Node {
     pub psk: Vec<u8>,
     /// How often these secrets cannot be read.
     pub unreadable: BTreeMap<&'static str, usize>,
+    /// Which device each lease was asked for.
+    pub devices: Vec<Option<Device>>,
     pub resolves: usize,
     pub unreachable: bool,
     /// Questions for addresses get no answer.
@@ -181,6 +183,7 @@ impl Node {
             leases: BTreeMap::new(),
             psk: b"a long and secret key".to_vec(),
             unreadable: BTreeMap::new(),
+            devices: Vec::new(),
             resolves: 0,
             unreachable: false,
             no_resolver: false,
@@ -443,7 +446,13 @@ impl World {
             Ask::Lease { .. } if node.pool_is_full => {
                 Answer::Leased(Err("no address is free".to_owned()))
             }
-            Ask::Lease { ike_sa, wanted, .. } => {
+            Ask::Lease {
+                ike_sa,
+                device,
+                wanted,
+                ..
+            } => {
+                node.devices.push(device);
                 let addresses = wanted.iter().map(|wanted| match wanted {
                     WantedAddress::V4(_) => IpAddr::from([10, 9, 0, 7]),
                     WantedAddress::V6(_) => "fd00::7".parse().unwrap(),
