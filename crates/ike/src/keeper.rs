@@ -2,21 +2,22 @@
 //! operators and traffic ask for. After every change, [`Endpoint::keep`] compares what is wanted
 //! with what is there, and does the next thing.
 
+mod call;
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff::{self, Backoff};
-use crate::context::Waiting;
+use crate::backoff::Backoff;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
-use crate::io::{Answer, Ask, AskId, Command, DataCommand, IkeSaId, Path};
+use crate::io::{AskId, IkeSaId, Path};
 use crate::narrowing::{Narrowing, Packet};
-use crate::policy::{ChildPolicy, Connection, Policy, Remote, Retransmit, Start};
+use crate::policy::{ChildPolicy, Connection, Remote, Start};
 use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
-use crate::sa::initiator::Call;
 use crate::time::Instant;
 
 /// An IKE SA that ends sooner than this counts as a call that failed.
@@ -24,9 +25,6 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// How long the end that called may take to make its children, before the other end does.
 const COURTESY: Duration = Duration::from_secs(3);
-/// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
-/// the defaults.
-const TRIES_OF_MANY: u32 = 2;
 /// How long both serve in a reauthentication when the new one is complete: a peer may throw away what
 /// it has not opened yet when the old one ends.
 const OVERLAP: Duration = Duration::from_millis(500);
@@ -181,23 +179,6 @@ impl Kept {
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
         retries.chain(self.next_try()).chain(self.recheck).min()
-    }
-
-    /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
-    /// is met as soon. Half of that, since the wait for the last repetition and the one for the
-    /// next call add up, of which the second has the random part.
-    fn call_retransmit(&self, now: Instant, others_remain: bool) -> Retransmit {
-        let most = self.backoff.map_or(backoff::MOST_AT_FIRST, |b| b.most(now)) / 2;
-        let own = self.connection.retransmit;
-        Retransmit {
-            first: own.first.min(most),
-            most: own.most.min(most),
-            tries: match others_remain {
-                true => own.tries.min(TRIES_OF_MANY),
-                false => own.tries,
-            },
-            ..own
-        }
     }
 
     /// In the order of the configuration.
@@ -370,145 +351,6 @@ impl Endpoint {
         for old in done {
             self.delete_ike_sa(old, Reason::Replaced);
         }
-    }
-
-    fn keep_calling(&mut self, name: &str) {
-        let now = self.cx.boot();
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
-            // Nothing is waited for any more.
-            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
-                kept.dial = Dial::Idle;
-                kept.attempt = 0;
-            }
-            return;
-        }
-        match kept.dial {
-            Dial::Idle => {}
-            Dial::Waiting(at) if at <= now => {}
-            Dial::Waiting(_) | Dial::Resolving(_) | Dial::Dialing { .. } => return,
-        }
-        let who = Waiting::Keeper(name.to_owned());
-        let connection = Arc::clone(&kept.connection);
-        kept.dial = Dial::Resolving(self.cx.ask(who, Ask::Resolve { connection }));
-    }
-
-    /// Where the peer is.
-    pub(crate) fn handle_resolved(&mut self, name: &str, id: AskId, answer: Answer) {
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        let expected = matches!(kept.dial, Dial::Resolving(ask) if ask == id);
-        if !expected || self.keeper.resting {
-            return;
-        }
-        let Answer::Paths(paths) = answer else {
-            return;
-        };
-        match paths {
-            Ok(paths) if !paths.is_empty() => self.dial(name, paths.into()),
-            Ok(_) => {
-                let error = "the peer's name has no address that is reachable from here";
-                self.call_failed(name, Reason::Unreachable(error.to_owned()));
-            }
-            Err(error) => self.call_failed(name, Reason::Unreachable(error)),
-        }
-    }
-
-    /// Calls by the first of these paths.
-    fn dial(&mut self, name: &str, mut paths: VecDeque<Path>) {
-        let Some(path) = paths.pop_front() else {
-            return;
-        };
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        kept.attempt = kept.attempt.saturating_add(1);
-        let attempt = kept.attempt;
-        let mut replaced = kept.replacing.old.iter().filter_map(|id| {
-            let old = self.sas.get(id)?.established()?;
-            Some((*id, old))
-        });
-        let replaced = replaced.next();
-        let old_child = replaced.and_then(|(_, old)| {
-            let child = old.children.values().next();
-            child.map(|child| Arc::clone(&child.params.policy))
-        });
-        let replaces = replaced.map(|(id, old)| (id, old.peering.assigned.clone()));
-        let demand = kept.demands.first();
-        let (child, packet) = match demand.and_then(|d| Some((kept.child(&d.child)?, &d.packet))) {
-            Some((child, packet)) => (Some(Arc::clone(child)), packet.clone()),
-            None => {
-                let wanted = |c: &&Arc<ChildPolicy>| kept.wanted.contains(&c.name);
-                let first = kept.connection.children.iter().find(wanted).cloned();
-                (first.or(old_child), None)
-            }
-        };
-        let call = Call {
-            connection: Arc::clone(&kept.connection),
-            child,
-            packet,
-            replaces,
-        };
-        self.cx.event(Event {
-            connection: Some(name.to_owned()),
-            ike_sa: None,
-            path: Some(path),
-            peer: None,
-            kind: EventKind::Connecting { attempt },
-        });
-        let retransmit = kept.call_retransmit(self.cx.boot(), !paths.is_empty());
-        match IkeSa::dial(&mut self.cx, call, path, retransmit) {
-            Ok(sa) => {
-                kept.dial = Dial::Dialing {
-                    sa: sa.id(),
-                    rest: paths,
-                };
-                self.insert(sa);
-            }
-            Err(reason) => self.call_failed(name, reason),
-        }
-    }
-
-    /// A call came to nothing: the next address, or again later.
-    fn call_failed(&mut self, name: &str, reason: Reason) {
-        let now = self.cx.boot();
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        kept.why = Some(reason.clone());
-        let mut silent = Duration::ZERO;
-        if let Dial::Dialing { sa, rest } = &mut kept.dial {
-            if !rest.is_empty() {
-                let rest = std::mem::take(rest);
-                kept.dial = Dial::Idle;
-                return self.dial(name, rest);
-            }
-            if let Some(sa) = self.sas.get(sa) {
-                silent = now.since(sa.channel.last_out);
-            }
-        }
-        // A packet asks again; nobody else does.
-        kept.demands.clear();
-        kept.dial = Dial::Idle;
-        if !kept.is_wanted() {
-            kept.attempt = 0;
-            return;
-        }
-        let backoff = kept.backoff.get_or_insert_with(|| Backoff::new(now));
-        // The wait counts from the last message, which had its own time for an answer.
-        let after = backoff.failed(now, self.cx.random.as_mut());
-        let after = after.saturating_sub(silent);
-        kept.dial = Dial::Waiting(now + after);
-        self.cx.event(Event {
-            connection: Some(name.to_owned()),
-            ike_sa: None,
-            path: None,
-            peer: None,
-            kind: EventKind::Retry { after, reason },
-        });
     }
 
     /// Waits are over.
@@ -747,180 +589,6 @@ impl Endpoint {
                 kept.replacing.add(to, since);
                 kept.recheck = Some(now);
             }
-        }
-    }
-
-    /// What an operator wants.
-    pub(crate) fn obey(&mut self, command: Command) {
-        match command {
-            Command::Up { connection, child } => self.bring_up(&connection, child.as_deref()),
-            Command::Down { connection, child } => self.take_down(&connection, child.as_deref()),
-            Command::RekeyIke { connection } => {
-                for id in self.live_sas(&connection) {
-                    self.change(id, |state, _, cx| state.push_rekey_ike(cx));
-                }
-            }
-            Command::RekeyChild { connection, child } => {
-                for id in self.live_sas(&connection) {
-                    self.change(id, |state, _, cx| {
-                        if let Some(id) = state.child_named(&child).map(|c| c.id()) {
-                            state.push_rekey_child(cx, id);
-                        }
-                    });
-                }
-            }
-            Command::Reauthenticate { connection } => {
-                for id in self.live_sas(&connection) {
-                    self.reauthenticate(id);
-                }
-            }
-            Command::Shutdown | Command::ExaminePeers | Command::SecretsReplaced { .. } => {}
-        }
-    }
-
-    pub(crate) fn sas_of(&self, name: &str) -> Vec<IkeSaId> {
-        let of = |sa: &&IkeSa| sa.connection().is_some_and(|c| c.name == name);
-        self.sas.values().filter(of).map(IkeSa::id).collect()
-    }
-
-    fn live_sas(&self, name: &str) -> Vec<IkeSaId> {
-        let live = |id: &IkeSaId| {
-            let state = self.sas.get(id).and_then(IkeSa::established);
-            state.is_some_and(|state| state.is_live())
-        };
-        self.sas_of(name).into_iter().filter(live).collect()
-    }
-
-    fn bring_up(&mut self, name: &str, child: Option<&str>) {
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
-            return;
-        };
-        let meant = |c: &&Arc<ChildPolicy>| match child {
-            Some(name) => c.name == *name,
-            None => c.start != Start::Traffic,
-        };
-        let children: Vec<_> = kept
-            .connection
-            .children
-            .iter()
-            .filter(meant)
-            .cloned()
-            .collect();
-        if matches!(kept.connection.remote, Remote::Hosts { .. }) {
-            kept.wanted.extend(children.iter().map(|c| c.name.clone()));
-            kept.up = true;
-            kept.retries.clear();
-            if matches!(kept.dial, Dial::Waiting(_)) {
-                kept.dial = Dial::Idle;
-            }
-            return self.keep(name);
-        }
-        // Who waits to be called can only add to what is up.
-        let live = self.live_sas(name);
-        if live.is_empty() {
-            let reason = "this connection has no address to call: its peer has to call";
-            self.cx.event(Event {
-                connection: Some(name.to_owned()),
-                ike_sa: None,
-                path: None,
-                peer: None,
-                kind: EventKind::Refused {
-                    reason: Reason::Local(reason.to_owned()),
-                },
-            });
-        }
-        for id in live {
-            self.change(id, |state, _, cx| {
-                for policy in children.iter().cloned() {
-                    if state.has_child(&policy.name, None) {
-                        continue;
-                    }
-                    let (packet, tries) = (None, Tries::default());
-                    state.tasks.push_at(
-                        cx.boot(),
-                        Task::CreateChild {
-                            policy,
-                            packet,
-                            tries,
-                        },
-                    );
-                }
-            });
-        }
-    }
-
-    fn take_down(&mut self, name: &str, child: Option<&str>) {
-        let Some(child) = child else {
-            if let Some(kept) = self.keeper.kept.get_mut(name) {
-                kept.wanted.clear();
-                kept.up = false;
-                kept.demands.clear();
-                kept.retries.clear();
-                kept.replacing = Replacing::default();
-                kept.dial = Dial::Idle;
-                kept.why = Some(Reason::Operator);
-            }
-            for id in self.sas_of(name) {
-                self.delete_ike_sa(id, Reason::Operator);
-            }
-            return;
-        };
-        if let Some(kept) = self.keeper.kept.get_mut(name) {
-            kept.wanted.remove(child);
-            kept.demands.retain(|demand| demand.child != child);
-        }
-        for id in self.live_sas(name) {
-            self.change(id, |state, _, cx| state.take_child_down(cx, child));
-        }
-    }
-
-    /// Another policy: what is gone or different ends, what is new begins.
-    pub(crate) fn apply_policy(&mut self, policy: Arc<Policy>) {
-        self.cx.policy = Arc::clone(&policy);
-        let unchanged = |connection: &Arc<Connection>| {
-            policy
-                .connection(&connection.name)
-                .is_some_and(|c| c == connection)
-        };
-        let stale: Vec<_> = (self.keeper.kept.values())
-            .filter(|kept| !unchanged(&kept.connection))
-            .map(|kept| Arc::clone(&kept.connection))
-            .collect();
-        for connection in stale {
-            self.keeper.kept.remove(&connection.name);
-            for child in connection
-                .children
-                .iter()
-                .filter(|c| c.start == Start::Traffic)
-            {
-                self.cx.data(DataCommand::RemoveTrap {
-                    connection: connection.name.clone(),
-                    child: child.name.clone(),
-                });
-            }
-        }
-        let of_stale = |sa: &&IkeSa| sa.connection().is_some_and(|c| !unchanged(c));
-        let stale: Vec<_> = self.sas.values().filter(of_stale).map(IkeSa::id).collect();
-        for id in stale {
-            self.delete_ike_sa(id, Reason::Operator);
-        }
-        for connection in &policy.connections {
-            if self.keeper.kept.contains_key(&connection.name) {
-                continue;
-            }
-            for child in connection
-                .children
-                .iter()
-                .filter(|c| c.start == Start::Traffic)
-            {
-                self.cx.data(DataCommand::InstallTrap {
-                    connection: Arc::clone(connection),
-                    child: Arc::clone(child),
-                });
-            }
-            let kept = Kept::new(Arc::clone(connection));
-            self.keeper.kept.insert(connection.name.clone(), kept);
-            self.keep(&connection.name);
         }
     }
 }

@@ -1,0 +1,180 @@
+//! Calling a peer: its addresses are asked for and tried one after the other, again and again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Dial, Kept};
+use crate::backoff::{self, Backoff};
+use crate::context::Waiting;
+use crate::endpoint::Endpoint;
+use crate::event::{Event, EventKind, Reason};
+use crate::io::{Answer, Ask, AskId, Path};
+use crate::policy::{ChildPolicy, Remote, Retransmit};
+use crate::sa::IkeSa;
+use crate::sa::initiator::Call;
+use crate::time::Instant;
+
+/// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
+/// the defaults.
+const TRIES_OF_MANY: u32 = 2;
+
+impl Endpoint {
+    pub(super) fn keep_calling(&mut self, name: &str) {
+        let now = self.cx.boot();
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
+            // Nothing is waited for any more.
+            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
+                kept.dial = Dial::Idle;
+                kept.attempt = 0;
+            }
+            return;
+        }
+        match kept.dial {
+            Dial::Idle => {}
+            Dial::Waiting(at) if at <= now => {}
+            Dial::Waiting(_) | Dial::Resolving(_) | Dial::Dialing { .. } => return,
+        }
+        let who = Waiting::Keeper(name.to_owned());
+        let connection = Arc::clone(&kept.connection);
+        kept.dial = Dial::Resolving(self.cx.ask(who, Ask::Resolve { connection }));
+    }
+
+    /// Where the peer is.
+    pub(crate) fn handle_resolved(&mut self, name: &str, id: AskId, answer: Answer) {
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        let expected = matches!(kept.dial, Dial::Resolving(ask) if ask == id);
+        if !expected || self.keeper.resting {
+            return;
+        }
+        let Answer::Paths(paths) = answer else {
+            return;
+        };
+        match paths {
+            Ok(paths) if !paths.is_empty() => self.dial(name, paths.into()),
+            Ok(_) => {
+                let error = "the peer's name has no address that is reachable from here";
+                self.call_failed(name, Reason::Unreachable(error.to_owned()));
+            }
+            Err(error) => self.call_failed(name, Reason::Unreachable(error)),
+        }
+    }
+
+    /// Calls by the first of these paths.
+    fn dial(&mut self, name: &str, mut paths: VecDeque<Path>) {
+        let Some(path) = paths.pop_front() else {
+            return;
+        };
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        kept.attempt = kept.attempt.saturating_add(1);
+        let attempt = kept.attempt;
+        let mut replaced = kept.replacing.old.iter().filter_map(|id| {
+            let old = self.sas.get(id)?.established()?;
+            Some((*id, old))
+        });
+        let replaced = replaced.next();
+        let old_child = replaced.and_then(|(_, old)| {
+            let child = old.children.values().next();
+            child.map(|child| Arc::clone(&child.params.policy))
+        });
+        let replaces = replaced.map(|(id, old)| (id, old.peering.assigned.clone()));
+        let demand = kept.demands.first();
+        let (child, packet) = match demand.and_then(|d| Some((kept.child(&d.child)?, &d.packet))) {
+            Some((child, packet)) => (Some(Arc::clone(child)), packet.clone()),
+            None => {
+                let wanted = |c: &&Arc<ChildPolicy>| kept.wanted.contains(&c.name);
+                let first = kept.connection.children.iter().find(wanted).cloned();
+                (first.or(old_child), None)
+            }
+        };
+        let call = Call {
+            connection: Arc::clone(&kept.connection),
+            child,
+            packet,
+            replaces,
+        };
+        self.cx.event(Event {
+            connection: Some(name.to_owned()),
+            ike_sa: None,
+            path: Some(path),
+            peer: None,
+            kind: EventKind::Connecting { attempt },
+        });
+        let retransmit = kept.call_retransmit(self.cx.boot(), !paths.is_empty());
+        match IkeSa::dial(&mut self.cx, call, path, retransmit) {
+            Ok(sa) => {
+                kept.dial = Dial::Dialing {
+                    sa: sa.id(),
+                    rest: paths,
+                };
+                self.insert(sa);
+            }
+            Err(reason) => self.call_failed(name, reason),
+        }
+    }
+
+    /// A call came to nothing: the next address, or again later.
+    pub(super) fn call_failed(&mut self, name: &str, reason: Reason) {
+        let now = self.cx.boot();
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
+        kept.why = Some(reason.clone());
+        let mut silent = Duration::ZERO;
+        if let Dial::Dialing { sa, rest } = &mut kept.dial {
+            if !rest.is_empty() {
+                let rest = std::mem::take(rest);
+                kept.dial = Dial::Idle;
+                return self.dial(name, rest);
+            }
+            if let Some(sa) = self.sas.get(sa) {
+                silent = now.since(sa.channel.last_out);
+            }
+        }
+        // A packet asks again; nobody else does.
+        kept.demands.clear();
+        kept.dial = Dial::Idle;
+        if !kept.is_wanted() {
+            kept.attempt = 0;
+            return;
+        }
+        let backoff = kept.backoff.get_or_insert_with(|| Backoff::new(now));
+        // The wait counts from the last message, which had its own time for an answer.
+        let after = backoff.failed(now, self.cx.random.as_mut());
+        let after = after.saturating_sub(silent);
+        kept.dial = Dial::Waiting(now + after);
+        self.cx.event(Event {
+            connection: Some(name.to_owned()),
+            ike_sa: None,
+            path: None,
+            peer: None,
+            kind: EventKind::Retry { after, reason },
+        });
+    }
+}
+
+impl Kept {
+    /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
+    /// is met as soon. Half of that, since the wait for the last repetition and the one for the
+    /// next call add up, of which the second has the random part.
+    fn call_retransmit(&self, now: Instant, others_remain: bool) -> Retransmit {
+        let most = self.backoff.map_or(backoff::MOST_AT_FIRST, |b| b.most(now)) / 2;
+        let own = self.connection.retransmit;
+        Retransmit {
+            first: own.first.min(most),
+            most: own.most.min(most),
+            tries: match others_remain {
+                true => own.tries.min(TRIES_OF_MANY),
+                false => own.tries,
+            },
+            ..own
+        }
+    }
+}
