@@ -41,11 +41,11 @@ pub(crate) enum ToEngine {
     },
     /// From the control socket.
     Control(Control),
-    /// This machine's addresses or ways out changed.
+    /// Packets to peers leave otherwise than before.
     LocalChange {
-        /// Addresses that it has no more.
+        /// Addresses that they left from and that this machine has no more.
         gone: Vec<IpAddr>,
-        /// Whether its default routes are others.
+        /// Whether a next hop is another.
         egress: bool,
     },
     /// Report [`ToSupervisor::Status`].

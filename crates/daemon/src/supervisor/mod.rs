@@ -89,7 +89,8 @@ enum Done {
     Restart { generation: u64 },
     /// The engine did not report its status in time.
     StatusLate { request: u64 },
-    /// This machine has lost these addresses; with `egress`, its ways out are others.
+    /// Packets to peers leave otherwise than before: from other addresses than those `gone`; with
+    /// `egress`, by another next hop.
     LocalChange { gone: Vec<IpAddr>, egress: bool },
 }
 

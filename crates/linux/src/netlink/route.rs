@@ -90,6 +90,25 @@ impl Netlink {
     /// # Errors
     /// [`Error::Netlink`] when there is none.
     pub async fn route_to(&self, destination: IpAddr, mark: Option<u32>) -> Result<RouteTo> {
+        let found = self.next_hop(destination, mark).await?;
+        let links = self.links().await?;
+        match links.into_iter().find(|l| l.index == found.index) {
+            Some(link) => Ok(RouteTo {
+                interface: link.name,
+                ..found
+            }),
+            None => Err(Error::Netlink {
+                what: format!("find a route to {destination}"),
+                source: std::io::Error::from_raw_os_error(libc::ENETUNREACH),
+            }),
+        }
+    }
+
+    /// As [`Self::route_to`], without the interface's name: one question for each of many.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`] when there is none.
+    pub async fn next_hop(&self, destination: IpAddr, mark: Option<u32>) -> Result<RouteTo> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination.is_ipv6());
         message.header.destination_prefix_length = if destination.is_ipv6() { 128 } else { 32 };
@@ -99,18 +118,7 @@ impl Netlink {
         message.attributes.extend(mark.map(RouteAttribute::Mark));
         let what = format!("find a route to {destination}");
         let answers = collect(&what, self.handle.route().get(message).execute()).await?;
-        let found = RouteTo::of(answers.into_iter().flat_map(|m| m.attributes));
-        let links = self.links().await?;
-        match links.into_iter().find(|l| l.index == found.index) {
-            Some(link) => Ok(RouteTo {
-                interface: link.name,
-                ..found
-            }),
-            None => Err(Error::Netlink {
-                what,
-                source: std::io::Error::from_raw_os_error(libc::ENETUNREACH),
-            }),
-        }
+        Ok(RouteTo::of(answers.into_iter().flat_map(|m| m.attributes)))
     }
 
     /// The best default route in the main table, if there is one.

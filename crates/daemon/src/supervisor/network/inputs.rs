@@ -199,7 +199,6 @@ mod tests {
                 ("lan0".into(), "10.1.0.1/24".parse().unwrap()),
             ],
             uplink: Some("eth0".into()),
-            ways: Vec::new(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What this machine has by itself, without what is ours.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,12 +11,10 @@ pub(super) struct Machine {
     pub(super) addresses: Vec<(String, IpNet)>,
     /// Interface of the default route.
     pub(super) uplink: Option<String>,
-    /// Interface and gateway of the default routes over which something can leave.
-    pub(super) ways: Vec<(String, Option<IpAddr>)>,
 }
 
 impl Machine {
-    /// What the machine has: addresses of interfaces that are not `ours`, and the ways out.
+    /// What the machine has: addresses of interfaces that are not `ours`, and the uplink.
     pub(super) async fn read(
         network: &cygnet_linux::Network,
         ours: &[&str],
@@ -41,20 +38,12 @@ impl Machine {
             })
             .collect();
         addresses.sort();
-        let (mut uplink, mut ways) = (None, Vec::new());
+        let mut uplink = None;
         for v6 in [false, true] {
             let way = netlink.default_route(v6).await.map_err(|e| e.to_string())?;
-            let Some(way) = way else { continue };
-            if links.iter().any(|l| l.index == way.index && l.carrier) {
-                ways.push((way.interface.clone(), way.gateway));
-            }
-            uplink = uplink.or(Some(way.interface));
+            uplink = uplink.or(way.map(|way| way.interface));
         }
-        Ok(Self {
-            addresses,
-            uplink,
-            ways,
-        })
+        Ok(Self { addresses, uplink })
     }
 
     /// Whether a peer may lend us this address.
@@ -72,71 +61,15 @@ impl Machine {
     }
 }
 
-/// What changed since the engine was told last.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    gone: BTreeSet<IpAddr>,
-    egress: bool,
-}
-
-impl Change {
-    /// The machine was as `before` and is as `now`.
-    pub(super) fn add(&mut self, before: &Machine, now: &Machine) {
-        let of = |machine: &Machine| -> BTreeSet<IpAddr> {
-            machine
-                .addresses
-                .iter()
-                .map(|(_, net)| net.addr())
-                .collect()
-        };
-        let left = of(now);
-        self.gone.extend(of(before));
-        self.gone.retain(|address| !left.contains(address));
-        self.egress |= before.ways != now.ways;
-    }
-
-    /// The addresses that are gone, and whether the ways out are others; `None`: neither.
-    pub(super) fn take(&mut self) -> Option<(Vec<IpAddr>, bool)> {
-        let Self { gone, egress } = std::mem::take(self);
-        (egress || !gone.is_empty()).then(|| (gone.into_iter().collect(), egress))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_that_appear_are_no_change_for_the_engine_and_what_comes_back_was_never_gone() {
-        let machine = |addresses: &[&str], way: Option<&str>| Machine {
-            addresses: (addresses.iter())
-                .map(|a| ("eth0".to_owned(), a.parse().unwrap()))
-                .collect(),
-            uplink: way.map(str::to_owned),
-            ways: way.map(|way| (way.to_owned(), None)).into_iter().collect(),
-        };
-        let one = machine(&["192.0.2.1/24"], Some("eth0"));
-        let two = machine(&["192.0.2.1/24", "172.17.0.1/16"], Some("eth0"));
-        let mut change = Change::default();
-        change.add(&one, &two);
-        assert_eq!(change.take(), None);
-        change.add(&two, &one);
-        let gone = vec!["172.17.0.1".parse().unwrap()];
-        assert_eq!(change.take(), Some((gone, false)));
-        // The link is off for a moment.
-        let off = machine(&[], None);
-        change.add(&one, &off);
-        change.add(&off, &one);
-        assert_eq!(change.take(), Some((Vec::new(), true)));
-        assert_eq!(change.take(), None);
-    }
 
     #[test]
     fn addresses_that_cannot_be_ours_are_not_taken() {
         let machine = Machine {
             addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
             uplink: None,
-            ways: Vec::new(),
         };
         let lent = |a: &str| machine.can_be_lent(a.parse().unwrap());
         for good in ["10.99.0.2", "192.168.1.77", "fd99::2"] {

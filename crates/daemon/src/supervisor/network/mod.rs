@@ -7,6 +7,7 @@
 pub(crate) mod guard;
 mod inputs;
 mod machine;
+mod ways;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::guard;
 use super::inputs::{self, Live};
-use super::machine::{Change, Machine};
+use super::machine::Machine;
+use super::ways::{self, Change, Present, Ways};
 use crate::api::{Guard, Status};
 use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
@@ -45,6 +46,9 @@ const OFF_MAX: Duration = Duration::from_millis(300);
 /// comes with a new route.
 const CHANGING: Duration = Duration::from_millis(200);
 
+/// The engine hears at most this often of other ways to the peers.
+const SELDOM: Duration = Duration::from_secs(1);
+
 pub(super) struct Worker {
     network: cygnet_linux::Network,
     changes: Changes,
@@ -55,8 +59,9 @@ pub(super) struct Worker {
     config: Option<Arc<Config>>,
     live: BTreeMap<String, Live>,
     machine: Machine,
-    /// What the engine is to be told of changes once there is a way out.
-    change: Change,
+    ways: Ways,
+    /// When the engine last heard of other ways.
+    told: Option<Instant>,
     guard: Guard,
     warnings: Vec<String>,
 }
@@ -117,7 +122,8 @@ impl Worker {
             config: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
-            change: Change::default(),
+            ways: Ways::default(),
+            told: None,
             guard: Guard::NotConfigured,
             warnings: Vec::new(),
         }
@@ -150,6 +156,7 @@ impl Worker {
                         }
                     }
                     self.apply().await;
+                    self.follow_ways().await;
                 }
                 Job::AllDown => {
                     for live in self.live.values_mut() {
@@ -232,6 +239,7 @@ impl Worker {
             .retain(|name, _| config.interface_of(name).is_some());
         self.machine = machine;
         self.config = Some(config);
+        self.follow_ways().await;
         self.look().await;
         Ok(())
     }
@@ -358,21 +366,44 @@ impl Worker {
                 return false;
             }
         };
-        if machine == self.machine {
-            return false;
+        let changed = machine != self.machine;
+        if changed {
+            tracing::debug!("this machine's addresses or routes changed: ours follow");
+            self.machine = machine;
+            self.renew_guard(&config).await;
+            self.apply().await;
         }
-        tracing::info!("this machine's addresses or routes changed: ours follow");
-        let before = std::mem::replace(&mut self.machine, machine);
-        self.change.add(&before, &self.machine);
-        self.renew_guard(&config).await;
-        self.apply().await;
-        // With no way out there is nothing to try, and who is patient may find all as it was.
-        if !self.machine.ways.is_empty()
-            && let Some((gone, egress)) = self.change.take()
-        {
+        self.follow_ways().await;
+        changed
+    }
+
+    /// Tells the engine when packets to a peer have to leave otherwise than before. With no way out there
+    /// is nothing to try, and who is patient may find all as it was.
+    async fn follow_ways(&mut self) {
+        let Some(config) = &self.config else { return };
+        let targets = ways::targets(config, &self.live);
+        let present = match Present::read(self.network.netlink(), targets).await {
+            Ok(present) => present,
+            Err(error) => {
+                tracing::warn!("cannot see which way packets to the peers leave: {error}");
+                return;
+            }
+        };
+        let any_up = config
+            .tunnels
+            .keys()
+            .any(|name| self.live.get(name).is_some_and(|live| live.up));
+        if let Some(Change { gone, egress }) = self.ways.change(&present, any_up) {
+            let now = Instant::now();
+            if let Some(at) = self.told.map(|at| at + SELDOM).filter(|at| *at > now) {
+                self.look_at = self.look_at.or(Some(at));
+                return;
+            }
+            self.told = Some(now);
+            tracing::info!("the way to a peer changed: looking whether it is still within reach");
             let _ = self.done.send(Done::LocalChange { gone, egress });
         }
-        true
+        self.ways.learn(&present);
     }
 
     /// Puts back what another program removed: a `flush ruleset`, a network manager that does not
