@@ -66,7 +66,7 @@ pub struct Inputs {
     pub local_networks: Vec<IpNet>,
     /// Interface of the default route; `None`: whatever is not a TUN of ours.
     pub uplink: Option<InterfaceName>,
-    /// This machine's own addresses on these interfaces.
+    /// Those of this machine's own addresses that the sockets for IKE and ESP are bound to.
     pub addresses: Vec<IpAddr>,
     /// Local ports of the sockets for IKE and ESP.
     pub ports: Vec<u16>,

@@ -119,7 +119,7 @@ pub(super) fn inputs(
             .transpose()?,
         local_networks: machine.addresses.iter().map(|(_, n)| n.trunc()).collect(),
         uplink: uplink.map(|u| interface(u)).transpose()?,
-        addresses: machine.addresses.iter().map(|(_, n)| n.addr()).collect(),
+        addresses: listened(&config.daemon.listen, machine),
         ports: vec![config.daemon.ike_port, config.daemon.natt_port],
     })
 }
@@ -164,6 +164,16 @@ fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
         networks,
         devices: Devices::All,
     })
+}
+
+/// Addresses of this machine that our sockets are bound to: an unspecified one stands for its family.
+fn listened(listen: &[IpAddr], machine: &Machine) -> Vec<IpAddr> {
+    let bound = |address: &IpAddr| {
+        let mut all = listen.iter().filter(|l| l.is_ipv4() == address.is_ipv4());
+        all.any(|l| l.is_unspecified() || l == address)
+    };
+    let own = machine.addresses.iter().map(|(_, net)| net.addr());
+    own.filter(bound).collect()
 }
 
 /// Addresses of this machine inside `networks`, at most one of each family.
@@ -238,6 +248,23 @@ mod tests {
             .unwrap();
         assert!(guard.lan.networks.is_empty());
         assert_eq!(guard.tunnels[0].as_str(), "cyg-home");
+    }
+
+    #[test]
+    fn only_addresses_that_are_listened_on_get_a_way_around_the_tunnel() {
+        let mut machine = machine();
+        let second = ("eth0".to_owned(), "fd00::2/64".parse().unwrap());
+        machine.addresses.push(second);
+        let addresses = |listen: &str| {
+            let config = config(&format!("[daemon]\n{listen}\n{CLIENT}"));
+            let inputs = inputs(&config, &BTreeMap::new(), &machine).unwrap();
+            let addresses = inputs.addresses.iter().map(ToString::to_string);
+            addresses.collect::<Vec<String>>()
+        };
+        assert_eq!(addresses(""), ["192.168.1.2", "10.1.0.1", "fd00::2"]);
+        assert_eq!(addresses("listen = [\"192.168.1.2\"]"), ["192.168.1.2"]);
+        let mixed = addresses("listen = [\"10.1.0.1\", \"::\"]");
+        assert_eq!(mixed, ["10.1.0.1", "fd00::2"]);
     }
 
     #[test]
