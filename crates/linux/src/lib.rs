@@ -10,6 +10,7 @@
 mod apply;
 pub mod clock;
 mod error;
+mod file;
 pub mod foreign;
 mod netlink;
 pub mod nft;
@@ -19,6 +20,7 @@ mod udp;
 
 pub use apply::{GuardState, Network};
 pub use error::{Error, Result};
+pub use file::replace_file;
 pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};

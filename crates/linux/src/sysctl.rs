@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cygnet_gateway::Sysctl;
 
-use crate::{Error, Result};
+use crate::{Error, Result, replace_file};
 
 const ROOT: &str = "/proc/sys";
 
@@ -156,16 +156,8 @@ impl Journal {
             .iter()
             .map(|e| format!("{}\t{}\t{}\n", e.path, e.before, e.set))
             .collect();
-        let new = self.file.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        use std::os::unix::fs::OpenOptionsExt;
-        let io = |e| Error::io(format!("write {}", new.display()), e);
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options
-            .open(&new)
-            .and_then(|mut f| f.write_all(text.as_bytes()))
-            .map_err(io)?;
-        fs::rename(&new, &self.file).map_err(io)
+        replace_file(&self.file, text.as_bytes())
+            .map_err(|e| Error::io(format!("write {}", self.file.display()), e))
     }
 }
 

@@ -4,12 +4,12 @@
 //! open as well. So the guard reads no more than it needs, and where not even that can be read, what
 //! was last in place is put back.
 
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use cygnet_config::{Config, Gateway, GuardSections};
 use cygnet_gateway::GuardPlan;
+use cygnet_linux::replace_file;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
@@ -211,20 +211,7 @@ pub(super) fn remember(sections: &GuardSections) -> Result<(), String> {
         .create(&sections.state_dir)
         .map_err(|e| failed(&e))?;
     let text = serde_json::to_vec(&last).map_err(|e| failed(&e))?;
-    // A power cut must not leave half a file.
-    let new = path.with_extension("new");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&new, &path))
-        .map_err(|e| failed(&e))
+    replace_file(&path, &text).map_err(|e| failed(&e))
 }
 
 /// As [`remember`], of a configuration that is good.
