@@ -253,6 +253,7 @@ impl Engine {
                 let status = status::report(&self.endpoint.status(now), &self.datapath);
                 self.tell(&ToSupervisor::Status { request, status });
             }
+            ToEngine::Tuns { tuns } => self.add_tuns(tuns, fds),
             ToEngine::Reload {
                 bundle,
                 tuns,
@@ -281,14 +282,18 @@ impl Engine {
                 return;
             }
         };
-        if let Err(error) = self.datapath.add_tuns(tuns, fds) {
-            tracing::error!("cannot take over the new TUN devices: {error}");
-        }
+        self.add_tuns(tuns, fds);
         self.asker.configure(&config);
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);
         self.config = config;
+    }
+
+    fn add_tuns(&mut self, tuns: Vec<TunRole>, fds: Vec<OwnedFd>) {
+        if let Err(error) = self.datapath.add_tuns(tuns, fds) {
+            tracing::error!("cannot take over the new TUN devices: {error}");
+        }
     }
 
     /// Carries out all the core has to say. `true`: every SA is deleted, and that was asked for.

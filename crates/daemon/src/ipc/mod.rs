@@ -32,6 +32,11 @@ pub(crate) enum ToEngine {
         /// Pre-shared keys, by credential, that are others than before.
         replaced: Vec<String>,
     },
+    /// TUN devices in the place of those that somebody deleted; their queues come with it, in order.
+    Tuns {
+        /// The devices.
+        tuns: Vec<TunRole>,
+    },
     /// To [`ToSupervisor::Ask`].
     Answer {
         /// The question's number.

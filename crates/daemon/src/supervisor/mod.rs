@@ -92,6 +92,8 @@ enum Done {
     /// Packets to peers leave otherwise than before: from other addresses than those `gone`; with
     /// `egress`, by another next hop.
     LocalChange { gone: Vec<IpAddr>, egress: bool },
+    /// Somebody deleted a TUN.
+    TunsMissing,
 }
 
 /// Everything the supervisor owns.
@@ -207,7 +209,7 @@ impl Supervisor {
                 _ = terminate.recv() => drained_by = drained_by.or(Some(self.end())),
                 _ = interrupt.recv() => drained_by = drained_by.or(Some(self.end())),
                 () = drain => break,
-                Some(done) = inbox.done.recv() => self.done(done),
+                Some(done) = inbox.done.recv() => self.done(done).await,
                 Some(request) = inbox.control.recv() => self.control(request).await,
                 _ = hangup.recv() => {
                     if let Err(refusal) = self.reload().await {
@@ -353,7 +355,7 @@ impl Supervisor {
         false
     }
 
-    fn done(&mut self, done: Done) {
+    async fn done(&mut self, done: Done) {
         match done {
             Done::Answer {
                 generation,
@@ -378,11 +380,24 @@ impl Supervisor {
             Done::LocalChange { gone, egress } => {
                 self.tell(&ToEngine::LocalChange { gone, egress });
             }
+            Done::TunsMissing => self.restore_tuns().await,
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {
                     self.network.report(self.status(None), reply);
                 }
             }
+        }
+    }
+
+    /// The tunnels go on over the new devices; without an engine the next one gets them.
+    async fn restore_tuns(&mut self) {
+        match self.network.restore_tuns(&self.loaded.config).await {
+            Ok((tuns, fds)) if !tuns.is_empty() => {
+                self.tell_with(&ToEngine::Tuns { tuns }, &fds);
+            }
+            Ok(_) => {}
+            // The next look tries again.
+            Err(error) => tracing::error!("cannot make a deleted interface anew: {error}"),
         }
     }
 

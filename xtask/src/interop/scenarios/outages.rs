@@ -51,6 +51,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "the link is cut for two seconds: the same tunnel goes on",
             move |lab| cut(lab, role),
         ));
+        all.push(Scenario::new(
+            format!("deleted-interface-{}", role.name()),
+            "somebody deletes the TUN: it is made anew, and the same tunnel goes on",
+            move |lab| deleted_interface(lab, role),
+        ));
     }
     all
 }
@@ -203,6 +208,38 @@ fn liveness(lab: &Lab, role: Role, by_cygnet: bool) -> Result<String> {
         "the IKE SA was replaced"
     );
     pair.carry()
+}
+
+fn deleted_interface(lab: &Lab, role: Role) -> Result<String> {
+    let pair = Pair::connected(lab, Plan::shared_key(role))?;
+    pair.carry()?;
+    let old = pair.ike_sa()?.0;
+    let host = pair.cygnet.namespace().clone();
+    let tun = format!("cyg-{OFFICE}");
+    // Twice: the one that was made anew is as good as the first.
+    for _ in 0..2 {
+        let before = host.exec(["ip", "-o", "link", "show", "dev", &tun])?;
+        let index = before.split(':').next().unwrap_or_default().to_owned();
+        host.exec(["ip", "link", "del", &tun])?;
+        wait_for("the interface is there again", SOON, || {
+            let links = host.exec(["ip", "-o", "link", "show", "up"])?;
+            let found = links
+                .lines()
+                .any(|line| line.contains(&tun) && !line.starts_with(&format!("{index}:")));
+            Ok(found.then_some(()))
+        })
+        .map_err(|failure| pair.with_log(failure))?;
+        crate::lab::traffic::ping_until_answered(&pair.near().host, pair.far().host4, SOON)
+            .map_err(|failure| pair.with_log(failure))?;
+    }
+    let new = pair.ike_sa()?.0;
+    ensure!(
+        same(&new.initiator_spi, &old.initiator_spi),
+        "the IKE SA did not survive"
+    );
+    let line = pair.cygnet.wait_for_log("making it anew", SOON)?;
+    pair.carry()?;
+    Ok(line.trim().to_owned())
 }
 
 fn cut(lab: &Lab, role: Role) -> Result<String> {

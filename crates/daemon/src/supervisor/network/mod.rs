@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cygnet_config::Config;
 use cygnet_gateway::OUTER_MARK;
-use cygnet_linux::{RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
+use cygnet_linux::{Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
@@ -44,6 +44,15 @@ pub(super) struct Network {
 struct TunDevice {
     role: TunRole,
     queues: Vec<OwnedFd>,
+}
+
+impl TunDevice {
+    /// Whether the queues still belong to an interface of that name.
+    fn is_there(&self) -> bool {
+        let queue = self.queues.first().and_then(|fd| fd.try_clone().ok());
+        let tun = queue.and_then(|fd| Tun::from_fd(fd, Offloads::NONE).ok());
+        tun.is_some_and(|tun| tun.name() == self.role.interface)
+    }
 }
 
 /// TUN devices for an engine, and a descriptor for each of their queues, in the same order.
@@ -113,6 +122,21 @@ impl Network {
             .retain(|name, tun| config.interface_of(name) == Some(&tun.role.interface));
         self.tuns.append(&mut added);
         Ok(handed)
+    }
+
+    /// Makes those TUNs anew that somebody deleted, and all that went with them. The new ones, for the engine.
+    pub(super) async fn restore_tuns(&mut self, config: &Config) -> Result<TunsHanded, String> {
+        self.tuns.retain(|name, tun| {
+            let there = tun.is_there();
+            if !there {
+                let interface = &tun.role.interface;
+                tracing::warn!(
+                    "{name}: somebody deleted the interface {interface}: making it anew"
+                );
+            }
+            there
+        });
+        self.reconfigure(config).await
     }
 
     async fn obey(&mut self, config: &Config) -> Result<(), String> {

@@ -353,11 +353,16 @@ impl Worker {
         self.look().await;
     }
 
-    /// Makes routes, rules and guard fit this machine's addresses; whether those have changed.
+    /// Makes routes, rules and guard fit this machine's addresses; whether there was anything to do.
     async fn follow(&mut self) -> bool {
         let Some(config) = self.config.clone() else {
             return false;
         };
+        if self.tuns_missing(&config).await {
+            // All else follows when they are there again.
+            let _ = self.done.send(Done::TunsMissing);
+            return true;
+        }
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = match Machine::read(&self.network, &ours).await {
             Ok(machine) => machine,
@@ -446,6 +451,14 @@ impl Worker {
         {
             tracing::error!("cannot renew the guard: {error}");
         }
+    }
+
+    /// Whether somebody deleted (or renamed) a TUN of ours.
+    async fn tuns_missing(&self, config: &Config) -> bool {
+        let links = self.network.netlink().links().await;
+        links.is_ok_and(|links| {
+            interfaces(config).any(|name| !links.iter().any(|link| link.name == name))
+        })
     }
 
     /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
