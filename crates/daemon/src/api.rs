@@ -126,8 +126,22 @@ pub struct IkeSaStatus {
     pub age_s: f64,
     /// Seconds until it is rekeyed.
     pub rekey_in_s: Option<f64>,
+    /// A request of ours that the peer has yet to answer.
+    #[serde(default)]
+    pub in_flight: Option<InFlight>,
     /// Its Child SAs.
     pub children: Vec<ChildStatus>,
+}
+
+/// A request of ours that waits for its answer; there is one at a time (RFC 7296 §2.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Its exchange, as the RFC names it: `CREATE_CHILD_SA`.
+    pub exchange: String,
+    /// Seconds since it was first sent.
+    pub since_s: f64,
+    /// How many times it was sent.
+    pub sent: u32,
 }
 
 /// A Child SA.

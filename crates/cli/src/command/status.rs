@@ -120,6 +120,15 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     if let Some(suite) = &sa.suite {
         let _ = writeln!(out, "    ike  {suite}");
     }
+    if let Some(request) = sa.in_flight.as_ref().filter(|r| r.sent > 1) {
+        let _ = writeln!(
+            out,
+            "    no answer to {} for {}, sent {} times",
+            request.exchange,
+            duration(request.since_s),
+            request.sent
+        );
+    }
     for address in &sa.virtual_addresses {
         let _ = writeln!(out, "    address {address}");
     }

@@ -7,7 +7,7 @@ use cygnet_ike::policy::Start;
 use cygnet_ike::status::{self, Stage, Status};
 
 use super::datapath::Datapath;
-use crate::api::{ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus};
+use crate::api::{ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus, InFlight};
 
 /// The report.
 pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
@@ -99,7 +99,16 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
         dns: sa.assigned.dns.clone(),
         age_s: sa.age.map_or(0.0, seconds),
         rekey_in_s: sa.rekey_in.map(seconds),
+        in_flight: sa.in_flight.as_ref().map(in_flight),
         children: sa.children.iter().map(|c| child(c, datapath)).collect(),
+    }
+}
+
+fn in_flight(request: &status::InFlightStatus) -> InFlight {
+    InFlight {
+        exchange: request.exchange.to_string(),
+        since_s: seconds(request.since),
+        sent: request.sent,
     }
 }
 
@@ -153,4 +162,25 @@ fn ike_counters(status: &Status) -> Vec<Count> {
 /// To the millisecond, which is more than anybody reads.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use cygnet_wire::header::ExchangeType;
+
+    use super::*;
+
+    #[test]
+    fn a_request_in_flight_is_told_as_the_api_documents_it() {
+        let told = in_flight(&status::InFlightStatus {
+            exchange: ExchangeType::CREATE_CHILD_SA,
+            since: Duration::from_micros(1_234_567),
+            sent: 2,
+        });
+        let json = serde_json::to_string(&told).unwrap();
+        assert_eq!(
+            json,
+            r#"{"exchange":"CREATE_CHILD_SA","since_s":1.235,"sent":2}"#
+        );
+    }
 }
