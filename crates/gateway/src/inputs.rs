@@ -55,7 +55,7 @@ impl FromStr for InterfaceName {
 /// Everything a [`crate::NetworkPlan`] depends on: the whole machine, not one tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
-    /// Client and site tunnels whose TUN exists, in order of preference where they overlap.
+    /// Client and site tunnels whose TUN exists, in order of preference where they overlap and are up.
     pub tunnels: Vec<Tunnel>,
     /// The VPN server, if this machine is one.
     pub server: Option<Server>,
@@ -86,6 +86,8 @@ pub struct Tunnel {
     pub virtual_addresses: Vec<IpAddr>,
     /// What lies behind it: the peer's selectors as prefixes.
     pub remote: Vec<IpNet>,
+    /// What of it a Child SA reaches at this moment: a tunnel that is down stands behind those that are up.
+    pub reached: Vec<IpNet>,
     /// Address of ours to prefer as source, where no virtual address was lent: a site's own
     /// address inside its local networks.
     pub source: Vec<IpAddr>,

@@ -165,6 +165,11 @@ pub struct Sysctl {
     pub optional: bool,
 }
 
+/// The lowest metric of routes into tunnels that are up, and into those that are down. There are at
+/// most 256 tunnels.
+const UP: u32 = 100;
+const DOWN: u32 = 500;
+
 impl NetworkPlan {
     /// Makes the plan.
     ///
@@ -202,7 +207,7 @@ impl NetworkPlan {
                     } else {
                         RouteKind::Unreachable
                     },
-                    metric: 100 + n,
+                    metric: metric(n, tunnel, *net),
                     preferred_source: tunnel
                         .virtual_addresses
                         .iter()
@@ -357,6 +362,18 @@ fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
         })
     })
     .collect()
+}
+
+/// Of the route to `net` into the tunnel of that place in the order. One that is down keeps its route, behind
+/// those of all that are up: a packet into it may be what brings it up.
+fn metric(place: u32, tunnel: &Tunnel, net: IpNet) -> u32 {
+    // The peer may have narrowed the network, or granted a larger one.
+    let overlaps = |reached: &IpNet| reached.contains(&net) || net.contains(reached);
+    let first = match tunnel.reached.iter().any(overlaps) {
+        true => UP,
+        false => DOWN,
+    };
+    first + place
 }
 
 /// The TUN and the routes into it are gone at once when the program is killed. What a tunnel owns must

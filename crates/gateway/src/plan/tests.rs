@@ -16,6 +16,7 @@ fn tunnel() -> Tunnel {
         client: true,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap()],
         remote: vec![net("0.0.0.0/0"), net("::/0")],
+        reached: vec![net("0.0.0.0/0"), net("::/0")],
         source: Vec::new(),
         endpoints: vec!["203.0.113.10".parse().unwrap()],
         own_traffic: false,
@@ -336,6 +337,48 @@ fn two_tunnels_with_the_same_selectors_coexist_by_metric() {
             "0.0.0.0/0 Device(InterfaceName(\"cyg1\")) 101",
         ]
     );
+}
+
+#[test]
+fn of_two_tunnels_to_the_same_network_the_one_that_is_up_carries_it() {
+    let site = |interface: &str| Tunnel {
+        interface: name(interface),
+        client: false,
+        virtual_addresses: Vec::new(),
+        remote: vec![net("10.2.0.0/16"), net("10.3.0.0/16")],
+        own_traffic: true,
+        ..tunnel()
+    };
+    let mut inputs = gateway();
+    inputs.tunnels = vec![site("cyg-a"), site("cyg-b")];
+    let mut carries = |reached: [&[&str]; 2]| {
+        for (tunnel, reached) in inputs.tunnels.iter_mut().zip(reached) {
+            tunnel.reached = reached.iter().map(|n| net(n)).collect();
+        }
+        let plan = NetworkPlan::new(&inputs).unwrap();
+        [SHARED_TABLE, GUARD_TABLE].map(|table| {
+            [net("10.2.0.0/16"), net("10.3.0.0/16")].map(|to| {
+                let routes = plan.routes.iter();
+                let routes = routes.filter(|r| r.table == table && r.destination == to);
+                match &routes.min_by_key(|r| r.metric).unwrap().kind {
+                    RouteKind::Device(interface) => interface.as_str().to_owned(),
+                    other => format!("{other:?}"),
+                }
+            })
+        })
+    };
+    let all = ["10.0.0.0/8"].as_slice();
+    for (reached, expected) in [
+        ([all, all], ["cyg-a", "cyg-a"]),
+        ([&[], all], ["cyg-b", "cyg-b"]),
+        ([all, &[]], ["cyg-a", "cyg-a"]),
+        // A packet may bring up the first.
+        ([&[], &[]], ["cyg-a", "cyg-a"]),
+        // One child of the first is down; the peer has narrowed the other.
+        ([&["10.3.7.0/24"], all], ["cyg-b", "cyg-a"]),
+    ] {
+        assert_eq!(carries(reached), [expected; 2], "{reached:?}");
+    }
 }
 
 fn shown(rule: &Rule) -> String {

@@ -21,6 +21,7 @@ fn tunnel(own_traffic: bool) -> Tunnel {
         client: true,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap(), "fd99::2".parse().unwrap()],
         remote: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+        reached: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
         source: Vec::new(),
         endpoints: vec![SERVER.parse().unwrap()],
         own_traffic,

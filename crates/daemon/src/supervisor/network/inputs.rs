@@ -32,6 +32,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<IpAddr>,
     /// Whether anything can pass.
     pub(super) up: bool,
+    /// Networks to which it can.
+    pub(super) reached: Vec<IpNet>,
 }
 
 /// Inner MTU of a tunnel before anything is negotiated: for the suites offered by default.
@@ -80,6 +82,7 @@ pub(super) fn inputs(
             // A site's networks are inside for everybody.
             carries_lan: for_the_lan || !tunnel.virtual_address,
             remote: tunnel.remote_networks.clone(),
+            reached: state.reached,
             source: source(&tunnel.local_networks, machine),
             client: tunnel.virtual_address,
             virtual_addresses: state.addresses,
@@ -265,6 +268,24 @@ mod tests {
         assert_eq!(addresses("listen = [\"192.168.1.2\"]"), ["192.168.1.2"]);
         let mixed = addresses("listen = [\"10.1.0.1\", \"::\"]");
         assert_eq!(mixed, ["10.1.0.1", "fd00::2"]);
+    }
+
+    #[test]
+    fn a_tunnel_reaches_what_its_child_sas_reach() {
+        let config = config(CLIENT);
+        let live = Live {
+            up: true,
+            reached: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Live::default()
+        };
+        let up = inputs(
+            &config,
+            &[("home".to_owned(), live.clone())].into(),
+            &machine(),
+        );
+        assert_eq!(up.unwrap().tunnels[0].reached, live.reached);
+        let down = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
+        assert!(down.tunnels[0].reached.is_empty());
     }
 
     #[test]

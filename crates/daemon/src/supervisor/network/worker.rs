@@ -161,6 +161,7 @@ impl Worker {
                 Job::AllDown => {
                     for live in self.live.values_mut() {
                         live.up = false;
+                        live.reached.clear();
                     }
                 }
                 Job::Watch => self.watch().await,
@@ -320,6 +321,7 @@ impl Worker {
             } if config.interface_of(&connection).is_some() => {
                 let live = self.live.entry(connection).or_default();
                 live.up = !remote.is_empty();
+                live.reached = remote;
                 live.endpoint = endpoint;
                 if live.up {
                     live.mtu = u16::try_from(mtu).ok();
