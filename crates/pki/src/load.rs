@@ -110,8 +110,8 @@ pub fn private_key(bytes: &[u8], path: &Path) -> Result<PrivateKey, LoadError> {
     ))
 }
 
-/// Refuses a key file that anyone but its owner may read or write.
-pub fn check_key_mode(metadata: &Metadata, path: &Path) -> Result<(), LoadError> {
+/// Refuses the file of a secret that anyone but its owner may read or write; `what` names the secret: "a private key".
+pub fn check_key_mode(metadata: &Metadata, path: &Path, what: &str) -> Result<(), LoadError> {
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(());
@@ -123,7 +123,7 @@ pub fn check_key_mode(metadata: &Metadata, path: &Path) -> Result<(), LoadError>
     };
     Err(refuse(
         path,
-        "a secret that only its owner can read",
+        &format!("{what} that only its owner can read"),
         format!("mode {mode:04o}, open to {who}"),
         format!("run `chmod 600 {}`", path.display()),
     ))

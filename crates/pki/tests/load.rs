@@ -240,11 +240,12 @@ fn an_open_key_file_is_refused() {
     ] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
         let metadata = fs::metadata(&path).expect("stat");
-        let verdict = load::check_key_mode(&metadata, Path::new("/etc/cygnet/k.key"));
+        let verdict =
+            load::check_key_mode(&metadata, Path::new("/etc/cygnet/k.key"), "a private key");
         assert_eq!(
             verdict.map_err(|error| error.to_string()).err(),
             found.map(|found| format!(
-                "/etc/cygnet/k.key: expected a secret that only its owner can read, found {found}; \
+                "/etc/cygnet/k.key: expected a private key that only its owner can read, found {found}; \
                  run `chmod 600 /etc/cygnet/k.key`"
             ))
         );

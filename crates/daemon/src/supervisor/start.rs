@@ -2,6 +2,7 @@
 //! keys, the user the engine becomes.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -97,7 +98,11 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
 
 /// The configuration as text.
 pub(super) fn text(path: &Path) -> Result<String, StartError> {
-    let text = read(path, path, "; write it, or name another with --config")?;
+    let text = read(
+        path,
+        &path.display(),
+        "; write it, or name another with --config",
+    )?;
     String::from_utf8(text).map_err(|e| {
         StartError::refused(format_args!(
             "{}: not UTF-8 at byte {}: expected a TOML text",
@@ -114,8 +119,7 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
     let name = path.display().to_string();
     let mut files = BTreeMap::new();
     let config = Config::parse(&name, &text, &mut |written| {
-        let bytes =
-            read(&base.join(written), Path::new(written), RELATIVE).map_err(|e| e.to_string())?;
+        let bytes = read(&base.join(written), &written, RELATIVE).map_err(|e| e.to_string())?;
         files.insert(written.to_owned(), bytes.clone());
         Ok(bytes)
     })?;
@@ -125,15 +129,19 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
 /// What to do about a file that is not there.
 const RELATIVE: &str = "; check the name (paths are relative to the configuration's directory)";
 
-fn read(path: &Path, shown: &Path, missing: &str) -> Result<Vec<u8>, StartError> {
+fn read(path: &Path, shown: &dyn Display, missing: &str) -> Result<Vec<u8>, StartError> {
     open(path, shown, missing).map(|(bytes, _)| bytes)
 }
 
 /// The content of a file and what it is, both of the one that was opened: under its name there may
 /// be another by the time one looks again.
-fn open(path: &Path, shown: &Path, missing: &str) -> Result<(Vec<u8>, Metadata), StartError> {
-    let failed = |e: &dyn std::fmt::Display, help: &str| {
-        StartError::refused(format_args!("cannot read {}: {e}{help}", shown.display()))
+fn open(
+    path: &Path,
+    shown: &dyn Display,
+    missing: &str,
+) -> Result<(Vec<u8>, Metadata), StartError> {
+    let failed = |e: &dyn Display, help: &str| {
+        StartError::refused(format_args!("cannot read {shown}: {e}{help}"))
     };
     // Without O_NONBLOCK a FIFO in its place would be waited for.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -185,11 +193,21 @@ fn secrets(
     Ok(secrets)
 }
 
-fn secret_file(base: &Path, written: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), StartError> {
+const PRIVATE_KEY: &str = "private key";
+const PSK: &str = "pre-shared key";
+
+/// `what` it holds, for messages: [`PRIVATE_KEY`] or [`PSK`].
+fn secret_file(
+    base: &Path,
+    written: &str,
+    what: &str,
+) -> Result<(PathBuf, Zeroizing<Vec<u8>>), StartError> {
     let path = base.join(written);
-    let (bytes, metadata) = open(&path, &path, RELATIVE)?;
+    let shown = format_args!("the {what} {}", path.display());
+    let (bytes, metadata) = open(&path, &shown, RELATIVE)?;
     let bytes = Zeroizing::new(bytes);
-    load::check_key_mode(&metadata, &path).map_err(StartError::refused)?;
+    let what = format!("a {what}");
+    load::check_key_mode(&metadata, &path, &what).map_err(StartError::refused)?;
     Ok((path, bytes))
 }
 
@@ -199,7 +217,7 @@ fn private_key(
     certificate: &str,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<SigningKey, StartError> {
-    let (path, bytes) = secret_file(base, written)?;
+    let (path, bytes) = secret_file(base, written, PRIVATE_KEY)?;
     let key = load::private_key(&bytes, &path).map_err(StartError::refused)?;
     let certificate_path = base.join(certificate);
     let certificates = files.get(certificate).map_or(&[][..], Vec::as_slice);
@@ -214,9 +232,10 @@ fn private_key(
 /// The content of the file without the line end behind it; `0x…` is hexadecimal, `0s…` base64
 /// would be strongSwan's other notation and is refused rather than taken literally.
 fn pre_shared_key(base: &Path, written: &str) -> Result<Secret, StartError> {
-    let (path, bytes) = secret_file(base, written)?;
+    let (path, bytes) = secret_file(base, written, PSK)?;
     let text = bytes.trim_ascii_end();
-    let refuse = |what: &str| StartError::refused(format_args!("{}: {what}", path.display()));
+    let refuse =
+        |what: &str| StartError::refused(format_args!("the {PSK} {}: {what}", path.display()));
     if text.starts_with(b"0s") {
         return Err(refuse(
             "base64 (0s…) is not read; write the key as text, or as hexadecimal behind 0x",
@@ -345,7 +364,7 @@ mod tests {
         let fifo = directory.join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
-        let read = |name: &str| secret_file(&directory, name).map(|(_, bytes)| bytes.to_vec());
+        let read = |name: &str| secret_file(&directory, name, PSK).map(|(_, bytes)| bytes.to_vec());
         let told = |name: &str| read(name).unwrap_err().to_string();
         let outcomes = [
             told("open"),
@@ -367,6 +386,37 @@ mod tests {
         for (outcome, expected) in outcomes.iter().zip(expected) {
             assert!(outcome.contains(expected), "{outcome}");
         }
+    }
+
+    #[test]
+    fn an_error_names_the_secret_that_it_is_about() {
+        use std::os::unix::fs::PermissionsExt;
+        let name = format!("cygnet-secret-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let file = |name: &str, text: &str, mode: u32| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        file("open", "a long secret", 0o644);
+        file("short", "short", 0o600);
+        file("base64", "0sAAAA", 0o600);
+        file("odd", "0x123", 0o600);
+        let mut wrong = Vec::new();
+        for name in ["open", "short", "base64", "odd", "absent"] {
+            let psk = pre_shared_key(&directory, name).err();
+            let key = private_key(&directory, name, "c", &BTreeMap::new()).err();
+            for (told, right, other) in [(psk, PSK, PRIVATE_KEY), (key, PRIVATE_KEY, PSK)] {
+                let told = told.unwrap().to_string();
+                let path = directory.join(name).display().to_string();
+                if !told.contains(right) || told.contains(other) || !told.contains(&path) {
+                    wrong.push(told);
+                }
+            }
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     #[test]
