@@ -163,6 +163,8 @@ impl Worker {
                         live.up = false;
                         live.reached.clear();
                     }
+                    // Else the next look would take the difference for the work of another program.
+                    self.apply().await;
                 }
                 Job::Watch => self.watch().await,
                 Job::Follow => {
