@@ -66,7 +66,6 @@ pub(super) struct Datapath {
     workers: usize,
     /// What each of those that seal waits for.
     pools: Vec<Arc<Pool>>,
-    devices: usize,
     /// Whether [`Self::reach_changes`] has anything to compare.
     changed: bool,
 }
@@ -131,7 +130,6 @@ impl Datapath {
             reach: Reach::default(),
             workers,
             pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
-            devices: 0,
             changed: false,
         })
     }
@@ -194,11 +192,13 @@ impl Datapath {
 
     fn add_device(&mut self, device: Device) -> Result<(), String> {
         let device = Arc::new(device);
-        let place = self.devices;
-        self.devices += 1;
-        self.sad.add_device(Arc::clone(&device));
+        let (place, old) = self.sad.add_device(Arc::clone(&device));
         // Known before the first packet of it is read.
         self.publish();
+        for port in old.iter().flat_map(|old| old.queues()) {
+            // Whoever else has the queue open would keep it in the pool.
+            self.pools.iter().for_each(|p| p.remove(port.descriptor()));
+        }
         let pools = self.pools.iter().cycle().skip(place % self.workers.max(1));
         for ((queue, port), pool) in device.queues().iter().enumerate().zip(pools) {
             pool.add(Key { place, queue }, port.descriptor())

@@ -87,7 +87,7 @@ impl Outbound {
             // Keys of SAs that are gone are not kept while nothing comes.
             let tables = self.reader.current(&self.sealer.shared.published);
             let devices = ready.iter().filter_map(|key: &Key| {
-                let outlets = tables.outbound.get(key.place)?;
+                let outlets = tables.outbound.get(&key.place)?;
                 Some((*key, Arc::clone(&outlets.device)))
             });
             for (key, device) in devices.collect::<ArrayVec<_, { Pool::EVENTS }>>() {
@@ -127,7 +127,7 @@ impl Outbound {
         sealer.tick();
         let end = burst.fill(queue);
         let tables = reader.current(&sealer.shared.published);
-        match tables.outbound.get(place) {
+        match tables.outbound.get(&place) {
             Some(outlets) => sealer.burst(outlets, burst, queue),
             None => sealer.shared.drops.add(Reason::NoPolicy, burst.len()),
         }

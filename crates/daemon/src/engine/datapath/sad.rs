@@ -30,7 +30,9 @@ pub(super) struct Sad {
     /// Reserved or in use.
     spis: BTreeSet<u32>,
     /// By place; those of connections that are gone stay until the end.
-    devices: Vec<Arc<Device>>,
+    devices: BTreeMap<usize, Arc<Device>>,
+    /// The next device's place; no place is used twice.
+    next_place: usize,
     /// The place of each connection's device.
     places: BTreeMap<String, usize>,
     /// Counts `SwitchOut`, to know the newest.
@@ -101,17 +103,26 @@ impl Sad {
         self.spis.remove(&spi);
     }
 
-    /// A device for a connection; in place of the one it had.
-    pub(super) fn add_device(&mut self, device: Arc<Device>) {
-        let place = self.devices.len();
-        self.places.insert(device.connection.clone(), place);
+    /// A device for a connection, in place of the one it had; the new one's place, and the old one. What
+    /// could leave by the old one does so no more, and its keys and queues go with the last worker that
+    /// looks at them.
+    pub(super) fn add_device(&mut self, device: Arc<Device>) -> (usize, Option<Arc<Device>>) {
+        let place = self.next_place;
+        self.next_place += 1;
+        let old = self.places.insert(device.connection.clone(), place);
+        let old = old.and_then(|place| {
+            self.stale.remove(&place);
+            self.tables.outbound.remove(&place);
+            self.devices.remove(&place)
+        });
         for child in self.children.values_mut() {
             if child.params.connection.name == device.connection {
                 child.renew_inbound(Some(&device));
             }
         }
-        self.devices.push(device);
+        self.devices.insert(place, device);
         self.stale.insert(place);
+        (place, old)
     }
 
     pub(super) fn install_in(
@@ -124,7 +135,7 @@ impl Sad {
         let device = self
             .places
             .get(name)
-            .and_then(|place| self.devices.get(*place))
+            .and_then(|place| self.devices.get(place))
             .ok_or_else(|| {
                 format!("tunnel \"{name}\" has no TUN device; see the log for why it could not be created")
             })?;
@@ -269,15 +280,11 @@ impl Sad {
         let inbound = self.children.values().filter_map(|c| c.inbound.as_ref());
         self.tables.inbound = inbound.map(|i| (i.sa.spi(), Arc::clone(i))).collect();
         for place in std::mem::take(&mut self.stale) {
-            let Some(device) = self.devices.get(place) else {
+            let Some(device) = self.devices.get(&place) else {
                 continue;
             };
             let outlets = Arc::new(self.outlets(device));
-            match self.tables.outbound.get_mut(place) {
-                Some(old) => *old = outlets,
-                // Places are taken one after the other, and each is stale at first.
-                None => self.tables.outbound.push(outlets),
-            }
+            self.tables.outbound.insert(place, outlets);
         }
         self.tables.clone()
     }

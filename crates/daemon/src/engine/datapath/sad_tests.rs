@@ -43,7 +43,7 @@ fn flow(src: &str, dst: &str) -> Flow {
 /// Which Child SA takes a packet from 10.1.0.1 to this address, or which child's trap it springs.
 fn verdict(sad: &mut Sad, dst: &str) -> String {
     let tables = sad.tables();
-    let outlets = &tables.outbound[0];
+    let outlets = &tables.outbound[&0];
     match outlets.spd.lookup_flow(&flow("10.1.0.1", dst)) {
         Verdict::Seal(outlet) => format!("child {}", outlet.path.child.0),
         Verdict::Acquire(policy, _) => outlets
@@ -165,7 +165,7 @@ fn another_path_keeps_the_sa() {
     let after = &tables.inbound[&300];
     assert!(Arc::ptr_eq(&before.sa, &after.sa));
     assert_eq!(after.path.remote.to_string(), "203.0.113.9:1024");
-    let Verdict::Seal(outlet) = tables.outbound[0]
+    let Verdict::Seal(outlet) = tables.outbound[&0]
         .spd
         .lookup_flow(&flow("10.1.0.1", "10.2.0.1"))
     else {
@@ -185,4 +185,33 @@ fn a_tunnel_without_a_device_is_refused() {
         .unwrap_err();
     assert!(refused.contains("\"b\" has no TUN device"), "{refused}");
     assert!(sad.switch_out(&params, &keys()).is_err());
+}
+
+#[test]
+fn a_replaced_device_is_let_go_with_its_keys() {
+    let connection = testing::connection("a", "10.1.0.0/24", "10.2.0.0/24");
+    let mut sad = sad_with_device("a");
+    let params = testing::child(1, &connection, 300, 400, path());
+    install(&mut sad, &params);
+    sad.switch_out(&params, &keys()).unwrap();
+    let old = Arc::downgrade(&sad.tables().outbound[&0].device);
+    let sa = Arc::downgrade(&sad.children[&params.id].outbound.as_ref().unwrap().sa);
+
+    let join = JoinConfig {
+        tcp: true,
+        udp: true,
+    };
+    let device = Device::new("a".into(), "tun1".into(), vec![], join);
+    let (place, replaced) = sad.add_device(Arc::new(device));
+    assert_eq!(replaced.unwrap().name, "tun0");
+    let tables = sad.tables();
+    assert_eq!(tables.outbound.keys().collect::<Vec<_>>(), [&place]);
+    assert_eq!(tables.inbound[&300].device.name, "tun1");
+    assert!(old.upgrade().is_none(), "somebody holds its queues");
+    drop(tables);
+
+    // A Child SA that ends takes its keys with it.
+    sad.remove_out(params.id);
+    sad.tables();
+    assert!(sa.upgrade().is_none(), "somebody holds its keys");
 }

@@ -1,6 +1,6 @@
 //! What the workers look packets up in: a snapshot that never changes, replaced as a whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use super::turn::Turn;
 pub(super) struct Tables {
     pub(super) inbound: InboundBySpi,
     /// One for each device, at its place.
-    pub(super) outbound: Vec<Arc<Outlets>>,
+    pub(super) outbound: BTreeMap<usize, Arc<Outlets>>,
 }
 
 pub(super) type InboundBySpi = HashMap<u32, Arc<Inbound>, BuildHasherDefault<SpiHasher>>;
@@ -178,7 +178,7 @@ mod tests {
             traps: vec![],
         });
         published.publish(Tables {
-            outbound: vec![outlets],
+            outbound: BTreeMap::from([(0, outlets)]),
             ..Tables::default()
         });
         assert_eq!(reader.current(&published).outbound.len(), 1);
