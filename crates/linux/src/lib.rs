@@ -12,6 +12,10 @@ pub mod clock;
 mod error;
 mod file;
 pub mod foreign;
+#[cfg(feature = "inject")]
+pub mod inject;
+#[cfg(not(feature = "inject"))]
+mod inject;
 mod netlink;
 pub mod nft;
 mod sysctl;

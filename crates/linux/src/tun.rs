@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::inject::{self, Call};
 use crate::{Error, Result};
 
 /// How to open a TUN.
@@ -117,10 +118,13 @@ impl Tun {
                     "{}: no multi-queue TUN here, one queue serves",
                     options.name
                 );
-                return Ok(vec![Self::open_queue(options, &options.name, false)?]);
+                let only = Self::open_queue(options, &options.name, false)?;
+                only.tell_offloads(options.offloads);
+                return Ok(vec![only]);
             }
             other => other?,
         };
+        first.tell_offloads(options.offloads);
         let name = first.name.clone();
         let mut queues = vec![first];
         while queues.len() < wanted {
@@ -179,7 +183,9 @@ impl Tun {
         if options.vnet_header {
             flags |= libc::IFF_VNET_HDR;
         }
+        let what = || format!("create the TUN {name}");
         if multi {
+            inject::check(Call::MultiQueue).map_err(|e| Error::io(what(), e))?;
             flags |= libc::IFF_MULTI_QUEUE;
         }
         let mut request = IfReq {
@@ -202,7 +208,7 @@ impl Tun {
                 Some(libc::EINVAL) if exists(&request) => Error::TunUnfit {
                     name: name.to_owned(),
                 },
-                _ => Error::io(format!("create the TUN {name}"), source),
+                _ => Error::io(what(), source),
             });
         }
         let mut tun = Self {
@@ -235,16 +241,25 @@ impl Tun {
             .into_iter()
             .find(|o| self.set_offloads(*o).is_ok())
             .unwrap_or(Offloads::NONE);
-        if self.offloads != wanted {
-            tracing::info!(
-                "{}: this kernel grants {:?} of {wanted:?}",
-                self.name,
-                self.offloads
-            );
-        }
+    }
+
+    /// What is true of every queue is said for the first.
+    fn tell_offloads(&self, wanted: Offloads) {
+        let Self { name, offloads, .. } = self;
+        let missing = match *offloads {
+            _ if *offloads == wanted || !self.vnet_header => return,
+            Offloads { tso: true, .. } => "UDP (Linux 6.2 has them)",
+            _ => "TCP and UDP",
+        };
+        tracing::info!(
+            "{name}: this kernel has no super-packets of {missing}; packets come one by one, which is slower"
+        );
     }
 
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
+        if offloads.uso {
+            inject::check(Call::UdpOffload)?;
+        }
         let bits = libc::c_ulong::from(offloads.bits());
         // SAFETY: TUNSETOFFLOAD takes its argument by value; the descriptor is open.
         let r = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TUNSETOFFLOAD as _, bits) };
@@ -314,6 +329,9 @@ impl Tun {
     /// # Errors
     /// `EINVAL` for a super-packet this kernel refuses, `EIO` while the interface is down.
     pub fn writev(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.vnet_header && is_merged(parts) {
+            inject::check(Call::MergedWrite)?;
+        }
         Ok(rustix::io::writev(&self.fd, parts)?)
     }
 
@@ -328,6 +346,13 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether a packet is a super-packet: `gso_type` is the virtio header's second octet.
+fn is_merged(parts: &[IoSlice<'_>]) -> bool {
+    const NONE: u8 = 0;
+    let gso_type = parts.first().and_then(|part| part.get(1));
+    gso_type.is_some_and(|gso_type| *gso_type != NONE)
 }
 
 /// Whether an interface of the name that was asked for is there.

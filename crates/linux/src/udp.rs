@@ -18,11 +18,13 @@ mod probe;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::inject::{self, Call};
 use crate::{Error, Result};
 use address::RawAddress;
 use control::{Control, SOL_UDP, UDP_GRO};
@@ -100,7 +102,7 @@ pub struct Transmit<'a> {
 /// Why nothing was sent, sorted by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// `EIO`, or `EINVAL` for a batch: this path has no segmentation offload. Send the datagrams
+    /// `EIO`, or `EINVAL` or `ENOPROTOOPT` for a batch: this path has no segmentation offload. Send the datagrams
     /// one by one from now on.
     #[error("no UDP segmentation offload on this path")]
     NoSegmentation,
@@ -182,8 +184,16 @@ impl UdpSocket {
                 _ => Error::io(format!("{}: option {level}/{name}", what()), e),
             })?;
         }
-        if options.gro && set_int(&fd, SOL_UDP, UDP_GRO, 1).is_err() {
-            tracing::info!("UDP {local}: this kernel has no receive offload");
+        if options.gro {
+            let granted = inject::check(Call::ReceiveOffload)
+                .and_then(|()| set_int(&fd, SOL_UDP, UDP_GRO, 1));
+            if let Err(error) = granted {
+                say_once(|| {
+                    tracing::info!(
+                        "this kernel has no UDP receive offload ({error}): datagrams are received one by one, which is slower"
+                    );
+                });
+            }
         }
         if options.buffer > 0 {
             let _ = sockopt::set_socket_recv_buffer_size_force(&fd, options.buffer)
@@ -288,7 +298,12 @@ impl UdpSocket {
         // See `recv`: an old error, not ours.
         for _ in 0..3 {
             match &result {
-                Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                Err(e)
+                    if matches!(
+                        e.raw_os_error(),
+                        Some(libc::ECONNREFUSED | libc::ENOPROTOOPT)
+                    ) =>
+                {
                     result = self.send_once(transmit);
                 }
                 _ => break,
@@ -325,6 +340,10 @@ impl UdpSocket {
     }
 
     fn send_once(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        inject::check(match transmit.segment {
+            None => Call::Send,
+            Some(_) => Call::SendBatch,
+        })?;
         let mut name = RawAddress::from(transmit.destination);
         let mut control = Control::new();
         let mut header = control.header_for_sending(transmit, &mut name);
@@ -366,7 +385,7 @@ impl SendError {
     fn sort(error: io::Error, batch: bool) -> Self {
         match error.raw_os_error() {
             Some(libc::EIO) => Self::NoSegmentation,
-            Some(libc::EINVAL) if batch => Self::NoSegmentation,
+            Some(libc::EINVAL | libc::ENOPROTOOPT) if batch => Self::NoSegmentation,
             Some(libc::EMSGSIZE) => Self::TooBig,
             Some(libc::EAGAIN | libc::ENOBUFS) => Self::Full,
             Some(libc::EPERM) => Self::Filtered,
@@ -383,6 +402,12 @@ impl SendError {
             _ => Self::Other(error),
         }
     }
+}
+
+/// What is true of every socket is said for the first.
+fn say_once(say: impl FnOnce()) {
+    static SAID: Once = Once::new();
+    SAID.call_once(say);
 }
 
 fn is_pending_error(error: &io::Error) -> bool {

@@ -160,6 +160,10 @@ fn errors_are_sorted_by_what_to_do() {
         SendError::NoSegmentation
     ));
     assert!(matches!(
+        sort(libc::ENOPROTOOPT, true),
+        SendError::NoSegmentation
+    ));
+    assert!(matches!(
         sort(libc::EINVAL, false),
         SendError::Unreachable(_)
     ));
