@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use cygnet_esp::{Encapsulation, OutboundSa};
 use cygnet_ike::io::Path;
@@ -162,20 +163,50 @@ impl Road {
     }
 
     /// Sends; waits a little where the queue is full, which holds back the TUN's queue in turn.
-    pub(super) fn send(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
-        for _ in 0..WAITS {
+    pub(super) fn send(
+        &self,
+        transmit: &Transmit<'_>,
+        patience: &mut Patience,
+    ) -> Result<(), SendError> {
+        loop {
             match self.socket.udp.send(transmit) {
-                Err(SendError::Full) => super::wait::writable(&self.socket.udp, WAIT_MS),
+                Err(SendError::Full) if patience.wait(&self.socket.udp) => {}
                 other => return other,
             }
         }
-        Err(SendError::Full)
     }
 }
 
-/// Times and milliseconds a full queue is waited for.
-const WAITS: usize = 10;
-const WAIT_MS: u32 = 10;
+/// How long full queues are waited for, whatever the number of datagrams: others may wait for their turn
+/// meanwhile.
+#[derive(Default)]
+pub(super) struct Patience {
+    /// Since the first wait.
+    until: Option<Instant>,
+}
+
+impl Patience {
+    const LONGEST: Duration = Duration::from_millis(100);
+    /// Between two looks at a full queue that is not the socket's own (`ENOBUFS`), which cannot be waited
+    /// for.
+    const LOOK: Duration = Duration::from_millis(1);
+
+    /// Waits until the socket takes more; false once the time is over.
+    fn wait(&mut self, socket: &UdpSocket) -> bool {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + Self::LONGEST);
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() {
+            return false;
+        }
+        let ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        super::wait::writable(socket, ms.saturating_add(1));
+        if now.elapsed() < Self::LOOK {
+            std::thread::sleep(Self::LOOK);
+        }
+        true
+    }
+}
 
 /// `None` leaves it to the kernel.
 pub(super) fn source_of(local: IpAddr) -> Option<IpAddr> {

@@ -8,7 +8,7 @@ use cygnet_linux::SendError;
 
 use super::Shared;
 use super::drops::Reason;
-use super::road::Road;
+use super::road::{Patience, Road};
 
 /// The batch. What is in it goes to one path.
 pub(super) struct Sender {
@@ -57,11 +57,11 @@ impl Sender {
         let Some(outer) = self.batch.outer() else {
             return Flush::Done;
         };
-        let mut refused = false;
+        let (mut refused, mut patience) = (false, Patience::default());
         if self.batch.segments() > 1 && !road.is_single() {
             let parts = [IoSlice::new(self.batch.bytes())];
             let segment = u16::try_from(self.batch.segment_len()).ok();
-            match road.send(&road.transmit(outer.tos, segment, &parts)) {
+            match road.send(&road.transmit(outer.tos, segment, &parts), &mut patience) {
                 Ok(()) => return Flush::Done,
                 // Kernels say so also of datagrams larger than the path; one by one tells.
                 Err(SendError::NoSegmentation) => refused = true,
@@ -74,9 +74,14 @@ impl Sender {
         }
         for (number, datagram) in self.batch.datagrams().enumerate() {
             let parts = [IoSlice::new(datagram)];
-            match road.send(&road.transmit(outer.tos, None, &parts)) {
+            match road.send(&road.transmit(outer.tos, None, &parts), &mut patience) {
                 Ok(()) => {}
                 Err(SendError::TooBig) if number == 0 => return Flush::TooBig,
+                // It stayed full for as long as a flush may take: so it is for the rest.
+                Err(error @ SendError::Full) => {
+                    self.lost(&error, self.batch.segments() - number);
+                    return Flush::Done;
+                }
                 Err(error) => {
                     refused = false;
                     self.lost(&error, 1);

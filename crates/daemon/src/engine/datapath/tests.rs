@@ -6,10 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 
 use cygnet_crypto::Secret;
 use cygnet_ike::io::ChildSaParameters;
+use cygnet_linux::inject::{Call, inject};
 use cygnet_wire::ip::VirtioNetHeader;
 
 use super::*;
-use crate::engine::datapath::testing::{child, connection, path, queue_that, socket, udp_packet};
+use crate::engine::datapath::testing::{
+    self, child, connection, path, queue_that, socket, udp_packet,
+};
 
 const LEFT: [u8; 4] = [10, 1, 0, 1];
 const RIGHT: [u8; 4] = [10, 2, 0, 1];
@@ -519,27 +522,63 @@ fn on_a_narrow_loopback() {
     assert_eq!(lengths.iter().sum::<usize>(), 3 * (1288 + 20));
 }
 
-/// Set for the copy of this test that runs in the namespace.
-const NARROW: &str = "CYGNET_TEST_ON_A_NARROW_LOOPBACK";
-
-/// Runs itself again in a network namespace of its own, whose loopback has an MTU of 1300. An
-/// unprivileged user may make one on most systems; where not, root has to run this.
+/// The loopback interface has an MTU of 1300.
 #[test]
 fn a_path_turns_out_narrow() {
-    if std::env::var_os(NARROW).is_some() {
-        return on_a_narrow_loopback();
+    testing::alone(
+        "datapath::tests::a_path_turns_out_narrow",
+        "ip link set lo mtu 1300 up",
+        on_a_narrow_loopback,
+    );
+}
+
+/// Run by [`a_full_socket_holds_the_turn_for_a_moment_only`], as what is injected holds for a process.
+fn with_a_full_socket() {
+    let packets: Vec<_> = (0..40u8)
+        .map(|n| udp_packet(LEFT, RIGHT, true, &[n; 1000]))
+        .collect();
+    let (mut left, mut right) = pair();
+    // No offload, so each datagram is sent by itself: some leave, then the socket stays full.
+    inject(
+        Call::SendBatch,
+        rustix::io::Errno::IO.raw_os_error(),
+        usize::MAX,
+    );
+    left.send_burst(&packets[..10]);
+    for packet in &packets[..10] {
+        assert!(right.receive() == *packet);
     }
-    let status = std::process::Command::new("unshare")
-        .args(["-rn", "sh", "-ec"])
-        .arg("ip link set lo mtu 1300 up; exec \"$0\" --exact --nocapture \"$1\"")
-        .arg(std::env::current_exe().unwrap())
-        .arg("engine::datapath::tests::a_path_turns_out_narrow")
-        .env(NARROW, "1")
-        .stdin(std::process::Stdio::null())
-        .status()
-        .expect("`unshare` of util-linux runs");
+    inject(
+        Call::Send,
+        rustix::io::Errno::AGAIN.raw_os_error(),
+        usize::MAX,
+    );
+    let begun = Instant::now();
+    left.send_burst(&packets);
+    let took = begun.elapsed();
     assert!(
-        status.success(),
-        "failed in a namespace of its own, or none could be made: run this as root"
+        took >= Duration::from_millis(50),
+        "not waited for: {took:?}"
+    );
+    assert!(
+        took < Duration::from_millis(1000),
+        "waited for too often: {took:?}"
+    );
+    assert_eq!(left.drops("send-queue-full"), 40);
+    // As soon as there is room, nothing is lost.
+    inject(Call::Send, rustix::io::Errno::NOBUFS.raw_os_error(), 5);
+    left.send_burst(&packets);
+    for packet in &packets {
+        assert!(right.receive() == *packet);
+    }
+    assert_eq!(left.drops("send-queue-full"), 40);
+}
+
+#[test]
+fn a_full_socket_holds_the_turn_for_a_moment_only() {
+    testing::alone(
+        "datapath::tests::a_full_socket_holds_the_turn_for_a_moment_only",
+        "ip link set lo up",
+        with_a_full_socket,
     );
 }
