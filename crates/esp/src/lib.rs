@@ -190,6 +190,6 @@ pub use policy::{Action, Outlet, Policy, PolicyId, Spd, Verdict};
 pub use replay::{Refused, ReplayWindow};
 pub use sa::{Exhausted, InboundSa, Lifetime, LimitReached, OutboundSa, Reserved};
 pub use seal::{SealError, seal_segments};
-pub use segment::{SegmentError, Segments};
+pub use segment::{Progress, SegmentError, Segments};
 pub use selectors::Selectors;
 pub use tos::{DfPolicy, DscpPolicy, Ecn, outer_tos};

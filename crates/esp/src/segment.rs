@@ -52,6 +52,24 @@ pub struct Segments<'p> {
     size: usize,
     count: usize,
     next: usize,
+    /// What had left before it was cut.
+    left: Progress,
+}
+
+/// How far into a read something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of payload.
+    payload: usize,
+    /// Packets they were cut into.
+    packets: usize,
+}
+
+impl Progress {
+    /// The packets up to there.
+    pub fn packets(&self) -> usize {
+        self.packets
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +124,7 @@ impl<'p> Segments<'p> {
             size,
             count,
             next: 0,
+            left: Progress::default(),
         })
     }
 
@@ -142,8 +161,8 @@ impl<'p> Segments<'p> {
     pub fn len_of_next(&self, count: usize) -> usize {
         let last = self.next.saturating_add(count).min(self.count);
         let payload_len = self.bytes.len() - self.header_len;
-        let start = self.next * self.size;
-        let end = (last * self.size).min(payload_len);
+        let start = self.payload_at(self.next).0;
+        let end = self.payload_at(last).0.min(payload_len);
         end.saturating_sub(start) + last.saturating_sub(self.next) * self.header_len
     }
 
@@ -161,7 +180,7 @@ impl<'p> Segments<'p> {
             && max_len > self.header_len;
         if allowed {
             self.size = self.size.min(max_len - self.header_len);
-            self.count = (self.bytes.len() - self.header_len).div_ceil(self.size);
+            self.recount();
         }
         allowed
     }
@@ -186,16 +205,46 @@ impl<'p> Segments<'p> {
             self.cut = Cut::Fragments { checksum };
             self.header_len = header_len;
             self.size = size;
-            self.count = (self.bytes.len() - header_len).div_ceil(size);
+            self.recount();
         }
         allowed
     }
 
     /// Starts again with the first packet, cut as before: a batch was lost before it was sent. Where the
     /// path has become narrower, the read is to be understood anew, so that [`crate::toobig::fit`] can
-    /// cut it differently.
+    /// cut it differently; see [`Self::resume`].
     pub fn rewind(&mut self) {
         self.next = 0;
+    }
+
+    /// What was written so far.
+    pub fn progress(&self) -> Progress {
+        self.after(self.left, self.next)
+    }
+
+    /// So many packets further than `from`, which was the progress at some time.
+    pub fn after(&self, from: Progress, packets: usize) -> Progress {
+        Progress {
+            payload: from.payload + packets * self.size,
+            packets: from.packets + packets,
+        }
+    }
+
+    /// Leaves out what has left of this read already, as it was cut then. To be called before it is fitted
+    /// to a path that has become narrower. A packet some of whose fragments have left is whole again
+    /// until it is cut.
+    pub fn resume(&mut self, left: Progress) {
+        self.next = 0;
+        self.left = left;
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        if !matches!(self.cut, Cut::Whole { .. }) {
+            let payload_len = self.bytes.len() - self.header_len;
+            let present = payload_len.saturating_sub(self.left.payload);
+            self.count = present.div_ceil(self.size);
+        }
     }
 
     /// Writes the next packet to the start of `out`, if there is one and it fits, and tells its length.
@@ -213,9 +262,9 @@ impl<'p> Segments<'p> {
                 .get(self.header_len + at..)?
                 .get(..payload.len())?,
         );
-        let first = self.next == 0;
+        let first = at == 0;
         let last = self.next + 1 == self.count;
-        let index = self.next as u16;
+        let index = (self.left.packets + self.next) as u16;
         match self.cut {
             Cut::Whole { checksum: None } => {}
             Cut::Whole {
@@ -314,6 +363,7 @@ impl<'p> Segments<'p> {
             size: 1,
             count: 1,
             next: 0,
+            left: Progress::default(),
         })
     }
 
@@ -352,7 +402,10 @@ impl<'p> Segments<'p> {
 
     /// Where a segment's payload is within all payload, and how long.
     fn payload_at(&self, index: usize) -> (usize, usize) {
-        let at = index * self.size;
+        let at = match self.cut {
+            Cut::Whole { .. } => 0,
+            _ => self.left.payload + index * self.size,
+        };
         (
             at,
             self.size

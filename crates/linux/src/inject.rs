@@ -35,41 +35,67 @@ mod off {
 #[cfg(feature = "inject")]
 mod on {
     use std::io;
+    use std::ops::Range;
     use std::sync::{Mutex, PoisonError};
 
     use super::Call;
 
-    /// An errno, and how many calls still fail with it.
-    static TABLE: Mutex<Vec<(Call, i32, usize)>> = Mutex::new(Vec::new());
-
-    /// Makes the next `times` such calls fail with `errno`, in place of what was injected before;
-    /// `usize::MAX` is for ever.
-    pub fn inject(call: Call, errno: i32, times: usize) {
-        let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|(other, ..)| *other != call);
-        table.push((call, errno, times));
+    struct Entry {
+        call: Call,
+        /// How many there were.
+        seen: usize,
+        /// Those that fail.
+        failing: Range<usize>,
+        /// What it fails with; none goes to the kernel.
+        fail: Box<dyn FnMut() -> Option<i32> + Send>,
     }
 
-    /// How many calls are still to fail.
-    pub fn pending(call: Call) -> usize {
+    static TABLE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+    /// Makes such calls fail with `errno`, in place of what was injected before: those with these numbers,
+    /// of which the next one has 0.
+    pub fn inject(call: Call, failing: Range<usize>, errno: i32) {
+        replace(call, failing, Box::new(move || Some(errno)));
+    }
+
+    /// Runs `change` just before the call of that number, which then is made, in place of what was
+    /// injected before.
+    pub fn before(call: Call, number: usize, mut change: impl FnMut() + Send + 'static) {
+        let fail = move || {
+            change();
+            None
+        };
+        replace(call, number..number + 1, Box::new(fail));
+    }
+
+    fn replace(call: Call, failing: Range<usize>, fail: Box<dyn FnMut() -> Option<i32> + Send>) {
+        let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|entry| entry.call != call);
+        table.push(Entry {
+            call,
+            seen: 0,
+            failing,
+            fail,
+        });
+    }
+
+    /// How many such calls there were since something was injected.
+    pub fn seen(call: Call) -> usize {
         let table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = table.iter().find(|(other, ..)| *other == call);
-        entry.map_or(0, |(.., left)| *left)
+        let entry = table.iter().find(|entry| entry.call == call);
+        entry.map_or(0, |entry| entry.seen)
     }
 
     pub(crate) fn check(call: Call) -> io::Result<()> {
         let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = table
-            .iter_mut()
-            .find(|(other, _, left)| *other == call && *left != 0);
-        match entry {
+        let Some(entry) = table.iter_mut().find(|entry| entry.call == call) else {
+            return Ok(());
+        };
+        entry.seen += 1;
+        let fails = entry.failing.contains(&(entry.seen - 1));
+        match fails.then(|| (entry.fail)()).flatten() {
             None => Ok(()),
-            Some((_, errno, left)) => {
-                if *left != usize::MAX {
-                    *left -= 1;
-                }
-                Err(io::Error::from_raw_os_error(*errno))
-            }
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 }
@@ -79,4 +105,4 @@ pub(crate) use off::check;
 #[cfg(feature = "inject")]
 pub(crate) use on::check;
 #[cfg(feature = "inject")]
-pub use on::{inject, pending};
+pub use on::{before, inject, seen};

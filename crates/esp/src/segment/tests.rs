@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Spec, Upper, is_intact};
+use crate::toobig::{self, Fit};
 
 fn virtio(
     gso_type: GsoType,
@@ -337,7 +338,7 @@ proptest! {
         }
         if let Ok(mut segments) = Segments::new(&virtio, &bytes) {
             let mut narrow = segments.clone();
-            let _fits = crate::toobig::fit(&mut narrow, max);
+            let _fits = toobig::fit(&mut narrow, max);
             for segments in [&mut segments, &mut narrow] {
                 let total = segments.len_of_next(segments.remaining());
                 let written = cut(segments).iter().map(Vec::len).sum::<usize>();
@@ -345,4 +346,73 @@ proptest! {
             }
         }
     }
+}
+
+/// Cuts `whole` to `wide`, takes `taken` packets as having left, and cuts the rest to `narrow`.
+fn resumed(
+    header: &VirtioNetHeader,
+    whole: &[u8],
+    (wide, narrow): (usize, usize),
+    taken: usize,
+) -> [Vec<Vec<u8>>; 2] {
+    let mut segments = Segments::new(header, whole).unwrap();
+    assert_eq!(toobig::fit(&mut segments, wide), Fit::Fits);
+    let mut out = vec![0; 65_535];
+    let mut before = Vec::new();
+    for _ in 0..taken {
+        let len = segments.write_next(&mut out).unwrap();
+        before.push(out[..len].to_vec());
+    }
+    let left = segments.progress();
+    assert_eq!(left.packets(), taken);
+    assert_eq!(segments.after(Progress::default(), taken), left);
+    // One more was cut, and lost.
+    let _lost = segments.write_next(&mut out).unwrap();
+    let mut segments = Segments::new(header, whole).unwrap();
+    segments.resume(left);
+    assert_eq!(toobig::fit(&mut segments, narrow), Fit::Fits);
+    let lens = segments.len_of_next(usize::MAX);
+    let after = cut(&mut segments);
+    assert_eq!(lens, after.iter().map(Vec::len).sum::<usize>());
+    [before, after]
+}
+
+#[test]
+fn a_read_goes_on_behind_what_has_left_of_it() {
+    let payload: Vec<u8> = (0..3000u32).map(|n| (n / 7) as u8).collect();
+    let mut tcp = Spec::tcp(false, &payload);
+    tcp.dont_fragment = false;
+    if let Upper::Tcp { flags, .. } = &mut tcp.upper {
+        *flags |= tcp_flags::CWR | tcp_flags::PSH;
+    }
+    let header = virtio(GsoType::TcpV4, 1000, 20, 16);
+    for taken in 0..3 {
+        let [before, after] = resumed(&header, &tcp.bytes(), (1052, 552), taken);
+        let all = [before, after].concat();
+        let mut bytes = Vec::new();
+        for (number, packet) in all.iter().enumerate() {
+            assert!(is_intact(packet));
+            let (ip, upper) = (Ipv4Header::parse(packet).unwrap(), &packet[20..]);
+            let header = TcpHeader::parse(upper).unwrap();
+            assert_eq!(ip.id as usize, 100 + number);
+            assert_eq!(header.seq as usize, 1000 + bytes.len());
+            assert_eq!(header.flags & tcp_flags::CWR != 0, number == 0);
+            assert_eq!(header.flags & tcp_flags::PSH != 0, number + 1 == all.len());
+            bytes.extend_from_slice(&upper[32..]);
+        }
+        assert!(bytes == payload);
+    }
+
+    let udp = Spec::udp(false, &payload).bytes();
+    let header = virtio(GsoType::UdpL4, 400, 20, 6);
+    let mut as_before = Segments::new(&header, &udp).unwrap();
+    let [before, after] = resumed(&header, &udp, (1500, 1500), 5);
+    assert_eq!([before, after].concat(), cut(&mut as_before));
+
+    let mut whole = Spec::udp(false, &payload);
+    whole.dont_fragment = false;
+    let plain = VirtioNetHeader::PLAIN;
+    let [before, after] = resumed(&plain, &whole.bytes(), (1500, 700), 1);
+    let fragments = [before, after].concat();
+    assert_eq!(reassemble(&fragments, 1500), whole.bytes());
 }

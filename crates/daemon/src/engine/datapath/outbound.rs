@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use cygnet_esp::toobig::{self, Fit, packet_too_big};
-use cygnet_esp::{FragmentTable, LimitReached, Outlet, Segments, Verdict, seal_segments};
+use cygnet_esp::{FragmentTable, LimitReached, Outlet, Progress, Segments, Verdict, seal_segments};
 use cygnet_ike::io::{ChildSaId, DataEvent};
 use cygnet_wire::ip::VirtioNetHeader;
 
@@ -54,10 +54,19 @@ struct Pending<'b, 'o> {
     read: &'b [u8],
     segments: Segments<'b>,
     outlet: &'o Outlet<Way>,
-    /// It left, or it was dropped.
+    /// What of it has left.
+    left: Progress,
+    /// All of it left, or was dropped.
     done: bool,
     /// To be written out first ([`Fit::OneByOne`]).
     singly: bool,
+}
+
+impl Pending<'_, '_> {
+    /// Whether it waits to leave by this SA with this TOS.
+    fn is_of(&self, outlet: *const Outlet<Way>, tos: u8) -> bool {
+        !self.done && std::ptr::from_ref(self.outlet) == outlet && self.segments.packet().tos == tos
+    }
 }
 
 impl Outbound {
@@ -185,6 +194,7 @@ impl Sealer {
             read,
             segments,
             outlet,
+            left: Progress::default(),
             done: false,
             singly: false,
         })
@@ -234,11 +244,12 @@ impl Sealer {
             let (mut packets, mut bytes) = (0, 0);
             for packet in members(pending, outlet, tos) {
                 if cut > 1 {
-                    // Cut for a wider path; none of it has left.
-                    let Some(whole) = segments(packet.read) else {
+                    // Cut for a wider path; what has left stays out of it.
+                    let Some(mut whole) = segments(packet.read) else {
                         packet.done = true;
                         continue;
                     };
+                    whole.resume(packet.left);
                     packet.segments = whole;
                 }
                 match toobig::fit(&mut packet.segments, max_inner) {
@@ -299,38 +310,40 @@ impl Sealer {
             flush
         };
         let mut narrowed = false;
-        // Those before this one are in batches that have left.
-        let mut left = 0;
-        'all: for (number, packet) in members(pending, outlet, tos).enumerate() {
-            loop {
-                let batch = self.sender.batch();
-                match seal_segments(sa, &mut packet.segments, batch, (), &mut seqs) {
-                    Ok(None) => break,
-                    Ok(Some(_)) => match flush(&mut self.sender, seqs.start) {
-                        Flush::Done => left = number,
-                        Flush::TooBig => {
-                            narrowed = true;
-                            break 'all;
-                        }
-                    },
-                    Err(error) => {
-                        tracing::trace!("not sealed: {error}");
-                        let lost = packet.segments.remaining().max(1);
-                        self.shared.drops.add(Reason::NotSealed, lost);
-                        break;
-                    }
+        let mut number = 0;
+        while let Some(packet) = pending.get_mut(number)
+            && !narrowed
+        {
+            if !packet.is_of(outlet, tos) {
+                number += 1;
+                continue;
+            }
+            if packet.singly {
+                break;
+            }
+            let batch = self.sender.batch();
+            match seal_segments(sa, &mut packet.segments, batch, (), &mut seqs) {
+                Ok(None) => number += 1,
+                Ok(Some(_)) => {
+                    let flush = flush(&mut self.sender, seqs.start);
+                    narrowed = note_left(members(pending, outlet, tos), flush);
+                }
+                Err(error) => {
+                    tracing::trace!("not sealed: {error}");
+                    let lost = packet.segments.remaining().max(1);
+                    self.shared.drops.add(Reason::NotSealed, lost);
+                    packet.done = true;
                 }
             }
         }
-        // Numbers that were not used are skipped.
-        narrowed = narrowed || flush(&mut self.sender, end) == Flush::TooBig;
+        if !narrowed {
+            // Numbers that were not used are skipped.
+            let flush = flush(&mut self.sender, end);
+            narrowed = note_left(members(pending, outlet, tos), flush);
+        }
         if waiting != end {
             way.turn.wait(waiting);
             way.turn.pass_to(end);
-        }
-        let left = if narrowed { left } else { usize::MAX };
-        for packet in members(pending, outlet, tos).take(left) {
-            packet.done = true;
         }
         !narrowed
     }
@@ -360,6 +373,7 @@ impl Sealer {
                 read,
                 segments,
                 outlet,
+                left: Progress::default(),
                 done: false,
                 singly: false,
             }];
@@ -399,12 +413,31 @@ fn members<'p, 'b, 'o>(
     let outlet = std::ptr::from_ref(outlet);
     pending
         .iter_mut()
-        .filter(move |packet| {
-            !packet.done
-                && std::ptr::from_ref(packet.outlet) == outlet
-                && packet.segments.packet().tos == tos
-        })
+        .filter(move |packet| packet.is_of(outlet, tos))
         .take_while(|packet| !packet.singly)
+}
+
+/// Notes what has left of a group after a batch was sent: the first of what was sealed. Tells whether the
+/// rest has to be cut again.
+fn note_left<'p, 'b: 'p, 'o: 'p>(
+    members: impl Iterator<Item = &'p mut Pending<'b, 'o>>,
+    flush: Flush,
+) -> bool {
+    let (mut datagrams, narrowed) = match flush {
+        Flush::Done => (usize::MAX, false),
+        Flush::TooBig { left } => (left, true),
+    };
+    for packet in members {
+        let sealed = packet.segments.progress().packets() - packet.left.packets();
+        let left = sealed.min(datagrams);
+        datagrams -= left;
+        packet.left = packet.segments.after(packet.left, left);
+        packet.done = left == sealed && packet.segments.remaining() == 0;
+        if !packet.done {
+            break;
+        }
+    }
+    narrowed
 }
 
 /// Understands a read.

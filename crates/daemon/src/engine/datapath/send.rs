@@ -21,8 +21,11 @@ pub(super) struct Sender {
 pub(super) enum Flush {
     /// It left, or was dropped and counted.
     Done,
-    /// The path is narrower than was known, and is known now. Nothing has left.
-    TooBig,
+    /// The path is narrower than was known, and is known now.
+    TooBig {
+        /// Datagrams that had left before that was found out.
+        left: usize,
+    },
 }
 
 impl Sender {
@@ -42,10 +45,10 @@ impl Sender {
     /// are left to be fragmented outside the tunnel.
     pub(super) fn flush(&mut self, road: &Road, anyhow: bool) -> Flush {
         let mut flush = self.try_send(road);
-        if flush == Flush::TooBig {
+        if let Flush::TooBig { left } = flush {
             let known = self.shared.learn_mtu(road, self.batch.segment_len());
             if anyhow || !known {
-                self.send_fragmenting(road);
+                self.send_fragmenting(road, left);
                 flush = Flush::Done;
             }
         }
@@ -65,7 +68,7 @@ impl Sender {
                 Ok(()) => return Flush::Done,
                 // Kernels say so also of datagrams larger than the path; one by one tells.
                 Err(SendError::NoSegmentation) => refused = true,
-                Err(SendError::TooBig) => return Flush::TooBig,
+                Err(SendError::TooBig) => return Flush::TooBig { left: 0 },
                 Err(error) => {
                     self.lost(&error, self.batch.segments());
                     return Flush::Done;
@@ -76,7 +79,7 @@ impl Sender {
             let parts = [IoSlice::new(datagram)];
             match road.send(&road.transmit(outer.tos, None, &parts), &mut patience) {
                 Ok(()) => {}
-                Err(SendError::TooBig) if number == 0 => return Flush::TooBig,
+                Err(SendError::TooBig) => return Flush::TooBig { left: number },
                 // It stayed full for as long as a flush may take: so it is for the rest.
                 Err(error @ SendError::Full) => {
                     self.lost(&error, self.batch.segments() - number);
@@ -95,11 +98,11 @@ impl Sender {
     }
 
     /// One by one: the packets cannot be cut any more, or the path is narrower than they may be cut to.
-    fn send_fragmenting(&self, road: &Road) {
+    fn send_fragmenting(&self, road: &Road, left: usize) {
         let Some(outer) = self.batch.outer() else {
             return;
         };
-        for datagram in self.batch.datagrams() {
+        for datagram in self.batch.datagrams().skip(left) {
             let parts = [IoSlice::new(datagram)];
             let transmit = road.transmit(outer.tos, None, &parts);
             if let Err(error) = road.socket.udp.send_fragmenting(&transmit) {

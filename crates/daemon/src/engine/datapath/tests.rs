@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 use cygnet_crypto::Secret;
 use cygnet_ike::io::ChildSaParameters;
-use cygnet_linux::inject::{Call, inject};
-use cygnet_wire::ip::VirtioNetHeader;
+use cygnet_linux::inject::{Call, before, inject, seen};
+use cygnet_wire::ip::{GsoType, VirtioNetHeader};
+use rustix::io::Errno;
 
 use super::*;
 use crate::engine::datapath::testing::{
@@ -505,7 +506,7 @@ fn on_a_narrow_loopback() {
     let (mut left, mut right) = pair();
     let header = VirtioNetHeader {
         needs_checksum: true,
-        gso_type: cygnet_wire::ip::GsoType::UdpL4,
+        gso_type: GsoType::UdpL4,
         gso_size: 1260,
         csum_start: 20,
         csum_offset: 6,
@@ -532,6 +533,117 @@ fn a_path_turns_out_narrow() {
     );
 }
 
+/// A read of 65 000 octets of payload, none equal to its neighbours, and its payload.
+fn long_read(gso_type: GsoType, dont_fragment: bool) -> (Vec<u8>, Vec<u8>) {
+    let payload: Vec<u8> = (0..65_000u32).map(|n| (n ^ n >> 8) as u8).collect();
+    let mut packet = udp_packet(LEFT, RIGHT, dont_fragment, &payload);
+    let mut header = VirtioNetHeader::PLAIN;
+    if gso_type != GsoType::None {
+        header = VirtioNetHeader {
+            needs_checksum: true,
+            gso_type,
+            gso_size: 1360,
+            csum_start: 20,
+            csum_offset: 6,
+            ..header
+        };
+    }
+    if gso_type == GsoType::TcpV4 {
+        header.csum_offset = 16;
+        // Twelve octets longer than that of UDP; the checksums of each segment are made anew.
+        let mut tcp = vec![0; 20];
+        (tcp[12], tcp[13]) = (5 << 4, 0x10);
+        let total = u16::try_from(40 + payload.len()).unwrap();
+        packet[2..4].copy_from_slice(&total.to_be_bytes());
+        packet[9] = 6;
+        packet.splice(20..28, tcp);
+    }
+    ([&header.emit()[..], &packet].concat(), payload)
+}
+
+/// What follows the headers of a packet, or of a fragment of UDP.
+fn payload(packet: &[u8]) -> &[u8] {
+    let offset = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff;
+    let upper = match packet[9] {
+        6 => 20,
+        _ if offset == 0 => 8,
+        _ => 0,
+    };
+    &packet[20 + upper..]
+}
+
+/// Run by [`what_has_left_is_not_sent_again`]: the path becomes narrower between two batches of one read.
+fn while_it_leaves() {
+    let mtu = |mtu: &str| {
+        let mut ip = std::process::Command::new("ip");
+        let status = ip.args(["link", "set", "lo", "mtu", mtu]).status();
+        assert!(status.unwrap().success());
+    };
+    let kinds = [
+        // The rest is cut smaller.
+        (GsoType::TcpV4, false, Call::SendBatch),
+        // Each of the rest is cut.
+        (GsoType::UdpL4, false, Call::SendBatch),
+        // It is cut into other fragments.
+        (GsoType::None, false, Call::SendBatch),
+        // In the midst of a batch.
+        (GsoType::TcpV4, false, Call::Send),
+        // The rest must not be cut.
+        (GsoType::UdpL4, true, Call::SendBatch),
+    ];
+    for (gso_type, dont_fragment, call) in kinds {
+        mtu("65536");
+        let (mut left, mut right) = pair();
+        let number = match call {
+            Call::Send => 7,
+            _ => 1,
+        };
+        if call == Call::Send {
+            inject(Call::SendBatch, 0..usize::MAX, Errno::IO.raw_os_error());
+        }
+        before(call, number, move || mtu("1300"));
+        let (read, mut expected) = long_read(gso_type, dont_fragment);
+        left.host.send(&read).unwrap();
+        left.seal();
+        assert!(seen(call) > number, "one batch took it all");
+        if dont_fragment {
+            let answer = left.receive();
+            assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4));
+            let dropped = usize::try_from(left.drops("too-big")).unwrap();
+            let total = expected.len().div_ceil(1360);
+            assert!(
+                (1..total).contains(&dropped),
+                "{dropped} of {total} dropped"
+            );
+            expected.truncate((total - dropped) * 1360);
+        }
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            received.extend_from_slice(payload(&right.receive()));
+        }
+        assert!(received == expected, "{gso_type:?} by {call:?}");
+        right.inbound.turn().unwrap();
+        let more = right.host.recv(&mut [0; 100]);
+        assert!(more.is_err(), "{gso_type:?} by {call:?}: sent again");
+        let sent = left.datapath.traffic(ChildSaId(1)).unwrap().packets_out;
+        let came = right.datapath.traffic(ChildSaId(1)).unwrap().packets_in;
+        assert!(
+            came < sent,
+            "the numbers of what did not leave are not used again"
+        );
+        assert_eq!(right.datapath.drops(), []);
+    }
+}
+
+#[test]
+fn what_has_left_is_not_sent_again() {
+    testing::alone(
+        "datapath::tests::what_has_left_is_not_sent_again",
+        "ip link set lo up",
+        while_it_leaves,
+    );
+}
+
 /// Run by [`a_full_socket_holds_the_turn_for_a_moment_only`], as what is injected holds for a process.
 fn with_a_full_socket() {
     let packets: Vec<_> = (0..40u8)
@@ -539,20 +651,12 @@ fn with_a_full_socket() {
         .collect();
     let (mut left, mut right) = pair();
     // No offload, so each datagram is sent by itself: some leave, then the socket stays full.
-    inject(
-        Call::SendBatch,
-        rustix::io::Errno::IO.raw_os_error(),
-        usize::MAX,
-    );
+    inject(Call::SendBatch, 0..usize::MAX, Errno::IO.raw_os_error());
     left.send_burst(&packets[..10]);
     for packet in &packets[..10] {
         assert!(right.receive() == *packet);
     }
-    inject(
-        Call::Send,
-        rustix::io::Errno::AGAIN.raw_os_error(),
-        usize::MAX,
-    );
+    inject(Call::Send, 0..usize::MAX, Errno::AGAIN.raw_os_error());
     let begun = Instant::now();
     left.send_burst(&packets);
     let took = begun.elapsed();
@@ -566,7 +670,7 @@ fn with_a_full_socket() {
     );
     assert_eq!(left.drops("send-queue-full"), 40);
     // As soon as there is room, nothing is lost.
-    inject(Call::Send, rustix::io::Errno::NOBUFS.raw_os_error(), 5);
+    inject(Call::Send, 0..5, Errno::NOBUFS.raw_os_error());
     left.send_burst(&packets);
     for packet in &packets {
         assert!(right.receive() == *packet);
