@@ -436,7 +436,7 @@ impl Shared {
         let now = self.now_ms();
         for road in self.roads().values() {
             if road.path.remote.ip() == destination.ip() && road.narrow(mtu, now) {
-                tracing::debug!("{}: path MTU {}", road.path, road.mtu());
+                tracing::info!("{}: path MTU {}", road.path, road.mtu());
                 self.mtu_changed.store(true, Ordering::Relaxed);
                 self.report(DataEvent::PathMtu {
                     path: road.path,
@@ -484,6 +484,8 @@ impl Drop for AbortOnPanic {
     }
 }
 
+#[cfg(test)]
+mod fallback_tests;
 #[cfg(test)]
 mod parallel_tests;
 #[cfg(test)]

@@ -42,7 +42,8 @@ fn end(workers: usize, queues: usize) -> (Datapath, Vec<UnixDatagram>, SocketAdd
     (datapath, hosts, local)
 }
 
-fn install(datapath: &mut Datapath, params: ChildSaParameters, key_in: u8, key_out: u8) {
+/// Installs both directions of a Child SA.
+pub(super) fn install(datapath: &mut Datapath, params: ChildSaParameters, key_in: u8, key_out: u8) {
     let keys = |byte| Secret::new(vec![byte; params.suite.key_material_len()]);
     let (id, child) = (AskId(1), Arc::new(params.clone()));
     for command in [
