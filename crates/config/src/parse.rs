@@ -95,7 +95,7 @@ pub(crate) fn default_ike() -> Vec<IkeProposal> {
 }
 
 pub(crate) fn default_esp() -> Vec<EspProposal> {
-    cygnet_ike::proposal::default_esp()
+    cygnet_ike::proposal::default_esp(cygnet_crypto::suite::aes_is_fast())
 }
 
 pub(crate) fn selector(network: &IpNet) -> TrafficSelector {

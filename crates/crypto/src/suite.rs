@@ -8,7 +8,9 @@ use std::fmt;
 pub mod proposal;
 pub mod registry;
 
-pub use proposal::{EspProposal, IkeProposal, ProposalError, parse_esp_list, parse_ike_list};
+pub use proposal::{
+    EspProposal, IkeProposal, ProposalError, aes_is_fast, parse_esp_list, parse_ike_list,
+};
 pub use registry::transform_keyword;
 
 /// Encryption algorithms (transform type 1).

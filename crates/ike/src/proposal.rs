@@ -90,8 +90,9 @@ pub fn default_ike() -> Vec<IkeProposal> {
 
 /// What we offer and accept when nothing is configured: modern algorithms alone. A key exchange of
 /// its own for each new Child SA is wanted but not demanded, because many peers are set up without.
-pub fn default_esp() -> Vec<EspProposal> {
-    let with_group = EspProposal::defaults();
+/// First comes what is fast here: see [`cygnet_crypto::suite::aes_is_fast`].
+pub fn default_esp(aes_is_fast: bool) -> Vec<EspProposal> {
+    let with_group = EspProposal::defaults(aes_is_fast);
     let mut proposals = with_group.clone();
     proposals.extend(with_group.into_iter().map(|proposal| EspProposal {
         group: Vec::new(),

@@ -181,10 +181,14 @@ impl IkeProposal {
 }
 
 impl EspProposal {
-    /// What is offered and accepted when nothing is configured.
-    pub fn defaults() -> Vec<Self> {
+    /// What is offered and accepted when nothing is configured; first what this machine does fastest,
+    /// which `aes_is_fast` decides ([`aes_is_fast`]).
+    pub fn defaults(aes_is_fast: bool) -> Vec<Self> {
+        let mut encryption = vec![Encryption::AesGcm16_128, Encryption::AesGcm16_256];
+        let place = if aes_is_fast { encryption.len() } else { 0 };
+        encryption.insert(place, Encryption::ChaCha20Poly1305);
         vec![EspProposal {
-            encryption: MODERN.to_vec(),
+            encryption,
             integrity: Vec::new(),
             group: vec![
                 Group::Curve25519,
@@ -195,6 +199,19 @@ impl EspProposal {
             esn: vec![true, false],
         }]
     }
+}
+
+/// Whether this processor has instructions for AES-GCM. Without them (many small ARM cores)
+/// ChaCha20-Poly1305 is two to four times as fast.
+pub fn aes_is_fast() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 /// What needs no configuration to be used.
@@ -453,7 +470,7 @@ mod tests {
         for ike in IkeProposal::defaults() {
             assert_eq!(ike.to_string().parse(), Ok(ike));
         }
-        for esp in EspProposal::defaults() {
+        for esp in [true, false].into_iter().flat_map(EspProposal::defaults) {
             assert_eq!(esp.to_string().parse(), Ok(esp));
         }
         let text = "aes128-aes256-sha256-prfsha512-modp4096-ecp521";
@@ -519,5 +536,12 @@ mod tests {
             "".parse::<EspProposal>(),
             Err(ProposalError::Unknown { .. })
         ));
+    }
+
+    #[test]
+    fn the_fastest_cipher_of_this_machine_comes_first() {
+        let first = |aes_is_fast| EspProposal::defaults(aes_is_fast)[0].encryption[0];
+        assert_eq!(first(true), Encryption::AesGcm16_128);
+        assert_eq!(first(false), Encryption::ChaCha20Poly1305);
     }
 }

@@ -334,9 +334,9 @@ fn the_defaults_meet_peers_with_and_without_forward_secrecy() {
         let peer = [esp(peer)];
         let exchange = ChildExchange::CreateChildSa;
         let theirs = offer_esp(&peer, NEW_SPI, exchange);
-        let choice = select_esp(&default_esp(), &theirs, exchange, None).unwrap();
+        let choice = select_esp(&default_esp(true), &theirs, exchange, None).unwrap();
         assert_eq!(choice.group, peer[0].group.first().copied());
-        let ours = offer_esp(&default_esp(), NEW_SPI, exchange);
+        let ours = offer_esp(&default_esp(true), NEW_SPI, exchange);
         let choice = select_esp(&peer, &ours, exchange, None).unwrap();
         assert!(accept_esp(&ours, &choice.answer(0x1234)).is_ok());
     }

@@ -876,7 +876,7 @@ pub fn child(end: End, name: &str, start: Start) -> ChildPolicy {
         name: name.to_owned(),
         local: vec![subnet(local)],
         remote: vec![subnet(remote)],
-        esp_proposals: cygnet_ike::proposal::default_esp(),
+        esp_proposals: cygnet_ike::proposal::default_esp(true),
         start,
         lifetime: FOREVER,
         replay_window: 4096,

@@ -301,6 +301,8 @@ impl Opener {
         let Context { shared, tables, .. } = context;
         let path = train.path;
         let mut target: Option<&Arc<Device>> = None;
+        // A train is mostly of one Child SA.
+        let mut latest: Option<(u32, &Sa)> = None;
         for start in (0..train.len).step_by(train.segment.max(1)) {
             let end = train.len.min(start + train.segment);
             let Some(datagram) = buffer.get_mut(start..end) else {
@@ -321,10 +323,15 @@ impl Opener {
                     continue;
                 }
             };
-            let Some(sa) = tables.inbound.get(&header.spi) else {
+            let known = latest.filter(|(spi, _)| *spi == header.spi);
+            let Some(sa) = known.map_or_else(
+                || tables.inbound.get(&header.spi).map(Arc::as_ref),
+                |(_, sa)| Some(sa),
+            ) else {
                 self.stranger(shared, train, header.spi, datagram);
                 continue;
             };
+            latest = Some((header.spi, sa));
             let opened = if sa.sa.selectors().needs_ports() {
                 // What a later fragment belongs to is known once those before it were looked at.
                 context.wait_for_turn();
