@@ -194,6 +194,8 @@ mod tests {
              \tchain forward {\n\
              \t\ttype filter hook forward priority -10; policy accept;\n\
              \t\tiifname { \"eth0\" } jump tunnelled\n\
+             \t\tiifname { \"cyg0\" } ip daddr { 192.168.1.0/24 } oifname != { \"eth0\", \"cyg0\" } counter drop\n\
+             \t\tiifname { \"cyg0\" } ip6 daddr { fd00:1::/64 } oifname != { \"eth0\", \"cyg0\" } counter drop\n\
              \t}\n\
              \tchain tunnelled {\n\
              \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
@@ -221,6 +223,11 @@ mod tests {
              \t}\n\
              \tchain leaving {\n\
              \t\ttype filter hook postrouting priority 110; policy accept;\n\
+             \t\tmeta iif != 0 return\n\
+             \t\toifname \"lo\" return\n\
+             \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
+             \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
+             \t\toifname { \"cyg0\" } return\n\
              \t\tct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop\n\
              \t}\n\
              }\n"

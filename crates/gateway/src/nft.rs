@@ -43,6 +43,14 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             nat,
         ),
     ];
+    let strangers = not_from_outside(inputs);
+    if !strangers.is_empty() {
+        chains.push((
+            "prerouting",
+            "type filter hook prerouting priority -300; policy accept;",
+            strangers,
+        ));
+    }
     if let Some(server) = inputs.server.as_ref().filter(|s| !s.host_access) {
         chains.push((
             "input",
@@ -51,6 +59,28 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
         ));
     }
     table(PLAN_TABLE, &chains)
+}
+
+/// An address that a peer lent is reached through its tunnel alone. Linux would take packets for it from
+/// any interface, and whether it answers tells a neighbour which connections there are in the tunnel
+/// (CVE-2019-14899).
+fn not_from_outside(inputs: &Inputs) -> Vec<String> {
+    let mut rules = Vec::new();
+    for tunnel in &inputs.tunnels {
+        let lent: Vec<IpNet> = tunnel
+            .virtual_addresses
+            .iter()
+            .copied()
+            .map(IpNet::from)
+            .collect();
+        rules.extend(per_family(&lent, |keyword, addresses| {
+            format!(
+                "iifname != \"{}\" {keyword} daddr {addresses} fib saddr type != local counter drop",
+                tunnel.interface
+            )
+        }));
+    }
+    rules
 }
 
 /// What clients may reach of the server itself: answers, ping, errors, and a resolver.
@@ -89,7 +119,10 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
         // RFC 3927 §2.7: these are not forwarded, and Linux would. Behind them rented machines find
         // their provider's metadata, credentials included.
         rules.push(format!(
-            "iifname \"{tun}\" ip daddr 169.254.0.0/16 counter drop"
+            "iifname \"{tun}\" ip daddr {{ 169.254.0.0/16, 168.63.129.16, 100.100.100.200 }} counter drop"
+        ));
+        rules.push(format!(
+            "iifname \"{tun}\" ip6 daddr fd00:ec2::254 counter drop"
         ));
         if let (true, Some(uplink)) = (server.masquerade, &inputs.uplink) {
             rules.push(format!(
@@ -185,7 +218,9 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             (
                 "forward",
                 "type filter hook forward priority -10; policy accept;",
-                vec![format!("iifname {lan} jump tunnelled")],
+                std::iter::once(format!("iifname {lan} jump tunnelled"))
+                    .chain(answers(inputs))
+                    .collect(),
             ),
             ("tunnelled", "", tunnelled),
             ("output", "type filter hook output priority -10; policy accept;", {
@@ -200,14 +235,18 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             }),
             ("errors", "", errors(inputs)),
             // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
-            // after the translation does an error show the address that belongs to the tunnel.
+            // after the translation does an error show the address that belongs to the tunnel. Errors
+            // of others, which come in somewhere, pass by.
             (
                 "leaving",
                 "type filter hook postrouting priority 110; policy accept;",
-                vec![
-                    "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
-                        .to_owned(),
-                ],
+                std::iter::once("meta iif != 0 return".to_owned())
+                    .chain(ways_home(inputs))
+                    .chain(std::iter::once(
+                        "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
+                            .to_owned(),
+                    ))
+                    .collect(),
             ),
         ],
     )
@@ -219,9 +258,22 @@ const ERRORS: [&str; 2] = [
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
 ];
 
-/// An error that the box itself makes about a packet of a device's flow (which came through the tunnel
-/// and finds the device gone, say) goes into the tunnel or nowhere: it quotes that packet.
-fn errors(inputs: &GuardInputs) -> Vec<String> {
+/// What came through a tunnel for the LAN goes to the LAN. Whoever gives this machine its addresses
+/// (DHCP option 121, router advertisements) may give it a route to half of the LAN, too, which is
+/// nearer than the LAN's own.
+fn answers(inputs: &GuardInputs) -> Vec<String> {
+    if inputs.tunnels.is_empty() {
+        return Vec::new();
+    }
+    let allowed = names(inputs.lan.interfaces.iter().chain(&inputs.tunnels));
+    let tunnels = names(&inputs.tunnels);
+    per_family(&inputs.lan.networks, |keyword, nets| {
+        format!("iifname {tunnels} {keyword} daddr {nets} oifname != {allowed} counter drop")
+    })
+}
+
+/// Where an error about a device's packet may go: to the machine itself, to the LAN, into a tunnel.
+fn ways_home(inputs: &GuardInputs) -> Vec<String> {
     let lan = names(&inputs.lan.interfaces);
     let mut rules = vec!["oifname \"lo\" return".to_owned()];
     rules.extend(per_family(&inputs.lan.networks, |keyword, nets| {
@@ -230,6 +282,13 @@ fn errors(inputs: &GuardInputs) -> Vec<String> {
     if !inputs.tunnels.is_empty() {
         rules.push(format!("oifname {} return", names(&inputs.tunnels)));
     }
+    rules
+}
+
+/// An error that the box itself makes about a packet of a device's flow (which came through the tunnel
+/// and finds the device gone, say) goes into the tunnel or nowhere: it quotes that packet.
+fn errors(inputs: &GuardInputs) -> Vec<String> {
+    let mut rules = ways_home(inputs);
     match &inputs.lan.devices {
         Devices::All => {}
         Devices::AllBut(direct) => {

@@ -295,17 +295,11 @@ impl UdpSocket {
     /// See [`SendError`]; nothing was sent then.
     pub fn send(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
         let mut result = self.send_once(transmit);
-        // See `recv`: an old error, not ours.
+        // An ICMP error that came meanwhile, for whatever datagram and from whomever, is handed to this
+        // call, which has sent nothing. What concerns this datagram fails again.
         for _ in 0..3 {
             match &result {
-                Err(e)
-                    if matches!(
-                        e.raw_os_error(),
-                        Some(libc::ECONNREFUSED | libc::ENOPROTOOPT)
-                    ) =>
-                {
-                    result = self.send_once(transmit);
-                }
+                Err(error) if is_pending_error(error) => result = self.send_once(transmit),
                 _ => break,
             }
         }

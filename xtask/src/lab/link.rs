@@ -197,7 +197,7 @@ impl Link {
 }
 
 /// The packets of one named counter in the answer of `nft -j list counters`.
-pub(super) fn counter(json: &str, name: &str) -> Result<u64> {
+pub(crate) fn counter(json: &str, name: &str) -> Result<u64> {
     field(json, name, "packets")
 }
 

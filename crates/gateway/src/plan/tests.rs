@@ -79,6 +79,10 @@ fn a_gateway_sends_the_lan_but_not_itself() {
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname \"cyg0\" ip saddr != { 10.99.0.2 } snat ip to 10.99.0.2\n\
          \t}\n\
+         \tchain prerouting {\n\
+         \t\ttype filter hook prerouting priority -300; policy accept;\n\
+         \t\tiifname != \"cyg0\" ip daddr { 10.99.0.2/32 } fib saddr type != local counter drop\n\
+         \t}\n\
          }\n"
     );
     let from: Vec<_> = plan.rules.iter().filter(|r| r.priority == 160).collect();
@@ -207,7 +211,7 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
         "oifname \"eth0\" ip saddr { 10.99.0.0/24 } masquerade",
         "oifname \"eth0\" ip6 saddr { fd99::/64 } masquerade",
         "iifname \"cygs\" oifname \"cygs\" counter drop",
-        "iifname \"cygs\" ip daddr 169.254.0.0/16 counter drop",
+        "iifname \"cygs\" ip daddr { 169.254.0.0/16, 168.63.129.16, 100.100.100.200 } counter drop",
         "iifname \"eth0\" oifname \"cygs\" ct state new,invalid counter drop",
     ] {
         assert!(plan.nft.contains(line), "{line} not in\n{}", plan.nft);

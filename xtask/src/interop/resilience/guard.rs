@@ -3,9 +3,10 @@
 
 use super::super::Scenario;
 use super::crash::expect_guard;
-use super::home::{Home, QUICK, SOON, WEB6, gateway_setup, guard, reaches_web};
+use super::home::{GATEWAY6, Home, QUICK, SOON, WEB6, gateway_setup, guard, reaches_web};
 use super::restless::Restless;
 use super::talker::Talker;
+use crate::lab::link::counter;
 use crate::lab::world::{GATEWAY, LAN, WEB};
 use crate::lab::{Lab, Result, wait_for};
 use crate::{ensure, project};
@@ -26,6 +27,21 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "guard-gone-device",
             "what came through the tunnel for a device that is gone: no ICMP error tells of it in clear",
             gone_device,
+        ),
+        Scenario::new(
+            "guard-errors-come-in",
+            "what routers behind the tunnel tell a device reaches it: time exceeded, over both families",
+            errors_come_in,
+        ),
+        Scenario::new(
+            "guard-nearer-route",
+            "somebody routes half of the LAN elsewhere: answers of the tunnel do not go there in clear",
+            nearer_route,
+        ),
+        Scenario::new(
+            "guard-lent-address",
+            "the lent address is reached through the tunnel alone: a neighbour gets no answer from it",
+            lent_address,
         ),
         Scenario::new(
             "guard-after-term",
@@ -161,6 +177,83 @@ fn gone_device(lab: &mut Lab) -> Result<String> {
     Ok(format!(
         "{sent} datagrams for a device that is gone, no word of them in clear"
     ))
+}
+
+fn errors_come_in(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    // The box and the server are the first two; the router before the server is the third.
+    for (to, router) in [(WEB, "192.0.2.17"), (WEB6, "2001:db8:18::1")] {
+        let ping = ["ping", "-n", "-c1", "-W2", "-t3", to];
+        let said = home.world.laptop.finish(ping)?.stdout;
+        ensure!(
+            said.contains("Time to live exceeded") || said.contains("Time exceeded"),
+            "the laptop pings {to} with three hops, and {router} says nothing: {said}"
+        );
+        ensure!(said.contains(router), "not {router} answers: {said}");
+    }
+    Ok("the third hop answers over IPv4 and IPv6".to_owned())
+}
+
+/// As a provider can whose DHCP the box believes (option 121), with an interface that takes anything.
+fn nearer_route(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let box_ = &home.world.gateway;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    box_.ip("link add bait type veth peer name hole")?;
+    box_.ip("addr add 203.0.113.77/32 dev bait")?;
+    box_.ip("link set bait arp off up")?;
+    box_.ip("link set hole up")?;
+    box_.nft(
+        "table netdev bait {\ncounter swallowed { }\nchain out {\n\
+         type filter hook egress device \"bait\" priority 0; policy accept;\n\
+         ip daddr 192.168.1.0/24 counter name swallowed\n\
+         ip6 daddr fd00:192:168:1::/64 counter name swallowed\n}\n}\n",
+    )?;
+    for half in ["192.168.1.0/25", "fd00:192:168:1::/65"] {
+        box_.ip(&format!("route add {half} dev bait"))?;
+    }
+    laptop.tries_on()?;
+    let list = ["nft", "-j", "list", "counters", "table", "netdev", "bait"];
+    let swallowed = || counter(&box_.exec(list)?, "swallowed");
+    ensure!(
+        swallowed()? == 0,
+        "{} packets for the LAN left by another interface",
+        swallowed()?
+    );
+    // It would have been seen: what the box says itself does go there.
+    box_.finish(["ping", "-n", "-c1", "-W1", "192.168.1.20"])?;
+    ensure!(
+        swallowed()? > 0,
+        "nothing is counted at the other interface"
+    );
+    box_.ip("link del bait")?;
+    laptop.flows()?;
+    Ok("offline meanwhile, and nothing in clear".to_owned())
+}
+
+fn lent_address(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let sas = home.gateway.connection("home")?.ike_sas;
+    let lent = sas.into_iter().flat_map(|sa| sa.virtual_addresses);
+    let (phone, box_) = (&home.world.phone, &home.world.gateway);
+    let mut asked = Vec::new();
+    for address in lent {
+        let via = if address.contains(':') {
+            GATEWAY6
+        } else {
+            GATEWAY
+        };
+        phone.ip(&format!("route add {address} via {via}"))?;
+        // The box itself reaches it, and by its own name it answers the phone.
+        box_.exec(["ping", "-n", "-c1", "-W2", &address])?;
+        phone.exec(["ping", "-n", "-c1", "-W2", via])?;
+        let told = phone.finish(["ping", "-n", "-c2", "-i0.2", "-W1", &address])?;
+        ensure!(!told.success(), "the phone hears from {address} on the LAN");
+        asked.push(address);
+    }
+    ensure!(asked.len() == 2, "only {asked:?} were lent");
+    Ok(format!("{} are silent on the LAN", asked.join(" and ")))
 }
 
 fn after_term(lab: &mut Lab) -> Result<String> {

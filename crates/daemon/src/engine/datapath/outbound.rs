@@ -243,8 +243,9 @@ impl Sealer {
             let max_inner = outlet.path.road.max_inner(&outlet.sa);
             let (mut packets, mut bytes) = (0, 0);
             for packet in members(pending, outlet, tos) {
-                if cut > 1 {
-                    // Cut for a wider path; what has left stays out of it.
+                if cut > 1 || packet.segments.progress() != packet.left {
+                    // It was cut for a wider path, here or in a group that ended before it; what has
+                    // left stays out of it.
                     let Some(mut whole) = segments(packet.read) else {
                         packet.done = true;
                         continue;
@@ -254,6 +255,7 @@ impl Sealer {
                 }
                 match toobig::fit(&mut packet.segments, max_inner) {
                     Fit::Fits => {
+                        packet.done = packet.segments.remaining() == 0;
                         packets += packet.segments.remaining() as u64;
                         bytes += packet.segments.len_of_next(usize::MAX) as u64;
                     }
