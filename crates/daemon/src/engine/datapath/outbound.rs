@@ -333,8 +333,13 @@ impl Sealer {
                 Err(error) => {
                     tracing::trace!("not sealed: {error}");
                     let lost = packet.segments.remaining().max(1);
-                    self.shared.drops.add(Reason::NotSealed, lost);
-                    packet.done = true;
+                    // What of it is in the batch has to be told from what is not.
+                    let flush = flush(&mut self.sender, seqs.start);
+                    narrowed = note_left(members(pending, outlet, tos), flush);
+                    if !narrowed && let Some(packet) = pending.get_mut(number) {
+                        self.shared.drops.add(Reason::NotSealed, lost);
+                        packet.done = true;
+                    }
                 }
             }
         }

@@ -1,14 +1,14 @@
 //! From a configuration and what is up at this moment to what the kernel must look like.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use cygnet_config::{Config, Gateway, GuardSections};
 use cygnet_gateway::{
     Devices, EspFraming, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
 };
 use cygnet_ike::policy::{Host, Remote};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::machine::Machine;
 use crate::supervisor::leases::own_address;
@@ -156,6 +156,7 @@ fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
                 .iter()
                 .filter(|(i, _)| gateway.lan.contains(i))
                 .map(|(_, n)| n.trunc())
+                .filter(may_be_a_lan)
                 .collect();
             found.sort();
             found.dedup();
@@ -168,6 +169,25 @@ fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
         devices: Devices::All,
     })
 }
+
+/// Whether a network is believed to be the LAN's because an interface has it: the LAN's DHCP server says
+/// so, and might as well say `128.0.0.0/1` to have half of the internet pass the tunnel.
+fn may_be_a_lan(net: &IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => PRIVATE.iter().any(|private| private.contains(net)),
+        // A prefix of the provider's is usual, and no longer than an interface's.
+        IpNet::V6(net) => net.prefix_len() >= 64,
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 3927.
+const PRIVATE: [Ipv4Net; 5] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+];
 
 /// Addresses of this machine that our sockets are bound to: an unspecified one stands for its family.
 fn listened(listen: &[IpAddr], machine: &Machine) -> Vec<IpAddr> {
@@ -314,5 +334,21 @@ mod tests {
             ["10.1.0.1".parse::<IpAddr>().unwrap()]
         );
         assert_eq!(inputs.tunnels[0].mtu, 1438);
+    }
+
+    #[test]
+    fn half_of_the_internet_is_no_lan_because_dhcp_says_so() {
+        for (net, believed) in [
+            ("192.168.1.0/24", true),
+            ("10.0.0.0/8", true),
+            ("100.64.0.0/24", true),
+            ("2001:db8:1::/64", true),
+            ("128.0.0.0/1", false),
+            ("192.0.0.0/8", false),
+            ("203.0.113.0/24", false),
+            ("2000::/3", false),
+        ] {
+            assert_eq!(may_be_a_lan(&net.parse().unwrap()), believed, "{net}");
+        }
     }
 }
