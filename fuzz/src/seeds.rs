@@ -306,7 +306,7 @@ fn zoo() -> Vec<Payload<'static>> {
     vec![
         proposal::offer_ike(&proposal::default_ike(), ProposalSpi::None).into(),
         proposal::offer_esp(
-            &proposal::default_esp(),
+            &proposal::default_esp(true),
             PEER_SPI,
             ChildExchange::CreateChildSa,
         )

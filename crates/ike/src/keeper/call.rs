@@ -18,6 +18,9 @@ use crate::time::Instant;
 /// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
 /// the defaults.
 const TRIES_OF_MANY: u32 = 2;
+/// After a machine has slept the wait for the next call is long over: a deadline must lie ahead of the
+/// moment that sets it, or it comes again at once.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 impl Endpoint {
     pub(super) fn keep_calling(&mut self, name: &str) {
@@ -148,7 +151,7 @@ impl Endpoint {
         let backoff = kept.backoff.get_or_insert_with(|| Backoff::new(now));
         // The wait counts from the last message, which had its own time for an answer.
         let after = backoff.failed(now, self.cx.random.as_mut());
-        let after = after.saturating_sub(silent);
+        let after = after.saturating_sub(silent).max(LEAST_WAIT);
         kept.dial = Dial::Waiting(now + after);
         self.cx.event(Event {
             connection: Some(name.to_owned()),
