@@ -23,7 +23,7 @@ pub struct Network {
 pub struct GuardState {
     /// The routing layer is complete.
     pub routing: bool,
-    /// The nftables layer is there.
+    /// The nftables layer is complete.
     pub filter: bool,
     /// Nothing of any guard is there: it was never put in place, or taken away by its own command.
     pub absent: bool,
@@ -201,7 +201,8 @@ impl Network {
         rules.and(routes).and(table)
     }
 
-    /// What of this guard is in place: every route and rule of it, and its table with a drop.
+    /// What of this guard is in place: every route and rule of it, and its table with every hook, every
+    /// drop and every way to one.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
@@ -210,12 +211,25 @@ impl Network {
         let rules = self.netlink.rules(Owner::Guard).await?;
         let table = nft::list_table(GUARD_NFT_TABLE)?;
         let absent = routes.is_empty() && rules.is_empty() && table.is_none();
-        let table = table.unwrap_or_default();
         Ok(GuardState {
             absent,
             routing: guard.routes.iter().all(|r| routes.contains(&as_shown(r)))
                 && guard.rules.iter().all(|r| rules.contains(r)),
-            filter: table.contains("hook forward") && table.contains(" drop"),
+            filter: table.is_some_and(|listed| filter_is_whole(&listed, &guard.nft)),
         })
     }
+}
+
+/// Whether a table as nft lists it has the hooks, drops and jumps of the text it was made from. nft
+/// words much of a rule anew, but a rule stays a line and ends in its verdict.
+fn filter_is_whole(listed: &str, wanted: &str) -> bool {
+    let mut hooks = wanted.lines().filter_map(|line| {
+        let (_, hook) = line.split_once(" hook ")?;
+        hook.split_whitespace().next()
+    });
+    let count = |text: &str, verdict: &str| text.lines().filter(|l| l.contains(verdict)).count();
+    hooks.all(|hook| listed.contains(&format!(" hook {hook} ")))
+        && [" drop", " jump "]
+            .iter()
+            .all(|verdict| count(listed, verdict) >= count(wanted, verdict))
 }

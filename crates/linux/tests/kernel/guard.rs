@@ -159,6 +159,33 @@ fn each_layer_suffices_and_only_off_removes_it() {
 }
 
 #[test]
+fn a_filter_without_one_of_its_chains_is_not_whole() {
+    if !root() {
+        return;
+    }
+    let world = World::new("chains");
+    let whole = GuardState {
+        absent: false,
+        routing: true,
+        filter: true,
+    };
+    let chains = ["forward", "tunnelled", "output", "errors", "leaving"];
+    let emptied = chains.map(|chain| format!("nft flush chain inet cygnet_guard {chain}"));
+    // Nothing jumps to these: they can be deleted.
+    let deleted = ["forward", "output", "leaving"].map(|chain| {
+        let chain = format!("chain inet cygnet_guard {chain}");
+        format!("nft flush {chain}; nft delete {chain}")
+    });
+    for damage in emptied.into_iter().chain(deleted) {
+        apply(&world, &guard());
+        assert_eq!(state(&world), whole);
+        world.gateway.sh(&damage);
+        let filter = false;
+        assert_eq!(state(&world), GuardState { filter, ..whole }, "{damage}");
+    }
+}
+
+#[test]
 fn exempt_devices_go_out_and_the_others_do_not() {
     if !root() {
         return;
