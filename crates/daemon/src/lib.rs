@@ -1,6 +1,8 @@
 //! The running program: a supervisor that holds keys and the kernel's configuration, and an
 //! engine that holds sockets and parses what the network sends.
 
+#[cfg(test)]
+mod alone;
 pub mod api;
 mod engine;
 mod error;

@@ -14,8 +14,9 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::parallel_tests::install;
-use super::testing::{alone, child, connection, path};
+use super::testing::{child, connection, path};
 use super::*;
+use crate::alone::alone;
 
 const ALWAYS: std::ops::Range<usize> = 0..usize::MAX;
 const QUEUES: usize = 2;
@@ -281,7 +282,7 @@ macro_rules! alone_in_a_world {
         $(#[$doc])*
         #[test]
         fn $name() {
-            let name = concat!("datapath::fallback_tests::", stringify!($name));
+            let name = concat!("engine::datapath::fallback_tests::", stringify!($name));
             alone(name, ":", $inside);
         }
     )*};

@@ -5,9 +5,10 @@ use cygnet_linux::inject::{Call, before, inject, seen};
 use cygnet_wire::ip::{GsoType, VirtioNetHeader};
 use rustix::io::Errno;
 
-use super::testing::{alone, udp_packet};
+use super::testing::udp_packet;
 use super::tests::{LEFT, RIGHT, pair};
 use super::*;
+use crate::alone::alone;
 
 /// Run by [`a_path_turns_out_narrow`] where the loopback interface is narrow.
 fn on_a_narrow_loopback() {
@@ -76,7 +77,7 @@ fn on_a_narrow_loopback() {
 #[test]
 fn a_path_turns_out_narrow() {
     alone(
-        "datapath::namespace_tests::a_path_turns_out_narrow",
+        "engine::datapath::namespace_tests::a_path_turns_out_narrow",
         "ip link set lo mtu 1300 up",
         on_a_narrow_loopback,
     );
@@ -187,7 +188,7 @@ fn while_it_leaves() {
 #[test]
 fn what_has_left_is_not_sent_again() {
     alone(
-        "datapath::namespace_tests::what_has_left_is_not_sent_again",
+        "engine::datapath::namespace_tests::what_has_left_is_not_sent_again",
         "ip link set lo up",
         while_it_leaves,
     );
@@ -230,7 +231,7 @@ fn with_a_full_socket() {
 #[test]
 fn a_full_socket_holds_the_turn_for_a_moment_only() {
     alone(
-        "datapath::namespace_tests::a_full_socket_holds_the_turn_for_a_moment_only",
+        "engine::datapath::namespace_tests::a_full_socket_holds_the_turn_for_a_moment_only",
         "ip link set lo up",
         with_a_full_socket,
     );

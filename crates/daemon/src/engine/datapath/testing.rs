@@ -230,28 +230,3 @@ pub(super) fn udp_packet(
     packet.extend(datagram);
     packet
 }
-
-/// Set for the copy of a test that runs in the namespace.
-const ALONE: &str = "CYGNET_TEST_ALONE";
-
-/// Runs the test of that name below `engine` again, in a process and a network namespace of its own that
-/// `setup` prepares, where it is `inside`. An unprivileged user may make a namespace on most systems;
-/// where not, root has to run this.
-pub(super) fn alone(test: &str, setup: &str, inside: impl FnOnce()) {
-    if std::env::var_os(ALONE).is_some() {
-        return inside();
-    }
-    let status = std::process::Command::new("unshare")
-        .args(["-rn", "sh", "-ec"])
-        .arg(format!("{setup}; exec \"$0\" --exact --nocapture \"$1\""))
-        .arg(std::env::current_exe().unwrap())
-        .arg(format!("engine::{test}"))
-        .env(ALONE, "1")
-        .stdin(std::process::Stdio::null())
-        .status()
-        .expect("`unshare` of util-linux runs");
-    assert!(
-        status.success(),
-        "failed in a namespace of its own, or none could be made: run this as root"
-    );
-}
