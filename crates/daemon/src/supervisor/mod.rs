@@ -391,13 +391,14 @@ impl Supervisor {
 
     /// The tunnels go on over the new devices; without an engine the next one gets them.
     async fn restore_tuns(&mut self) {
-        match self.network.restore_tuns(&self.loaded.config).await {
-            Ok((tuns, fds)) if !tuns.is_empty() => {
-                self.tell_with(&ToEngine::Tuns { tuns }, &fds);
-            }
-            Ok(_) => {}
-            // The next look tries again.
-            Err(error) => tracing::error!("cannot make a deleted interface anew: {error}"),
+        let (tuns, fds) = self.network.restore_tuns(&self.loaded.config);
+        if tuns.is_empty() {
+            return;
+        }
+        self.tell_with(&ToEngine::Tuns { tuns }, &fds);
+        if let Err(error) = self.network.obey(&self.loaded.config).await {
+            // The devices stay: the plan follows with the next that can be applied.
+            tracing::error!("a deleted interface is there again, but not its routes: {error}");
         }
     }
 

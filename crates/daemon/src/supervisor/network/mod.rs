@@ -4,6 +4,7 @@
 //! else is done by one thread with a queue, so that a slow change never delays a signature; since
 //! the queue is one, a status report that goes through it tells of nothing that is not done yet.
 
+mod again;
 pub(crate) mod guard;
 mod inputs;
 mod machine;
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
 use cygnet_gateway::OUTER_MARK;
@@ -27,6 +28,7 @@ use crate::api::Status;
 use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
 use crate::supervisor::Done;
+use again::Again;
 use worker::{Job, Worker};
 
 /// How long a port or a TUN may be in use before that is an error.
@@ -37,6 +39,8 @@ pub(super) struct Network {
     /// Each with what asks for its routes.
     sockets: Vec<(SocketRole, OwnedFd, OwnedFd)>,
     tuns: BTreeMap<String, TunDevice>,
+    /// When a deleted TUN that could not be made anew is tried again.
+    again: Again,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
@@ -52,6 +56,14 @@ impl TunDevice {
         let queue = self.queues.first().and_then(|fd| fd.try_clone().ok());
         let tun = queue.and_then(|fd| Tun::from_fd(fd, Offloads::NONE).ok());
         tun.is_some_and(|tun| tun.name() == self.role.interface)
+    }
+
+    /// Adds what an engine needs of it; on an error nothing.
+    fn hand(&self, handed: &mut TunsHanded) -> Result<(), String> {
+        let fds: Result<Vec<OwnedFd>, String> = self.queues.iter().map(duplicate).collect();
+        handed.1.append(&mut fds?);
+        handed.0.push(self.role.clone());
+        Ok(())
     }
 }
 
@@ -81,6 +93,7 @@ impl Network {
         let mut network = Self {
             sockets,
             tuns,
+            again: Again::default(),
             jobs,
         };
         network.obey(config).await.map_err(StartError::Refused)?;
@@ -111,10 +124,7 @@ impl Network {
         let mut added = tuns(config, &self.tuns).map_err(|e| e.to_string())?;
         let mut handed = (Vec::new(), Vec::new());
         for tun in added.values() {
-            handed.0.push(tun.role.clone());
-            for fd in &tun.queues {
-                handed.1.push(duplicate(fd)?);
-            }
+            tun.hand(&mut handed)?;
         }
         // The plan names every interface: new ones exist by now, old ones until it is applied.
         self.obey(config).await?;
@@ -124,11 +134,17 @@ impl Network {
         Ok(handed)
     }
 
-    /// Makes those TUNs anew that somebody deleted, and all that went with them. The new ones, for the engine.
-    pub(super) async fn restore_tuns(&mut self, config: &Config) -> Result<TunsHanded, String> {
+    /// Makes those TUNs anew that somebody deleted. The new ones, for the engine; they are configured when
+    /// [`Self::obey`] is done. One that cannot be made is tried again when this is called after a while.
+    pub(super) fn restore_tuns(&mut self, config: &Config) -> TunsHanded {
+        let mut handed = (Vec::new(), Vec::new());
+        if !self.again.is_due(Instant::now()) {
+            return handed;
+        }
+        let first = self.again.is_first();
         self.tuns.retain(|name, tun| {
             let there = tun.is_there();
-            if !there {
+            if !there && first {
                 let interface = &tun.role.interface;
                 tracing::warn!(
                     "{name}: somebody deleted the interface {interface}: making it anew"
@@ -136,10 +152,32 @@ impl Network {
             }
             there
         });
-        self.reconfigure(config).await
+        let mut failed = None;
+        for tun in missing_tuns(config, &self.tuns) {
+            let made = tun.open().map_err(|e| e.to_string());
+            match made.and_then(|made| made.hand(&mut handed).map(|()| made)) {
+                Ok(made) => {
+                    self.tuns.insert(tun.connection.to_owned(), made);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            None => self.again.done(),
+            Some(error) => {
+                if let Some(pause) = self.again.failed(Instant::now(), &error) {
+                    tracing::error!(
+                        "cannot make a deleted interface anew: {error}; trying again in {} s, then less often",
+                        pause.as_secs()
+                    );
+                }
+            }
+        }
+        handed
     }
 
-    async fn obey(&mut self, config: &Config) -> Result<(), String> {
+    /// Makes the kernel obey this configuration, whose TUNs are there.
+    pub(super) async fn obey(&mut self, config: &Config) -> Result<(), String> {
         let (reply, done) = oneshot::channel();
         self.job(Job::Configure(Arc::new(config.clone()), reply));
         done.await
@@ -199,7 +237,7 @@ fn patiently<T>(
     mut attempt: impl FnMut() -> Result<T, cygnet_linux::Error>,
 ) -> Result<T, cygnet_linux::Error> {
     use cygnet_linux::Error;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         match attempt() {
             Err(Error::PortInUse(_) | Error::TunBusy { .. }) if begun.elapsed() < LETTING_GO => {
@@ -248,35 +286,18 @@ fn sockets(config: &Config) -> Result<Vec<(SocketRole, OwnedFd, OwnedFd)>, Start
 /// So many tunnels or fewer get a queue for each worker; of more, each gets one.
 const FEW: usize = 16;
 
-/// The TUNs of a configuration that are not in `have` under the same interface name.
-fn tuns(
-    config: &Config,
-    have: &BTreeMap<String, TunDevice>,
-) -> Result<BTreeMap<String, TunDevice>, StartError> {
-    let tunnels = config
-        .tunnels
-        .iter()
-        .map(|(name, t)| (name.as_str(), t.interface.as_str(), t.mtu));
-    let server = config
-        .server
-        .iter()
-        .map(|s| (cygnet_config::SERVER, s.interface.as_str(), s.mtu));
-    let count = config.tunnels.len() + usize::from(config.server.is_some());
-    let queues_each = if count > FEW {
-        1
-    } else {
-        crate::workers(&config.daemon)
-    };
-    let mut all = BTreeMap::new();
-    for (connection, interface, mtu) in tunnels.chain(server) {
-        if have
-            .get(connection)
-            .is_some_and(|t| t.role.interface == interface)
-        {
-            continue;
-        }
-        let mut options = TunOptions::new(interface);
-        options.queues = queues_each;
+/// A TUN that a configuration asks for.
+struct WantedTun<'a> {
+    connection: &'a str,
+    interface: &'a str,
+    mtu: Option<u16>,
+    queues: usize,
+}
+
+impl WantedTun<'_> {
+    fn open(&self) -> Result<TunDevice, StartError> {
+        let mut options = TunOptions::new(self.interface);
+        options.queues = self.queues;
         let queues = patiently(|| Tun::open(&options)).map_err(StartError::refused)?;
         let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
         let mut writer = None;
@@ -286,15 +307,60 @@ fn tuns(
         }
         let has_writer = writer.is_some();
         let queues: Vec<OwnedFd> = queues.into_iter().chain(writer).map(Tun::into_fd).collect();
+        let mtu = self.mtu.unwrap_or_else(|| inputs::default_mtu(false));
         let role = TunRole {
-            connection: connection.to_owned(),
-            interface: interface.to_owned(),
-            mtu: mtu.unwrap_or_else(|| inputs::default_mtu(false)).into(),
+            connection: self.connection.to_owned(),
+            interface: self.interface.to_owned(),
+            mtu: mtu.into(),
             queues: u16::try_from(queues.len()).unwrap_or(u16::MAX),
             has_writer,
             udp_segmentation,
         };
-        all.insert(connection.to_owned(), TunDevice { role, queues });
+        Ok(TunDevice { role, queues })
     }
-    Ok(all)
 }
+
+/// The TUNs of a configuration that are not in `have` under the same interface name.
+fn missing_tuns<'a>(config: &'a Config, have: &BTreeMap<String, TunDevice>) -> Vec<WantedTun<'a>> {
+    let tunnels = config
+        .tunnels
+        .iter()
+        .map(|(name, t)| (name.as_str(), t.interface.as_str(), t.mtu));
+    let server = config
+        .server
+        .iter()
+        .map(|s| (cygnet_config::SERVER, s.interface.as_str(), s.mtu));
+    let count = config.tunnels.len() + usize::from(config.server.is_some());
+    let queues = if count > FEW {
+        1
+    } else {
+        crate::workers(&config.daemon)
+    };
+    let all = tunnels
+        .chain(server)
+        .map(|(connection, interface, mtu)| WantedTun {
+            connection,
+            interface,
+            mtu,
+            queues,
+        });
+    all.filter(|wanted| {
+        have.get(wanted.connection)
+            .is_none_or(|tun| tun.role.interface != wanted.interface)
+    })
+    .collect()
+}
+
+/// Opens the TUNs of a configuration that are not in `have`; all of them or none.
+fn tuns(
+    config: &Config,
+    have: &BTreeMap<String, TunDevice>,
+) -> Result<BTreeMap<String, TunDevice>, StartError> {
+    missing_tuns(config, have)
+        .iter()
+        .map(|wanted| Ok((wanted.connection.to_owned(), wanted.open()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,15 @@ const CHANGING: Duration = Duration::from_millis(200);
 /// The engine hears at most this often of other ways to the peers.
 const SELDOM: Duration = Duration::from_secs(1);
 
+/// What a look at the kernel found.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    /// This machine's addresses or routes changed.
+    changed: bool,
+    /// A TUN of ours is not there.
+    tuns_missing: bool,
+}
+
 pub(super) struct Worker {
     network: cygnet_linux::Network,
     changes: Changes,
@@ -351,39 +360,46 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
-        if !self.follow().await {
-            self.mend(&config).await;
+        let seen = self.follow().await;
+        if !seen.changed {
+            self.mend_guard(&config).await;
+            if !seen.tuns_missing {
+                self.mend_plan(&config).await;
+            }
         }
         self.look().await;
     }
 
-    /// Makes routes, rules and guard fit this machine's addresses; whether there was anything to do.
-    async fn follow(&mut self) -> bool {
+    /// Makes routes, rules and guard fit this machine's addresses.
+    async fn follow(&mut self) -> Seen {
+        let mut seen = Seen::default();
         let Some(config) = self.config.clone() else {
-            return false;
+            return seen;
         };
         if self.tuns_missing(&config).await {
-            // All else follows when they are there again.
+            // The plan names each of them, and follows when they are there again. The guard does not wait.
+            seen.tuns_missing = true;
             let _ = self.done.send(Done::TunsMissing);
-            return true;
         }
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = match Machine::read(&self.network, &ours).await {
             Ok(machine) => machine,
             Err(error) => {
                 tracing::warn!("cannot read this machine's addresses: {error}");
-                return false;
+                return seen;
             }
         };
-        let changed = machine != self.machine;
-        if changed {
+        seen.changed = machine != self.machine;
+        if seen.changed {
             tracing::debug!("this machine's addresses or routes changed: ours follow");
             self.machine = machine;
             self.renew_guard(&config).await;
-            self.apply().await;
+            if !seen.tuns_missing {
+                self.apply().await;
+            }
         }
         self.follow_ways().await;
-        changed
+        seen
     }
 
     /// Tells the engine when packets to a peer have to leave otherwise than before. With no way out there
@@ -415,9 +431,8 @@ impl Worker {
         self.ways.learn(&present);
     }
 
-    /// Puts back what another program removed: a `flush ruleset`, a network manager that does not
-    /// know our rules.
-    async fn mend(&mut self, config: &Config) {
+    /// Puts back what another program removed of the guard, by a `flush ruleset` for example.
+    async fn mend_guard(&mut self, config: &Config) {
         if self.guard_is_partial(config).await {
             // `cygnet gateway off` takes it away piece by piece, and means it.
             tokio::time::sleep(OFF_MAX).await;
@@ -426,6 +441,10 @@ impl Worker {
                 self.renew_guard(config).await;
             }
         }
+    }
+
+    /// Puts back what another program removed of the plan: a network manager that does not know our rules.
+    async fn mend_plan(&mut self, config: &Config) {
         let Ok(plan) = plan(config, &self.live, &self.machine) else {
             return;
         };
