@@ -3,8 +3,9 @@
 //! is called now.
 //!
 //! The network around can bring such changes about (a router that advertises prefixes), so they only
-//! ever add a message or a call: no peer is given up earlier for them, and nothing is done for the same
-//! peer more often than each [`INTERVAL`].
+//! ever add a message or a call: no peer is given up earlier for them, and for another way out nothing
+//! is done for the same peer more often than each [`INTERVAL`]. An address that is lost is another matter: it is told once, and nothing goes out or
+//! comes in by it any more.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use std::time::Duration;
 use crate::context::{Context, Upcall};
 use crate::endpoint::Endpoint;
 use crate::event::Reason;
-use crate::io::IkeSaId;
 use crate::keeper::Dial;
 use crate::sa::IkeSa;
 use crate::sa::channel::Channel;
@@ -20,7 +20,7 @@ use crate::sa::established::Established;
 use crate::sa::exchange::Exchange;
 use crate::time::Instant;
 
-/// Between two that anything is done for.
+/// Between two changes of the ways out that anything is done for.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long an answer may take until the peer is called anew, beside the IKE SA that there is: its
 /// repetitions outlast a link that is off for a moment.
@@ -42,13 +42,21 @@ impl Endpoint {
     pub(crate) fn handle_local_change(&mut self, gone: &[IpAddr], egress: bool) {
         let now = self.cx.boot();
         let has_lost = |sa: &IkeSa| gone.contains(&sa.channel.path.local.ip());
-        let affected = self.sas.values().filter(|sa| {
-            let state = sa.established();
-            (egress || has_lost(sa)) && state.is_some_and(|state| state.may_be_doubted(now))
-        });
-        let affected: Vec<_> = affected.map(|sa| (sa.id(), has_lost(sa))).collect();
-        for (id, lost) in affected {
-            self.change(id, |state, channel, cx| state.doubt(channel, cx));
+        let mut affected = Vec::new();
+        for sa in self.sas.values() {
+            let Some(state) = sa.established().filter(|state| state.may_be_doubted()) else {
+                continue;
+            };
+            let lost = has_lost(sa);
+            let doubted = (egress || lost) && !state.is_doubted(now);
+            if doubted || lost {
+                affected.push((sa.id(), doubted, lost));
+            }
+        }
+        for (id, doubted, lost) in affected {
+            if doubted {
+                self.change(id, |state, channel, cx| state.doubt(channel, cx));
+            }
             if lost {
                 // Nothing can go out by it: there is no answer to wait for.
                 self.reauthenticate(id);
@@ -56,22 +64,28 @@ impl Endpoint {
         }
         let names: Vec<String> = self.keeper.kept.keys().cloned().collect();
         for name in names {
-            let lost = |sa: &IkeSaId| self.sas.get(sa).is_some_and(has_lost);
             let dial = self.keeper.kept.get(&name).map(|kept| &kept.dial);
-            if egress || matches!(dial, Some(Dial::Dialing { sa, .. }) if lost(sa)) {
-                self.call_anew(&name);
+            let called = match dial {
+                Some(Dial::Dialing { sa, .. }) => self.sas.get(sa),
+                _ => None,
+            };
+            let lost = called.is_some_and(has_lost);
+            if egress || lost {
+                self.call_anew(&name, lost);
             }
         }
     }
 
-    /// Begins a call from its beginning.
-    fn call_anew(&mut self, name: &str) {
+    /// Begins a call from its beginning, unless that was done just now; `lost`: this machine has not
+    /// got the address any more that it calls by.
+    fn call_anew(&mut self, name: &str, lost: bool) {
         let now = self.cx.boot();
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
         let lately = |at: Instant| now.since(at) < INTERVAL;
-        if matches!(kept.dial, Dial::Idle) || kept.called_anew.is_some_and(lately) {
+        let lately = !lost && kept.called_anew.is_some_and(lately);
+        if matches!(kept.dial, Dial::Idle) || lately {
             return;
         }
         kept.called_anew = Some(now);
@@ -86,9 +100,14 @@ impl Endpoint {
 }
 
 impl Established {
-    fn may_be_doubted(&self, now: Instant) -> bool {
+    /// Only whom we called can be called another way.
+    fn may_be_doubted(&self) -> bool {
+        self.peering.dialed && self.is_live()
+    }
+
+    fn is_doubted(&self, now: Instant) -> bool {
         let lately = |doubt: Doubt| now.since(doubt.since) < INTERVAL;
-        self.peering.dialed && self.is_live() && !self.doubt.is_some_and(lately)
+        self.doubt.is_some_and(lately)
     }
 
     /// Asks whether the peer lives, once more if that is asked already. Any other request in flight

@@ -9,9 +9,9 @@ use std::time::Duration;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Command, DataEvent};
-use cygnet_wire::header::ExchangeType;
+use cygnet_wire::header::{ExchangeType, Spi};
 
-/// The default route is another one.
+/// The next hop to the peer is another one.
 const EGRESS: DataEvent = DataEvent::LocalChange {
     gone: Vec::new(),
     egress: true,
@@ -70,6 +70,45 @@ fn a_peer_beyond_reach_is_called_again_within_seconds() {
             world.assert_in_step(&["one"]);
         }
     }
+}
+
+/// What goes out for the IKE SA with this SPI of its initiator is lost.
+fn lose(world: &mut World, spi_i: Spi) {
+    world.fate = Box::new(move |flight| match flight.header() {
+        Some(header) if header.initiator_spi == spi_i => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+}
+
+#[test]
+fn an_address_that_goes_just_after_another_change_is_left_at_once() {
+    let mut world = up();
+    world.seconds(15);
+    // The next hop first: B still answers by the old one.
+    world.data(A, EGRESS);
+    world.seconds(2);
+    assert_eq!(world.a.count(is_call), 1, "{}", world.tail());
+    let lost = world.a.established(world.now)[0].spi_i;
+    lose(&mut world, lost);
+    world.data(A, address_gone(A));
+    world.until(1, "another IKE SA is up", |world| {
+        let now = world.now;
+        world.a.established(now).iter().any(|sa| sa.spi_i != lost)
+    });
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn a_call_by_an_address_that_goes_just_after_another_change_begins_anew_at_once() {
+    let mut world = up();
+    world.fate = Box::new(|_| Fate::Drop);
+    world.data(A, address_gone(A));
+    world.data(A, EGRESS);
+    world.seconds(1);
+    let before = world.a.resolves;
+    world.data(A, address_gone(A));
+    assert_eq!(world.a.resolves, before + 1, "{}", world.tail());
 }
 
 /// When A gives B up, which does not answer, in seconds since it vanished; with a change of the ways
