@@ -17,7 +17,6 @@ use crate::keeper::Dial;
 use crate::sa::IkeSa;
 use crate::sa::channel::Channel;
 use crate::sa::established::Established;
-use crate::sa::exchange::Exchange;
 use crate::time::Instant;
 
 /// Between two changes of the ways out that anything is done for.
@@ -110,8 +109,7 @@ impl Established {
         self.doubt.is_some_and(lately)
     }
 
-    /// Asks whether the peer lives, once more if that is asked already. Any other request in flight
-    /// does that by its own repetitions.
+    /// Asks whether the peer lives: by the request in flight, once more, or by one of its own.
     fn doubt(&mut self, channel: &mut Channel, cx: &mut Context) {
         let now = cx.boot();
         self.doubt = Some(Doubt {
@@ -119,9 +117,9 @@ impl Established {
             call_at: Some(now + DOUBT),
         });
         match self.current {
-            Some(Exchange::Inform) => channel.send_again(cx),
+            Some(_) => channel.send_again(cx),
             None if !self.has_inform() => self.push_probe(cx),
-            _ => {}
+            None => {}
         }
     }
 

@@ -111,6 +111,22 @@ fn a_call_by_an_address_that_goes_just_after_another_change_begins_anew_at_once(
     assert_eq!(world.a.resolves, before + 1, "{}", world.tail());
 }
 
+#[test]
+fn any_request_in_flight_is_sent_again_at_a_change() {
+    let mut world = up();
+    world.seconds(15);
+    world.fate = Box::new(|_| Fate::Drop);
+    world.command(A, rekey_ike());
+    world.run(Duration::from_millis(100));
+    let requests = |world: &World| {
+        let ours = |line: &&String| line.contains(" A ->") && line.contains("CREATE_CHILD_SA");
+        world.log.iter().filter(ours).count()
+    };
+    let before = requests(&world);
+    world.data(A, EGRESS);
+    assert_eq!(requests(&world), before + 1, "{}", world.tail());
+}
+
 /// When A gives B up, which does not answer, in seconds since it vanished; with a change of the ways
 /// out each second or without.
 fn given_up_after(rekeying: bool, changes: bool) -> Duration {
