@@ -445,7 +445,8 @@ pub enum DataEvent {
     LocalChange {
         /// Addresses that it has no more.
         gone: Vec<IpAddr>,
-        /// Whether its default routes are others.
+        /// Whether the next hop to a peer that we call is another one, or there is a way out again
+        /// after there was none.
         egress: bool,
     },
     /// The path's MTU changed.

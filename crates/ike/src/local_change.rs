@@ -3,8 +3,9 @@
 //! is called now.
 //!
 //! The network around can bring such changes about (a router that advertises prefixes), so they only
-//! ever add a message or a call: no peer is given up earlier for them, and for another way out nothing
-//! is done for the same peer more often than each [`INTERVAL`]. An address that is lost is another matter: it is told once, and nothing goes out or
+//! ever add a message or a call: no peer is given up earlier for them, no call ends before it had
+//! [`UNDISTURBED`], and for another way out nothing is done for the same peer more often than each
+//! [`INTERVAL`]. An address that is lost is another matter: it is told once, and nothing goes out or
 //! comes in by it any more.
 
 use std::net::IpAddr;
@@ -24,6 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How long an answer may take until the peer is called anew, beside the IKE SA that there is: its
 /// repetitions outlast a link that is off for a moment.
 const DOUBT: Duration = Duration::from_secs(4);
+/// How long a call may take until another way out ends it.
+const UNDISTURBED: Duration = Duration::from_secs(10);
 /// How old the packets may be that the data path reports.
 const REPORTS: Duration = Duration::from_secs(2);
 
@@ -75,17 +78,29 @@ impl Endpoint {
         }
     }
 
-    /// Begins a call from its beginning, unless that was done just now; `lost`: this machine has not
-    /// got the address any more that it calls by.
+    /// Begins a call from its beginning, or sends the message of a new one again, unless that was
+    /// done just now; `lost`: this machine has not got the address any more that it calls by.
     fn call_anew(&mut self, name: &str, lost: bool) {
         let now = self.cx.boot();
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
         let lately = |at: Instant| now.since(at) < INTERVAL;
-        let lately = !lost && kept.called_anew.is_some_and(lately);
-        if matches!(kept.dial, Dial::Idle) || lately {
+        if !lost && kept.called_anew.is_some_and(lately) {
             return;
+        }
+        match kept.dial {
+            Dial::Idle | Dial::Resolving(_) => return,
+            Dial::Dialing { sa, .. } if !lost => {
+                if let Some(sa) = self.sas.get_mut(&sa)
+                    && now.since(sa.channel.since) < UNDISTURBED
+                {
+                    kept.called_anew = Some(now);
+                    sa.channel.send_again(&mut self.cx);
+                    return;
+                }
+            }
+            Dial::Dialing { .. } | Dial::Waiting(_) => {}
         }
         kept.called_anew = Some(now);
         kept.backoff = None;
