@@ -132,6 +132,9 @@ pub(crate) enum Upcall {
     Reconsider(IkeSaId),
     /// Lost to another one when both ends rekeyed at once: the peer is to delete it soon.
     Redundant(IkeSaId),
+    /// `heir`, which the peer made while `of` was being rekeyed, has ended before it was known which
+    /// one inherits.
+    Disinherited { of: IkeSaId, heir: IkeSaId },
     /// The peer has used the one in its place.
     Known(IkeSaId),
     /// Another IKE SA has taken its place, and the peer has not deleted it in time.

@@ -341,6 +341,9 @@ impl Endpoint {
             }
             Upcall::Redundant(sa) => self.change(sa, |state, _, cx| state.make_redundant(cx)),
             Upcall::Known(sa) => self.change(sa, |state, _, cx| state.make_known(cx)),
+            Upcall::Disinherited { of, heir } => {
+                self.change(of, |state, _, _| state.lose_heir(heir));
+            }
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }

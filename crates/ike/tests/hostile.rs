@@ -395,19 +395,20 @@ fn known() -> Connection {
     scripted::known(Start::Manual)
 }
 
-/// The endpoint's rekey is in flight, and the peer has rekeyed as well.
-fn both_rekey() -> (Peer, Request) {
+/// The endpoint's rekey is in flight, and the peer has rekeyed as well, with the SPI 1; the
+/// endpoint's request, and its answer.
+fn both_rekey() -> (Peer, Request, Vec<Payload<'static>>) {
     let mut peer = Peer::established();
     peer.world.command(A, rekey_ike());
     let theirs = peer.next_request();
     let answer = peer.rekey_ike(1);
     assert!(notifies(&answer).next().is_none(), "{answer:?}");
-    (peer, theirs)
+    (peer, theirs, answer)
 }
 
 #[test]
 fn a_peer_that_rekeys_again_and_again_gets_one_new_ike_sa() {
-    let (mut peer, _) = both_rekey();
+    let (mut peer, ..) = both_rekey();
     for spi in 2..10 {
         let answer = peer.rekey_ike(spi);
         assert_only(&answer, NotifyType::TEMPORARY_FAILURE);
@@ -418,7 +419,7 @@ fn a_peer_that_rekeys_again_and_again_gets_one_new_ike_sa() {
 
 #[test]
 fn a_response_that_makes_no_ike_sa_leaves_everything_to_the_one_that_the_peer_made() {
-    let (mut peer, theirs) = both_rekey();
+    let (mut peer, theirs, _) = both_rekey();
     // No KE payload.
     let payloads = peer.acceptance_of_ike(&theirs);
     peer.respond(&theirs, payloads);
@@ -433,6 +434,22 @@ fn a_response_that_makes_no_ike_sa_leaves_everything_to_the_one_that_the_peer_ma
     let down =
         |k: &EventKind| matches!(k, EventKind::IkeDown { reason } if *reason != Reason::Replaced);
     assert_eq!(peer.world.a.count(down), 0, "{}", peer.world.tail());
+}
+
+#[test]
+fn a_new_ike_sa_that_the_peer_has_deleted_inherits_nothing() {
+    let (mut peer, theirs, answer) = both_rekey();
+    peer.on_new_ike_sa(1, &answer, |peer| {
+        let delete = vec![DeletePayload::IkeSa.into()];
+        let answer = peer.request(ExchangeType::INFORMATIONAL, delete);
+        assert!(answer.is_empty(), "{answer:?}");
+    });
+    let refusal = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN);
+    peer.respond(&theirs, vec![refusal.into()]);
+    assert_eq!(peer.children(), ["one"], "{}", peer.world.tail());
+    let answer = peer.create_child("two", 0x2000_0002, Vec::new());
+    assert!(notifies(&answer).all(|n| !n.ty.is_error()), "{answer:?}");
+    assert_eq!(peer.children(), ["one", "two"]);
 }
 
 #[test]

@@ -316,6 +316,13 @@ impl Established {
         Ok(())
     }
 
+    /// `made`, which was to inherit, has ended: this one stays, as if the peer had not rekeyed.
+    pub(crate) fn lose_heir(&mut self, made: IkeSaId) {
+        if let Some(Exchange::RekeyIke(ours)) = &mut self.current {
+            ours.collision.take_if(|theirs| theirs.made == made);
+        }
+    }
+
     /// The IKE SA that follows this one.
     fn successor(&self, channel: &Channel, cx: &mut Context, new: New) -> Box<IkeSa> {
         let id = cx.new_ike_sa_id();

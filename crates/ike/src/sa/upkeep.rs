@@ -371,6 +371,10 @@ impl Established {
             }
             _ => {}
         }
+        if let Life::Provisional { of, .. } = self.life {
+            let heir = channel.id;
+            cx.upcall(Upcall::Disinherited { of, heir });
+        }
         if let Some(serving) = self.serving.take() {
             serving.abandon(cx);
         }

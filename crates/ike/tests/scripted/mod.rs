@@ -94,6 +94,15 @@ pub struct Peer {
     other_nonce: Vec<u8>,
 }
 
+/// What the peer uses of one IKE SA.
+struct InUse {
+    role: Role,
+    keys: Option<IkeKeys>,
+    spi_i: Spi,
+    spi_r: Spi,
+    next_id: u32,
+}
+
 /// Of A: as the peer knows it.
 pub fn known(start: Start) -> Connection {
     let mut connection = connection(A);
@@ -375,6 +384,47 @@ impl Peer {
             key_exchange(),
         ];
         self.request(ExchangeType::CREATE_CHILD_SA, payloads)
+    }
+
+    /// Does something on the IKE SA that [`Peer::rekey_ike`] with this SPI made by this answer.
+    pub fn on_new_ike_sa(
+        &mut self,
+        spi: u64,
+        answer: &[Payload<'static>],
+        act: impl FnOnce(&mut Self),
+    ) {
+        let offer = proposal::offer_ike(&ike_proposals(), ProposalSpi::Ike(Spi(spi)));
+        let chosen = answer.iter().find_map(sa).unwrap();
+        let exchanged = Exchanged {
+            nonce_i: NONCE.to_vec(),
+            nonce_r: answer.iter().find_map(nonce).unwrap().to_vec(),
+            spi_i: Spi(spi),
+            spi_r: proposal::accept_ike(&offer, chosen)
+                .unwrap()
+                .peer_spi
+                .unwrap(),
+        };
+        let shared = share().agree(answer.iter().find_map(ke).unwrap()).unwrap();
+        let keys = self.keys.as_ref().unwrap();
+        let keys = keys.successor(SUITE, Role::Initiator, &exchanged, &shared);
+        let mut other = InUse {
+            role: Role::Initiator,
+            keys: Some(keys.unwrap()),
+            spi_i: exchanged.spi_i,
+            spi_r: exchanged.spi_r,
+            next_id: 0,
+        };
+        self.swap(&mut other);
+        act(self);
+        self.swap(&mut other);
+    }
+
+    fn swap(&mut self, other: &mut InUse) {
+        std::mem::swap(&mut self.role, &mut other.role);
+        std::mem::swap(&mut self.keys, &mut other.keys);
+        std::mem::swap(&mut self.spi_i, &mut other.spi_i);
+        std::mem::swap(&mut self.spi_r, &mut other.spi_r);
+        std::mem::swap(&mut self.next_id, &mut other.next_id);
     }
 
     /// The endpoint's rekey of the IKE SA, accepted; the KE payload is missing.
