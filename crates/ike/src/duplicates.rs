@@ -86,13 +86,20 @@ impl Endpoint {
         for (id, verdict) in verdicts {
             match verdict {
                 Verdict::Drop => {
-                    if let Some(sa) = self.sas.get_mut(&id) {
-                        if let Some((_, state)) = sa.established_mut() {
-                            let children = state.children.values_mut();
-                            children.for_each(|child| child.forgotten = true);
+                    let mut heir = None;
+                    if let Some((_, state)) =
+                        (self.sas.get_mut(&id)).and_then(IkeSa::established_mut)
+                    {
+                        let children = state.children.values_mut();
+                        children.for_each(|child| child.forgotten = true);
+                        // What the peer has made of it is forgotten as well.
+                        heir = state.take_provisional();
+                    }
+                    for id in [Some(id), heir].into_iter().flatten() {
+                        if let Some(sa) = self.sas.get_mut(&id) {
+                            sa.drop_silently(&mut self.cx, Reason::Replaced);
+                            self.proceed(id);
                         }
-                        sa.drop_silently(&mut self.cx, Reason::Replaced);
-                        self.proceed(id);
                     }
                 }
                 Verdict::Replace(since) => {

@@ -453,6 +453,26 @@ fn a_new_ike_sa_that_the_peer_has_deleted_inherits_nothing() {
 }
 
 #[test]
+fn initial_contact_leaves_nothing_to_a_new_ike_sa_that_is_to_inherit() {
+    let (mut peer, ..) = both_rekey();
+    peer.world.seconds(1);
+    peer.restart(0x77);
+    peer.call(Vec::new());
+    let contact = NotifyPayload::new(NotifyType::INITIAL_CONTACT);
+    let response = peer.authenticate(vec![contact.into()]);
+    assert!(
+        notifies(&response).all(|n| !n.ty.is_error()),
+        "{response:?}"
+    );
+    let now = peer.world.now;
+    let spis: Vec<_> = (peer.world.a.established(now).iter())
+        .map(|sa| sa.spi_i.0)
+        .collect();
+    assert_eq!(spis, [0x77], "{}", peer.world.tail());
+    assert_eq!(peer.children(), ["one"]);
+}
+
+#[test]
 fn a_peer_ahead_of_the_window_is_told_which_request_it_was() {
     let mut peer = Peer::established();
     let ahead = peer.send_ahead(3);

@@ -263,9 +263,7 @@ impl Established {
 
     fn deleted_by_peer(mut self: Box<Self>, channel: &mut Channel, cx: &mut Context) -> State {
         // RFC 7296 §2.8.2: the peer did not notice that both rekey; its new IKE SA is the one.
-        if let Some(Exchange::RekeyIke(ours)) = &mut self.current
-            && let Some(to) = ours.take_provisional()
-        {
+        if let Some(to) = self.take_provisional() {
             self.hand_over(cx, to);
         }
         let reason = match (&self.life, &self.current) {

@@ -316,6 +316,15 @@ impl Established {
         Ok(())
     }
 
+    /// The IKE SA that was to inherit, if the peer's rekey made one while ours is in flight: this one
+    /// keeps what it holds.
+    pub(crate) fn take_provisional(&mut self) -> Option<IkeSaId> {
+        match &mut self.current {
+            Some(Exchange::RekeyIke(ours)) => ours.take_provisional(),
+            _ => None,
+        }
+    }
+
     /// `made`, which was to inherit, has ended: this one stays, as if the peer had not rekeyed.
     pub(crate) fn lose_heir(&mut self, made: IkeSaId) {
         if let Some(Exchange::RekeyIke(ours)) = &mut self.current {

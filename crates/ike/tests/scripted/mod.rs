@@ -427,6 +427,18 @@ impl Peer {
         std::mem::swap(&mut self.next_id, &mut other.next_id);
     }
 
+    /// The peer has started anew, and knows of nothing; its next call has this SPI.
+    pub fn restart(&mut self, spi: u64) {
+        self.inbox.borrow_mut().clear();
+        self.swap(&mut InUse {
+            role: Role::Initiator,
+            keys: None,
+            spi_i: Spi(spi),
+            spi_r: Spi::ZERO,
+            next_id: 0,
+        });
+    }
+
     /// The endpoint's rekey of the IKE SA, accepted; the KE payload is missing.
     pub fn acceptance_of_ike(&self, request: &Request) -> Vec<Payload<'static>> {
         let proposals = ike_proposals();
