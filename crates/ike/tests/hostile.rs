@@ -434,6 +434,9 @@ fn a_response_that_makes_no_ike_sa_leaves_everything_to_the_one_that_the_peer_ma
     let down =
         |k: &EventKind| matches!(k, EventKind::IkeDown { reason } if *reason != Reason::Replaced);
     assert_eq!(peer.world.a.count(down), 0, "{}", peer.world.tail());
+    let told = |r: &Reason| matches!(r, Reason::Protocol(why) if why.contains("no KE payload"));
+    let reasons = peer.world.a.reasons();
+    assert!(reasons.iter().any(told), "{reasons:?}");
 }
 
 #[test]

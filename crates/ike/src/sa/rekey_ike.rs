@@ -122,10 +122,13 @@ impl Established {
             Ok(agreed) => agreed,
             Err(error) => {
                 // The peer has an IKE SA that we cannot use. If it made another, that one stands.
+                let reason = Reason::Protocol(error);
                 if let Some(theirs) = collision {
+                    // With an heir this one ends as replaced.
+                    let reason = reason.clone();
+                    cx.event(self.event(channel, EventKind::Refused { reason }));
                     self.hand_over(cx, theirs.made);
                 }
-                let reason = Reason::Protocol(error);
                 self.push(cx, Task::DeleteIke { reason });
                 return;
             }
