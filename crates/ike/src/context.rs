@@ -137,6 +137,8 @@ pub(crate) enum Upcall {
     Disinherited { of: IkeSaId, heir: IkeSaId },
     /// The peer has used the one in its place.
     Known(IkeSaId),
+    /// Its predecessor has ended.
+    Outlived(IkeSaId),
     /// Another IKE SA has taken its place, and the peer has not deleted it in time.
     Superseded(IkeSaId),
     /// This Child SA sends no more; those that waited for it may.

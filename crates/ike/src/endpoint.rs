@@ -299,7 +299,7 @@ impl Endpoint {
             Upcall::Inherit { from, to } => {
                 let estate = self.sas.get_mut(&from).and_then(|sa| {
                     let (_, state) = sa.established_mut()?;
-                    state.bequeath(&self.cx)
+                    state.bequeath(&self.cx, to)
                 });
                 self.touched.insert(from);
                 match estate {
@@ -344,6 +344,7 @@ impl Endpoint {
             Upcall::Disinherited { of, heir } => {
                 self.change(of, |state, _, _| state.lose_heir(heir));
             }
+            Upcall::Outlived(sa) => self.change(sa, |state, _, _| state.outlive()),
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
         }

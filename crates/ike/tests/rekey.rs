@@ -258,23 +258,50 @@ fn patient(end: End) -> Connection {
 
 #[test]
 fn a_rekeyed_ike_sa_stays_while_the_peer_may_not_know_of_its_heir() {
-    let mut world = up_with(patient(A), patient(B));
-    let children: Vec<_> = world.a.children.keys().copied().collect();
-    let old = ike_spi(&mut world);
-    world.fate = Box::new(
-        |flight| match flight.is(ExchangeType::CREATE_CHILD_SA, true) {
-            true => Fate::Drop,
-            false => Fate::Deliver,
-        },
-    );
-    world.command(A, rekey_ike());
-    world.seconds(75);
-    world.fate = Box::new(|_| Fate::Deliver);
-    world.seconds(60);
-    world.assert_in_step(&["one"]);
-    assert_ne!(old, ike_spi(&mut world));
-    let now_there: Vec<_> = world.a.children.keys().copied().collect();
-    assert_eq!(children, now_there, "{}", world.tail());
+    // The second looks after 30 seconds of silence whether its peer lives.
+    for b in [patient(B), connection(B)] {
+        let mut world = up_with(patient(A), b);
+        let children: Vec<_> = world.a.children.keys().copied().collect();
+        let old = ike_spi(&mut world);
+        world.fate = Box::new(
+            |flight| match flight.is(ExchangeType::CREATE_CHILD_SA, true) {
+                true => Fate::Drop,
+                false => Fate::Deliver,
+            },
+        );
+        world.command(A, rekey_ike());
+        world.seconds(75);
+        world.fate = Box::new(|_| Fate::Deliver);
+        world.seconds(60);
+        world.assert_in_step(&["one"]);
+        assert_ne!(old, ike_spi(&mut world));
+        let now_there: Vec<_> = world.a.children.keys().copied().collect();
+        assert_eq!(children, now_there, "{}", world.tail());
+    }
+}
+
+#[test]
+fn silence_after_a_rekey_by_the_peer_is_noticed_as_soon_as_ever() {
+    let given_up_after = |rekeyed: bool| {
+        let mut world = up_with(patient(A), connection(B));
+        if rekeyed {
+            world.command(A, rekey_ike());
+        }
+        world.seconds(1);
+        world.fate = Box::new(|_| Fate::Drop);
+        let begun = world.now;
+        let given_up = |k: &EventKind| {
+            matches!(
+                k,
+                EventKind::IkeDown {
+                    reason: Reason::NoAnswer { .. }
+                }
+            )
+        };
+        world.until(120, "the end", |world| world.b.count(given_up) > 0);
+        world.now - begun
+    };
+    assert!(given_up_after(true) < given_up_after(false) + Duration::from_secs(3));
 }
 
 #[test]

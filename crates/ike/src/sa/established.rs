@@ -11,6 +11,7 @@ use cygnet_wire::payload::Payload;
 use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, IkeSaId, Path};
+use crate::keys::Role;
 use crate::lifetime::Deadlines;
 use crate::local_change::Doubt;
 use crate::narrowing::Packet;
@@ -49,6 +50,8 @@ pub(crate) struct Established {
     pub(crate) replaces: Option<IkeSaId>,
     /// The predecessor, until the peer has used this one.
     untold: Option<IkeSaId>,
+    /// The one in its place.
+    pub(crate) heir: Option<IkeSaId>,
     /// A request that arrived before the children were inherited.
     held: Option<Inbound>,
     /// Another IKE SA holds all that this one held, or was to hold.
@@ -115,6 +118,7 @@ impl Established {
             since: now,
             replaces,
             untold: replaces,
+            heir: None,
             held: None,
             // It owns nothing until it inherits.
             bequeathed: matches!(life, Life::Provisional { .. }),
@@ -137,6 +141,20 @@ impl Established {
         if let Life::Replaced { until } = &mut self.life {
             *until = (*until).min(cx.boot() + PATIENCE);
         }
+    }
+
+    /// When the peer knows of this one at the latest. Who answered the rekey learns it by a message
+    /// on this one, or by the end of its predecessor; who began it has the response.
+    pub(crate) fn known_at(&self, channel: &Channel) -> Instant {
+        match (channel.role, self.untold) {
+            (Role::Responder, Some(_)) => self.since + UNHEARD,
+            _ => self.since,
+        }
+    }
+
+    /// Its predecessor has ended.
+    pub(crate) fn outlive(&mut self) {
+        self.untold = None;
     }
 
     /// An authenticated message of the peer.

@@ -354,7 +354,7 @@ impl Established {
 
     /// `to` inherits; this one waits to be deleted.
     pub(crate) fn hand_over(&mut self, cx: &mut Context, to: IkeSaId) {
-        if let Some(estate) = self.bequeath(cx) {
+        if let Some(estate) = self.bequeath(cx, to) {
             let estate = Box::new(estate);
             cx.upcall(Upcall::Bequest { to, estate });
         }

@@ -9,7 +9,7 @@ use cygnet_wire::payload::Payload;
 
 use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
-use crate::io::{ChildSaId, DataEvent, Path};
+use crate::io::{ChildSaId, DataEvent, IkeSaId, Path};
 use crate::sa::channel::Channel;
 use crate::sa::child::ChildState;
 use crate::sa::established::{Established, Estate, HINT_INTERVAL, Life};
@@ -95,7 +95,7 @@ impl Established {
             self.rekey_at,
             self.peering.reauthenticate_at,
             self.peering.superseded_at.filter(|_| self.is_live()),
-            self.probe_at(),
+            self.probe_at(channel),
             self.doubt_ends_at(),
             self.keepalive_at(channel),
         ]
@@ -167,15 +167,16 @@ impl Established {
     }
 
     /// When silence makes us ask whether the peer lives (RFC 7296 §2.4). While a request is in
-    /// flight it does that.
-    fn probe_at(&self) -> Option<Instant> {
+    /// flight it does that; and an IKE SA that the peer may not know of yet cannot be asked on.
+    fn probe_at(&self, channel: &Channel) -> Option<Instant> {
         let liveness = self.peering.connection.liveness;
         let idle = self.current.is_none() && !self.has_inform();
-        (self.life == Life::Live && idle && !liveness.is_zero()).then(|| self.heard + liveness)
+        let at = (self.heard + liveness).max(self.known_at(channel));
+        (self.life == Life::Live && idle && !liveness.is_zero()).then_some(at)
     }
 
-    fn probe(&mut self, _channel: &Channel, cx: &Context) {
-        if self.probe_at().is_some_and(|at| at <= cx.boot()) {
+    fn probe(&mut self, channel: &Channel, cx: &Context) {
+        if self.probe_at(channel).is_some_and(|at| at <= cx.boot()) {
             self.push_probe(cx);
         }
     }
@@ -304,11 +305,12 @@ impl Established {
         }
     }
 
-    /// All it holds, for the IKE SA that follows it, once. It waits for its own DELETE then.
-    pub(crate) fn bequeath(&mut self, cx: &Context) -> Option<Estate> {
+    /// All it holds, for `heir`, the IKE SA that follows it, once. It waits for its own DELETE then.
+    pub(crate) fn bequeath(&mut self, cx: &Context, heir: IkeSaId) -> Option<Estate> {
         if std::mem::replace(&mut self.bequeathed, true) {
             return None;
         }
+        self.heir = Some(heir);
         let until = Self::patience(cx);
         if self.life == Life::Live {
             self.life = Life::Replaced { until };
@@ -374,6 +376,9 @@ impl Established {
         if let Life::Provisional { of, .. } = self.life {
             let heir = channel.id;
             cx.upcall(Upcall::Disinherited { of, heir });
+        }
+        if let Some(heir) = self.heir {
+            cx.upcall(Upcall::Outlived(heir));
         }
         if let Some(serving) = self.serving.take() {
             serving.abandon(cx);
