@@ -6,8 +6,8 @@
 
 use cygnet_wire::ip::checksum::{self, Sum};
 use cygnet_wire::ip::{
-    GsoType, HeaderError, IpPacket, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, Version,
-    VirtioNetHeader, protocol, tcp_flags,
+    GsoType, HeaderError, IpPacket, Ipv4Header, TcpHeader, UdpHeader, Version, VirtioNetHeader,
+    protocol, tcp_flags,
 };
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ pub enum SegmentError {
     /// A super-packet without a segment size, of a fragment, or without payload.
     #[error("a super-packet that cannot be cut")]
     Uncuttable,
-    /// The checksum's place is outside the packet, or in its IP header.
+    /// The checksum's place is outside the packet, or in its IP header or an extension of it.
     #[error(
         "checksum from {start} at {offset} lies outside the payload of a packet of {len} bytes"
     )]
@@ -341,12 +341,8 @@ impl<'p> Segments<'p> {
         let len = bytes.len();
         let checksum = if header.needs_checksum {
             let (start, offset) = (header.csum_start.into(), header.csum_offset.into());
-            // A checksum written into the IP header would make another packet of it.
-            let least = match packet.version {
-                Version::V4 => Ipv4Header::LEN,
-                Version::V6 => Ipv6Header::LEN,
-            };
-            if start < least || start + offset + 2 > len {
+            // A checksum written into the IP header or an extension would make another packet of it.
+            if start < packet.payload_at || start + offset + 2 > len {
                 return Err(SegmentError::ChecksumPlace { start, offset, len });
             }
             Some((start, start + offset))

@@ -164,6 +164,16 @@ fn what_contradicts_itself_is_refused() {
         within_ip,
         SegmentError::ChecksumPlace { start: 0, .. }
     ));
+    // An extension header is no place for it either: the packet would be another one.
+    let mut extended = Spec::tcp(true, b"").bytes();
+    extended[5] += 8;
+    extended[6] = 0;
+    extended.splice(40..40, [6, 0, 1, 4, 0, 0, 0, 0]);
+    let in_extension = Segments::new(&virtio(GsoType::None, 0, 40, 0), &extended).unwrap_err();
+    assert!(matches!(
+        in_extension,
+        SegmentError::ChecksumPlace { start: 40, .. }
+    ));
     assert!(matches!(
         Segments::plain(&tcp[..30]),
         Err(SegmentError::Header(_))
