@@ -229,7 +229,8 @@ fn simulation() -> Result<Tally> {
 
 fn interop_scenarios() -> Result<Tally> {
     let options = interop::Options {
-        jobs: 2,
+        // They mostly wait.
+        jobs: 3,
         ..interop::Options::default()
     };
     let outcomes = interop::run_scenarios(interop::all(), &options)?;
