@@ -64,14 +64,14 @@ fn split_unit(text: &str) -> (&str, &str) {
     (number, unit.trim())
 }
 
-/// `10.1.0.0/24`, `fd00:1::/64`, or one address. Host bits must be zero.
+/// `10.1.0.0/24`, `fd00:1::/64`. Host bits must be zero.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
-    let net: IpNet = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse().map_err(|_| {
-            format!("`{text}` is no network: expected an address and a prefix length, such as \"10.1.0.0/24\" or \"fd00:1::/64\"")
-        })?,
-    };
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Err(no_prefix_length(address));
+    }
+    let net: IpNet = text.parse().map_err(|_| {
+        format!("`{text}` is no network: expected an address and a prefix length, such as \"10.1.0.0/24\" or \"fd00:1::/64\"")
+    })?;
     if net.addr() != net.network() {
         return Err(format!(
             "`{text}` has bits set behind its prefix; did you mean `{}`?",
@@ -79,6 +79,16 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
         ));
     }
     Ok(net)
+}
+
+/// A whole network was meant more often than one host of it, so neither is assumed.
+fn no_prefix_length(address: IpAddr) -> String {
+    let one = IpNet::from(address);
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    let network = IpNet::new(address, length).map_or(one, |n| n.trunc());
+    format!(
+        "`{address}` has no prefix length: write \"{network}\" for a network, or \"{one}\" for this one address"
+    )
 }
 
 /// An IPv4 or IPv6 address.
@@ -136,11 +146,23 @@ mod tests {
             network("10.1.0.7/24"),
             Err("`10.1.0.7/24` has bits set behind its prefix; did you mean `10.1.0.0/24`?".into())
         );
+        assert!(network("home").is_err());
+    }
+
+    #[test]
+    fn a_network_has_a_prefix_length() {
         assert_eq!(
-            network("10.1.0.7"),
+            network("10.99.0.0"),
+            Err("`10.99.0.0` has no prefix length: write \"10.99.0.0/24\" for a network, or \"10.99.0.0/32\" for this one address".into())
+        );
+        assert_eq!(
+            network("fd99::7"),
+            Err("`fd99::7` has no prefix length: write \"fd99::/64\" for a network, or \"fd99::7/128\" for this one address".into())
+        );
+        assert_eq!(
+            network("10.1.0.7/32"),
             Ok("10.1.0.7/32".parse().expect("a network"))
         );
-        assert!(network("home").is_err());
     }
 
     #[test]
