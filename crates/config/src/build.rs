@@ -223,7 +223,23 @@ impl<'r> Builder<'r> {
         raw: &RawGateway,
         tunnels: &BTreeMap<Spanned<String>, Spanned<RawTunnel>>,
     ) -> Option<Gateway> {
-        if !tunnels.keys().any(|t| t.get_ref() == raw.tunnel.get_ref()) {
+        let named = tunnels
+            .iter()
+            .find(|(name, _)| name.get_ref() == raw.tunnel.get_ref());
+        if let Some((name, tunnel)) = named {
+            if !tunnel.get_ref().leads_on() {
+                let name = name.get_ref();
+                self.mistake_with_help(
+                    raw.tunnel.span(),
+                    format!(
+                        "tunnel `{name}` reaches only its peer, so devices of the LAN would have no internet through it"
+                    ),
+                    format!(
+                        "write virtual_address = true in [tunnel.{name}], or say with remote_networks what it reaches"
+                    ),
+                );
+            }
+        } else {
             let known: Vec<&str> = tunnels.keys().map(|t| t.get_ref().as_str()).collect();
             self.mistake(
                 raw.tunnel.span(),

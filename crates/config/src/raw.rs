@@ -194,6 +194,20 @@ pub(crate) struct RawTunnel {
     pub(crate) child: BTreeMap<Spanned<String>, Spanned<RawChild>>,
 }
 
+impl RawTunnel {
+    /// Whether it reaches more than its peer's outer address.
+    pub(crate) fn leads_on(&self) -> bool {
+        let lent = match &self.virtual_address {
+            None => false,
+            Some(VirtualAddress::Any(wanted)) => *wanted,
+            Some(VirtualAddress::These(list)) => !list.is_empty(),
+        };
+        let children = self.child.values().map(|c| &c.get_ref().remote_networks);
+        let mut networks = children.chain([&self.remote_networks]).flatten();
+        lent || networks.any(|list| !list.is_empty())
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawChild {

@@ -184,6 +184,41 @@ fn a_gateway_names_a_tunnel_that_exists() {
 }
 
 #[test]
+fn a_gateway_goes_through_a_tunnel_that_reaches_more_than_its_peer() {
+    let with = |keys: &str| {
+        format!(
+            "[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n[tunnel.home]\nremote = \"b\"\npsk = \"k\"\n{keys}\n"
+        )
+    };
+    for keys in ["", "virtual_address = false", "virtual_address = []"] {
+        let seen = mistakes(&with(keys));
+        assert_eq!(
+            seen,
+            [
+                "cygnet.toml:2:10: tunnel `home` reaches only its peer, so devices of the LAN would have no \
+                 internet through it; write virtual_address = true in [tunnel.home], or say with \
+                 remote_networks what it reaches"
+            ]
+        );
+    }
+    for keys in [
+        "virtual_address = true",
+        "virtual_address = [\"10.99.0.7\"]",
+        "remote_networks = [\"0.0.0.0/0\"]",
+        "[tunnel.home.child.all]\nremote_networks = [\"0.0.0.0/0\"]",
+    ] {
+        assert!(parse(&with(keys)).is_ok(), "{keys}");
+    }
+}
+
+#[test]
+fn a_tunnel_without_remote_is_told_that_alone() {
+    let seen = mistakes("[tunnel.a]\npsk = \"k\"\n");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].contains("has no `remote`"), "{seen:?}");
+}
+
+#[test]
 fn a_peer_that_calls_must_be_named() {
     let seen = mistakes("[tunnel.a]\nremote = \"any\"\npsk = \"k\"\n");
     assert!(seen[0].contains("does not say who that is"), "{seen:?}");

@@ -152,6 +152,8 @@ impl Builder<'_> {
             };
         }
         match remote {
+            // That it has no `remote` was told already.
+            Remote::Any if raw.remote.is_none() => IdentityPattern::Any,
             Remote::Any => {
                 self.mistake_with_help(
                     name,
