@@ -8,6 +8,7 @@ mod build;
 mod error;
 mod guard;
 mod parse;
+mod plain;
 mod raw;
 mod units;
 
@@ -176,14 +177,8 @@ impl Config {
         text: &str,
         read: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
     ) -> Result<Config, ConfigError> {
-        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| {
-            let mistake = Mistake {
-                span: e.span().unwrap_or(0..0),
-                message: plain(e.message()),
-                help: None,
-            };
-            ConfigError::new(name, text, vec![mistake])
-        })?;
+        let raw: raw::RawConfig = toml::from_str(text)
+            .map_err(|e| ConfigError::new(name, text, vec![plain::mistake(text, &e)]))?;
         build::Builder::new(read)
             .build(&raw)
             .map_err(|mistakes| ConfigError::new(name, text, mistakes))
@@ -196,29 +191,4 @@ impl Config {
         }
         self.tunnels.get(connection).map(|t| t.interface.as_str())
     }
-}
-
-/// What the TOML reader says, without the words of a programmer.
-fn plain(message: &str) -> String {
-    message
-        .trim()
-        .replace('\n', "; ")
-        .replace(
-            "expected a sequence",
-            "expected a list: put it between [ and ]",
-        )
-        .replace(
-            "string values must be quoted, expected literal string",
-            "text must stand between quotation marks",
-        )
-        .replace(
-            "expected struct RawTunnel",
-            "expected a section with a name: [tunnel.NAME]",
-        )
-        .replace("expected struct RawServer", "expected a section: [server]")
-        .replace(
-            "expected struct RawGateway",
-            "expected a section: [gateway]",
-        )
-        .replace("expected struct RawDaemon", "expected a section: [daemon]")
 }

@@ -1,0 +1,176 @@
+//! What the TOML reader says, without the words of a programmer.
+
+use crate::Mistake;
+
+/// Words of the reader, and what is said instead.
+const WORDS: [(&str, &str); 12] = [
+    (
+        "expected a sequence",
+        "expected a list: put it between [ and ]",
+    ),
+    (
+        "string values must be quoted, expected literal string",
+        "text must stand between quotation marks",
+    ),
+    (
+        "invalid float, expected nothing",
+        "text (an address, too) must stand between quotation marks",
+    ),
+    (
+        "expected a boolean",
+        "expected true or false, without quotation marks",
+    ),
+    (
+        "expected u16",
+        "expected a number from 0 to 65535, without quotation marks",
+    ),
+    (
+        "expected u32",
+        "expected a number from 0 to 4294967295, without quotation marks",
+    ),
+    (
+        "expected u64",
+        "expected a number from 0 up, without quotation marks",
+    ),
+    ("expected f32", "expected a number, without quotation marks"),
+    (
+        "expected struct RawTunnel",
+        "expected a section with a name: [tunnel.NAME]",
+    ),
+    ("expected struct RawServer", "expected a section: [server]"),
+    (
+        "expected struct RawGateway",
+        "expected a section: [gateway]",
+    ),
+    ("expected struct RawDaemon", "expected a section: [daemon]"),
+];
+
+/// The mistake that the reader found in `text`.
+pub(crate) fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
+    let span = error.span().unwrap_or(0..0);
+    let said = error.message().trim();
+    let (message, help) = if let Some(rest) = said.strip_prefix("unknown field ") {
+        unknown_key(rest)
+    } else if let Some(key) = said.strip_prefix("missing field ") {
+        let owner = section(text, span.start).unwrap_or("the section");
+        (format!("{owner} lacks {key}"), None)
+    } else {
+        let mut message = said.replace('\n', "; ");
+        for (reader, ours) in WORDS {
+            message = message.replace(reader, ours);
+        }
+        (message, None)
+    };
+    Mistake {
+        span,
+        message,
+        help,
+    }
+}
+
+/// `rest`: the key and those that were expected, between backquotes.
+fn unknown_key(rest: &str) -> (String, Option<String>) {
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let key = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.collect();
+    let near = known.iter().map(|k| (distance(key, k), k)).min();
+    let near = near.filter(|(distance, _)| *distance <= 2);
+    let near = near.map_or(String::new(), |(_, k)| format!("did you mean `{k}`? "));
+    let help = format!("{near}expected one of: {}", known.join(", "));
+    (
+        format!("unknown key `{key}`"),
+        (!known.is_empty()).then_some(help),
+    )
+}
+
+/// The header of the section that byte `at` of the text is in.
+fn section(text: &str, at: usize) -> Option<&str> {
+    let end = text.get(at..)?.find('\n').map_or(text.len(), |n| at + n);
+    let mut lines = text.get(..end)?.lines().rev();
+    let header = lines.find(|line| line.trim_start().starts_with('['))?;
+    let header = header.trim_start();
+    header.get(..=header.find(']')?)
+}
+
+/// How many letters must be put in, left out or exchanged to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    // A long text that is no key is far from every key.
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut left = i + 1;
+        let mut diagonal = i;
+        let cells = row.iter_mut();
+        for (cell, y) in cells.skip(1).zip(b.chars()) {
+            let above = *cell;
+            let new = (diagonal + usize::from(x != y))
+                .min(above + 1)
+                .min(left + 1);
+            (diagonal, left, *cell) = (above, new, new);
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    fn told(text: &str) -> String {
+        let parsed = Config::parse("t", text, &mut |p| Err(format!("no {p}")));
+        parsed.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn distances_count_letters() {
+        assert_eq!(distance("identity", "identity"), 0);
+        assert_eq!(distance("identitiy", "identity"), 1);
+        assert_eq!(distance("hoem", "home"), 2);
+        assert_eq!(distance("psk", "ca"), 3);
+        assert_eq!(distance("", "ab"), 2);
+    }
+
+    #[test]
+    fn what_was_meant_is_told_in_the_words_of_the_file() {
+        for (text, expected) in [
+            (
+                "[tunnel.a]\nremote = 203.0.113.5\n",
+                "text (an address, too) must stand between quotation marks",
+            ),
+            (
+                "[daemon]\nike_port = \"500\"\n",
+                "expected a number from 0 to 65535, without quotation marks",
+            ),
+            (
+                "[server]\npools = []\nnat = \"yes\"\n",
+                "expected true or false, without quotation marks",
+            ),
+            (
+                "[daemon]\n[server]\npsk = \"k\"\n",
+                "[server] lacks `pools`",
+            ),
+            (
+                "[gateway]\ntunnel = \"a\"\n[daemon]\n",
+                "[gateway] lacks `lan`",
+            ),
+            (
+                "[tunnel.a]\nidentitiy = \"a\"\n",
+                "unknown key `identitiy`; did you mean `identity`? expected one of: ",
+            ),
+            (
+                "[tunnel.a]\nfirewall = \"a\"\n",
+                "unknown key `firewall`; expected one of: remote, ",
+            ),
+        ] {
+            let told = told(text);
+            assert!(told.contains(expected), "{told}");
+            assert!(!told.contains("u16") && !told.contains("field"), "{told}");
+        }
+    }
+}
