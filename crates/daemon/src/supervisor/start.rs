@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cygnet_config::{Config, CredentialFile};
+use cygnet_config::{Config, CredentialFile, SERVER};
 use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SigningKey;
 use cygnet_pki::load;
@@ -185,7 +185,7 @@ fn secrets(
                 secrets.keys.insert(id.0.clone(), Arc::new(key));
             }
             CredentialFile::Psk { path } => {
-                let psk = pre_shared_key(base, path)?;
+                let psk = pre_shared_key(base, path, &section(&id.0))?;
                 secrets.psks.insert(id.0.clone(), Arc::new(psk));
             }
         }
@@ -193,18 +193,37 @@ fn secrets(
     Ok(secrets)
 }
 
+/// The section that a credential such as `home/psk` is written in.
+fn section(credential: &str) -> String {
+    match credential.split_once('/').map_or(credential, |(o, _)| o) {
+        SERVER => format!("[{SERVER}]"),
+        tunnel => format!("[tunnel.{tunnel}]"),
+    }
+}
+
 const PRIVATE_KEY: &str = "private key";
 const PSK: &str = "pre-shared key";
 
-/// `what` it holds, for messages: [`PRIVATE_KEY`] or [`PSK`].
+/// What to do about a `psk` that names no file.
+const PSK_IS_A_FILE: &str = "; `psk` is the name of a file that holds the secret, not the secret itself \
+    (relative to the configuration's directory)";
+
+/// Whether a `psk` that cannot be opened may be repeated in a message: it may be the secret itself.
+fn is_file_name(base: &Path, written: &str) -> bool {
+    let in_a_directory = || base.join(written).parent().is_some_and(Path::is_dir);
+    !written.contains(char::is_whitespace)
+        && (Path::new(written).extension().is_some() || written.contains('/') && in_a_directory())
+}
+
+/// `what` it holds, for messages: [`PRIVATE_KEY`] or [`PSK`]; `shown` names it where it cannot be
+/// opened, and `missing` says what to do where it is not there.
 fn secret_file(
-    base: &Path,
-    written: &str,
+    path: PathBuf,
     what: &str,
+    shown: &dyn Display,
+    missing: &str,
 ) -> Result<(PathBuf, Zeroizing<Vec<u8>>), StartError> {
-    let path = base.join(written);
-    let shown = format_args!("the {what} {}", path.display());
-    let (bytes, metadata) = open(&path, &shown, RELATIVE)?;
+    let (bytes, metadata) = open(&path, shown, missing)?;
     let bytes = Zeroizing::new(bytes);
     let what = format!("a {what}");
     load::check_key_mode(&metadata, &path, &what).map_err(StartError::refused)?;
@@ -217,7 +236,9 @@ fn private_key(
     certificate: &str,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<SigningKey, StartError> {
-    let (path, bytes) = secret_file(base, written, PRIVATE_KEY)?;
+    let path = base.join(written);
+    let shown = format!("the {PRIVATE_KEY} {}", path.display());
+    let (path, bytes) = secret_file(path, PRIVATE_KEY, &shown, RELATIVE)?;
     let key = load::private_key(&bytes, &path).map_err(StartError::refused)?;
     let certificate_path = base.join(certificate);
     let certificates = files.get(certificate).map_or(&[][..], Vec::as_slice);
@@ -231,8 +252,13 @@ fn private_key(
 
 /// The content of the file without the line end behind it; `0x…` is hexadecimal, `0s…` base64
 /// would be strongSwan's other notation and is refused rather than taken literally.
-fn pre_shared_key(base: &Path, written: &str) -> Result<Secret, StartError> {
-    let (path, bytes) = secret_file(base, written, PSK)?;
+fn pre_shared_key(base: &Path, written: &str, section: &str) -> Result<Secret, StartError> {
+    let path = base.join(written);
+    let mut shown = format!("the {PSK} of {section}");
+    if is_file_name(base, written) {
+        shown = format!("{shown}, {}", path.display());
+    }
+    let (path, bytes) = secret_file(path, PSK, &shown, PSK_IS_A_FILE)?;
     let text = bytes.trim_ascii_end();
     let refuse =
         |what: &str| StartError::refused(format_args!("the {PSK} {}: {what}", path.display()));
@@ -364,7 +390,10 @@ mod tests {
         let fifo = directory.join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
-        let read = |name: &str| secret_file(&directory, name, PSK).map(|(_, bytes)| bytes.to_vec());
+        let read = |name: &str| {
+            let secret = secret_file(directory.join(name), PSK, &name, RELATIVE);
+            secret.map(|(_, bytes)| bytes.to_vec())
+        };
         let told = |name: &str| read(name).unwrap_err().to_string();
         let outcomes = [
             told("open"),
@@ -404,8 +433,8 @@ mod tests {
         file("base64", "0sAAAA", 0o600);
         file("odd", "0x123", 0o600);
         let mut wrong = Vec::new();
-        for name in ["open", "short", "base64", "odd", "absent"] {
-            let psk = pre_shared_key(&directory, name).err();
+        for name in ["open", "short", "base64", "odd", "absent.psk"] {
+            let psk = pre_shared_key(&directory, name, "[server]").err();
             let key = private_key(&directory, name, "c", &BTreeMap::new()).err();
             for (told, right, other) in [(psk, PSK, PRIVATE_KEY), (key, PRIVATE_KEY, PSK)] {
                 let told = told.unwrap().to_string();
@@ -417,6 +446,30 @@ mod tests {
         }
         std::fs::remove_dir_all(&directory).unwrap();
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_secret_written_where_its_file_belongs_is_not_repeated() {
+        let directory = std::env::temp_dir();
+        let told = |written: &str| {
+            let refused = pre_shared_key(&directory, written, &section("home/psk"));
+            refused.err().unwrap().to_string()
+        };
+        for secret in [
+            "my secret password",
+            "hunter22",
+            "Zm9v/YmFyYmF6",
+            "s. s",
+            &"x".repeat(300),
+        ] {
+            let told = told(secret);
+            assert!(!told.contains(secret), "{told}");
+            assert!(told.contains("[tunnel.home]"), "{told}");
+        }
+        let told = [told("hunter22"), told("no-such-file.psk")];
+        assert!(told[0].contains("not the secret itself"), "{told:?}");
+        assert!(told[1].contains("no-such-file.psk"), "{told:?}");
+        assert_eq!(section("server/psk"), "[server]");
     }
 
     #[test]
