@@ -102,8 +102,8 @@ pub struct Transmit<'a> {
 /// Why nothing was sent, sorted by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// `EIO`, or `EINVAL` or `ENOPROTOOPT` for a batch: this path has no segmentation offload. Send the datagrams
-    /// one by one from now on.
+    /// `EIO`, or `EINVAL` or `ENOPROTOOPT` for a batch: this path has no segmentation offload. Send the
+    /// datagrams one by one from now on.
     #[error("no UDP segmentation offload on this path")]
     NoSegmentation,
     /// `EMSGSIZE`: a datagram is larger than the path MTU. Ask [`RouteProbe::path_mtu`], cut again.
@@ -188,7 +188,9 @@ impl UdpSocket {
             let granted = inject::check(Call::ReceiveOffload)
                 .and_then(|()| set_int(&fd, SOL_UDP, UDP_GRO, 1));
             if let Err(error) = granted {
-                say_once(|| {
+                // What is true of every socket is said for the first.
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
                     tracing::info!(
                         "this kernel has no UDP receive offload ({error}): datagrams are received one by one, which is slower"
                     );
@@ -396,12 +398,6 @@ impl SendError {
             _ => Self::Other(error),
         }
     }
-}
-
-/// What is true of every socket is said for the first.
-fn say_once(say: impl FnOnce()) {
-    static SAID: Once = Once::new();
-    SAID.call_once(say);
 }
 
 fn is_pending_error(error: &io::Error) -> bool {

@@ -324,10 +324,9 @@ impl Opener {
                 }
             };
             let known = latest.filter(|(spi, _)| *spi == header.spi);
-            let Some(sa) = known.map_or_else(
-                || tables.inbound.get(&header.spi).map(Arc::as_ref),
-                |(_, sa)| Some(sa),
-            ) else {
+            let known = known.map(|(_, sa)| sa);
+            let found = || tables.inbound.get(&header.spi).map(Arc::as_ref);
+            let Some(sa) = known.or_else(found) else {
                 self.stranger(shared, train, header.spi, datagram);
                 continue;
             };

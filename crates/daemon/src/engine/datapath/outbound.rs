@@ -67,6 +67,17 @@ impl Pending<'_, '_> {
     fn is_of(&self, outlet: *const Outlet<Way>, tos: u8) -> bool {
         !self.done && std::ptr::from_ref(self.outlet) == outlet && self.segments.packet().tos == tos
     }
+
+    /// It was cut for a wider path: understands it anew, without what has left.
+    fn understand_anew(&mut self) {
+        match segments(self.read) {
+            Some(mut whole) => {
+                whole.resume(self.left);
+                self.segments = whole;
+            }
+            None => self.done = true,
+        }
+    }
 }
 
 impl Outbound {
@@ -243,16 +254,6 @@ impl Sealer {
             let max_inner = outlet.path.road.max_inner(&outlet.sa);
             let (mut packets, mut bytes) = (0, 0);
             for packet in members(pending, outlet, tos) {
-                if cut > 1 || packet.segments.progress() != packet.left {
-                    // It was cut for a wider path, here or in a group that ended before it; what has
-                    // left stays out of it.
-                    let Some(mut whole) = segments(packet.read) else {
-                        packet.done = true;
-                        continue;
-                    };
-                    whole.resume(packet.left);
-                    packet.segments = whole;
-                }
                 match toobig::fit(&mut packet.segments, max_inner) {
                     Fit::Fits => {
                         packet.done = packet.segments.remaining() == 0;
@@ -351,6 +352,9 @@ impl Sealer {
         if waiting != end {
             way.turn.wait(waiting);
             way.turn.pass_to(end);
+        }
+        if narrowed {
+            members(pending, outlet, tos).for_each(Pending::understand_anew);
         }
         !narrowed
     }
