@@ -107,11 +107,8 @@ impl Leases {
         let key = self.key(pool, who, wanted);
         let mut lease = self.leases.get(&key).cloned().unwrap_or_default();
         if who.device.is_some() && !self.leases.contains_key(&key) {
-            let (pool, identity, _) = &key;
-            let all =
-                (pool.clone(), identity.clone(), 0)..=(pool.clone(), identity.clone(), u32::MAX);
             // Each of them is in use, or this device would have got it.
-            if self.leases.range(all).count() >= DEVICES_MAX {
+            if self.devices(pool, identity).count() >= DEVICES_MAX {
                 return Err(format!(
                     "no address for {identity}: {DEVICES_MAX} devices are connected with this \
                      identity already; give more of them one of their own"
@@ -170,6 +167,13 @@ impl Leases {
         Ok((granted, spec.dns))
     }
 
+    /// The leases of the devices that share an identity, by number.
+    fn devices(&self, pool: &str, identity: &str) -> impl Iterator<Item = (u32, &Lease)> {
+        let key = |number| (pool.to_owned(), identity.to_owned(), number);
+        let all = self.leases.range(key(0)..=key(u32::MAX));
+        all.map(|((.., number), lease)| (*number, lease))
+    }
+
     /// Which lease is meant. An identity that is one peer has one. Where it may be several devices,
     /// the one at the very same place is the same device, which authenticates anew, or is back before
     /// its end was noticed; else one of a device that is away is taken: the one with the address
@@ -180,8 +184,8 @@ impl Leases {
             return key(0);
         };
         let (mut best, mut unused) = (None, 0);
-        for ((_, _, number), lease) in self.leases.range(key(0)..=key(u32::MAX)) {
-            if *number == unused {
+        for (number, lease) in self.devices(pool, who.identity) {
+            if number == unused {
                 unused += 1;
             }
             let here = lease.holders.iter().any(|holder| who.here.contains(holder));
@@ -194,7 +198,7 @@ impl Leases {
                 (true, _) if wished => 2,
                 (true, _) => u8::from(near),
             };
-            best = best.max(Some((fit, lease.last_used, *number)));
+            best = best.max(Some((fit, lease.last_used, number)));
         }
         key(best.map_or(unused, |(_, _, number)| number))
     }

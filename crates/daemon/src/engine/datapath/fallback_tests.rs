@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command};
 use std::sync::mpsc::channel;
 
+use cygnet_linux::UdpOptions;
 use cygnet_linux::inject::{Call, before, inject, seen};
-use cygnet_linux::{TunOptions, UdpOptions};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -17,6 +17,7 @@ use super::parallel_tests::install;
 use super::testing::{child, connection, path};
 use super::*;
 use crate::alone::alone;
+use crate::supervisor::network::open_tun;
 
 const ALWAYS: std::ops::Range<usize> = 0..usize::MAX;
 const QUEUES: usize = 2;
@@ -113,24 +114,7 @@ impl Log {
 
 /// One gateway, opened in the namespace of the moment as the supervisor does.
 fn open(name: &str, address: &str) -> (Datapath, TunRole) {
-    let options = TunOptions {
-        queues: QUEUES,
-        ..TunOptions::new(name)
-    };
-    let mut queues = Tun::open(&options).unwrap();
-    let udp_segmentation = queues[0].offloads().uso;
-    let has_writer = queues.len() > 1;
-    if has_writer {
-        queues.push(Tun::open_writer(&options, name).unwrap());
-    }
-    let role = TunRole {
-        connection: "tunnel".into(),
-        interface: name.into(),
-        mtu: 1400,
-        queues: u16::try_from(queues.len()).unwrap(),
-        has_writer,
-        udp_segmentation,
-    };
+    let (role, fds) = open_tun("tunnel", name, 1400, QUEUES).unwrap();
     let local: SocketAddr = format!("{address}:4500").parse().unwrap();
     let socket = Socket {
         role: SocketRole {
@@ -147,7 +131,6 @@ fn open(name: &str, address: &str) -> (Datapath, TunRole) {
     };
     let sockets = Sockets(vec![Arc::new(socket)]);
     let mut datapath = Datapath::with_sockets(inbox, QUEUES, sockets).unwrap();
-    let fds = queues.into_iter().map(Tun::into_fd).collect();
     datapath.add_tuns(vec![role.clone()], fds).unwrap();
     datapath.start().unwrap();
     (datapath, role)

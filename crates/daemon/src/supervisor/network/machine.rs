@@ -13,12 +13,20 @@ pub(super) struct Machine {
     pub(super) uplink: Option<String>,
 }
 
+/// What a look at the machine finds.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) machine: Machine,
+    /// Somebody deleted (or renamed) a TUN of ours.
+    pub(super) tuns_missing: bool,
+}
+
 impl Machine {
-    /// What the machine has: addresses of interfaces that are not `ours`, and the uplink.
-    pub(super) async fn read(
+    /// Looks at the machine: addresses of interfaces that are not `ours`, and the uplink.
+    pub(super) async fn look(
         network: &cygnet_linux::Network,
         ours: &[&str],
-    ) -> Result<Self, String> {
+    ) -> Result<Look, String> {
         let netlink = network.netlink();
         let links = netlink.links().await.map_err(|e| e.to_string())?;
         let mut addresses: Vec<(String, IpNet)> = netlink
@@ -43,7 +51,11 @@ impl Machine {
             let way = netlink.default_route(v6).await.map_err(|e| e.to_string())?;
             uplink = uplink.or(way.map(|way| way.interface));
         }
-        Ok(Self { addresses, uplink })
+        let is_missing = |name: &&str| !links.iter().any(|link| link.name == *name);
+        Ok(Look {
+            machine: Self { addresses, uplink },
+            tuns_missing: ours.iter().any(is_missing),
+        })
     }
 
     /// Whether a peer may lend us this address.

@@ -296,28 +296,39 @@ struct WantedTun<'a> {
 
 impl WantedTun<'_> {
     fn open(&self) -> Result<TunDevice, StartError> {
-        let mut options = TunOptions::new(self.interface);
-        options.queues = self.queues;
-        let queues = patiently(|| Tun::open(&options)).map_err(StartError::refused)?;
-        let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
-        let mut writer = None;
-        if let Some(queue) = queues.first().filter(|_| queues.len() > 1) {
-            let opened = Tun::open_writer(&options, queue.name());
-            writer = Some(opened.map_err(StartError::refused)?);
-        }
-        let has_writer = writer.is_some();
-        let queues: Vec<OwnedFd> = queues.into_iter().chain(writer).map(Tun::into_fd).collect();
         let mtu = self.mtu.unwrap_or_else(|| inputs::default_mtu(false));
-        let role = TunRole {
-            connection: self.connection.to_owned(),
-            interface: self.interface.to_owned(),
-            mtu: mtu.into(),
-            queues: u16::try_from(queues.len()).unwrap_or(u16::MAX),
-            has_writer,
-            udp_segmentation,
-        };
+        let (role, queues) = open_tun(self.connection, self.interface, mtu, self.queues)?;
         Ok(TunDevice { role, queues })
     }
+}
+
+/// Opens a TUN with so many queues, and with a further one that is written to if it has several.
+pub(crate) fn open_tun(
+    connection: &str,
+    interface: &str,
+    mtu: u16,
+    queues: usize,
+) -> Result<(TunRole, Vec<OwnedFd>), StartError> {
+    let mut options = TunOptions::new(interface);
+    options.queues = queues;
+    let queues = patiently(|| Tun::open(&options)).map_err(StartError::refused)?;
+    let udp_segmentation = queues.first().is_some_and(|q| q.offloads().uso);
+    let mut writer = None;
+    if let Some(queue) = queues.first().filter(|_| queues.len() > 1) {
+        let opened = Tun::open_writer(&options, queue.name());
+        writer = Some(opened.map_err(StartError::refused)?);
+    }
+    let has_writer = writer.is_some();
+    let queues: Vec<OwnedFd> = queues.into_iter().chain(writer).map(Tun::into_fd).collect();
+    let role = TunRole {
+        connection: connection.to_owned(),
+        interface: interface.to_owned(),
+        mtu: mtu.into(),
+        queues: u16::try_from(queues.len()).unwrap_or(u16::MAX),
+        has_writer,
+        udp_segmentation,
+    };
+    Ok((role, queues))
 }
 
 /// The TUNs of a configuration that are not in `have` under the same interface name.

@@ -62,6 +62,10 @@ impl Present {
         netlink: &Netlink,
         targets: BTreeSet<Target>,
     ) -> Result<Self, cygnet_linux::Error> {
+        if targets.is_empty() {
+            // A server alone: nobody is called, whatever changes.
+            return Ok(Self::default());
+        }
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
         let mut ways = BTreeMap::new();

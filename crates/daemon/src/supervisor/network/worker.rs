@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::guard;
 use super::inputs::{self, Live};
-use super::machine::Machine;
+use super::machine::{Look, Machine};
 use super::ways::{self, Change, Present, Ways};
 use crate::api::{Guard, Status};
 use crate::ipc::ToSupervisor;
@@ -220,7 +220,7 @@ impl Worker {
 
     async fn configure(&mut self, config: Arc<Config>) -> Result<(), String> {
         let ours: Vec<&str> = interfaces(&config).collect();
-        let machine = Machine::read(&self.network, &ours).await?;
+        let machine = Machine::look(&self.network, &ours).await?.machine;
         let guarded_before = self.guard_present().await;
         let plan = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
@@ -376,19 +376,22 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return seen;
         };
-        if self.tuns_missing(&config).await {
-            // The plan names each of them, and follows when they are there again. The guard does not wait.
-            seen.tuns_missing = true;
-            let _ = self.done.send(Done::TunsMissing);
-        }
         let ours: Vec<&str> = interfaces(&config).collect();
-        let machine = match Machine::read(&self.network, &ours).await {
-            Ok(machine) => machine,
+        let Look {
+            machine,
+            tuns_missing,
+        } = match Machine::look(&self.network, &ours).await {
+            Ok(look) => look,
             Err(error) => {
                 tracing::warn!("cannot read this machine's addresses: {error}");
                 return seen;
             }
         };
+        if tuns_missing {
+            // The plan names each of them, and follows when they are there again. The guard does not wait.
+            seen.tuns_missing = true;
+            let _ = self.done.send(Done::TunsMissing);
+        }
         seen.changed = machine != self.machine;
         if seen.changed {
             tracing::debug!("this machine's addresses or routes changed: ours follow");
@@ -474,14 +477,6 @@ impl Worker {
         {
             tracing::error!("cannot renew the guard: {error}");
         }
-    }
-
-    /// Whether somebody deleted (or renamed) a TUN of ours.
-    async fn tuns_missing(&self, config: &Config) -> bool {
-        let links = self.network.netlink().links().await;
-        links.is_ok_and(|links| {
-            interfaces(config).any(|name| !links.iter().any(|link| link.name == name))
-        })
     }
 
     /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
