@@ -380,22 +380,14 @@ impl Context {
         connection: &Connection,
         peer: IpAddr,
     ) -> bool {
-        self.peers.iter().any(
-            |(
-                id,
-                Peer {
-                    at,
-                    connection: other,
-                    ..
-                },
-            )| {
-                *id != sa
-                    && (other.name == connection.name
-                        || (at.ip() == peer
-                            && other.local_identity == connection.local_identity
-                            && other.remote_identity == connection.remote_identity))
-            },
-        )
+        self.peers.iter().any(|(id, other)| {
+            let theirs = &other.connection;
+            *id != sa
+                && (theirs.name == connection.name
+                    || (other.at.ip() == peer
+                        && theirs.local_identity == connection.local_identity
+                        && theirs.remote_identity == connection.remote_identity))
+        })
     }
 
     /// `waiter` sends once `gone` is gone.

@@ -256,27 +256,36 @@ fn patient(end: End) -> Connection {
     connection
 }
 
+/// These ends rekey the IKE SA while the network does so, for longer than a minute; once all gets through
+/// again, another IKE SA is there with the children of before.
+#[track_caller]
+fn rekeys_through(mut world: World, ends: &[End], fate: impl FnMut(&Flight) -> Fate + 'static) {
+    let children: Vec<_> = world.a.children.keys().copied().collect();
+    let old = ike_spi(&mut world);
+    world.fate = Box::new(fate);
+    for end in ends {
+        world.command(*end, rekey_ike());
+    }
+    world.seconds(75);
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+    assert_ne!(old, ike_spi(&mut world));
+    let now_there: Vec<_> = world.a.children.keys().copied().collect();
+    assert_eq!(children, now_there, "{}", world.tail());
+}
+
 #[test]
 fn a_rekeyed_ike_sa_stays_while_the_peer_may_not_know_of_its_heir() {
     // The second looks after 30 seconds of silence whether its peer lives.
     for b in [patient(B), connection(B)] {
-        let mut world = up_with(patient(A), b);
-        let children: Vec<_> = world.a.children.keys().copied().collect();
-        let old = ike_spi(&mut world);
-        world.fate = Box::new(
-            |flight| match flight.is(ExchangeType::CREATE_CHILD_SA, true) {
+        let world = up_with(patient(A), b);
+        rekeys_through(world, &[A], |flight| {
+            match flight.is(ExchangeType::CREATE_CHILD_SA, true) {
                 true => Fate::Drop,
                 false => Fate::Deliver,
-            },
-        );
-        world.command(A, rekey_ike());
-        world.seconds(75);
-        world.fate = Box::new(|_| Fate::Deliver);
-        world.seconds(60);
-        world.assert_in_step(&["one"]);
-        assert_ne!(old, ike_spi(&mut world));
-        let now_there: Vec<_> = world.a.children.keys().copied().collect();
-        assert_eq!(children, now_there, "{}", world.tail());
+            }
+        });
     }
 }
 
@@ -308,24 +317,14 @@ fn silence_after_a_rekey_by_the_peer_is_noticed_as_soon_as_ever() {
 fn the_peers_new_ike_sa_waits_for_as_long_as_our_own_request_is_in_flight() {
     for seed in 0..4 {
         let mut world = up_seeded(patient(A), patient(B), seed);
-        let children: Vec<_> = world.a.children.keys().copied().collect();
         let old = ike_spi(&mut world);
         // B's rekey is answered; nothing else on the old IKE SA comes through.
-        world.fate = Box::new(move |flight| match flight.header() {
+        rekeys_through(world, &[A, B], move |flight| match flight.header() {
             Some(header) if header.initiator_spi.0 != old => Fate::Deliver,
             Some(header) if header.exchange == ExchangeType::INFORMATIONAL => Fate::Drop,
             Some(header) if flight.to == B && !header.flags.is_response() => Fate::Drop,
             _ => Fate::Deliver,
         });
-        world.command(A, rekey_ike());
-        world.command(B, rekey_ike());
-        world.seconds(75);
-        world.fate = Box::new(|_| Fate::Deliver);
-        world.seconds(60);
-        world.assert_in_step(&["one"]);
-        assert_ne!(old, ike_spi(&mut world));
-        let now_there: Vec<_> = world.a.children.keys().copied().collect();
-        assert_eq!(children, now_there, "{}", world.tail());
     }
 }
 

@@ -372,10 +372,7 @@ impl Established {
                     Some(Exchange::RekeyIke(mut ours)) => {
                         // The peer's own rekey stands, if it made one.
                         if let Some(to) = ours.take_provisional() {
-                            // With an heir this one ends as replaced.
-                            let reason = reason.clone();
-                            cx.event(self.event(channel, EventKind::Refused { reason }));
-                            self.hand_over(cx, to);
+                            self.stand_down(channel, cx, to, &reason);
                         }
                     }
                     _ => {}

@@ -124,10 +124,7 @@ impl Established {
                 // The peer has an IKE SA that we cannot use. If it made another, that one stands.
                 let reason = Reason::Protocol(error);
                 if let Some(theirs) = collision {
-                    // With an heir this one ends as replaced.
-                    let reason = reason.clone();
-                    cx.event(self.event(channel, EventKind::Refused { reason }));
-                    self.hand_over(cx, theirs.made);
+                    self.stand_down(channel, cx, theirs.made, &reason);
                 }
                 self.push(cx, Task::DeleteIke { reason });
                 return;
@@ -350,6 +347,20 @@ impl Established {
             channel: next,
             state: State::Established(Box::new(state)),
         })
+    }
+
+    /// Our rekey came to nothing, and the peer's own, which made `to`, stands.
+    pub(crate) fn stand_down(
+        &mut self,
+        channel: &Channel,
+        cx: &mut Context,
+        to: IkeSaId,
+        why: &Reason,
+    ) {
+        // With an heir this one ends as replaced, so it is told now.
+        let reason = why.clone();
+        cx.event(self.event(channel, EventKind::Refused { reason }));
+        self.hand_over(cx, to);
     }
 
     /// `to` inherits; this one waits to be deleted.
