@@ -184,9 +184,11 @@ impl EspProposal {
     /// What is offered and accepted when nothing is configured; first what this machine does fastest,
     /// which `aes_is_fast` decides ([`aes_is_fast`]).
     pub fn defaults(aes_is_fast: bool) -> Vec<Self> {
-        let mut encryption = vec![Encryption::AesGcm16_128, Encryption::AesGcm16_256];
-        let place = if aes_is_fast { encryption.len() } else { 0 };
-        encryption.insert(place, Encryption::ChaCha20Poly1305);
+        let mut encryption = MODERN.to_vec();
+        encryption.sort_by_key(|cipher| {
+            let is_aes = *cipher != Encryption::ChaCha20Poly1305;
+            (is_aes != aes_is_fast, cipher.key_len())
+        });
         vec![EspProposal {
             encryption,
             integrity: Vec::new(),
@@ -540,8 +542,9 @@ mod tests {
 
     #[test]
     fn the_fastest_cipher_of_this_machine_comes_first() {
-        let first = |aes_is_fast| EspProposal::defaults(aes_is_fast)[0].encryption[0];
-        assert_eq!(first(true), Encryption::AesGcm16_128);
-        assert_eq!(first(false), Encryption::ChaCha20Poly1305);
+        use Encryption::{AesGcm16_128, AesGcm16_256, ChaCha20Poly1305};
+        let order = |aes_is_fast| EspProposal::defaults(aes_is_fast)[0].encryption.clone();
+        assert_eq!(order(true), [AesGcm16_128, AesGcm16_256, ChaCha20Poly1305]);
+        assert_eq!(order(false), [ChaCha20Poly1305, AesGcm16_128, AesGcm16_256]);
     }
 }
