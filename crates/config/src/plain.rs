@@ -73,7 +73,7 @@ fn unknown_key(rest: &str) -> (String, Option<String>) {
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let key = quoted.next().unwrap_or_default();
     let known: Vec<&str> = quoted.collect();
-    let near = known.iter().map(|k| (distance(key, k), k)).min();
+    let near = known.iter().map(|k| (strsim::levenshtein(key, k), k)).min();
     let near = near.filter(|(distance, _)| *distance <= 2);
     let near = near.map_or(String::new(), |(_, k)| format!("did you mean `{k}`? "));
     let help = format!("{near}expected one of: {}", known.join(", "));
@@ -92,48 +92,13 @@ fn section(text: &str, at: usize) -> Option<&str> {
     header.get(..=header.find(']')?)
 }
 
-/// How many letters must be put in, left out or exchanged to make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    // A long text that is no key is far from every key.
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        let cells = row.iter_mut();
-        for (cell, y) in cells.skip(1).zip(b.chars()) {
-            let above = *cell;
-            let new = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(left + 1);
-            (diagonal, left, *cell) = (above, new, new);
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::Config;
 
     fn told(text: &str) -> String {
         let parsed = Config::parse("t", text, &mut |p| Err(format!("no {p}")));
         parsed.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn distances_count_letters() {
-        assert_eq!(distance("identity", "identity"), 0);
-        assert_eq!(distance("identitiy", "identity"), 1);
-        assert_eq!(distance("hoem", "home"), 2);
-        assert_eq!(distance("psk", "ca"), 3);
-        assert_eq!(distance("", "ab"), 2);
     }
 
     #[test]
