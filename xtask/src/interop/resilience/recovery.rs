@@ -67,6 +67,13 @@ fn clients(server: &Cygnet) -> Result<usize> {
     Ok(server.connection("server")?.ike_sas.len())
 }
 
+/// The server has one IKE SA with one client, and none that it forgot to end.
+fn one_client(server: &Cygnet) -> Result<()> {
+    let sas = clients(server)?;
+    ensure!(sas == 1, "the server has {sas} SAs");
+    Ok(())
+}
+
 fn sigterm(lab: &mut Lab) -> Result<String> {
     let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
     ensure!(clients(&home.server)? == 1, "the server has no SA");
@@ -107,11 +114,7 @@ fn server_gone(lab: &mut Lab, at_once: bool) -> Result<String> {
         .map_err(|failure| failure.while_doing(home.gateway.log()))?;
     let elapsed = begun.elapsed();
     home.nothing_leaked("while the server was away")?;
-    ensure!(
-        clients(&home.server)? == 1,
-        "the server has {} SAs",
-        clients(&home.server)?
-    );
+    one_client(&home.server)?;
     Ok(format!(
         "online {:.1} s after its start",
         elapsed.as_secs_f32()
@@ -266,11 +269,7 @@ fn reauthenticates(lab: &mut Lab) -> Result<String> {
         traffic.flows()?;
     }
     home.nothing_leaked("around reauthentications")?;
-    ensure!(
-        clients(&home.server)? == 1,
-        "the server has {} SAs",
-        clients(&home.server)?
-    );
+    one_client(&home.server)?;
     Ok(format!(
         "{} pages in three reauthentications, nothing in clear",
         traffic.pages()
