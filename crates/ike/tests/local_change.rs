@@ -46,6 +46,14 @@ fn a_peer_that_is_still_within_reach_stays() {
     assert_eq!(world.a.count(is_call), 1);
 }
 
+/// What goes out for the IKE SA with this SPI of its initiator is lost.
+fn lose(world: &mut World, spi_i: Spi) {
+    world.fate = Box::new(move |flight| match flight.header() {
+        Some(header) if header.initiator_spi == spi_i => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+}
+
 #[test]
 fn a_peer_beyond_reach_is_called_again_within_seconds() {
     for rekeying in [false, true] {
@@ -54,10 +62,7 @@ fn a_peer_beyond_reach_is_called_again_within_seconds() {
             world.seconds(15);
             let lost = world.a.established(world.now)[0].spi_i;
             // What belongs to the old address is lost.
-            world.fate = Box::new(move |flight| match flight.header() {
-                Some(header) if header.initiator_spi == lost => Fate::Drop,
-                _ => Fate::Deliver,
-            });
+            lose(&mut world, lost);
             if rekeying {
                 world.command(A, rekey_ike());
                 world.run(Duration::from_millis(100));
@@ -71,14 +76,6 @@ fn a_peer_beyond_reach_is_called_again_within_seconds() {
             world.assert_in_step(&["one"]);
         }
     }
-}
-
-/// What goes out for the IKE SA with this SPI of its initiator is lost.
-fn lose(world: &mut World, spi_i: Spi) {
-    world.fate = Box::new(move |flight| match flight.header() {
-        Some(header) if header.initiator_spi == spi_i => Fate::Drop,
-        _ => Fate::Deliver,
-    });
 }
 
 #[test]
