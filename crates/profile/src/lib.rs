@@ -1,0 +1,16 @@
+//! What other devices import, and what other VPNs hand out.
+//!
+//! Pure: text and bytes in, text and bytes out. Nothing here reads a file, a clock or randomness.
+//!
+//! - [`model`]: what a device needs to know to connect: one [`Profile`] per device, the source of every file.
+//! - [`write`]: that profile as files for each family of devices.
+//! - [`read`]: the files of Algo and others, as a tunnel of ours.
+//! - [`bundle`]: Cygnet's own one-file form, which [`write`] makes and [`read`] takes.
+
+pub mod bundle;
+pub mod model;
+pub mod read;
+pub mod write;
+
+pub use bundle::Bundle;
+pub use model::{Authority, Login, OnDemand, Profile};

@@ -1,0 +1,1 @@
+//! The files of Algo and others, as a tunnel of ours.

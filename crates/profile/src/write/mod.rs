@@ -1,0 +1,1 @@
+//! A [`Profile`](crate::Profile) as files for each family of devices.
