@@ -3,6 +3,7 @@
 use crate::lab::{Context, Exec, Failure, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -13,20 +14,46 @@ pub fn root() -> &'static Path {
 /// Names a `cygnet` to use instead of the one built here.
 const CYGNET: &str = "CYGNET";
 
+/// How the `cygnet` of this run was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// Optimised: what is measured, and what is shown.
+    Release,
+    /// As `cargo test` has built it already; integer overflows are found in it.
+    Test,
+}
+
+/// The build that this run uses: the first that was asked for.
+static BUILD: OnceLock<Build> = OnceLock::new();
+
+impl Build {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Test => "debug",
+        }
+    }
+}
+
 /// Builds `cygnet`, optimised, and says where it is. Shows what cargo says. Nothing is built where
-/// the environment names a program in `CYGNET`.
+/// the environment names a program in `CYGNET`, or the run has built one another way.
 pub fn build_cygnet() -> Result<PathBuf> {
+    build_cygnet_for(Build::Release)
+}
+
+/// The same, built the way that suits the run. It holds for all of it.
+pub fn build_cygnet_for(build: Build) -> Result<PathBuf> {
     if std::env::var_os(CYGNET).is_some() {
         return Ok(cygnet());
     }
-    let status = cargo()
-        .args(["build", "--release", "--quiet", "--package", "cygnet"])
-        .status()
-        .context("cannot run cargo")?;
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--package", "cygnet"]);
+    if *BUILD.get_or_init(|| build) == Build::Release {
+        command.arg("--release");
+    }
+    let status = command.status().context("cannot run cargo")?;
     if !status.success() {
-        return Err(Failure::new(
-            "cargo build --release -p cygnet failed, see above",
-        ));
+        return Err(Failure::new("cargo build -p cygnet failed, see above"));
     }
     let path = cygnet();
     if path.exists() {
@@ -40,7 +67,8 @@ pub fn cygnet() -> PathBuf {
     if let Some(path) = std::env::var_os(CYGNET) {
         return std::path::absolute(&path).unwrap_or_else(|_| path.into());
     }
-    target().join("release/cygnet")
+    let build = BUILD.get().copied().unwrap_or(Build::Release);
+    target().join(build.directory()).join("cygnet")
 }
 
 /// Where cargo puts what it builds.

@@ -3,7 +3,8 @@
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::lab::{Context, Failure, Result, interrupt};
-use crate::{bench, fuzz, interop, project, setup, sim};
+use crate::project::{self, Build};
+use crate::{bench, fuzz, interop, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "build cygnet",
-        run: || project::build_cygnet().map(|_| Tally::default()),
+        run: || project::build_cygnet_for(Build::Test).map(|_| Tally::default()),
     },
     Step {
         name: "cargo test",
@@ -230,7 +231,7 @@ fn simulation() -> Result<Tally> {
 fn interop_scenarios() -> Result<Tally> {
     let options = interop::Options {
         // They mostly wait.
-        jobs: 3,
+        jobs: 4,
         ..interop::Options::default()
     };
     let outcomes = interop::run_scenarios(interop::all(), &options)?;
