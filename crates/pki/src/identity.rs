@@ -111,6 +111,11 @@ pub fn subject(certificate: &[u8]) -> Result<DistinguishedName, crate::NotACerti
     Ok(Certificate::parse(certificate)?.subject_name())
 }
 
+/// Whether a certificate (DER) names itself as its issuer, as that of a root authority does.
+pub fn is_self_issued(certificate: &[u8]) -> Result<bool, crate::NotACertificate> {
+    Ok(Certificate::parse(certificate)?.is_self_issued())
+}
+
 /// The SubjectPublicKeyInfo (DER) of a certificate (DER).
 pub fn public_key_info(certificate: &[u8]) -> Result<Vec<u8>, crate::NotACertificate> {
     Ok(Certificate::parse(certificate)?.spki().to_vec())

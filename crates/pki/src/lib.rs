@@ -8,6 +8,7 @@
 //! - [`identity`]: an IKE identity against a certificate (RFC 7296 §3.5, RFC 4945 §3.1).
 //! - [`name`]: distinguished names: text, DER, comparison.
 //! - [`certreq`]: what a CERTREQ payload carries (RFC 7296 §3.7).
+//! - [`pkcs12`]: `.p12` files.
 //! - [`authority`]: a certificate authority for servers and clients.
 
 pub mod authority;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod load;
 pub mod name;
 mod pem;
+pub mod pkcs12;
 mod san;
 
 pub use chain::{

@@ -167,6 +167,11 @@ pub fn check_key_matches(
     ))
 }
 
+/// Whether the key is that of the certificate (DER).
+pub fn is_key_of(key: &PrivateKey, certificate: &[u8]) -> bool {
+    public_key_of(certificate).as_deref() == Some(key.public_key())
+}
+
 fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
     let certificate = Certificate::parse(certificate).ok()?;
     let spki = &certificate.x509.tbs_certificate.subject_pki;
