@@ -5,6 +5,7 @@
 //! the very same [`cygnet_ike::policy::Policy`]. Private keys and pre-shared keys are only named.
 
 mod build;
+mod devices;
 mod error;
 mod guard;
 mod parse;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
+pub use devices::Device;
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;
 
@@ -101,9 +103,28 @@ pub struct Server {
     /// Where clients' traffic leaves; `None`: the interface of the default route.
     pub uplink: Option<String>,
     /// Translate clients' addresses there.
-    pub nat: bool,
+    pub nat: Nat,
     /// Clients may reach whatever the server itself offers; otherwise ping and DNS alone.
     pub host_access: bool,
+    /// Clients may reach each other.
+    pub client_to_client: bool,
+    /// Clients' packets to private networks that are not here, and file sharing, do not leave by the uplink.
+    pub block_private: bool,
+    /// Private networks that clients reach by the uplink all the same: those of `networks`, resolvers.
+    pub inside: Vec<IpNet>,
+    /// Whose certificates they are, if that is written down.
+    pub devices: Vec<Device>,
+}
+
+/// Of which families clients' addresses are translated where they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// Of both.
+    Both,
+    /// Of IPv4; an IPv6 prefix is routed to this machine.
+    Ipv4,
+    /// Of none.
+    Off,
 }
 
 /// `[tunnel.NAME]`, network side.
@@ -167,6 +188,8 @@ pub struct Pool {
     pub networks: Vec<IpNet>,
     /// Resolvers handed out with an address.
     pub dns: Vec<IpAddr>,
+    /// Names below these are asked there, and no others (RFC 8598); empty: all names are.
+    pub domains: Vec<String>,
 }
 
 impl Config {

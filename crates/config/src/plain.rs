@@ -113,7 +113,7 @@ mod tests {
                 "expected a number from 0 to 65535, without quotation marks",
             ),
             (
-                "[server]\npools = []\nnat = \"yes\"\n",
+                "[server]\npools = []\nunique = \"yes\"\n",
                 "expected true or false, without quotation marks",
             ),
             (

@@ -7,6 +7,8 @@ use serde::de::{self, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::Nat;
+
 /// One string or several.
 #[derive(Clone, Debug)]
 pub(crate) enum OneOrMany {
@@ -32,6 +34,10 @@ pub(crate) enum VirtualAddress {
     Any(bool),
     These(Vec<Spanned<String>>),
 }
+
+/// `true`, `false`, or one family.
+#[derive(Clone, Debug)]
+pub(crate) struct RawNat(pub(crate) Nat);
 
 /// What TOML has where several kinds of value are allowed. serde's own untagged enums lose the
 /// places of what they hold, so the choice is made by hand.
@@ -103,6 +109,20 @@ impl<'de> Deserialize<'de> for VirtualAddress {
     }
 }
 
+impl<'de> Deserialize<'de> for RawNat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "true, false, or \"ipv4\"";
+        let wrong = |what: Unexpected<'_>| Err(de::Error::invalid_type(what, &EXPECTED));
+        match deserializer.deserialize_any(ChoiceVisitor { expected: EXPECTED })? {
+            Choice::Flag(true) => Ok(Self(Nat::Both)),
+            Choice::Flag(false) => Ok(Self(Nat::Off)),
+            Choice::Text(text) if text == "ipv4" => Ok(Self(Nat::Ipv4)),
+            Choice::Text(text) => wrong(Unexpected::Str(&text)),
+            Choice::List(_) => wrong(Unexpected::Seq),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawConfig {
@@ -141,9 +161,14 @@ pub(crate) struct RawServer {
     pub(crate) dns: Vec<Spanned<String>>,
     pub(crate) networks: Option<Vec<Spanned<String>>>,
     pub(crate) uplink: Option<Spanned<String>>,
-    pub(crate) nat: Option<bool>,
+    #[serde(default)]
+    pub(crate) domains: Vec<Spanned<String>>,
+    pub(crate) nat: Option<RawNat>,
     pub(crate) unique: Option<bool>,
     pub(crate) host_access: Option<bool>,
+    pub(crate) client_to_client: Option<bool>,
+    pub(crate) block_private: Option<bool>,
+    pub(crate) devices: Option<Spanned<String>>,
     pub(crate) ike: Option<Vec<Spanned<String>>>,
     pub(crate) esp: Option<Vec<Spanned<String>>>,
     pub(crate) verify_sha1: Option<bool>,

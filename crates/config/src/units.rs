@@ -98,6 +98,26 @@ pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     })
 }
 
+/// A domain name as DNS writes it (RFC 1035 §2.3.1, RFC 8598 §4.1), in lower case, without a final dot.
+pub(crate) fn domain(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name.to_ascii_lowercase());
+    }
+    Err(format!(
+        "`{text}` is no domain name: expected one such as \"corp.example\" (other letters than a to z \
+         as their xn-- form)"
+    ))
+}
+
 /// A name Linux accepts for a network interface.
 pub(crate) fn interface(text: &str) -> Result<String, String> {
     let good = (1..=15).contains(&text.len())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cygnet_config::{Config, ConfigError, CredentialFile};
+use cygnet_config::{Config, ConfigError, CredentialFile, Nat};
 use cygnet_ike::policy::{Host, IdentityPattern, LocalAuth, Remote, SelectorTemplate, Start};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -251,4 +251,51 @@ fn replay_protection_cannot_be_switched_off() {
     let seen = mistakes("[tunnel.a]\nremote = \"b\"\npsk = \"k\"\nreplay_window = 0\n");
     assert!(seen[0].starts_with("cygnet.toml:4:17: "), "{seen:?}");
     assert!(seen[0].contains("32 to 65536"), "{seen:?}");
+}
+
+#[test]
+fn a_server_keeps_its_clients_apart_and_from_the_provider_unless_told_otherwise() {
+    let server = |lines: &str| {
+        let text = format!("[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n{lines}");
+        parse(&text).map(|config| (config.server.clone().unwrap(), config))
+    };
+    let (plain, config) = server("").unwrap();
+    assert!(!plain.client_to_client && plain.block_private);
+    assert_eq!(plain.nat, Nat::Both);
+    assert!(plain.inside.is_empty() && plain.devices.is_empty());
+    let local = |config: &Config| {
+        config.policy.connection("server").unwrap().children[0]
+            .local
+            .len()
+    };
+    assert_eq!(local(&config), 2);
+    let (told, config) = server(
+        "nat = \"ipv4\"\nclient_to_client = true\nblock_private = false\nnetworks = [\"10.1.0.0/16\"]\n\
+         dns = [\"10.0.0.53\"]\ndomains = [\"Corp.Example.\"]\n",
+    )
+    .unwrap();
+    assert!(told.client_to_client && !told.block_private);
+    assert_eq!(told.nat, Nat::Ipv4);
+    let inside = ["10.1.0.0/16", "10.0.0.53/32"].map(|net| net.parse().unwrap());
+    assert_eq!(told.inside, inside);
+    assert_eq!(
+        local(&config),
+        2,
+        "the other clients are among what a client may reach"
+    );
+    let pool = config.pools.values().next().unwrap();
+    assert_eq!(pool.domains, ["corp.example"]);
+    assert_eq!(server("nat = false\n").unwrap().0.nat, Nat::Off);
+    for (line, expected) in [
+        ("nat = \"ipv6\"", "expected true, false, or \"ipv4\""),
+        ("domains = [\"corp.example\"]", "`domains` without `dns`"),
+        (
+            "dns = [\"10.0.0.53\"]\ndomains = [\"corp..example\"]",
+            "no domain name",
+        ),
+        ("devices = \"devices.json\"", "cannot read devices.json"),
+    ] {
+        let error = server(line).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -122,6 +122,9 @@ pub struct IkeSaStatus {
     /// Resolvers that the peer named with our virtual addresses.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    /// The domains that these resolvers are for (RFC 8598); none: every name.
+    #[serde(default)]
+    pub domains: Vec<String>,
     /// Seconds since it came up.
     pub age_s: f64,
     /// Seconds until it is rekeyed.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::PlanError;
+use crate::{Family, PlanError};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
 /// path below /proc/sys.
@@ -111,10 +111,14 @@ pub struct Server {
     pub pools: Vec<IpNet>,
     /// Addresses of the server itself inside the tunnel; may be empty.
     pub addresses: Vec<IpAddr>,
-    /// Translate clients' addresses where they leave for the internet.
-    pub masquerade: bool,
+    /// Translate clients' addresses of these families where they leave for the internet.
+    pub masquerade: Vec<Family>,
     /// Clients may reach each other.
     pub client_to_client: bool,
+    /// What clients send to private networks, or to share files, does not leave by the uplink.
+    pub block_private: bool,
+    /// Networks of which that is not true, besides those on the machine's own interfaces.
+    pub inside: Vec<IpNet>,
     /// Clients may reach whatever this machine itself offers; otherwise ping and DNS alone.
     pub host_access: bool,
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::guard::{GuardInputs, named};
-use crate::inputs::{Devices, Inputs, InterfaceName};
+use crate::inputs::{Devices, Inputs, InterfaceName, Server};
 use crate::mtu::tcp_mss;
 use crate::plan::Family;
 use crate::{GUARD_NFT_TABLE, PLAN_TABLE};
@@ -124,9 +124,72 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
         rules.push(format!(
             "iifname \"{tun}\" ip6 daddr fd00:ec2::254 counter drop"
         ));
-        if let (true, Some(uplink)) = (server.masquerade, &inputs.uplink) {
+        if server.block_private {
+            rules.extend(not_to_the_provider(inputs, server));
+        }
+        if let (false, Some(uplink)) = (server.masquerade.is_empty(), &inputs.uplink) {
             rules.push(format!(
                 "iifname \"{uplink}\" oifname \"{tun}\" ct state new,invalid counter drop"
+            ));
+        }
+    }
+    rules
+}
+
+/// Networks that no provider has a way to, but that its own machines may use (RFC 6890): RFC 1918, RFC
+/// 6598 and what no host on the internet can have. Those for documentation are left to the provider.
+const NOT_PUBLIC: [&str; 13] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "240.0.0.0/4",
+    "::/80",
+    "fc00::/7",
+    "fec0::/10",
+];
+
+/// RPC, NetBIOS and SMB: they tell names and password hashes to whoever is asked, and on the internet
+/// nobody means it.
+const FILE_SHARING: &str = "meta l4proto { tcp, udp } th dport { 135-139, 445 }";
+
+/// What a client sends to a private network that is not here would reach the provider's own machines,
+/// or whoever else rents there. A server at home has its LAN at the uplink, which stays within reach.
+fn not_to_the_provider(inputs: &Inputs, server: &Server) -> Vec<String> {
+    // Without a default route nothing leads to a provider.
+    let Some(uplink) = &inputs.uplink else {
+        return Vec::new();
+    };
+    let here: Vec<IpNet> = inputs
+        .local_networks
+        .iter()
+        .chain(&server.inside)
+        .copied()
+        .collect();
+    // A set of prefixes must not hold one inside another.
+    let here = IpNet::aggregate(&here);
+    let mut rules = Vec::new();
+    for (keyword, family, protocol) in [("ip", Family::V4, "ipv4"), ("ip6", Family::V6, "ipv6")] {
+        let here: Vec<IpNet> = (here.iter().copied())
+            .filter(|net| Family::of_net(*net) == family)
+            .collect();
+        let elsewhere = match here.is_empty() {
+            true => format!("meta nfproto {protocol}"),
+            false => format!("{keyword} daddr != {}", set(&here)),
+        };
+        let private: Vec<&str> = (NOT_PUBLIC.into_iter())
+            .filter(|net| net.contains(':') == (family == Family::V6))
+            .collect();
+        let private = format!("{keyword} daddr {}", set(&private));
+        for what in [private.as_str(), FILE_SHARING] {
+            rules.push(format!(
+                "iifname \"{}\" oifname \"{uplink}\" {elsewhere} {what} counter drop",
+                server.interface
             ));
         }
     }
@@ -158,8 +221,10 @@ fn translation(inputs: &Inputs) -> Vec<String> {
             names(ours(inputs).into_iter().map(|(name, _)| name))
         ),
     };
-    if let Some(server) = inputs.server.as_ref().filter(|s| s.masquerade) {
-        rules.extend(per_family(&server.pools, |keyword, nets| {
+    if let Some(server) = &inputs.server {
+        let translated = |pool: &&IpNet| server.masquerade.contains(&Family::of_net(**pool));
+        let pools: Vec<IpNet> = server.pools.iter().filter(translated).copied().collect();
+        rules.extend(per_family(&pools, |keyword, nets| {
             format!("{outside} {keyword} saddr {nets} masquerade")
         }));
     }

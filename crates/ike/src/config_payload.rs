@@ -1,5 +1,7 @@
-//! Virtual addresses by the Configuration payload (RFC 7296 §3.15), asked for and assigned.
+//! Virtual addresses by the Configuration payload (RFC 7296 §3.15), asked for and assigned, and which
+//! names are asked inside (RFC 8598).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use cygnet_wire::cp::{CfgAttribute, CfgType, CpPayload};
@@ -12,7 +14,10 @@ const MOST: usize = 16;
 /// The prefix length of an assigned IPv6 address: the address alone, as a selector has it.
 const HOST_PREFIX: u8 = 128;
 
-/// CFG_REQUEST for the wanted addresses and the resolvers of their families.
+/// The longest name that DNS has (RFC 1035 §2.3.4).
+const NAME_MAX: usize = 253;
+
+/// CFG_REQUEST for the wanted addresses, the resolvers of their families, and what they are to be asked.
 pub fn request(wanted: &[WantedAddress]) -> CpPayload<'static> {
     let mut attributes = Vec::new();
     for wanted in wanted {
@@ -27,7 +32,15 @@ pub fn request(wanted: &[WantedAddress]) -> CpPayload<'static> {
             }
         }
     }
+    // RFC 8598 §3.1: an empty one asks for all domains.
+    attributes.push(CfgAttribute::DnsDomain(Cow::Borrowed(&[])));
     CpPayload::new(CfgType::CFG_REQUEST, attributes)
+}
+
+/// Whether a CFG_REQUEST asks which names are to be asked inside (RFC 8598 §3.1).
+pub fn wants_domains(payload: &CpPayload<'_>) -> bool {
+    let is_domain = |attribute: &CfgAttribute<'_>| matches!(attribute, CfgAttribute::DnsDomain(_));
+    payload.ty == CfgType::CFG_REQUEST && payload.attributes.iter().any(is_domain)
 }
 
 /// The addresses a CFG_REQUEST wants, at most one of each family; empty for other payloads. An
@@ -63,11 +76,14 @@ pub fn reply(lease: &Lease) -> CpPayload<'static> {
         IpAddr::V4(v4) => CfgAttribute::Ip4Dns(Some(v4)),
         IpAddr::V6(v6) => CfgAttribute::Ip6Dns(Some(v6)),
     });
-    CpPayload::new(CfgType::CFG_REPLY, addresses.chain(dns).collect())
+    let domains = (lease.domains.iter())
+        .map(|domain| CfgAttribute::DnsDomain(domain.clone().into_bytes().into()));
+    let attributes = addresses.chain(dns).chain(domains);
+    CpPayload::new(CfgType::CFG_REPLY, attributes.collect())
 }
 
 /// What a CFG_REPLY assigns: the first address of each family that was asked for. Addresses that
-/// no host can have are passed over.
+/// no host can have are passed over, and names that DNS does not have.
 pub fn assigned(payload: &CpPayload<'_>, asked: &[WantedAddress]) -> Lease {
     let mut lease = Lease::default();
     if payload.ty != CfgType::CFG_REPLY {
@@ -76,6 +92,15 @@ pub fn assigned(payload: &CpPayload<'_>, asked: &[WantedAddress]) -> Lease {
     let asked_v4 = asked.iter().any(|w| matches!(w, WantedAddress::V4(_)));
     let asked_v6 = asked.iter().any(|w| matches!(w, WantedAddress::V6(_)));
     for attribute in &payload.attributes {
+        if let CfgAttribute::DnsDomain(name) = attribute {
+            if let Some(name) = domain(name)
+                && !lease.domains.contains(&name)
+                && lease.domains.len() < MOST
+            {
+                lease.domains.push(name);
+            }
+            continue;
+        }
         let (address, list) = match *attribute {
             CfgAttribute::Ip4Address(Some(v4)) if asked_v4 => {
                 (IpAddr::V4(v4), &mut lease.addresses)
@@ -91,6 +116,10 @@ pub fn assigned(payload: &CpPayload<'_>, asked: &[WantedAddress]) -> Lease {
             list.push(address);
         }
     }
+    // RFC 8598 §3.2: without a resolver there is nobody to ask.
+    if lease.dns.is_empty() {
+        lease.domains.clear();
+    }
     for of_v6 in [false, true] {
         let mut seen = false;
         lease
@@ -98,6 +127,15 @@ pub fn assigned(payload: &CpPayload<'_>, asked: &[WantedAddress]) -> Lease {
             .retain(|a| a.is_ipv6() != of_v6 || !std::mem::replace(&mut seen, true));
     }
     lease
+}
+
+/// A name in the presentation format of DNS, in ASCII (RFC 8598 §4.1); `None`: something else.
+fn domain(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+    (name.len() <= NAME_MAX && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
 fn is_host(address: IpAddr) -> bool {
@@ -125,6 +163,7 @@ mod tests {
         Lease {
             addresses: parse(addresses),
             dns: parse(dns),
+            domains: Vec::new(),
         }
     }
 
@@ -186,7 +225,43 @@ mod tests {
         let many = Lease {
             addresses: Vec::new(),
             dns: (0..100).map(|i| IpAddr::from([10, 0, 0, i + 1])).collect(),
+            domains: (0..100).map(|i| format!("d{i}.example")).collect(),
         };
-        assert_eq!(assigned(&reply(&many), &[]).dns.len(), MOST);
+        let taken = assigned(&reply(&many), &[]);
+        assert_eq!((taken.dns.len(), taken.domains.len()), (MOST, MOST));
+    }
+
+    #[test]
+    fn domains_go_to_those_who_ask_and_come_with_resolvers() {
+        let wishes = [WantedAddress::V4(None)];
+        assert!(wants_domains(&over_the_wire(request(&wishes))));
+        let silent = CpPayload::new(CfgType::CFG_REQUEST, vec![CfgAttribute::Ip4Dns(None)]);
+        assert!(!wants_domains(&silent));
+        let mut lent = lease(&["10.99.0.7"], &["10.99.0.1"]);
+        lent.domains = vec!["corp.example".to_owned(), "lab.example".to_owned()];
+        let reply = reply(&lent);
+        assert!(!wants_domains(&reply), "that is an answer");
+        assert_eq!(assigned(&over_the_wire(reply), &wishes), lent);
+        lent.dns.clear();
+        let without = assigned(&super::reply(&lent), &wishes);
+        assert_eq!(without, lease(&["10.99.0.7"], &[]));
+    }
+
+    #[test]
+    fn what_is_no_domain_is_passed_over() {
+        let domains: [&[u8]; 8] = [
+            b"Corp.Example.",
+            b"",
+            b".",
+            b"a..b",
+            b"a b",
+            b"caf\xc3\xa9.example",
+            b"new\nline",
+            &[b'a'; 300],
+        ];
+        let mut attributes = vec![CfgAttribute::Ip4Dns(Some("10.0.0.1".parse().unwrap()))];
+        attributes.extend(domains.map(|name| CfgAttribute::DnsDomain(name.into())));
+        let payload = CpPayload::new(CfgType::CFG_REPLY, attributes);
+        assert_eq!(assigned(&payload, &[]).domains, ["corp.example"]);
     }
 }

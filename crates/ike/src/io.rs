@@ -234,6 +234,8 @@ pub struct Lease {
     pub addresses: Vec<IpAddr>,
     /// Resolvers.
     pub dns: Vec<IpAddr>,
+    /// The domains whose names those resolvers are to be asked for (RFC 8598); none: all names.
+    pub domains: Vec<String>,
 }
 
 /// Orders to the data path (RFC 7296 §2.8 fixes their order; DESIGN: the life of a Child SA).

@@ -59,6 +59,7 @@ pub(crate) fn answer(scenario: &Scenario, side: Side, datapath: &mut Datapath, a
             Answer::Leased(Ok(Lease {
                 addresses: vec![LENT.into()],
                 dns: Vec::new(),
+                domains: Vec::new(),
             }))
         }
     }

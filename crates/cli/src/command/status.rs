@@ -132,8 +132,12 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     for address in &sa.virtual_addresses {
         let _ = writeln!(out, "    address {address}");
     }
+    let domains = match sa.domains.as_slice() {
+        [] => String::new(),
+        domains => format!(" for {}", domains.join(", ")),
+    };
     for resolver in &sa.dns {
-        let _ = writeln!(out, "    dns     {resolver}");
+        let _ = writeln!(out, "    dns     {resolver}{domains}");
     }
     for child in &sa.children {
         self::child(out, child);

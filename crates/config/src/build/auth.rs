@@ -129,7 +129,7 @@ impl Builder<'_> {
     }
 
     /// Reads a public file and parses it; both kinds of failure are noted at the file's name.
-    fn file<T>(
+    pub(super) fn file<T>(
         &mut self,
         path: &Spanned<String>,
         parse: impl FnOnce(&str, &[u8]) -> Result<T, String>,

@@ -14,7 +14,7 @@ use super::{
     default_retransmit, everything, templates,
 };
 use crate::raw::RawServer;
-use crate::{Pool, SERVER, Server, parse, units};
+use crate::{Nat, Pool, SERVER, Server, devices, parse, units};
 
 impl Builder<'_> {
     pub(super) fn server(&mut self, spanned: &Spanned<RawServer>) -> Option<(Connection, Server)> {
@@ -46,11 +46,36 @@ impl Builder<'_> {
             );
         }
         let dns = self.values(&raw.dns, units::address);
+        let domains = self.values(&raw.domains, units::domain);
+        if let (Some(first), true) = (raw.domains.first(), raw.dns.is_empty()) {
+            self.mistake_with_help(
+                first.span(),
+                "`domains` without `dns`: nobody is named who knows the names below them",
+                "write the resolvers inside as `dns`, such as dns = [\"10.0.0.53\"]",
+            );
+        }
         let networks = match &raw.networks {
             Some(list) => self.networks(list),
             None => everything(),
         };
-        let local = templates(&networks);
+        let client_to_client = raw.client_to_client.unwrap_or(false);
+        let mut reached = networks.clone();
+        if client_to_client {
+            let outside = |pool: &&IpNet| !networks.iter().any(|net| net.contains(*pool));
+            reached.extend(pools.iter().filter(outside));
+        }
+        let local = templates(&reached);
+        // The internet is no network that is here.
+        let mut inside: Vec<IpNet> = networks
+            .iter()
+            .filter(|n| n.prefix_len() > 0)
+            .copied()
+            .collect();
+        inside.extend(dns.iter().copied().map(IpNet::from));
+        let devices = match &raw.devices {
+            Some(path) => self.file(path, devices::parse).unwrap_or_default(),
+            None => Vec::new(),
+        };
         let identity = match &raw.identity {
             Some(w) => self.value(w, parse::identification),
             None => None,
@@ -83,6 +108,7 @@ impl Builder<'_> {
             Pool {
                 networks: pools.clone(),
                 dns,
+                domains,
             },
         );
         let child = ChildPolicy {
@@ -121,8 +147,12 @@ impl Builder<'_> {
             pools,
             networks,
             uplink,
-            nat: raw.nat.unwrap_or(true),
+            nat: raw.nat.as_ref().map_or(Nat::Both, |nat| nat.0),
             host_access: raw.host_access.unwrap_or(true),
+            client_to_client,
+            block_private: raw.block_private.unwrap_or(true),
+            inside,
+            devices,
         };
         Some((connection, network))
     }

@@ -22,7 +22,7 @@ use cygnet_wire::id::{IdType, Identification};
 use super::clock::Clock;
 use super::datapath::Datapath;
 use super::{Inbox, Input};
-use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
+use crate::ipc::{Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
 /// Chains of callers waiting to be validated; one that does not fit is asked for again by the core.
 const CHAINS_MAX: usize = 64;
@@ -208,6 +208,7 @@ impl Asker {
                     device: device.as_ref().map(|device| device.at),
                     here: (device.iter())
                         .flat_map(|device| device.here.iter().map(|id| id.0))
+                        .take(HERE_MAX)
                         .collect(),
                     ike_sa: ike_sa.0,
                     v4,
@@ -232,7 +233,11 @@ impl Asker {
             (PendingKind::Signed, SupervisorAnswer::Octets(signed)) => Answer::Signed(signed),
             (PendingKind::Mac, SupervisorAnswer::Octets(mac)) => Answer::Mac(mac.map(Secret::new)),
             (PendingKind::Leased, SupervisorAnswer::Lease(lent)) => {
-                Answer::Leased(lent.map(|(addresses, dns)| Lease { addresses, dns }))
+                Answer::Leased(lent.map(|lent| Lease {
+                    addresses: lent.addresses,
+                    dns: lent.dns,
+                    domains: lent.domains,
+                }))
             }
             (PendingKind::Leased, SupervisorAnswer::Octets(Err(e))) => Answer::Leased(Err(e)),
             (PendingKind::Paths(mut resolving), answer) => {

@@ -41,6 +41,7 @@ mod tests {
         Lease {
             addresses: vec![address.parse().unwrap()],
             dns: Vec::new(),
+            domains: Vec::new(),
         }
     }
 

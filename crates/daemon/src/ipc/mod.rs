@@ -17,6 +17,10 @@ pub(crate) use channel::Channel;
 /// Largest message either end accepts, in bytes.
 pub(crate) const MESSAGE_MAX: usize = 16 << 20;
 
+/// Most IKE SAs named in a question for a lease. At one place, port included, there is one device as a
+/// rule; each that is named is looked for among the leases.
+pub(crate) const HERE_MAX: usize = 64;
+
 /// Supervisor to engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToEngine {
@@ -236,7 +240,7 @@ pub(crate) enum SupervisorAsk {
         identity: String,
         /// Where the peer is, if other devices may have the same identity.
         device: Option<std::net::SocketAddr>,
-        /// The IKE SAs whose addresses a peer at that very place has.
+        /// The IKE SAs whose addresses a peer at that very place has, [`HERE_MAX`] at most.
         here: Vec<u64>,
         /// For which IKE SA.
         ike_sa: u64,
@@ -254,8 +258,19 @@ pub(crate) enum SupervisorAnswer {
     Octets(Result<Vec<u8>, String>),
     /// To `Resolve`.
     Addresses(Result<Vec<IpAddr>, String>),
-    /// To `Lease`: addresses and resolvers.
-    Lease(Result<(Vec<IpAddr>, Vec<IpAddr>), String>),
+    /// To `Lease`.
+    Lease(Result<Lent, String>),
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lent {
+    /// One of each family at most.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Resolvers.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Domains whose names these are asked for.
+    pub(crate) domains: Vec<String>,
 }
 
 impl std::fmt::Debug for SupervisorAnswer {

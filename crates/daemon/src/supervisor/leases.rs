@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use cygnet_config::Pool;
 use ipnet::IpNet;
 
+use crate::ipc::Lent;
+
 /// Clients remembered. An IPv6 pool has room for more than there is memory, and whoever knows a
 /// key shared by all clients can call itself anything.
 const REMEMBERED_MAX: usize = 65_536;
@@ -97,7 +99,7 @@ impl Leases {
         who: Borrower<'_>,
         holder: u64,
         wanted: Wanted,
-    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), String> {
+    ) -> Result<Lent, String> {
         let Some(spec) = self.pools.get(pool).cloned() else {
             return Err(format!(
                 "there is no pool `{pool}` in the configuration any more"
@@ -164,7 +166,11 @@ impl Leases {
             self.by_address.insert(a, key.clone());
         }
         self.leases.insert(key, lease);
-        Ok((granted, spec.dns))
+        Ok(Lent {
+            addresses: granted,
+            dns: spec.dns,
+            domains: spec.domains,
+        })
     }
 
     /// The leases of the devices that share an identity, by number.
@@ -316,6 +322,7 @@ mod tests {
         let pool = Pool {
             networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
             dns: vec!["10.99.0.1".parse().unwrap()],
+            domains: vec!["corp.example".to_owned()],
         };
         leases.configure([("server".to_owned(), pool)].into());
         leases
@@ -336,7 +343,7 @@ mod tests {
             device: None,
             here: &[],
         };
-        let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
+        let Lent { addresses, .. } = l.lend("server", who, holder, wanted).unwrap();
         addresses.iter().map(ToString::to_string).collect()
     }
 
@@ -358,7 +365,7 @@ mod tests {
             device: Some(place.parse().unwrap()),
             here,
         };
-        let (addresses, _) = l.lend("server", who, holder, wanted).unwrap();
+        let Lent { addresses, .. } = l.lend("server", who, holder, wanted).unwrap();
         addresses[0].to_string()
     }
 

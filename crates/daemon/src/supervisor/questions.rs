@@ -6,7 +6,7 @@ use cygnet_crypto::suite::Prf;
 
 use super::leases::{Borrower, Wanted};
 use super::{Done, Supervisor};
-use crate::ipc::{SupervisorAnswer, SupervisorAsk, ToEngine, scheme_of};
+use crate::ipc::{HERE_MAX, SupervisorAnswer, SupervisorAsk, ToEngine, scheme_of};
 use crate::resolve;
 
 /// Questions of the engine being worked on at once.
@@ -67,6 +67,15 @@ impl Supervisor {
                 v4,
                 v6,
             } => {
+                if here.len() > HERE_MAX {
+                    let error = format!(
+                        "{} devices at one place, expected {HERE_MAX} at most",
+                        here.len()
+                    );
+                    let answer = SupervisorAnswer::Lease(Err(error));
+                    self.tell(&ToEngine::Answer { id, answer });
+                    return;
+                }
                 let who = Borrower {
                     identity: &identity,
                     device,

@@ -331,7 +331,12 @@ impl AuthResponder {
                 }
             }
             (Stage::Lease(ask, mut proven), Answer::Leased(result)) if ask == id => match result {
-                Ok(lease) => {
+                Ok(mut lease) => {
+                    let cp = self.request.as_ref().and_then(|r| r.contents.cp.as_ref());
+                    // RFC 8598 §3.2: only to those who understand them.
+                    if !cp.is_some_and(config_payload::wants_domains) {
+                        lease.domains.clear();
+                    }
                     proven.peering.lent = Some(lease);
                     self.choose_child(channel, cx, proven)
                 }

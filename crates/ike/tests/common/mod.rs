@@ -459,6 +459,7 @@ impl World {
                 let lease = Lease {
                     addresses: addresses.collect(),
                     dns: vec![IpAddr::from([10, 9, 0, 1])],
+                    domains: vec!["corp.example".to_owned()],
                 };
                 node.leases.insert(ike_sa, lease.clone());
                 Answer::Leased(Ok(lease))

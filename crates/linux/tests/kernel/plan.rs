@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cygnet_gateway::{Devices, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
+use cygnet_gateway::{Devices, Family, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
 use cygnet_linux::{
     Changes, Network, Offloads, RouteProbe, Transmit, Tun, TunOptions, UdpOptions, UdpSocket,
     foreign, nft,
@@ -338,8 +338,10 @@ fn a_server_offers_its_clients_no_more_than_it_is_told_to() {
                 mtu: 1400,
                 pools: vec!["10.99.0.0/24".parse().unwrap()],
                 addresses: vec!["10.99.0.1".parse().unwrap()],
-                masquerade: true,
+                masquerade: Family::BOTH.to_vec(),
                 client_to_client: false,
+                block_private: true,
+                inside: Vec::new(),
                 host_access,
             }),
             uplink: Some("eth0".parse().unwrap()),

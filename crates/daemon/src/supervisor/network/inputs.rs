@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use cygnet_config::{Config, Gateway, GuardSections};
+use cygnet_config::{Config, Gateway, GuardSections, Nat};
 use cygnet_gateway::{
-    Devices, EspFraming, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
+    Devices, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
 };
 use cygnet_ike::policy::{Host, Remote};
 use ipnet::{IpNet, Ipv4Net};
@@ -101,8 +101,14 @@ pub(super) fn inputs(
                     .unwrap_or_else(|| default_mtu(false)),
                 pools: server.pools.clone(),
                 addresses: server.pools.iter().filter_map(own_address).collect(),
-                masquerade: server.nat,
-                client_to_client: false,
+                masquerade: match server.nat {
+                    Nat::Both => Family::BOTH.to_vec(),
+                    Nat::Ipv4 => vec![Family::V4],
+                    Nat::Off => Vec::new(),
+                },
+                client_to_client: server.client_to_client,
+                block_private: server.block_private,
+                inside: server.inside.clone(),
                 host_access: server.host_access,
             })
         }
