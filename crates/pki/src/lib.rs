@@ -10,6 +10,7 @@
 //! - [`certreq`]: what a CERTREQ payload carries (RFC 7296 §3.7).
 //! - [`pkcs12`]: `.p12` files.
 //! - [`authority`]: a certificate authority for servers and clients.
+//! - [`pkcs12`]: certificates and a key in one file under a password.
 
 pub mod authority;
 pub mod certreq;

@@ -14,7 +14,7 @@ const SIZE_MAX: usize = 256 << 10;
 const SCRYPT: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b];
 
 /// What a `.p12` holds.
-pub struct Contents {
+pub struct Opened {
     /// The certificate that the key belongs to (DER).
     pub leaf: Vec<u8>,
     /// Certificates that are nobody's own, and not the leaf (DER).
@@ -48,7 +48,7 @@ pub enum Pkcs12Error {
 }
 
 /// Opens a `.p12` with its password. The first key that has its certificate beside it counts.
-pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Pkcs12Error> {
+pub fn read(bytes: &[u8], password: &str) -> Result<Opened, Pkcs12Error> {
     if bytes.len() > SIZE_MAX {
         let found = format!("{} bytes, more than {SIZE_MAX}", bytes.len());
         return Err(Pkcs12Error::NotPkcs12(found));
@@ -74,7 +74,7 @@ pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Pkcs12Error> {
     let (authorities, intermediates) = others
         .map(<[u8]>::to_vec)
         .partition(|it| is_self_issued(it).unwrap_or(false));
-    Ok(Contents {
+    Ok(Opened {
         leaf,
         intermediates,
         authorities,
