@@ -1,6 +1,7 @@
 //! What other devices import, and what other VPNs hand out.
 //!
-//! Pure: text and bytes in, text and bytes out. Nothing here reads a file, a clock or randomness.
+//! Pure: text and bytes in, text and bytes out. Nothing here reads a file or a clock, and randomness goes only into
+//! the salts of `.p12` files.
 //!
 //! - [`model`]: what a device needs to know to connect: one [`Profile`] per device, the source of every file.
 //! - [`write`]: that profile as files for each family of devices.

@@ -1,0 +1,177 @@
+//! The profile as every format needs it: texts checked, proposals parsed, certificates as PEM.
+
+use std::time::Duration;
+
+use cygnet_crypto::signature::{KeyKind, VerifyingKey};
+use cygnet_crypto::suite::proposal::{EspProposal, IkeProposal};
+use cygnet_pki::{authority::to_pem, identity::public_key_info};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Error, text};
+use crate::{Login, Profile};
+
+/// Apple's devices take no lifetime below ten minutes, and what is written is three quarters of the server's.
+const LEAST_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+pub(super) struct Facts<'a> {
+    pub(super) profile: &'a Profile,
+    /// `USER.DEVICE`: the name of files and connections, and the certificate's common name.
+    pub(super) stem: String,
+    pub(super) ike: Vec<IkeProposal>,
+    pub(super) esp: Vec<EspProposal>,
+    /// The authority's certificate, PEM.
+    pub(super) ca: String,
+    /// `None` for logins with a password.
+    pub(super) certificate: Option<Certificate<'a>>,
+}
+
+/// A login by certificate.
+pub(super) struct Certificate<'a> {
+    /// The identity to say.
+    pub(super) identity: &'a str,
+    pub(super) der: &'a [u8],
+    pub(super) pem: String,
+    pub(super) kind: KeyKind,
+    /// `None`: it never left the device.
+    pub(super) key: Option<Key<'a>>,
+}
+
+/// The private key of a device.
+pub(super) struct Key<'a> {
+    /// PKCS#8, DER.
+    pub(super) der: &'a [u8],
+    /// Opens `.p12` files.
+    pub(super) password: &'a str,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn of(profile: &'a Profile) -> Result<Self, Error> {
+        text::name("the user's name", &profile.user)?;
+        text::name("the device's name", &profile.device)?;
+        text::host("the server's address", &profile.remote)?;
+        text::identity("the server's identity", &profile.remote_identity)?;
+        text::printable("the title", &profile.title, 200)?;
+        text::printable("the authority's name", &profile.authority.common_name, 256)?;
+        for domain in &profile.domains {
+            text::host("a domain", domain)?;
+        }
+        for ssid in &profile.on_demand.trusted_ssids {
+            // IEEE 802.11 §9.4.2.2.
+            text::printable("the name of a trusted Wi-Fi network", ssid, 32)?;
+        }
+        for (what, found) in [
+            ("ike_lifetime", profile.ike_lifetime),
+            ("child_lifetime", profile.child_lifetime),
+        ] {
+            if found < LEAST_LIFETIME {
+                return Err(Error::Lifetime {
+                    what,
+                    found,
+                    least: LEAST_LIFETIME,
+                });
+            }
+        }
+        key_kind("the authority's", &profile.authority.certificate)?;
+        Ok(Self {
+            profile,
+            stem: format!("{}.{}", profile.user, profile.device),
+            ike: parse(&profile.ike)?,
+            esp: parse(&profile.esp)?,
+            ca: to_pem("CERTIFICATE", &profile.authority.certificate),
+            certificate: match &profile.login {
+                Login::Password => None,
+                Login::Certificate {
+                    identity,
+                    certificate,
+                    key,
+                    p12_password,
+                } => Some(Certificate::of(
+                    identity,
+                    certificate,
+                    key.as_ref().map(|der| Key {
+                        der,
+                        password: p12_password,
+                    }),
+                )?),
+            },
+        })
+    }
+
+    /// The tunnel's name at the other end: the server's address in letters that `cygnet.toml` takes.
+    pub(super) fn tunnel(&self) -> String {
+        let letters = self.profile.remote.bytes().take(32).map(|b| match b {
+            b if b.is_ascii_alphanumeric() => char::from(b),
+            _ => '-',
+        });
+        let name: String = letters.collect();
+        name.trim_matches('-').to_owned()
+    }
+
+    /// An identifier that stays the same for this device and `part`, however often its files are made.
+    pub(super) fn uuid(&self, part: &str) -> Uuid {
+        let ours = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"profile.cygnet.internal");
+        let device = Uuid::new_v5(&ours, self.profile.stable_id.as_bytes());
+        Uuid::new_v5(&device, part.as_bytes())
+    }
+
+    /// After how long a device rekeys its IKE SA: before the server's own lifetime ends.
+    pub(super) fn ike_rekey(&self) -> Duration {
+        self.profile.ike_lifetime / 4 * 3
+    }
+
+    /// The same for a Child SA.
+    pub(super) fn child_rekey(&self) -> Duration {
+        self.profile.child_lifetime / 4 * 3
+    }
+
+    /// What is reached through the tunnel; everything, if nothing is named.
+    pub(super) fn networks(&self) -> Vec<String> {
+        match self.profile.networks.as_slice() {
+            [] => vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()],
+            some => some.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Whether only some networks are reached through the tunnel.
+    pub(super) fn is_split(&self) -> bool {
+        !self.profile.networks.is_empty()
+    }
+}
+
+impl<'a> Certificate<'a> {
+    fn of(identity: &'a str, der: &'a [u8], key: Option<Key<'a>>) -> Result<Self, Error> {
+        text::identity("the device's identity", identity)?;
+        if let Some(key) = &key {
+            text::printable("the password of the .p12 files", key.password, 256)?;
+        }
+        Ok(Self {
+            identity,
+            der,
+            pem: to_pem("CERTIFICATE", der),
+            kind: key_kind("the device's", der)?,
+            key,
+        })
+    }
+}
+
+impl Key<'_> {
+    pub(super) fn pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(to_pem("PRIVATE KEY", self.der))
+    }
+
+    pub(super) fn pem_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.pem().as_bytes().to_vec())
+    }
+}
+
+fn key_kind(whose: &'static str, der: &[u8]) -> Result<KeyKind, Error> {
+    let wrong = |why: String| Error::Certificate { whose, why };
+    let spki = public_key_info(der).map_err(|error| wrong(error.to_string()))?;
+    let key = VerifyingKey::from_spki_der(&spki).map_err(|error| wrong(error.to_string()))?;
+    Ok(key.kind())
+}
+
+fn parse<T: std::str::FromStr>(proposals: &[String]) -> Result<Vec<T>, T::Err> {
+    proposals.iter().map(|text| text.trim().parse()).collect()
+}

@@ -1,0 +1,118 @@
+//! A PowerShell script for Windows 10 and 11, and the `.p12` file it imports.
+//!
+//! What a person makes in Windows' own dialog offers modp1024 alone, which no careful server takes; the script sets
+//! the proposals. It is ASCII throughout: Windows PowerShell reads a file without a byte order mark in the machine's
+//! code page, where octets of UTF-8 can become quotes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cygnet_crypto::suite::{Encryption, Group, Prf};
+
+use super::proposals::{Choice, Known};
+use super::{Error, File, facts::Facts, pkcs12};
+
+const HEAD: &str = include_str!("windows/head.ps1");
+const BODY: &str = include_str!("windows/body.ps1");
+
+/// What `Set-VpnConnectionIPsecConfiguration` takes.
+const KNOWN: Known = Known {
+    ike_encryption: &[
+        Encryption::AesGcm16_256,
+        Encryption::AesGcm16_128,
+        Encryption::AesCbc256,
+        Encryption::AesCbc128,
+    ],
+    esp_encryption: &[Encryption::AesGcm16_256, Encryption::AesGcm16_128],
+    prf: &[Prf::HmacSha2_384, Prf::HmacSha2_256],
+    group: &[Group::EcpP384, Group::EcpP256, Group::Modp2048],
+};
+
+/// Nothing, if Windows knows nothing the server accepts, or the key is not here to be handed over.
+pub(super) fn files(facts: &Facts<'_>) -> Result<Vec<File>, Error> {
+    let Some(choice) = KNOWN.choose(&facts.ike, &facts.esp) else {
+        return Ok(Vec::new());
+    };
+    let p12 = pkcs12::file(facts, "windows/", pkcs12::MODERN)?;
+    if facts.certificate.is_some() && p12.is_none() {
+        return Ok(Vec::new());
+    }
+    let path = format!("windows/{}.ps1", facts.stem);
+    let mut files = vec![File::public(path, script(facts, choice))];
+    files.extend(p12);
+    Ok(files)
+}
+
+fn script(facts: &Facts<'_>, choice: Choice) -> String {
+    let profile = facts.profile;
+    let der = |der: &[u8]| quote(&STANDARD.encode(der));
+    let p12 = match facts.certificate {
+        Some(_) => format!("{}.p12", facts.stem),
+        None => String::new(),
+    };
+    let own = facts.certificate.as_ref();
+    // Windows sends IPv6 into a tunnel only by routes of its own.
+    let routes = match facts.is_split() {
+        true => facts.networks(),
+        false => vec!["::/1".to_owned(), "8000::/1".to_owned()],
+    };
+    let routes: Vec<String> = routes.iter().map(|route| quote(route)).collect();
+    let domain = profile.domains.first().map_or("", String::as_str);
+    let ike = match choice.ike.encryption {
+        Encryption::AesGcm16_128 => "GCMAES128",
+        Encryption::AesCbc128 => "AES128",
+        Encryption::AesCbc256 => "AES256",
+        _ => "GCMAES256",
+    };
+    let esp = match choice.esp.encryption {
+        Encryption::AesGcm16_128 => "GCMAES128",
+        _ => "GCMAES256",
+    };
+    let hash = match choice.ike.prf {
+        Prf::HmacSha2_384 => "SHA384",
+        _ => "SHA256",
+    };
+    let pfs = match choice.esp.group {
+        None => "None",
+        Some(Group::Modp2048) => "PFS2048",
+        Some(some) => group(some),
+    };
+    let facts = [
+        ("Name", quote(&profile.title)),
+        ("Server", quote(&profile.remote)),
+        ("P12", quote(&p12)),
+        ("OwnBase64", own.map_or(quote(""), |own| der(own.der))),
+        ("AuthorityBase64", der(&profile.authority.certificate)),
+        ("Split", format!("${}", facts.is_split())),
+        ("Routes", format!("@({})", routes.join(", "))),
+        ("Domain", quote(domain)),
+        ("IkeCipher", quote(ike)),
+        ("IkeHash", quote(hash)),
+        ("IkeGroup", quote(group(choice.ike.group))),
+        ("EspCipher", quote(esp)),
+        ("PfsGroup", quote(pfs)),
+    ];
+    let facts: String = facts
+        .into_iter()
+        .map(|(name, value)| format!("${name} = {value}\n"))
+        .collect();
+    // Notepad of older Windows shows no line ends but these.
+    format!("{HEAD}{facts}{BODY}").replace('\n', "\r\n")
+}
+
+fn group(group: Group) -> &'static str {
+    match group {
+        Group::EcpP256 => "ECP256",
+        Group::Modp2048 => "Group14",
+        _ => "ECP384",
+    }
+}
+
+/// An expression that is this text. In single quotes nothing has a meaning but the quotes themselves, which
+/// PowerShell takes in any of the shapes U+2018 to U+201B; none of those is ASCII, and what is not is not quoted.
+fn quote(text: &str) -> String {
+    if text.is_ascii() {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    let octets = STANDARD.encode(text);
+    format!("[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('{octets}'))")
+}
