@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{SubjectAltName, chain::Certificate};
+use crate::{SubjectAltName, chain::Certificate, csr::PublicKey};
 
 pub use rcgen::RevocationReason;
 
@@ -93,7 +93,7 @@ pub struct Request<'a> {
     pub serial: &'a [u8],
     /// When it is valid.
     pub validity: Validity,
-    /// The key to make for it.
+    /// The key that [`Authority::issue`] makes for it; [`Authority::certify`] is given one.
     pub key: KeyKind,
 }
 
@@ -190,6 +190,28 @@ impl Authority {
     /// Issues a certificate with a new key.
     pub fn issue(&self, request: &Request<'_>) -> Result<Issued, AuthorityError> {
         let key = request.key.generate()?;
+        let certificate = self.sign(request, &key)?;
+        Ok(Issued {
+            certificate_pem: certificate.pem(),
+            certificate_der: certificate.der().to_vec(),
+            key_pem: Zeroizing::new(key.serialize_pem()),
+        })
+    }
+
+    /// Issues a certificate (DER) for a key whose private half is somewhere else.
+    pub fn certify(
+        &self,
+        request: &Request<'_>,
+        key: &PublicKey,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        Ok(self.sign(request, key.info())?.der().to_vec())
+    }
+
+    fn sign(
+        &self,
+        request: &Request<'_>,
+        key: &impl PublicKeyData,
+    ) -> Result<rcgen::Certificate, AuthorityError> {
         let mut params = params(request.common_name, request.serial, request.validity)?;
         if request.names.is_empty() {
             return Err(AuthorityError::Request {
@@ -213,13 +235,8 @@ impl Authority {
             Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
-        params.key_identifier_method = key_identifier(&key);
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued {
-            certificate_pem: certificate.pem(),
-            certificate_der: certificate.der().to_vec(),
-            key_pem: Zeroizing::new(key.serialize_pem()),
-        })
+        params.key_identifier_method = key_identifier(key);
+        Ok(params.signed_by(key, &self.issuer)?)
     }
 
     /// Signs a CRL (DER); `number` grows with each one (RFC 5280 §5.2.3).
@@ -325,7 +342,7 @@ fn alternative_name(name: &SubjectAltName) -> Result<SanType, AuthorityError> {
 }
 
 /// RFC 7093 §2 method 1: the leftmost 160 bits of SHA-256 of the public key.
-fn key_identifier(key: &KeyPair) -> KeyIdMethod {
+fn key_identifier(key: &impl PublicKeyData) -> KeyIdMethod {
     let hash = cygnet_crypto::digest::sha256(&[key.der_bytes()]);
     KeyIdMethod::PreSpecified(hash.iter().take(20).copied().collect())
 }

@@ -11,10 +11,12 @@
 //! - [`pkcs12`]: `.p12` files.
 //! - [`authority`]: a certificate authority for servers and clients.
 //! - [`pkcs12`]: certificates and a key in one file under a password.
+//! - [`csr`]: a public key that asks to be certified (PKCS#10).
 
 pub mod authority;
 pub mod certreq;
 pub mod chain;
+pub mod csr;
 mod der;
 pub mod identity;
 pub mod load;

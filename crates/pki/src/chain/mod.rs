@@ -11,7 +11,7 @@ mod constraints;
 mod crl;
 mod error;
 mod path;
-mod signature;
+pub(crate) mod signature;
 
 use rustls_pki_types::UnixTime;
 

@@ -12,7 +12,7 @@ use super::{Certificate, ChainError, certificate::strip_zeros};
 
 /// Why a signature does not count.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     /// It is not the signature of this key.
     Wrong,
     /// The algorithm or key is not accepted: its name.
@@ -38,6 +38,11 @@ pub(super) fn check_certificate(
 
 /// Checks a `SEQUENCE { toBeSigned, algorithm, signature }`, which certificates and CRLs are.
 pub(super) fn check_signed(signed: &[u8], issuer: &Certificate<'_>) -> Result<(), Flaw> {
+    check_signed_by(signed, &issuer.x509.tbs_certificate.subject_pki)
+}
+
+/// The same by a key alone: signing requests are of this form, too.
+pub(crate) fn check_signed_by(signed: &[u8], key: &SubjectPublicKeyInfo<'_>) -> Result<(), Flaw> {
     const BIT_STRING: u8 = 0x03;
     let mut parts = Reader::new(
         der::single(signed, tag::SEQUENCE)
@@ -56,7 +61,6 @@ pub(super) fn check_signed(signed: &[u8], issuer: &Certificate<'_>) -> Result<()
         return Err(Flaw::Wrong);
     };
     let (_, algorithm) = AlgorithmIdentifier::from_der(algorithm.whole).map_err(|_| Flaw::Wrong)?;
-    let key = &issuer.x509.tbs_certificate.subject_pki;
     let (kind, scheme) = verification(&algorithm, key)?;
     VerifyingKey::from_parts(kind, &key.subject_public_key.data)
         .and_then(|key| key.verify(scheme, data.whole, value))
