@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness of its own: whatever is random comes from a [`Random`] argument, so a run can be replayed.
 //! The one exception is signing: ECDSA and RSA-PSS draw their nonces and salts inside the signing library.
 
+pub mod chacha20poly1305;
 mod cipher;
 mod der;
 pub mod digest;
