@@ -85,6 +85,31 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// What this machine's routes lead to, in any table, without default routes and its own addresses.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`].
+    pub async fn routed_networks(&self) -> Result<Vec<IpNet>> {
+        let mut networks = Vec::new();
+        for v6 in [false, true] {
+            let mut filter = RouteMessage::default();
+            filter.header.address_family = family(v6);
+            let messages =
+                collect("list routes", self.handle.route().get(filter).execute()).await?;
+            networks.extend(messages.iter().filter_map(|m| {
+                let destination = m.attributes.iter().find_map(|a| match a {
+                    RouteAttribute::Destination(a) => ip(a),
+                    _ => None,
+                });
+                let net = IpNet::new(destination?, m.header.destination_prefix_length).ok()?;
+                (m.header.kind == RouteType::Unicast).then(|| net.trunc())
+            }));
+        }
+        networks.sort();
+        networks.dedup();
+        Ok(networks)
+    }
+
     /// Which way a packet to `destination` would leave, carrying `mark`.
     ///
     /// # Errors
