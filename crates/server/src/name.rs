@@ -1,0 +1,140 @@
+//! Names of users, devices and servers, checked once where they come in.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use cygnet_pki::SubjectAltName;
+
+use crate::error::{Error, refused};
+
+/// A user's or a device's name: `[a-z0-9][a-z0-9-]{0,31}`. It ends up in e-mail addresses, file names and log lines.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(String);
+
+impl Name {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let good = (1..=32).contains(&text.len())
+            && !text.starts_with('-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            return Ok(Self(text.to_owned()));
+        }
+        refused(format!(
+            "{text:?} is no name: expected 1 to 32 of the characters a-z, 0-9 and -, the first of them no -"
+        ))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What clients call the server by: a host name or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host name (RFC 1123 §2.1).
+    Name(String),
+    /// An address.
+    Ip(IpAddr),
+}
+
+impl Address {
+    /// As it stands in the certificate.
+    pub fn subject_alt_name(&self) -> SubjectAltName {
+        match self {
+            Self::Name(name) => SubjectAltName::Dns(name.clone()),
+            Self::Ip(address) => SubjectAltName::Ip(*address),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            if address.is_unspecified() || address.is_multicast() {
+                return refused(format!("{address} is no address that a client could call"));
+            }
+            return Ok(Self::Ip(address));
+        }
+        let label = |l: &str| {
+            (1..=63).contains(&l.len())
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        // Digits and dots alone are an address written wrongly, never a name.
+        let numeric = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if !numeric && text.len() <= 253 && text.split('.').all(label) {
+            return Ok(Self::Name(text.to_ascii_lowercase()));
+        }
+        refused(format!(
+            "{text:?} is neither a host name nor an address: expected one such as vpn.example.org or 203.0.113.5 \
+             (internationalised names as xn--…)"
+        ))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_harmless_in_files_and_addresses() {
+        for good in ["a", "alice", "0-1", "a23456789012345678901234567890ab"] {
+            assert_eq!(good.parse::<Name>().expect(good).as_str(), good);
+        }
+        let long = "a".repeat(33);
+        for bad in [
+            "", "-a", "Alice", "a/b", "..", "a.b", "a b", "ä", "a\n", &long,
+        ] {
+            let told = bad.parse::<Name>().expect_err(bad).to_string();
+            assert!(told.contains("is no name: expected"), "{told}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_names_or_numbers() {
+        let shown = |text: &str| text.parse::<Address>().map(|it| it.to_string());
+        assert_eq!(shown("VPN.example.org").expect("a name"), "vpn.example.org");
+        assert_eq!(shown("2001:DB8::5").expect("an address"), "2001:db8::5");
+        for bad in [
+            "",
+            "1.2.3",
+            "300.1.1.1",
+            "0.0.0.0",
+            "ff02::1",
+            "a..b",
+            "a_b",
+            "vpn.example.org/",
+            "-a.b",
+            "ä.de",
+        ] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+    }
+}

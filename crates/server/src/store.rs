@@ -1,0 +1,173 @@
+//! The state: one SQLite file that one command at a time may open.
+//!
+//! Every change is one transaction, on the disk before anything outside shows it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Result, refused};
+
+/// The file's name in the state directory.
+pub const FILE: &str = "server.sqlite";
+/// In SQLite's header: `CYGN`.
+const APPLICATION_ID: i32 = 0x4359_474e;
+/// `user_version` counts those that were applied. Never change one that was released: add another.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+/// Commands take milliseconds; whoever waits longer should know why.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Store {
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    /// On the state directory; the kernel lets go of it with the process, however that ends.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens what is there; `None` where there is nothing.
+    pub(crate) fn open(state_dir: &Path) -> Result<Option<Self>> {
+        let lock = match lock(state_dir) {
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            lock => lock?,
+        };
+        let path = state_dir.join(FILE);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("look at", &path)(error)),
+            Ok(_) => Self::with(path, lock).map(Some),
+        }
+    }
+
+    /// Opens what is there, or makes it; also the state directory.
+    pub(crate) fn create(state_dir: &Path) -> Result<Self> {
+        make_private_dir(state_dir)?;
+        let lock = lock(state_dir)?;
+        let path = state_dir.join(FILE);
+        // Before SQLite does: it would ask the umask who may read the keys.
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(Error::file("make", &path)(error))
+            }
+            _ => Self::with(path, lock),
+        }
+    }
+
+    fn with(path: PathBuf, lock: File) -> Result<Self> {
+        let metadata = fs::symlink_metadata(&path).map_err(Error::file("look at", &path))?;
+        if !metadata.is_file() {
+            return refused(format!(
+                "{} is no file, and the server's state has to be one: move it away",
+                path.display()
+            ));
+        }
+        let connection = prepare(&path).map_err(|error| match error {
+            Flaw::Sqlite(source) => Error::Store {
+                path: path.clone(),
+                source,
+            },
+            Flaw::Told(what) => Error::Refused(format!("{} {what}", path.display())),
+        })?;
+        Ok(Self {
+            connection,
+            path,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn error(&self) -> impl Fn(rusqlite::Error) -> Error + use<> {
+        let path = self.path.clone();
+        move |source| Error::Store {
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+/// Makes a directory that only its owner can look into, and those above it.
+pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::file("make the directory", path))
+}
+
+fn lock(state_dir: &Path) -> Result<File> {
+    let directory = File::open(state_dir).map_err(Error::file("open", state_dir))?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                sleep(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy(state_dir.to_owned())),
+            Err(error) => return Err(Error::file("lock", state_dir)(error.into())),
+        }
+    }
+}
+
+enum Flaw {
+    Sqlite(rusqlite::Error),
+    Told(String),
+}
+
+impl From<rusqlite::Error> for Flaw {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(path: &Path) -> std::result::Result<Connection, Flaw> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    // A rollback journal: one file at rest, which is also what a backup holds. `extra` syncs the directory as well, or
+    // a power cut could bring the journal back and undo what was handed out.
+    connection.pragma_update(None, "journal_mode", "delete")?;
+    connection.pragma_update(None, "synchronous", "extra")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted was a key: overwrite it, and let no temporary file hold one.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    let number = |connection: &Connection, name: &str| {
+        connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+    };
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application = number(&connection, "application_id")?;
+    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+        return Err(Flaw::Told(
+            "is a database of another program; move it away".into(),
+        ));
+    }
+    let version = number(&connection, "user_version")?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Err(Flaw::Told(format!(
+            "was written by a newer cygnet (version {version} of its form, this one knows {}); install that one",
+            MIGRATIONS.len()
+        )));
+    }
+    for (at, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", at as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(connection)
+}
