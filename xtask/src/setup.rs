@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Everything that the demo, the tests and the interop scenarios run.
 const PACKAGES: &[&str] = &[
+    "age",
     "busybox-static",
     "charon-systemd",
     "conntrack",

@@ -1,5 +1,8 @@
 //! What can be typed.
 
+pub(crate) mod server;
+pub(crate) mod user;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -32,6 +35,12 @@ pub(crate) enum Command {
     /// The fail-closed rules of a LAN gateway, which outlive the program
     #[command(subcommand)]
     Gateway(Gateway),
+    /// Your own VPN server on this machine
+    #[command(subcommand)]
+    Server(server::Server),
+    /// People and devices that your server lets in
+    #[command(subcommand)]
+    User(user::User),
     /// The unprivileged half of `run`
     #[command(hide = true)]
     Engine,

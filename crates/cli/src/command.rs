@@ -3,8 +3,12 @@
 mod check;
 mod connection;
 mod gateway;
+mod place;
 mod reload;
+mod secret;
+mod server;
 mod status;
+mod user;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,8 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Status(options) => status::status(&options),
         Command::Reload(socket) => reload::reload(&socket.socket),
         Command::Gateway(what) => gateway::gateway(&what),
+        Command::Server(what) => server::server(&what),
+        Command::User(what) => user::user(&what),
         Command::Engine => ExitCode::from(cygnet_daemon::engine()),
         Command::Resolve { name } => ExitCode::from(cygnet_daemon::resolve(&name)),
     }

@@ -65,7 +65,7 @@ fn workers(daemon: &cygnet_config::Daemon) -> usize {
 
 /// No core file of a process that reads private keys, whoever started it. A limit of zero alone
 /// does not hold back a kernel that pipes core files to a collector.
-fn keep_keys_in_memory() {
+pub fn keep_keys_in_memory() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit {
         current: Some(0),

@@ -1,0 +1,197 @@
+//! What the commands of a server have in common: where it is, the real clock and randomness, and a daemon to tell.
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use cygnet_config::{Config, SERVER};
+use cygnet_crypto::SystemRandom;
+use cygnet_server::profile::Terms;
+use cygnet_server::{Circumstances, Configuration, Error, Place, Result, Server};
+use hyper::Method;
+
+use crate::args::server::Where;
+use crate::client;
+
+const STATE_DIR: &str = "/var/lib/cygnet";
+const RUN_DIR: &str = "/run/cygnet";
+/// Before this no cygnet was written: a clock that says so was never set.
+const CLOCK_SET: i64 = 1_750_000_000;
+
+/// One command at work.
+pub(super) struct Context {
+    pub(super) place: Place,
+    socket: PathBuf,
+    now: i64,
+    random: SystemRandom,
+}
+
+impl Context {
+    pub(super) fn new(place: &Where) -> Result<Self> {
+        cygnet_daemon::keep_keys_in_memory();
+        let (state_dir, run_dir) = Configuration::read(&place.config)?.directories()?;
+        let or =
+            |written: Option<PathBuf>, default: &str| written.unwrap_or_else(|| default.into());
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(0));
+        if now < CLOCK_SET {
+            return Err(Error::Refused(
+                "this machine's clock is not set, and certificates hold dates: set it first (timedatectl)".into(),
+            ));
+        }
+        Ok(Self {
+            place: Place {
+                config: place.config.clone(),
+                state_dir: or(place.state_dir.clone().or(state_dir), STATE_DIR),
+            },
+            socket: place
+                .socket
+                .clone()
+                .unwrap_or_else(|| or(run_dir, RUN_DIR).join("control.sock")),
+            now,
+            random: SystemRandom,
+        })
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.now
+    }
+
+    pub(super) fn random(&mut self) -> &mut SystemRandom {
+        &mut self.random
+    }
+
+    /// Time and randomness.
+    pub(super) fn with(&mut self) -> Circumstances<'_> {
+        Circumstances {
+            now: self.now,
+            random: &mut self.random,
+        }
+    }
+
+    /// The server, if there is one.
+    pub(super) fn find(&mut self) -> Result<Option<Server>> {
+        let place = self.place.clone();
+        let found = Server::open(&place, &mut self.with(), &check)?;
+        Ok(found.map(|(server, flaw)| {
+            if let Some(flaw) = flaw {
+                eprintln!("cygnet: warning: {flaw}");
+            }
+            server
+        }))
+    }
+
+    /// The server.
+    pub(super) fn open(&mut self) -> Result<Server> {
+        self.find()?.ok_or_else(|| {
+            Error::Refused(format!(
+                "there is no server here (nothing in {}): set one up with `cygnet server init --address NAME`",
+                self.place.state_dir.display()
+            ))
+        })
+    }
+
+    /// Lets the running daemon read what was published. One that does not run reads it when it starts.
+    pub(super) fn reload(&self) -> ReloadOutcome {
+        match UnixStream::connect(&self.socket) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) =>
+            {
+                ReloadOutcome::NotRunning
+            }
+            _ => match client::call(&self.socket, Method::POST, "/v1/reload", None) {
+                Ok(_) => ReloadOutcome::Done,
+                Err(told) => ReloadOutcome::Failed(told),
+            },
+        }
+    }
+
+    /// What the configuration says about clients, for their files.
+    pub(super) fn terms(&self) -> Result<Terms> {
+        let path = &self.place.config;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::Refused(format!("cannot read {}: {error}", path.display())))?;
+        let mut read = |name: &str| {
+            let path = base.join(name);
+            std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        let config = Config::parse(&path.display().to_string(), &text, &mut read)
+            .map_err(|error| Error::Refused(error.to_string()))?;
+        let connection = config
+            .policy
+            .connections
+            .iter()
+            .find(|it| it.name == SERVER);
+        let (Some(connection), Some(network)) = (connection, &config.server) else {
+            return Err(Error::Refused(format!(
+                "{} has no [server] section; `cygnet server init` with the same values writes it again",
+                path.display()
+            )));
+        };
+        let everything = network.networks.iter().any(|it| it.prefix_len() == 0);
+        let child = connection.children.first();
+        Ok(Terms {
+            networks: if everything {
+                Vec::new()
+            } else {
+                network.networks.clone()
+            },
+            ike: connection
+                .ike_proposals
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            esp: child
+                .iter()
+                .flat_map(|it| it.esp_proposals.iter().map(ToString::to_string))
+                .collect(),
+            ike_lifetime: connection.lifetime.time,
+            child_lifetime: child.map_or(Duration::from_secs(3600), |it| it.lifetime.time),
+        })
+    }
+}
+
+/// What became of the daemon.
+pub(super) enum ReloadOutcome {
+    Done,
+    NotRunning,
+    Failed(String),
+}
+
+impl ReloadOutcome {
+    /// Tells a person; whether the command was done.
+    pub(super) fn told(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::NotRunning => {
+                println!("cygnet does not run here; it takes this up when it starts.");
+                ExitCode::SUCCESS
+            }
+            Self::Failed(told) => super::fail(&format!(
+                "the change is made, but the running cygnet did not take it up: {told}"
+            )),
+        }
+    }
+}
+
+/// Judges a configuration as `cygnet check` does.
+pub(super) fn check(path: &Path) -> std::result::Result<(), String> {
+    cygnet_daemon::check(path)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// The exit code of an error, which is told.
+pub(super) fn failed(error: &Error) -> ExitCode {
+    match error.is_refusal() {
+        true => super::refuse(&error.to_string()),
+        false => super::fail(&error.to_string()),
+    }
+}

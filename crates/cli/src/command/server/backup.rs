@@ -1,0 +1,82 @@
+//! `cygnet server backup` and `restore`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use cygnet_server::{Error, Result, Server, backup, pool};
+use zeroize::Zeroizing;
+
+use super::super::place::{Context, check};
+use super::super::secret;
+use super::network;
+use crate::args::server::{Backup, Restore};
+
+/// No server has so many users.
+const FILE_MAX: u64 = 1 << 30;
+
+pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
+    let mut context = Context::new(&options.place)?;
+    let passphrase = match &options.passphrase_file {
+        Some(path) => secret::of_file(path)?,
+        None => secret::new("passphrase for the backup")?,
+    };
+    backup::check_passphrase(&passphrase)?;
+    let mut server = context.open()?;
+    server.backup(&options.file, &passphrase, context.random())?;
+    println!(
+        "Everything is in {}. `cygnet server restore` brings it back, here or on another machine.\n\
+         Keep file and passphrase apart: together they are the server.",
+        options.file.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
+    let mut context = Context::new(&options.place)?;
+    let sealed = read(&options.file)?;
+    let passphrase = match &options.passphrase_file {
+        Some(path) => secret::of_file(path)?,
+        None => secret::known("passphrase of the backup")?,
+    };
+    let place = context.place.clone();
+    let server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
+    let summary = server.summary()?;
+    println!(
+        "The server is back, with {} users and {} devices; it is called by {}.",
+        summary.users,
+        summary.devices,
+        summary.addresses.join(", ")
+    );
+    if let Err(error) = pool::check(&summary.pools, &network::known()?) {
+        println!(
+            "But {error}. Change `pools` in {} before it runs.",
+            place.config.display()
+        );
+    }
+    if let Some(uplink) = &summary.uplink
+        && network::check_interface(uplink).is_err()
+    {
+        println!(
+            "But there is no interface {uplink} here: change `uplink` in {} before it runs.",
+            place.config.display()
+        );
+    }
+    println!(
+        "If its address is another one now, point the name to it, or `cygnet server set-address`.\n\
+         What was changed after the backup is not in it: remove again whoever was removed since."
+    );
+    Ok(context.reload().told())
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let failed =
+        |error: std::io::Error| Error::Refused(format!("cannot read {}: {error}", path.display()));
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > FILE_MAX {
+        return Err(Error::Refused(format!(
+            "{} is no backup of cygnet: it is larger than any",
+            path.display()
+        )));
+    }
+    std::fs::read(path).map(Zeroizing::new).map_err(failed)
+}

@@ -1,0 +1,49 @@
+//! What this machine and the name service say about addresses.
+
+use std::net::ToSocketAddrs;
+
+use cygnet_linux::Netlink;
+use cygnet_server::{Address, Error, Result};
+use ipnet::IpNet;
+
+/// The TUN of a server that runs already.
+const OURS: &str = "cyg-srv";
+
+/// Refuses host names that nobody could call.
+pub(super) fn check_addresses(addresses: &[Address], take_all: bool) -> Result<()> {
+    for address in addresses {
+        if let Address::Name(name) = address
+            && !take_all
+            && let Err(error) = (name.as_str(), 500).to_socket_addrs()
+        {
+            return Err(Error::Refused(format!(
+                "{name} does not resolve ({error}): make its DNS record first, or give --no-resolve-check"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Networks that this machine has addresses in, and those that it has routes to.
+pub(super) fn known() -> Result<Vec<IpNet>> {
+    ask(async |netlink| {
+        let mut known = netlink.local_networks(&[OURS]).await?;
+        known.extend(netlink.routed_networks().await?);
+        Ok(known)
+    })
+}
+
+/// Refuses an interface that is not there.
+pub(super) fn check_interface(name: &str) -> Result<()> {
+    ask(async |netlink| netlink.link(name).await.map(drop))
+}
+
+fn ask<T>(question: impl AsyncFnOnce(Netlink) -> cygnet_linux::Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Refused(format!("cannot start: {error}")))?;
+    runtime
+        .block_on(async { question(Netlink::connect()?).await })
+        .map_err(|error| Error::Refused(error.to_string()))
+}

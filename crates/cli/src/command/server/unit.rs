@@ -1,0 +1,104 @@
+//! systemd: enables the unit, and undoes that.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use cygnet_server::{Error, Place, Result, Server, Unit};
+
+const NAME: &str = "cygnet.service";
+const TEXT: &str = include_str!("../../../../../packaging/systemd/cygnet.service");
+const FILE: &str = "/etc/systemd/system/cygnet.service";
+/// Only a machine that was booted by systemd has it (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+
+/// Enables the unit and starts it; writes it first where it is not installed.
+pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
+    if !Path::new(BOOTED).is_dir() {
+        println!(
+            "There is no systemd here: let `cygnet run --config {}` be started by what is.",
+            place.config.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let installed = quietly(&["cat", NAME]);
+    if installed && quietly(&["is-enabled", NAME]) {
+        systemctl(&["reload-or-restart", NAME])?;
+        println!("systemd starts it at every boot already; it runs.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Noted first: what a crash leaves is undone by `uninstall`.
+    server.note_unit(Some(if installed {
+        Unit::Enabled
+    } else {
+        Unit::Written
+    }))?;
+    if !installed {
+        let program = std::env::current_exe().map_err(|error| {
+            Error::Refused(format!("cannot tell where this program is: {error}"))
+        })?;
+        std::fs::write(FILE, text(&program, &place.config))
+            .map_err(|error| Error::Refused(format!("cannot write {FILE}: {error}")))?;
+        systemctl(&["daemon-reload"])?;
+    }
+    systemctl(&["enable", "--now", NAME])?;
+    println!("It runs, and systemd starts it at every boot.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Undoes what [`enable`] did.
+pub(super) fn disable(unit: Unit) -> Result<()> {
+    systemctl(&["disable", "--now", NAME])?;
+    if unit == Unit::Written {
+        std::fs::remove_file(FILE)
+            .map_err(|error| Error::Refused(format!("cannot remove {FILE}: {error}")))?;
+        systemctl(&["daemon-reload"])?;
+    }
+    Ok(())
+}
+
+/// The packaged unit, for this program and this configuration.
+fn text(program: &Path, config: &Path) -> String {
+    let config = std::path::absolute(config).unwrap_or_else(|_| PathBuf::from(config));
+    TEXT.replace("/usr/local/bin/cygnet", &program.display().to_string())
+        .replace("/etc/cygnet/cygnet.toml", &config.display().to_string())
+}
+
+fn quietly(arguments: &[&str]) -> bool {
+    Command::new("systemctl")
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn systemctl(arguments: &[&str]) -> Result<()> {
+    let told = |what: &str| {
+        Error::Refused(format!(
+            "`systemctl {}` failed: {what}",
+            arguments.join(" ")
+        ))
+    };
+    let output = Command::new("systemctl")
+        .args(arguments)
+        .output()
+        .map_err(|error| told(&error.to_string()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(told(String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_starts_this_program_with_this_configuration() {
+        let text = text(Path::new("/opt/cygnet"), Path::new("/srv/vpn.toml"));
+        assert!(
+            text.contains("\nExecStart=/opt/cygnet run --config /srv/vpn.toml\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! `kill -9` at two hundred random moments: each change happened or did not, and the next command finds all in order.
+
+mod host;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use host::Host;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_json::Value;
+
+const KILLS: usize = 200;
+
+/// Device to serial numbers, oldest first.
+type Devices = BTreeMap<String, Vec<String>>;
+/// What `user list` shows: user to devices.
+type Users = BTreeMap<String, Devices>;
+
+#[derive(Debug)]
+enum Change {
+    Add(String),
+    Remove(String),
+    RemoveDevice(String, String),
+    Renew(String),
+}
+
+impl Change {
+    fn draw(random: &mut ChaCha8Rng, users: &Users) -> Self {
+        let mut below = |end: usize| (random.next_u32() as usize) % end.max(1);
+        let name = format!("user{}", below(4));
+        let Some(devices) = users.get(&name) else {
+            return Self::Add(name);
+        };
+        let device = devices.keys().nth(below(devices.len())).cloned();
+        match (below(4), device) {
+            (0 | 1, Some(_)) => Self::Renew(name),
+            (2, Some(device)) => Self::RemoveDevice(name, device),
+            _ => Self::Remove(name),
+        }
+    }
+
+    fn line(&self) -> String {
+        match self {
+            Self::Add(name) => format!("user add {name} --devices phone,laptop --to out"),
+            Self::Remove(name) => format!("user remove {name}"),
+            Self::RemoveDevice(name, device) => format!("user remove {name} --device {device}"),
+            Self::Renew(name) => format!("user renew {name} --to out"),
+        }
+    }
+
+    /// Whether `after` is `before` with this change; what it brought has serial numbers that were never `seen`.
+    fn happened(&self, before: &Users, after: &Users, seen: &BTreeSet<String>) -> bool {
+        let mut expected = before.clone();
+        match self {
+            Self::Add(name) => {
+                let Some(devices) = after.get(name) else {
+                    return false;
+                };
+                let new = devices.values().flatten();
+                let all_new = new.clone().all(|serial| !seen.contains(serial));
+                if !all_new || new.count() != 2 || devices.len() != 2 {
+                    return false;
+                }
+                expected.insert(name.clone(), devices.clone());
+            }
+            Self::Remove(name) => drop(expected.remove(name)),
+            Self::RemoveDevice(name, device) => {
+                expected.entry(name.clone()).or_default().remove(device);
+            }
+            Self::Renew(name) => {
+                for (device, serials) in expected.entry(name.clone()).or_default() {
+                    let new = after
+                        .get(name)
+                        .and_then(|it| it.get(device))
+                        .and_then(|it| it.last());
+                    match new {
+                        Some(new) if !seen.contains(new) => serials.push(new.clone()),
+                        _ => return false,
+                    }
+                }
+            }
+        }
+        expected == *after
+    }
+}
+
+fn users(host: &Host) -> Users {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let device = |device: Value| {
+        let serials = list(&device["certificates"])
+            .iter()
+            .map(|it| text(&it["serial"]))
+            .collect();
+        (text(&device["name"]), serials)
+    };
+    list(&host.json("user list --json"))
+        .into_iter()
+        .map(|user| {
+            (
+                text(&user["name"]),
+                list(&user["devices"]).into_iter().map(device).collect(),
+            )
+        })
+        .collect()
+}
+
+/// The daemon's files show just these users: whoever is in is listed, whoever was in is revoked.
+fn published(host: &Host, users: &Users, seen: &BTreeSet<String>) {
+    let valid: BTreeSet<&String> = users
+        .values()
+        .flat_map(|it| it.values().flatten())
+        .collect();
+    let devices: Value = serde_json::from_str(&host.text("etc/server/devices.json")).expect("JSON");
+    let listed = devices["devices"].as_array().expect("a list");
+    assert_eq!(listed.len(), valid.len());
+    for device in listed {
+        assert!(
+            valid.contains(&device["serial"].as_str().expect("text").to_owned()),
+            "{device}"
+        );
+    }
+    let crl = host
+        .other("openssl crl -in etc/server/ca.crl -noout -text")
+        .to_lowercase();
+    for serial in seen {
+        assert_eq!(
+            crl.contains(serial),
+            !valid.contains(serial),
+            "{serial}\n{crl}"
+        );
+    }
+}
+
+#[test]
+fn killed_at_any_moment_a_change_is_made_or_not() {
+    let host = Host::new("kill");
+    host.cygnet("server init --address 203.0.113.5 --pool 10.213.7.0/24");
+    let mut random = ChaCha8Rng::seed_from_u64(0x6379_676e);
+    let mut seen = BTreeSet::new();
+    let mut before = users(&host);
+    let (mut killed, mut made, mut undone) = (0, 0, 0);
+    // How long a command takes, so that moments fall all over it.
+    let mut longest = Duration::from_millis(10);
+    while killed < KILLS {
+        let change = Change::draw(&mut random, &before);
+        let started = Instant::now();
+        let mut child = host
+            .command(&change.line())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("cygnet starts");
+        let moment = longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
+        while started.elapsed() < moment && child.try_wait().expect("waited for").is_none() {
+            sleep(Duration::from_micros(100));
+        }
+        let _ = child.kill();
+        let status = child.wait().expect("ended");
+        if status.code().is_some() {
+            assert!(status.success(), "{change:?}: {status}");
+        } else {
+            killed += 1;
+        }
+        let after = users(&host);
+        if change.happened(&before, &after, &seen) {
+            made += 1;
+        } else {
+            assert!(
+                status.code().is_none(),
+                "{change:?} is said to be done, but is not: {before:?} {after:?}"
+            );
+            assert_eq!(before, after, "{change:?} is half done");
+            undone += 1;
+            // It was too early, mostly.
+            longest = longest.mul_f64(1.02);
+        }
+        if status.code().is_some() {
+            longest = longest.mul_f64(0.98).min(started.elapsed().mul_f64(1.2));
+        }
+        seen.extend(after.values().flat_map(|it| it.values().flatten().cloned()));
+        published(&host, &after, &seen);
+        before = after;
+    }
+    println!("{killed} killed; {made} changes made, {undone} not");
+    assert!(
+        made > 20 && undone > 20,
+        "the moments were all early or all late: {made} made, {undone} not"
+    );
+
+    // And what the state says of itself.
+    drop(users(&host));
+    let state = rusqlite::Connection::open(host.path("state/server.sqlite")).expect("opens");
+    let one = |sql: &str| {
+        state
+            .query_row(sql, [], |row| row.get::<_, Value>(0))
+            .expect(sql)
+    };
+    assert_eq!(one("PRAGMA integrity_check"), "ok");
+    assert_eq!(one("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    // No serial was given twice, none is in a certificate without being noted.
+    assert_eq!(
+        one(
+            "SELECT (SELECT count(*) FROM certificate) + (SELECT count(*) FROM server_certificate) + 1"
+        ),
+        one("SELECT count(*) FROM serial")
+    );
+    assert_eq!(
+        one("SELECT count(*) = count(DISTINCT serial) FROM certificate"),
+        1
+    );
+    assert_eq!(one("SELECT generation = published FROM server"), 1);
+    let left: Vec<_> = host
+        .files("etc")
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_some_and(|it| it == "new"))
+        .collect();
+    host.cygnet("user add last --devices phone --to out");
+    assert!(left.len() <= 6, "{left:?}");
+    assert!(
+        host.files("etc")
+            .iter()
+            .all(|(path, _)| path.extension().is_none_or(|it| it != "new"))
+    );
+    assert!(host.verify("out/last/phone/phone.crt", "sslclient").0);
+}

@@ -1,0 +1,616 @@
+//! `cygnet server` and `cygnet user` as a person types them; what they issue is judged by openssl.
+
+mod host;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use host::Host;
+use rustix::fs::{FlockOperation, flock};
+
+const INIT: &str = "server init --address 203.0.113.5 --pool 10.213.7.0/24,fd12:3456:789a::/112";
+
+#[test]
+fn a_server_in_one_command() {
+    let host = Host::new("init");
+    fs::create_dir(host.path("etc")).expect("made");
+    let mine = "# mine\n[daemon]\nlog = \"debug\" # loud\n";
+    host.write("etc/cygnet.toml", mine);
+    let told = host.cygnet(&format!("{INIT} --address 2001:db8::5 --dns 10.213.7.1"));
+    assert!(told.contains("clients call 203.0.113.5"), "{told}");
+    assert!(
+        told.contains("open UDP 500 and 4500") && told.contains("cygnet user add alice"),
+        "{told}"
+    );
+
+    let text = host.text("etc/cygnet.toml");
+    assert!(text.starts_with(mine), "{text}");
+    assert!(
+        text.contains("pools = [\"10.213.7.0/24\", \"fd12:3456:789a::/112\"]"),
+        "{text}"
+    );
+    for secret in [
+        "etc/server",
+        "etc/server/server.key",
+        "etc/server/passwords",
+        "state",
+        "state/server.sqlite",
+    ] {
+        let mode = fs::metadata(host.path(secret))
+            .expect(secret)
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o077, 0, "{secret}");
+    }
+    let (good, told) = host.verify("etc/server/server.crt", "sslserver");
+    assert!(good, "{told}");
+    let shown = host.other("openssl x509 -in etc/server/server.crt -noout -text");
+    assert!(
+        shown.contains("IP Address:203.0.113.5, IP Address:2001:DB8:0:0:0:0:0:5"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("Public-Key: (256 bit)") && shown.contains("CN = 203.0.113.5"),
+        "{shown}"
+    );
+    let ca = host.other("openssl x509 -in etc/server/ca.crt -noout -text");
+    assert!(ca.contains("CA:TRUE, pathlen:0"), "{ca}");
+
+    // Once more: nothing changes. With other values: refused, and told what differs.
+    let before = [host.files("etc"), host.files("state")];
+    let told = host.cygnet(&format!("{INIT} --address 2001:db8::5"));
+    assert!(told.contains("nothing was changed"), "{told}");
+    let told = host.refused("server init --address 203.0.113.6 --pool 10.213.8.0/24 --key p384");
+    for difference in [
+        "it has 203.0.113.5, 2001:db8::5",
+        "server set-address",
+        "10.213.8.0/24",
+        "p384",
+    ] {
+        assert!(told.contains(difference), "{told}");
+    }
+    assert!(before == [host.files("etc"), host.files("state")]);
+
+    // Its certificate is renewed, its key stays.
+    let key = host.text("etc/server/server.key");
+    host.cygnet("server renew");
+    assert_eq!(host.text("etc/server/server.key"), key);
+    assert_ne!(
+        host.other("openssl x509 -in etc/server/server.crt -noout -text"),
+        shown
+    );
+    assert!(host.verify("etc/server/server.crt", "sslserver").0);
+
+    // What was published and is lost comes back with any command, as does the section with init.
+    fs::remove_file(host.path("etc/server/ca.crl")).expect("removed");
+    host.cygnet("user list");
+    assert!(host.verify("etc/server/server.crt", "sslserver").0);
+    host.write("etc/cygnet.toml", mine);
+    let told = host.cygnet("server show");
+    assert!(told.contains("has no [server] section"), "{told}");
+    host.cygnet(&format!("{INIT} --address 2001:db8::5"));
+    assert_eq!(host.text("etc/cygnet.toml"), text);
+
+    host.refused("server uninstall");
+    host.cygnet("server uninstall --yes");
+    assert_eq!(host.text("etc/cygnet.toml"), mine);
+    assert!(!host.path("etc/server").exists() && !host.path("state").exists());
+    assert!(
+        host.refused("user list")
+            .contains("there is no server here")
+    );
+}
+
+#[test]
+fn other_kinds_of_keys() {
+    for (kind, shown) in [("p384", "(384 bit)"), ("rsa3072", "(3072 bit)")] {
+        let host = Host::new(kind);
+        host.cygnet(&format!("{INIT} --key {kind}"));
+        host.cygnet("user add alice");
+        for (file, purpose) in [
+            ("etc/server/server.crt", "sslserver"),
+            ("alice/device/device.crt", "sslclient"),
+        ] {
+            assert!(host.verify(file, purpose).0, "{kind} {file}");
+            let text = host.other(&format!("openssl x509 -in {file} -noout -text"));
+            assert!(text.contains(shown), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_device_is_let_in_and_shut_out_alone() {
+    let host = Host::new("users");
+    host.cygnet(INIT);
+    let id = host.json("server show --json")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    host.cygnet("user add alice --devices iphone,laptop");
+    let (phone, laptop) = ("alice/iphone/iphone.crt", "alice/laptop/laptop.crt");
+    for file in [phone, laptop] {
+        let (good, told) = host.verify(file, "sslclient");
+        assert!(good, "{told}");
+    }
+    let shown = host.other(&format!("openssl x509 -in {phone} -noout -text"));
+    assert!(
+        shown.contains(&format!("email:alice.iphone@{id}.cygnet.internal")),
+        "{shown}"
+    );
+    assert_eq!(
+        host.other(&format!("openssl x509 -in {phone} -noout -pubkey")),
+        host.other("openssl pkey -in alice/iphone/iphone.key -pubout")
+    );
+    let listed = host.json("user list --json");
+    assert_eq!(listed[0]["devices"][0]["name"], "iphone");
+    let published = || {
+        serde_json::from_str::<serde_json::Value>(&host.text("etc/server/devices.json"))
+            .expect("JSON")
+    };
+    let serial = listed[0]["devices"][0]["certificates"][0]["serial"]
+        .as_str()
+        .expect("hex")
+        .to_owned();
+    assert_eq!(published()["devices"][0]["serial"], serial.as_str());
+    assert!(
+        host.other(&format!("openssl x509 -in {phone} -noout -serial"))
+            .to_lowercase()
+            .contains(&serial)
+    );
+
+    // On hold, and back.
+    host.cygnet("user suspend alice");
+    assert!(
+        host.verify(phone, "sslclient")
+            .1
+            .contains("certificate revoked")
+    );
+    let crl = host.other("openssl crl -in etc/server/ca.crl -noout -text");
+    assert!(crl.contains("Certificate Hold"), "{crl}");
+    assert_eq!(published()["devices"].as_array().map(Vec::len), Some(0));
+    assert!(
+        host.refused("user suspend alice")
+            .contains("suspended already")
+    );
+    host.cygnet("user resume alice");
+    assert!(host.verify(phone, "sslclient").0);
+
+    // Renewed: old and new overlap; then the old is shut out.
+    fs::copy(host.path(phone), host.path("old.crt")).expect("copied");
+    host.cygnet("user renew alice --device iphone --valid 90d");
+    assert!(host.verify(phone, "sslclient").0 && host.verify("old.crt", "sslclient").0);
+    assert_eq!(published()["devices"].as_array().map(Vec::len), Some(3));
+    assert!(
+        host.cygnet("user renew alice --device iphone --revoke-old")
+            .contains("revoked")
+    );
+    assert!(host.verify(phone, "sslclient").0 && !host.verify("old.crt", "sslclient").0);
+
+    // The lost phone alone; then a name is used again.
+    host.cygnet("user remove alice --device iphone");
+    assert!(!host.verify(phone, "sslclient").0 && host.verify(laptop, "sslclient").0);
+    host.cygnet("user add alice --devices iphone");
+    assert!(host.verify(phone, "sslclient").0);
+    assert!(
+        host.refused("user add alice")
+            .contains("there is a user alice already")
+    );
+    assert!(
+        host.refused("user add alice --devices laptop")
+            .contains("has a device laptop already")
+    );
+
+    // Another name: nothing changes for devices, and the new alice gets an identity of her own.
+    host.cygnet("user rename alice bob");
+    assert!(host.verify(laptop, "sslclient").0);
+    host.cygnet("user add alice --devices laptop --to new");
+    let other = host.json("user show alice --json");
+    assert_eq!(
+        other["devices"][0]["identity"],
+        format!("alice.laptop-2@{id}.cygnet.internal")
+    );
+    host.cygnet("user remove bob");
+    assert!(!host.verify(laptop, "sslclient").0);
+    assert!(host.verify("new/alice/laptop/laptop.crt", "sslclient").0);
+    assert!(
+        host.refused("user show bob")
+            .contains("there is no user bob")
+    );
+
+    // Written again, the same.
+    let before = host.files("new");
+    host.cygnet("user export alice --to new");
+    assert!(before == host.files("new"));
+}
+
+#[test]
+fn a_key_that_never_leaves_its_device() {
+    let host = Host::new("csr");
+    host.cygnet(INIT);
+    let make = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x";
+    host.other(&format!("{make} -keyout own.key -out own.csr"));
+    host.cygnet("user add carol --devices box --csr own.csr");
+    assert!(host.verify("carol/box/box.crt", "sslclient").0);
+    assert!(!host.path("carol/box/box.key").exists());
+    assert_eq!(
+        host.other("openssl x509 -in carol/box/box.crt -noout -pubkey"),
+        host.other("openssl pkey -in own.key -pubout")
+    );
+    assert!(
+        host.refused("user renew carol")
+            .contains("was not made here")
+    );
+    host.cygnet("user renew carol --device box --csr own.csr");
+    assert!(
+        host.refused("user add dora --devices a,b --csr own.csr")
+            .contains("one device")
+    );
+    assert!(
+        host.refused("user add dora --csr own.key")
+            .contains("signing request")
+    );
+}
+
+#[test]
+fn passwords_are_published_as_mschapv2_needs_them() {
+    let host = Host::new("passwords");
+    host.cygnet(INIT);
+    host.write("password", "clientPass\n");
+    host.cygnet("user add dave --password-file password");
+    // The hash of RFC 2759 §9.2.
+    assert!(
+        host.text("etc/server/passwords")
+            .contains("\ndave:44ebba8d5312b8d611474411f56989ae\n")
+    );
+    assert!(host.path("dave/password").is_dir());
+    host.cygnet("user suspend dave");
+    assert!(!host.text("etc/server/passwords").contains("dave"));
+    host.cygnet("user resume dave");
+    host.cygnet("user rename dave eve");
+    assert!(
+        host.text("etc/server/passwords")
+            .contains("\neve:44ebba8d5312b8d611474411f56989ae\n")
+    );
+    host.write("password", "another one");
+    host.cygnet("user password eve --password-file password");
+    let text = host.text("etc/server/passwords");
+    assert!(
+        text.contains("\neve:") && !text.contains("44ebba8d"),
+        "{text}"
+    );
+    host.cygnet("user password eve --remove");
+    assert!(!host.text("etc/server/passwords").contains("eve"));
+    host.write("password", "short\n");
+    assert!(
+        host.refused("user add frank --password-file password")
+            .contains("expected 8 to 256")
+    );
+    assert!(
+        host.refused("user add frank --password")
+            .contains("give it in a file")
+    );
+    assert!(
+        host.refused("user show frank")
+            .contains("there is no user frank")
+    );
+}
+
+#[test]
+fn another_address_says_who_needs_new_files() {
+    let host = Host::new("address");
+    host.cygnet(INIT);
+    host.cygnet("user add alice --devices phone");
+    let told = host.cygnet("server set-address --add --address 198.51.100.7");
+    assert!(
+        told.contains("All files that were handed out go on working"),
+        "{told}"
+    );
+    let told = host.cygnet("server set-address --address 198.51.100.7");
+    assert!(told.contains("alice/phone"), "{told}");
+    assert!(
+        host.text("etc/cygnet.toml")
+            .contains("identity = \"198.51.100.7\"")
+    );
+    let check = format!("check --config {}", host.path("etc/cygnet.toml").display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cygnet"))
+        .args(check.split(' '))
+        .output()
+        .expect("cygnet starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(host.verify("alice/phone/phone.crt", "sslclient").0);
+    host.cygnet("user export alice");
+    host.cygnet("user add bob --devices phone");
+    let told = host.cygnet("server set-address --address 198.51.100.7 --address 198.51.100.8");
+    assert!(
+        told.contains("All files that were handed out go on working"),
+        "{told}"
+    );
+    assert!(
+        host.cygnet("server set-address --add --address 198.51.100.8")
+            .contains("nothing was changed")
+    );
+}
+
+#[test]
+fn a_backup_comes_back_elsewhere_and_age_opens_it() {
+    let (here, there) = (Host::new("backup"), Host::new("restore"));
+    here.cygnet(INIT);
+    here.cygnet("user add alice --devices phone");
+    // What a person added to our section comes along.
+    let text = here
+        .text("etc/cygnet.toml")
+        .replace("[server]\n", "[server]\nunique = false # ours\n");
+    here.write("etc/cygnet.toml", &text);
+    here.write("passphrase", "correct horse battery\n");
+    let file = there.path("backup.age");
+    here.cygnet(&format!(
+        "server backup {} --passphrase-file passphrase",
+        file.display()
+    ));
+    assert_eq!(
+        fs::metadata(&file).expect("there").permissions().mode() & 0o077,
+        0
+    );
+
+    there.write("passphrase", "wrong horse battery\n");
+    assert!(
+        there
+            .refused("server restore backup.age --passphrase-file passphrase")
+            .contains("passphrase is not the right one")
+    );
+    assert!(!there.path("state").exists() && !there.path("etc").exists());
+    there.write("passphrase", "correct horse battery\n");
+    assert!(
+        there
+            .refused("server restore passphrase --passphrase-file passphrase")
+            .contains("no backup of cygnet")
+    );
+    there.cygnet("server restore backup.age --passphrase-file passphrase");
+    assert_eq!(there.text("etc/cygnet.toml"), text);
+    assert_eq!(
+        there.json("user list --json"),
+        here.json("user list --json")
+    );
+    assert_eq!(
+        there.text("etc/server/server.key"),
+        here.text("etc/server/server.key")
+    );
+    there.other(&format!("cp -r {} .", here.path("alice").display()));
+    assert!(there.verify("alice/phone/phone.crt", "sslclient").0);
+    assert!(
+        there
+            .refused("server restore backup.age --passphrase-file passphrase")
+            .contains("[server]")
+            || there.path("state").exists()
+    );
+    here.refused("server backup x --passphrase-file etc/server/devices.json");
+
+    // Without cygnet: age asks at a terminal, which script(1) makes.
+    let mut age = std::process::Command::new("script")
+        .args([
+            "-qec",
+            "age --decrypt --output opened.sqlite backup.age",
+            "/dev/null",
+        ])
+        .current_dir(there.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script and age: `cargo xtask test` installs them");
+    std::io::Write::write_all(
+        &mut age.stdin.take().expect("piped"),
+        b"correct horse battery\n",
+    )
+    .expect("typed");
+    assert!(age.wait().expect("ended").success());
+    let opened = rusqlite::Connection::open(there.path("opened.sqlite")).expect("SQLite");
+    let user: String = opened
+        .query_row("SELECT name FROM user", [], |row| row.get(0))
+        .expect("a user");
+    assert_eq!(user, "alice");
+}
+
+#[test]
+fn nonsense_is_refused_and_changes_nothing() {
+    let host = Host::new("nonsense");
+    for (line, expected) in [
+        (
+            "server init --address no-such-host.invalid",
+            "does not resolve",
+        ),
+        (
+            "server init --address vpn.example.org/24 --no-resolve-check",
+            "neither a host name nor an address",
+        ),
+        (
+            "server init --address 203.0.113.5 --pool 127.0.0.0/24",
+            "is not private",
+        ),
+        (
+            "server init --address 203.0.113.5 --pool 10.1.0.0/16,10.1.2.0/24",
+            "overlap",
+        ),
+        (
+            "server init --address 203.0.113.5 --pool 10.1.0.0/31",
+            "too small",
+        ),
+        (
+            "server init --address 203.0.113.5 --uplink no-such-if0",
+            "no-such-if0",
+        ),
+        (
+            "server init --address 203.0.113.5 --address 203.0.113.5",
+            "given twice",
+        ),
+        (
+            "server init --address 203.0.113.5 --key dsa",
+            "p256, p384 or rsa3072",
+        ),
+        ("user list", "there is no server here"),
+        ("server renew", "there is no server here"),
+    ] {
+        let told = host.refused(line);
+        assert!(told.contains(expected), "{line}: {told}");
+        assert!(
+            host.files("").is_empty() && !host.path("etc").exists(),
+            "{line}"
+        );
+    }
+    // A pool this machine reaches already: one of its own addresses' networks.
+    let own = host.other("ip -j -4 address");
+    let own: serde_json::Value = serde_json::from_str(&own).expect("JSON of ip");
+    let mut private = 0;
+    for address in own
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|link| link["addr_info"].as_array())
+        .flatten()
+    {
+        let local = address["local"].as_str().expect("an address");
+        if local
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|it| it.is_private())
+        {
+            let told = host.refused(&format!(
+                "server init --address 203.0.113.5 --pool {local}/32"
+            ));
+            assert!(told.contains("too small"), "{told}");
+            let network = local
+                .rsplit_once('.')
+                .map(|(net, _)| format!("{net}.0/24"))
+                .expect("dots");
+            let told = host.refused(&format!(
+                "server init --address 203.0.113.5 --pool {network}"
+            ));
+            assert!(
+                told.contains("which this machine reaches already"),
+                "{told}"
+            );
+            private += 1;
+        }
+    }
+    println!("{private} private networks of this machine were tried");
+
+    // Another's section, and others' files in our places.
+    fs::create_dir_all(host.path("etc/server")).expect("made");
+    host.write("etc/cygnet.toml", "[server]\npsk = \"x\"\npools = []\n");
+    assert!(host.refused(INIT).contains("did not write"));
+    host.write("etc/cygnet.toml", "[daemon\n");
+    assert!(host.refused(INIT).contains("cannot be read"));
+    host.write("etc/cygnet.toml", "[tunnel.a]\nremote = \"b\"\n");
+    assert!(host.refused(INIT).contains("stays as it was"));
+    assert!(!host.path("state").exists() && host.files("etc/server").is_empty());
+    host.write("etc/cygnet.toml", "");
+    host.write("etc/server/server.key", "mine");
+    assert!(host.refused(INIT).contains("move it away first"));
+    assert_eq!(host.text("etc/server/server.key"), "mine");
+    fs::remove_file(host.path("etc/server/server.key")).expect("removed");
+    fs::create_dir(host.path("state")).expect("made");
+    host.write(
+        "state/server.sqlite",
+        &"no database, but long enough to be looked at ".repeat(50),
+    );
+    let output = host.command(INIT).output().expect("cygnet starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("this is no database of cygnet"), "{told}");
+    fs::remove_file(host.path("state/server.sqlite")).expect("removed");
+
+    host.cygnet(INIT);
+    let before = [host.files("etc"), host.files("state")];
+    for (line, expected) in [
+        ("user add a/b", "is no name"),
+        ("user add ..", "is no name"),
+        ("user add Alice", "is no name"),
+        ("user add alice --devices a,a", "has a device a already"),
+        ("user add alice --devices a/b", "is no name"),
+        ("user add alice --devices password", "cannot be named"),
+        ("user add alice --valid 11y", "from 1d to 10y"),
+        ("user add alice --valid soon", "from 1d to 10y"),
+        ("user add alice --to /dev/null", "no directory"),
+        ("user remove alice", "there is no user alice"),
+        ("user renew alice", "there is no user alice"),
+        ("user resume alice", "there is no user alice"),
+    ] {
+        let told = host.refused(line);
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+    assert!(before == [host.files("etc"), host.files("state")]);
+}
+
+#[test]
+fn one_command_at_a_time() {
+    let host = Host::new("busy");
+    host.cygnet(INIT);
+    let directory = fs::File::open(host.path("state")).expect("opened");
+    flock(&directory, FlockOperation::LockExclusive).expect("locked");
+    let output = host
+        .command("user add alice")
+        .output()
+        .expect("cygnet starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("another cygnet command is changing this server"),
+        "{told}"
+    );
+    let waiting = host
+        .command("user add alice")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("cygnet starts");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(directory);
+    assert!(waiting.wait_with_output().expect("ended").status.success());
+}
+
+/// On disks of every size up to one that suffices, in a mount namespace of its own.
+#[test]
+fn a_full_disk_changes_nothing() {
+    let host = Host::new("full");
+    fs::create_dir(host.path("disk")).expect("made");
+    let script = format!(
+        r#"set -u
+        cygnet() {{ {} "$@" --config disk/etc/cygnet.toml --state-dir disk/state --socket none; }}
+        good=0
+        for size in $(seq 4 12 220); do
+            mount -t tmpfs -o size=${{size}}k tmpfs disk || exit 99
+            if cygnet {INIT} >out 2>err; then
+                good=$((good+1))
+                # Whatever room is left: added as a whole, or not at all.
+                if cygnet user add alice --devices a,b,c,d,e,f --to exported >>out 2>err; then
+                    cygnet user list | grep -q 'alice: a, b, c, d, e, f' || {{ echo "half added at $size"; exit 1; }}
+                    grep -q '"f"' disk/etc/server/devices.json || {{ echo "not published at $size"; exit 1; }}
+                else
+                    grep -qi 'full\|no space' err || {{ echo "told at $size:"; cat err; exit 1; }}
+                    cygnet user list 2>&1 | grep -q alice && {{ echo "half there at $size"; cat err; exit 1; }}
+                    cygnet user list 2>&1 | grep -q 'No users yet' || {{ echo "unreadable at $size"; exit 1; }}
+                    echo refused-user
+                fi
+            else
+                grep -qi 'full\|no space' err || {{ echo "told at $size:"; cat err; exit 1; }}
+                [ -z "$(find disk -type f)" ] || {{ echo "left at $size:"; find disk; exit 1; }}
+                echo refused-init
+            fi
+            umount disk
+        done
+        [ $good -gt 0 ] || {{ echo "no size sufficed"; cat err; exit 1; }}"#,
+        env!("CARGO_BIN_EXE_cygnet")
+    );
+    host.write("script", &script);
+    let (done, told) = host.try_other("unshare --user --map-root-user --mount sh script");
+    if !done && (told.contains("unshare failed") || told.contains("permission denied")) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "this needs a mount namespace: {told}"
+        );
+        println!("skipped: no mount namespace here: {told}");
+        return;
+    }
+    assert!(done, "{told}");
+    assert!(
+        told.contains("refused-init") && told.contains("refused-user"),
+        "{told}"
+    );
+}
