@@ -6,12 +6,11 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::proposals::{strongswan_esp, strongswan_ike};
-use super::{Error, File, facts::Facts, pkcs12};
+use super::{Error, File, facts::Facts};
 
 pub(super) fn file(facts: &Facts<'_>) -> Result<File, Error> {
     let profile = facts.profile;
     let mut local = Map::new();
-    let p12 = pkcs12::bytes(facts, pkcs12::LEGACY)?;
     let kind = match &facts.certificate {
         None => {
             local.insert("eap_id".into(), json!(profile.user));
@@ -20,8 +19,8 @@ pub(super) fn file(facts: &Facts<'_>) -> Result<File, Error> {
         Some(certificate) => {
             local.insert("id".into(), json!(certificate.identity));
             // Without one, the app lets the person choose a certificate that is already on the device.
-            if let Some(p12) = &p12 {
-                local.insert("p12".into(), json!(STANDARD.encode(p12)));
+            if let Some(key) = &certificate.key {
+                local.insert("p12".into(), json!(STANDARD.encode(&*key.legacy_p12)));
             }
             "ikev2-cert"
         }
@@ -58,7 +57,7 @@ pub(super) fn file(facts: &Facts<'_>) -> Result<File, Error> {
     })?;
     bytes.push(b'\n');
     let path = format!("{}.sswan", facts.stem);
-    Ok(match p12 {
+    Ok(match facts.key() {
         Some(_) => File::secret(path, Zeroizing::new(bytes)),
         None => File::public(path, bytes),
     })

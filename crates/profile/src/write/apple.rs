@@ -6,7 +6,7 @@ use plist::{Dictionary, Value};
 use zeroize::Zeroizing;
 
 use super::proposals::{Choice, Known};
-use super::{Error, File, facts::Facts, pkcs12};
+use super::{Error, File, facts::Facts};
 use crate::OnDemand;
 
 /// Asked before connecting, so that the sign-in page of a hotel's Wi-Fi is seen first.
@@ -39,16 +39,15 @@ pub(super) fn file(facts: &Facts<'_>) -> Result<Option<File>, Error> {
     let Some(choice) = KNOWN.choose(&facts.ike, &facts.esp) else {
         return Ok(None);
     };
-    let p12 = pkcs12::bytes(facts, pkcs12::LEGACY)?;
     let path = format!("{}.mobileconfig", facts.stem);
-    Ok(match (&facts.certificate, p12) {
+    Ok(match (&facts.certificate, facts.key()) {
         (None, _) => {
             let login = password_login(facts);
             Some(File::public(path, xml(facts, choice, login, None)?))
         }
-        (Some(certificate), Some(p12)) => {
+        (Some(certificate), Some(key)) => {
             let login = certificate_login(facts, certificate.identity, certificate.kind);
-            let bytes = xml(facts, choice, login, Some(&p12))?;
+            let bytes = xml(facts, choice, login, Some(&key.legacy_p12))?;
             Some(File::secret(path, Zeroizing::new(bytes)))
         }
         (Some(_), None) => None,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use cygnet_crypto::signature::{KeyKind, VerifyingKey};
 use cygnet_crypto::suite::proposal::{EspProposal, IkeProposal};
-use cygnet_pki::{authority::to_pem, identity::public_key_info};
+use cygnet_pki::authority::to_pem;
+use cygnet_pki::identity::public_key_info;
+use cygnet_pki::pkcs12::{self, Contents, Encryption};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -40,9 +42,11 @@ pub(super) struct Certificate<'a> {
 /// The private key of a device.
 pub(super) struct Key<'a> {
     /// PKCS#8, DER.
-    pub(super) der: &'a [u8],
-    /// Opens `.p12` files.
-    pub(super) password: &'a str,
+    der: &'a [u8],
+    /// Certificate, key and authority as `.p12`, for what is new enough.
+    pub(super) p12: Zeroizing<Vec<u8>>,
+    /// The same, for importers that know only the old encryption.
+    pub(super) legacy_p12: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Facts<'a> {
@@ -73,9 +77,9 @@ impl<'a> Facts<'a> {
             }
         }
         key_kind("the authority's", &profile.authority.certificate)?;
+        let stem = format!("{}.{}", profile.user, profile.device);
         Ok(Self {
             profile,
-            stem: format!("{}.{}", profile.user, profile.device),
             ike: parse(&profile.ike)?,
             esp: parse(&profile.esp)?,
             ca: to_pem("CERTIFICATE", &profile.authority.certificate),
@@ -86,15 +90,31 @@ impl<'a> Facts<'a> {
                     certificate,
                     key,
                     p12_password,
-                } => Some(Certificate::of(
-                    identity,
-                    certificate,
-                    key.as_ref().map(|der| Key {
-                        der,
-                        password: p12_password,
-                    }),
-                )?),
+                } => {
+                    text::identity("the device's identity", identity)?;
+                    let kind = key_kind("the device's", certificate)?;
+                    let key = match key {
+                        None => None,
+                        Some(der) => {
+                            let contents = Contents {
+                                name: &stem,
+                                certificate,
+                                key: der,
+                                authority: &profile.authority.certificate,
+                            };
+                            Some(Key::of(&contents, der, p12_password)?)
+                        }
+                    };
+                    Some(Certificate {
+                        identity,
+                        pem: to_pem("CERTIFICATE", certificate),
+                        kind,
+                        key,
+                        der: certificate,
+                    })
+                }
             },
+            stem,
         })
     }
 
@@ -125,6 +145,11 @@ impl<'a> Facts<'a> {
         self.profile.child_lifetime / 4 * 3
     }
 
+    /// The device's private key, if there is one and it is here.
+    pub(super) fn key(&self) -> Option<&Key<'a>> {
+        self.certificate.as_ref()?.key.as_ref()
+    }
+
     /// What is reached through the tunnel; everything, if nothing is named.
     pub(super) fn networks(&self) -> Vec<String> {
         match self.profile.networks.as_slice() {
@@ -139,23 +164,16 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl<'a> Certificate<'a> {
-    fn of(identity: &'a str, der: &'a [u8], key: Option<Key<'a>>) -> Result<Self, Error> {
-        text::identity("the device's identity", identity)?;
-        if let Some(key) = &key {
-            text::printable("the password of the .p12 files", key.password, 256)?;
-        }
+impl<'a> Key<'a> {
+    fn of(contents: &Contents<'_>, der: &'a [u8], password: &str) -> Result<Self, Error> {
+        text::printable("the password of the .p12 files", password, 256)?;
         Ok(Self {
-            identity,
             der,
-            pem: to_pem("CERTIFICATE", der),
-            kind: key_kind("the device's", der)?,
-            key,
+            p12: pkcs12::write(contents, password, Encryption::Aes256)?,
+            legacy_p12: pkcs12::write(contents, password, Encryption::TripleDes)?,
         })
     }
-}
 
-impl Key<'_> {
     pub(super) fn pem(&self) -> Zeroizing<String> {
         Zeroizing::new(to_pem("PRIVATE KEY", self.der))
     }

@@ -12,7 +12,6 @@ mod facts;
 mod ipsec;
 mod networkmanager;
 mod page;
-mod pkcs12;
 mod proposals;
 mod routeros;
 mod swanctl;
@@ -42,14 +41,18 @@ pub fn files(profile: &Profile) -> Result<Vec<File>, Error> {
     let mut files = Vec::new();
     files.extend(apple::file(&facts)?);
     files.push(android::file(&facts)?);
-    files.extend(windows::files(&facts)?);
+    files.extend(windows::files(&facts));
     files.push(networkmanager::file(&facts));
     files.extend(networkmanager::credentials(&facts));
     files.extend(swanctl::files(&facts));
     files.extend(ipsec::files(&facts));
     files.extend(bundle::file(&facts)?);
-    files.extend(routeros::files(&facts)?);
-    files.extend(pkcs12::file(&facts, "", pkcs12::MODERN)?);
+    files.extend(routeros::files(&facts));
+    files.extend(
+        facts
+            .key()
+            .map(|key| File::secret(format!("{}.p12", facts.stem), key.p12.clone())),
+    );
     files.insert(0, page::file(&facts, &files)?);
     Ok(files)
 }

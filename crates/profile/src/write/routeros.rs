@@ -3,7 +3,7 @@
 use cygnet_crypto::suite::{Encryption, Group, Prf};
 
 use super::proposals::Known;
-use super::{Error, File, facts::Facts, pkcs12};
+use super::{File, facts::Facts};
 
 /// RouterOS knows combined modes for ESP, none for IKE.
 const KNOWN: Known = Known {
@@ -19,15 +19,14 @@ const KNOWN: Known = Known {
     ],
 };
 
-/// Nothing, if RouterOS knows nothing the server accepts, or for a password.
-pub(super) fn files(facts: &Facts<'_>) -> Result<Vec<File>, Error> {
-    let (Some(certificate), Some(choice)) =
-        (&facts.certificate, KNOWN.choose(&facts.ike, &facts.esp))
-    else {
-        return Ok(Vec::new());
-    };
-    let Some(p12) = pkcs12::file(facts, "routeros/", pkcs12::LEGACY)? else {
-        return Ok(Vec::new());
+/// Nothing, if RouterOS knows nothing the server accepts, or without a key to import.
+pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {
+    let (Some(certificate), Some(key), Some(choice)) = (
+        &facts.certificate,
+        facts.key(),
+        KNOWN.choose(&facts.ike, &facts.esp),
+    ) else {
+        return Vec::new();
     };
     let profile = facts.profile;
     let hash = match choice.ike.prf {
@@ -43,34 +42,35 @@ pub(super) fn files(facts: &Facts<'_>) -> Result<Vec<File>, Error> {
         Encryption::AesGcm16_128 => "aes-128-gcm",
         _ => "aes-256-gcm",
     };
+    // A variable named like a property is that property within `find`, and every entry would match: hence the prefix.
     let script = format!(
         "\
 # RouterOS 7. First upload {stem}.p12 and this file (Files), then in a terminal:
 #   /certificate import file-name={stem}.p12
 #   /import file-name={stem}.rsc
 # The first command asks for the password of the .p12 file.
-:local name \"cygnet-{name}\"
-:local note {title}
-:local certificate [/certificate find where common-name=\"{stem}\"]
-:if ([:len $certificate] = 0) do={{ :error \"first: /certificate import file-name={stem}.p12\" }}
-:local own [/certificate get ($certificate->([:len $certificate] - 1)) name]
-/ip ipsec identity remove [find where peer=$name]
-/ip ipsec policy remove [find where group=$name]
-/ip ipsec peer remove [find where name=$name]
-/ip ipsec mode-config remove [find where name=$name]
-/ip ipsec proposal remove [find where name=$name]
-/ip ipsec profile remove [find where name=$name]
-/ip ipsec policy group remove [find where name=$name]
-/ip ipsec policy group add name=$name
-/ip ipsec profile add name=$name enc-algorithm={ike} hash-algorithm={hash} prf-algorithm={hash} dh-group={group} \
+:local cygnetName \"cygnet-{name}\"
+:local cygnetNote {title}
+:local cygnetCertificate [/certificate find where common-name=\"{stem}\"]
+:if ([:len $cygnetCertificate] = 0) do={{ :error \"first: /certificate import file-name={stem}.p12\" }}
+:local cygnetOwn [/certificate get ($cygnetCertificate->([:len $cygnetCertificate] - 1)) name]
+/ip ipsec identity remove [find where peer=$cygnetName]
+/ip ipsec policy remove [find where group=$cygnetName template=yes]
+/ip ipsec peer remove [find where name=$cygnetName]
+/ip ipsec mode-config remove [find where name=$cygnetName]
+/ip ipsec proposal remove [find where name=$cygnetName]
+/ip ipsec profile remove [find where name=$cygnetName]
+/ip ipsec policy group remove [find where name=$cygnetName]
+/ip ipsec policy group add name=$cygnetName
+/ip ipsec profile add name=$cygnetName enc-algorithm={ike} hash-algorithm={hash} prf-algorithm={hash} dh-group={group} \
 lifetime={ike_life}s dpd-interval=30s dpd-maximum-failures=4 nat-traversal=yes
-/ip ipsec proposal add name=$name enc-algorithms={esp} auth-algorithms=\"\" pfs-group={pfs} lifetime={child_life}s
-/ip ipsec mode-config add name=$name responder=no use-responder-dns=yes src-address-list=$name
-/ip ipsec peer add name=$name comment=$note address=\"{remote}\" exchange-mode=ike2 profile=$name
-/ip ipsec policy add group=$name proposal=$name template=yes src-address=0.0.0.0/0 dst-address=0.0.0.0/0
-/ip ipsec identity add peer=$name auth-method=digital-signature certificate=$own my-id=\"user-fqdn:{identity}\" \
-remote-id=\"{remote_id}\" mode-config=$name generate-policy=port-strict policy-template-group=$name
-:put \"Added. Addresses in the firewall's address list $name go through the tunnel.\"
+/ip ipsec proposal add name=$cygnetName enc-algorithms={esp} auth-algorithms=\"\" pfs-group={pfs} lifetime={child_life}s
+/ip ipsec mode-config add name=$cygnetName responder=no use-responder-dns=yes src-address-list=$cygnetName
+/ip ipsec peer add name=$cygnetName comment=$cygnetNote address=\"{remote}\" exchange-mode=ike2 profile=$cygnetName
+/ip ipsec policy add group=$cygnetName proposal=$cygnetName template=yes src-address=0.0.0.0/0 dst-address=0.0.0.0/0
+/ip ipsec identity add peer=$cygnetName auth-method=digital-signature certificate=$cygnetOwn my-id=\"user-fqdn:{identity}\" \
+remote-id=\"{remote_id}\" mode-config=$cygnetName generate-policy=port-strict policy-template-group=$cygnetName
+:put \"Added. Addresses in the firewall's address list $cygnetName go through the tunnel.\"
 ",
         stem = facts.stem,
         name = facts.stem.replace('.', "-"),
@@ -83,8 +83,11 @@ remote-id=\"{remote_id}\" mode-config=$name generate-policy=port-strict policy-t
         identity = certificate.identity,
         remote_id = remote_id(&profile.remote_identity),
     );
-    let script = File::public(format!("routeros/{}.rsc", facts.stem), script);
-    Ok(vec![script, p12])
+    let path = |ending| format!("routeros/{}.{ending}", facts.stem);
+    vec![
+        File::public(path("rsc"), script),
+        File::secret(path("p12"), key.legacy_p12.clone()),
+    ]
 }
 
 fn group(group: Group) -> &'static str {

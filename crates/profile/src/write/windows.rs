@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use cygnet_crypto::suite::{Encryption, Group, Prf};
 
 use super::proposals::{Choice, Known};
-use super::{Error, File, facts::Facts, pkcs12};
+use super::{File, facts::Facts};
 
 const HEAD: &str = include_str!("windows/head.ps1");
 const BODY: &str = include_str!("windows/body.ps1");
@@ -28,18 +28,17 @@ const KNOWN: Known = Known {
 };
 
 /// Nothing, if Windows knows nothing the server accepts, or the key is not here to be handed over.
-pub(super) fn files(facts: &Facts<'_>) -> Result<Vec<File>, Error> {
+pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {
     let Some(choice) = KNOWN.choose(&facts.ike, &facts.esp) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let p12 = pkcs12::file(facts, "windows/", pkcs12::MODERN)?;
-    if facts.certificate.is_some() && p12.is_none() {
-        return Ok(Vec::new());
+    let path = |ending| format!("windows/{}.{ending}", facts.stem);
+    let script = File::public(path("ps1"), script(facts, choice));
+    match (&facts.certificate, facts.key()) {
+        (None, _) => vec![script],
+        (Some(_), Some(key)) => vec![script, File::secret(path("p12"), key.p12.clone())],
+        (Some(_), None) => Vec::new(),
     }
-    let path = format!("windows/{}.ps1", facts.stem);
-    let mut files = vec![File::public(path, script(facts, choice))];
-    files.extend(p12);
-    Ok(files)
 }
 
 fn script(facts: &Facts<'_>, choice: Choice) -> String {

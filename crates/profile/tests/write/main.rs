@@ -1,0 +1,11 @@
+//! What is written, read by software no one here wrote.
+
+mod android;
+mod apple;
+mod hostile;
+mod linux;
+mod page;
+mod pkcs12;
+mod powershell;
+mod sample;
+mod tools;
