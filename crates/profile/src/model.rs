@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 /// One device's way into one server.
 pub struct Profile {
-    /// What people see in their settings: `Cygnet vpn.example.org`.
+    /// What people see in their settings: `Cygnet vpn.example.org`. One line, up to 200 octets.
     pub title: String,
     /// Stable over renewals and changes of address, so that a new profile takes the place of the old: UUIDs are
     /// derived from it (RFC 4122 version 5). The authority's and the device's own.
@@ -17,9 +17,10 @@ pub struct Profile {
     pub remote: String,
     /// Who the server proves to be; one of the names in its certificate.
     pub remote_identity: String,
-    /// Whose device it is.
+    /// Whose device it is: up to 32 of `a-z`, digits and `-`. For logins by password it is what the person types.
     pub user: String,
-    /// Which of them.
+    /// Which of them, likewise. Files are called `USER.DEVICE`, as is the certificate's common name, by which RouterOS
+    /// finds it.
     pub device: String,
     /// Who vouches for the server.
     pub authority: Authority,
@@ -33,13 +34,14 @@ pub struct Profile {
     pub domains: Vec<String>,
     /// When Apple's devices connect by themselves.
     pub on_demand: OnDemand,
-    /// Proposals for IKE, as strongSwan writes them, best first; the server accepts each of them.
+    /// Proposals for IKE, as strongSwan writes them, best first; the server accepts each of them. A system that takes
+    /// one alone is told what is best on it; RouterOS has none but AES-CBC (`aes256-sha256-ecp384`).
     pub ike: Vec<String>,
     /// Proposals for ESP, likewise.
     pub esp: Vec<String>,
-    /// The server's lifetime of an IKE SA; what is written stays below it.
+    /// The server's lifetime of an IKE SA, a quarter of an hour or more; what is written stays below it.
     pub ike_lifetime: Duration,
-    /// The server's lifetime of a Child SA; what is written stays below it.
+    /// The server's lifetime of a Child SA, likewise.
     pub child_lifetime: Duration,
 }
 
@@ -61,7 +63,8 @@ pub enum Login {
         certificate: Vec<u8>,
         /// PKCS#8, DER; `None`: it never left the device.
         key: Option<Zeroizing<Vec<u8>>>,
-        /// Opens the `.p12` files.
+        /// Opens the `.p12` files; stands in none of them. It alone protects the key in those with the old encryption:
+        /// long and random, not of the person's choice.
         p12_password: Zeroizing<String>,
     },
     /// By user name and password (EAP-MSCHAPv2), which the person types.

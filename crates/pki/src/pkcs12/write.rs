@@ -101,3 +101,21 @@ pub fn write(
         .map(Zeroizing::new)
         .map_err(|error| WriteError::Library(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_none_is_named() {
+        let contents = Contents {
+            name: "alice.phone",
+            certificate: b"no certificate",
+            key: b"no key",
+            authority: b"no certificate",
+        };
+        let error = write(&contents, "password", Encryption::Aes256).expect_err("no parts");
+        let expected = "cannot make a .p12 file: expected a certificate in DER, found other bytes";
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}

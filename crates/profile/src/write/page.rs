@@ -161,12 +161,13 @@ fn networkmanager(facts: &Facts<'_>) -> String {
         None => " It asks for your password.",
     };
     format!(
-        "<p>For NetworkManager (Debian, Ubuntu, Fedora and others with GNOME or KDE). In a terminal, in the folder \
-         <code>networkmanager</code>:</p>\n<pre>sudo apt install network-manager-strongswan libcharon-extra-plugins\n\
+        "<p>For NetworkManager, which most desktops have. In a terminal, in the folder <code>networkmanager</code> (the \
+         first line is for Debian and Ubuntu):</p>\n<pre>sudo apt install network-manager-strongswan {plugins}\n\
          sudo install -D -m 600 -t {folder} {files}\n\
          sudo install -m 600 {stem}.nmconnection /etc/NetworkManager/system-connections/\n\
          sudo nmcli connection reload</pre>\n{own_key}\
-         <p>Then switch it on in the network menu, under VPN.{ask}</p>\n"
+         <p>Then switch it on in the network menu, under VPN.{ask}</p>\n",
+        plugins = plugins(facts),
     )
 }
 
@@ -179,17 +180,18 @@ fn linux(facts: &Facts<'_>) -> String {
              <pre>sudo cygnet import {stem}.cygnet</pre>\n"
         ));
     }
-    text.push_str(
+    text.push_str(&format!(
         "<p>With strongSwan, in the folder <code>swanctl</code> (look first whether you have a \
          <code>/etc/swanctl/swanctl.conf</code> of your own; then put this one into \
          <code>/etc/swanctl/conf.d</code>):</p>\n\
-         <pre>sudo apt install charon-systemd strongswan-swanctl libcharon-extra-plugins\n\
+         <pre>sudo apt install charon-systemd strongswan-swanctl {plugins}\n\
          sudo cp -R . /etc/swanctl/\nsudo swanctl --load-all</pre>\n",
-    );
+        plugins = plugins(facts),
+    ));
     match &facts.certificate {
         Some(_) => text.push_str(
             "<p>With strongSwan's older starter, in the folder <code>ipsec</code>:</p>\n\
-             <pre>sudo apt install strongswan\nsudo cp ipsec.conf ipsec.secrets /etc/\n\
+             <pre>sudo apt install strongswan-starter libstrongswan-standard-plugins\nsudo cp ipsec.conf ipsec.secrets /etc/\n\
              sudo cp -R cacerts certs private /etc/ipsec.d/\nsudo ipsec restart</pre>\n",
         ),
         None => text.push_str(&format!(
@@ -209,6 +211,14 @@ fn linux(facts: &Facts<'_>) -> String {
         ));
     }
     text
+}
+
+/// What Debian packs apart from strongSwan: elliptic curves, and logins by password.
+fn plugins(facts: &Facts<'_>) -> &'static str {
+    match &facts.certificate {
+        Some(_) => "libstrongswan-standard-plugins",
+        None => "libstrongswan-standard-plugins libcharon-extauth-plugins",
+    }
 }
 
 fn routeros(facts: &Facts<'_>, present: bool) -> String {

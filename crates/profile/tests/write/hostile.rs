@@ -54,37 +54,35 @@ class Heading(html.parser.HTMLParser):
 files = json.load(sys.stdin)
 root = plistlib.loads(files["mobileconfig"].encode())
 vpn = root["PayloadContent"][0]
-page = Heading()
-page.feed(files["page"])
-page.close()
+def heading(text):
+    page = Heading()
+    page.feed(text)
+    page.close()
+    return page
+page = heading(files["page"])
 json.dump({
     "titles": [root["PayloadDisplayName"], vpn["UserDefinedName"], json.loads(files["sswan"])["name"], page.text],
     "ssids": vpn["IKEv2"]["OnDemandRules"][0]["SSIDMatch"],
-    "tags": len(page.tags),
+    "same": page.tags == heading(files["tame"]).tags,
 }, sys.stdout)
 "#;
 
 fn check_readers(profile: &Profile, files: &[File], tame: &[File]) {
-    let input = |files: &[File]| {
-        serde_json::json!({
-            "mobileconfig": sample::text(files, "alice.phone.mobileconfig"),
-            "sswan": sample::text(files, "alice.phone.sswan"),
-            "page": sample::text(files, "README.html"),
-        })
-        .to_string()
-    };
-    let Some(read) = tools::python(READER, input(files).as_bytes()) else {
+    let input = serde_json::json!({
+        "mobileconfig": sample::text(files, "alice.phone.mobileconfig"),
+        "sswan": sample::text(files, "alice.phone.sswan"),
+        "page": sample::text(files, "README.html"),
+        "tame": sample::text(tame, "README.html"),
+    });
+    let Some(read) = tools::python(READER, input.to_string().as_bytes()) else {
         return;
     };
     for title in read["titles"].as_array().expect("titles") {
         assert_eq!(title, &profile.title);
     }
-    assert_eq!(
-        read["ssids"],
-        serde_json::json!(profile.on_demand.trusted_ssids)
-    );
-    let tame = tools::python(READER, input(tame).as_bytes()).expect("as before");
-    assert_eq!(read["tags"], tame["tags"]);
+    let ssids = &profile.on_demand.trusted_ssids;
+    assert_eq!(read["ssids"], serde_json::json!(ssids));
+    assert_eq!(read["same"], true, "the page has the same tags");
 }
 
 /// NetworkManager's own reader: the value comes back as it was written, so reading and writing agree on it, and it
@@ -148,7 +146,7 @@ fn check_routeros(text: &str, title: &str, tame: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_title_is_read_as_it_was_written(title in printable(), ssid in printable()) {
@@ -173,7 +171,6 @@ proptest! {
         powershell::check(&of(&files, script), &title, &of(&tame, script));
         let swanctl = "swanctl/swanctl.conf";
         check_comment(&of(&files, swanctl), &title, &of(&tame, swanctl));
-        linux::check_swanctl(&of(&files, swanctl));
     }
 
     #[test]
@@ -230,6 +227,7 @@ proptest! {
         let ipsec = "ipsec/ipsec.conf";
         check_comment(&of(&files, ipsec), &title, &of(&tame, ipsec));
         linux::check_ipsec(&of(&files, ipsec));
+        linux::check_swanctl(&of(&files, "swanctl/swanctl.conf"));
         let open = ["pkcs12", "-passin", "env:P12", "-noenc"];
         let p12 = sample::bytes(&files, "alice.phone.p12");
         if let Some(said) = tools::run("openssl", &open, &[("P12", &password)], p12) {

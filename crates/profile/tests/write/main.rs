@@ -1,5 +1,7 @@
 //! What is written, read by software no one here wrote.
 
+#![allow(clippy::print_stderr, reason = "tests say what they cannot check here")]
+
 mod android;
 mod apple;
 mod hostile;

@@ -34,7 +34,8 @@ pub(crate) fn check(profile: &Profile, p12: &[u8], mac: &str, cipher: &str) -> b
     let certificates = said_of_certificates.expect("openssl is here").stdout;
     let file = load::certificates(&certificates, "p12".as_ref()).expect("certificates");
     assert_eq!(&file.leaf, certificate);
-    assert_eq!(file.chain, [profile.authority.certificate.clone()]);
+    let chain = std::slice::from_ref(&profile.authority.certificate);
+    assert_eq!(file.chain, chain);
 
     let public = ["pkey", "-pubout", "-outform", "DER"];
     let of_file = tools::good("openssl", &public, &said.stdout);
