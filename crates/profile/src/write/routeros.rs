@@ -126,3 +126,22 @@ fn quote(text: &str) -> String {
     quoted.push('"');
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_string_has_a_meaning() {
+        assert_eq!(quote("Cygnet vpn-1, a_b."), "\"Cygnet vpn-1, a_b.\"");
+        assert_eq!(quote("\"$x[:put]\\\n"), r#""\22\24x\5B\3Aput\5D\5C\0A""#);
+        assert_eq!(quote("é’"), r#""\C3\A9\E2\80\99""#);
+    }
+
+    #[test]
+    fn identities_are_of_their_kind() {
+        assert_eq!(remote_id("203.0.113.5"), "address:203.0.113.5");
+        assert_eq!(remote_id("vpn.example.org"), "fqdn:vpn.example.org");
+        assert_eq!(remote_id("a@example.org"), "user-fqdn:a@example.org");
+    }
+}

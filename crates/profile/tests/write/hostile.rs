@@ -8,12 +8,18 @@ use zeroize::Zeroizing;
 use crate::{linux, powershell, sample, tools};
 
 /// What has a meaning in one of the formats.
-const PIECES: &[&str] = &[
-    "'", "\"", "`", "$(calc)", "${x}", "$x", ";", "&", "&amp;", "<", ">", "<script>", "]]>", "-->",
-    "%", "%s", "\\", "\\\\", "\\n", "\\s", "{", "}", "[", "]", "(", ")", "#", "|", "=", "!", "@",
-    "/", "../", "?", "*", " ", "  ", "a", "Z9", "é", "ß", "漢字", "🦢", "\u{2018}", "\u{2019}",
-    "\u{201a}", "\u{201b}", "\u{201c}", "\u{201d}", "\u{201e}", "\u{ab}", "\u{bb}", "\u{a0}",
-    "\u{feff}",
+#[rustfmt::skip]
+const SIGNS: &[&str] = &[
+    "'", "''", "'", "\"", "\"\"", "`", "$(calc)", "${x}", "$x", ";", "&", "&amp;", "<", ">", "<script>", "]]>", "-->", "%",
+    "%s", "\\", "\\\\", "\\n", "\\s", "{", "}", "[", "]", "(", ")", "#", "|", "=", "!", "@", "/", "../", "?", "*", " ", "  ", "a",
+    "Z9",
+];
+
+/// What looks like it, or is of more than one octet.
+#[rustfmt::skip]
+const LETTERS: &[&str] = &[
+    "é", "ß", "漢字", "🦢", "\u{2018}", "\u{2019}", "\u{201a}", "\u{201b}", "\u{201c}", "\u{201d}", "\u{201e}", "\u{ab}",
+    "\u{bb}", "\u{a0}", "\u{feff}",
 ];
 
 /// What no text of one line holds.
@@ -22,7 +28,9 @@ const BREAKS: &[&str] = &[
 ];
 
 fn printable() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(PIECES), 1..8)
+    let all = [SIGNS, LETTERS].concat();
+    let of = |pieces: Vec<&'static str>| prop::collection::vec(prop::sample::select(pieces), 1..8);
+    prop_oneof![of(SIGNS.to_vec()), of(all)]
         .prop_map(|pieces| pieces.concat())
         .prop_filter("blank", |text| !text.trim().is_empty())
 }
@@ -166,6 +174,20 @@ proptest! {
         let files = files(&profile)?;
         check_readers(&profile, &files, &tame);
         check_key_file(&profile, sample::text(&files, "networkmanager/alice.phone.nmconnection"));
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_title_is_a_text_in_scripts(title in printable()) {
+        let mut profile = sample::password();
+        profile.title = "Tame".to_owned();
+        let tame = files(&profile)?;
+        profile.title = title.clone();
+        let files = files(&profile)?;
         let of = |files: &[File], path: &str| sample::text(files, path).to_owned();
         let script = "windows/alice.phone.ps1";
         powershell::check(&of(&files, script), &title, &of(&tame, script));
