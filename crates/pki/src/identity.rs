@@ -111,9 +111,9 @@ pub fn subject(certificate: &[u8]) -> Result<DistinguishedName, crate::NotACerti
     Ok(Certificate::parse(certificate)?.subject_name())
 }
 
-/// Whether a certificate (DER) names itself as its issuer, as that of a root authority does.
-pub fn is_self_issued(certificate: &[u8]) -> Result<bool, crate::NotACertificate> {
-    Ok(Certificate::parse(certificate)?.is_self_issued())
+/// Who issued a certificate (DER), by its own words.
+pub fn issuer(certificate: &[u8]) -> Result<DistinguishedName, crate::NotACertificate> {
+    Ok(Certificate::parse(certificate)?.issuer_name())
 }
 
 /// The SubjectPublicKeyInfo (DER) of a certificate (DER).

@@ -31,5 +31,6 @@ pub use chain::{
 };
 pub use identity::{IdentityError, certificate_contains};
 pub use name::{DistinguishedName, NameError};
+pub use pem::encode as encode_pem;
 pub use rustls_pki_types::UnixTime;
 pub use san::SubjectAltName;

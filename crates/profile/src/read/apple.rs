@@ -1,0 +1,181 @@
+//! `.mobileconfig`: what Algo and others hand to iPhones and Macs.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use plist::{Dictionary, Value};
+use zeroize::Zeroizing;
+
+use super::draft::{Draft, Login, Said, is_sane};
+use super::material::Material;
+use super::proposals::Apple;
+use super::{Error, File, Note, Place};
+
+/// Lists and dictionaries in one file. Freed one within the other, many more would be too deep for the stack.
+const COLLECTIONS_MAX: usize = 512;
+
+pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error> {
+    let place = Place::file(&file.name);
+    let refuse = |text: &str| Error::at(&place, text);
+    let opens = |part: &[u8]| {
+        file.bytes
+            .windows(part.len())
+            .filter(|it| *it == part)
+            .count()
+    };
+    if opens(b"<array") + opens(b"<dict") > COLLECTIONS_MAX {
+        return Err(refuse(
+            "more than 512 lists and dictionaries: is it a profile?",
+        ));
+    }
+    let root = Value::from_reader_xml(Cursor::new(file.bytes.as_slice()))
+        .map_err(|error| refuse(&format!("no property list that can be read: {error}")))?;
+    let payloads = root
+        .as_dictionary()
+        .and_then(|it| it.get("PayloadContent"))
+        .and_then(Value::as_array)
+        .ok_or_else(|| {
+            refuse("expected a profile with PayloadContent, found another property list")
+        })?;
+    let payloads: Vec<&Dictionary> = payloads.iter().filter_map(Value::as_dictionary).collect();
+    let of_type = |wanted: &'static str| {
+        let all = payloads.iter().copied();
+        all.filter(move |it| text(it, "PayloadType") == Some(wanted))
+    };
+    let vpn = of_type("com.apple.vpn.managed").find(|it| text(it, "VPNType") == Some("IKEv2"));
+    let vpn = vpn.ok_or_else(|| refuse("no VPN of the kind IKEv2 is in this profile"))?;
+    let ikev2 = vpn
+        .get("IKEv2")
+        .and_then(Value::as_dictionary)
+        .ok_or_else(|| refuse("the VPN in this profile has no IKEv2 settings"))?;
+    let mut draft = Draft {
+        title: text(vpn, "UserDefinedName").map(str::to_owned),
+        virtual_address: true,
+        ..Draft::default()
+    };
+    let required = |key: &str| {
+        let value = text(ikev2, key).filter(|it| is_sane(it));
+        value.ok_or_else(|| refuse(&format!("expected {key} in its IKEv2 settings")))
+    };
+    draft.remote = vec![required("RemoteAddress")?.to_owned()];
+    draft.title.get_or_insert_with(|| draft.remote.concat());
+    draft.remote_identity = said(ikev2, "RemoteIdentifier", &place);
+    draft.identity = said(ikev2, "LocalIdentifier", &place);
+    draft.mtu = number(ikev2, "MTU").and_then(|it| u16::try_from(it).ok());
+    draft.login = login(ikev2, &place)?;
+    sas(ikev2, &place, &mut draft);
+    on_demand(ikev2, &place, &mut draft);
+    for root in of_type("com.apple.security.root").chain(of_type("com.apple.security.pem")) {
+        // Algo today puts PEM where Apple has DER.
+        if let Some(bytes) = data(root, "PayloadContent") {
+            material.trust(&place, bytes)?;
+        }
+    }
+    let wanted = text(ikev2, "PayloadCertificateUUID");
+    let mut identities: Vec<&Dictionary> = of_type("com.apple.security.pkcs12").collect();
+    if let Some(named) = identities
+        .iter()
+        .position(|it| wanted.is_some() && text(it, "PayloadUUID") == wanted)
+    {
+        identities.swap(0, named);
+    }
+    if let Some(identity) = identities
+        .first()
+        .filter(|_| matches!(draft.login, Login::Certificate))
+    {
+        let bytes = data(identity, "PayloadContent");
+        let bytes =
+            bytes.ok_or_else(|| refuse("its com.apple.security.pkcs12 has no PayloadContent"))?;
+        let password = text(identity, "Password").map(|it| Zeroizing::new(it.to_owned()));
+        material.add_p12(&file.name, Zeroizing::new(bytes.to_vec()), password);
+    }
+    Ok(draft)
+}
+
+fn login(ikev2: &Dictionary, place: &Place) -> Result<Login, Error> {
+    let by_name = number(ikev2, "ExtendedAuthEnabled") == Some(1) && ikev2.contains_key("AuthName");
+    match text(ikev2, "AuthenticationMethod") {
+        // With EAP this says how the server proves itself.
+        _ if by_name => Ok(Login::User(text(ikev2, "AuthName").map(str::to_owned))),
+        Some("Certificate") | None => Ok(Login::Certificate),
+        Some("SharedSecret") => Err(Error::at(
+            place,
+            "a shared secret in a profile is not read yet: write [tunnel.NAME] with psk by hand",
+        )),
+        Some(other) => Err(Error::at(
+            place,
+            format!("AuthenticationMethod {other} is not spoken here: expected Certificate"),
+        )),
+    }
+}
+
+/// The algorithms of both SAs; where they are left out, Apple's defaults of old, which nobody wants back.
+fn sas(ikev2: &Dictionary, place: &Place, draft: &mut Draft) {
+    let pfs = flag(ikev2, "EnablePFS");
+    let mut take = |key: &str, ike: bool| {
+        let parameters = ikev2.get(key).and_then(Value::as_dictionary)?;
+        let apple = Apple {
+            encryption: text(parameters, "EncryptionAlgorithm").unwrap_or("AES-256"),
+            integrity: text(parameters, "IntegrityAlgorithm").unwrap_or("SHA2-256"),
+            group: number(parameters, "DiffieHellmanGroup").unwrap_or(14),
+        };
+        let lifetime = number(parameters, "LifeTimeInMinutes");
+        let lifetime = lifetime
+            .and_then(|it| it.checked_mul(60))
+            .map(Duration::from_secs);
+        let proposal = if ike { apple.ike() } else { apple.esp(pfs) };
+        let list = match proposal {
+            Ok(proposal) => vec![proposal],
+            Err(error) => {
+                let text = format!("{key}: {error}; Cygnet's own proposals are offered instead");
+                draft.notes.push(Note::NotRead(place.clone(), text));
+                Vec::new()
+            }
+        };
+        Some((list, lifetime))
+    };
+    let ike = take("IKESecurityAssociationParameters", true);
+    let child = take("ChildSecurityAssociationParameters", false);
+    if let Some((list, lifetime)) = ike {
+        (draft.ike, draft.ike_lifetime) = (list, lifetime);
+    }
+    if let Some((list, lifetime)) = child {
+        (draft.esp, draft.child_lifetime) = (list, lifetime);
+    }
+}
+
+fn on_demand(ikev2: &Dictionary, place: &Place, draft: &mut Draft) {
+    let rules = ikev2.get("OnDemandRules").and_then(Value::as_array);
+    if rules.is_some_and(|it| !it.is_empty()) {
+        let text = "OnDemandRules: the tunnel comes up by itself and stays up, on whatever network";
+        draft
+            .notes
+            .push(Note::NotObeyed(place.clone(), text.into()));
+    }
+}
+
+fn said(dictionary: &Dictionary, key: &str, place: &Place) -> Option<Said<String>> {
+    let value = text(dictionary, key).filter(|it| is_sane(it))?;
+    Some(Said {
+        value: value.to_owned(),
+        place: place.clone(),
+    })
+}
+
+fn text<'a>(dictionary: &'a Dictionary, key: &str) -> Option<&'a str> {
+    dictionary.get(key).and_then(Value::as_string)
+}
+
+fn data<'a>(dictionary: &'a Dictionary, key: &str) -> Option<&'a [u8]> {
+    dictionary.get(key).and_then(Value::as_data)
+}
+
+fn number(dictionary: &Dictionary, key: &str) -> Option<u64> {
+    dictionary.get(key).and_then(Value::as_unsigned_integer)
+}
+
+/// `true`, or 1, as both are in use.
+fn flag(dictionary: &Dictionary, key: &str) -> bool {
+    let value = dictionary.get(key);
+    value.and_then(Value::as_boolean) == Some(true) || number(dictionary, key) == Some(1)
+}
