@@ -41,6 +41,11 @@ pub(crate) enum Command {
     /// People and devices that your server lets in
     #[command(subcommand)]
     User(user::User),
+    /// Write a tunnel from the files that another VPN's server handed out
+    ///
+    /// Reads Algo's files (2017 and today) and others': ipsec.conf with ipsec.secrets, swanctl.conf, .p12,
+    /// .mobileconfig, .sswan, a Cygnet bundle. What these name is looked for beside them.
+    Import(Import),
     /// The unprivileged half of `run`
     #[command(hide = true)]
     Engine,
@@ -92,6 +97,39 @@ pub(crate) struct Status {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) socket: Socket,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+    /// What was handed out for one person, all together
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What to call the tunnel, instead of what the file calls it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Make this machine the LAN's gateway through the tunnel
+    #[arg(long)]
+    pub(crate) gateway: bool,
+    /// Interface of the LAN, where there are several; may be given several times
+    #[arg(long, value_name = "INTERFACE", requires = "gateway")]
+    pub(crate) lan: Vec<String>,
+    /// The server's name or address, where the files do not tell it
+    #[arg(long, value_name = "HOST")]
+    pub(crate) remote: Option<String>,
+    /// Which connection of a file that has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) connection: Option<String>,
+    /// A file (mode 600) with the password of the .p12, instead of being asked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Replace a tunnel of that name, and a gateway, that an earlier import wrote
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Say what was understood, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 #[derive(Debug, Subcommand)]

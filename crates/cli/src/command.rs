@@ -4,6 +4,7 @@ mod check;
 mod connection;
 mod gateway;
 mod place;
+mod import;
 mod reload;
 mod secret;
 mod server;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Gateway(what) => gateway::gateway(&what),
         Command::Server(what) => server::server(&what),
         Command::User(what) => user::user(&what),
+        Command::Import(options) => import::import(&options),
         Command::Engine => ExitCode::from(cygnet_daemon::engine()),
         Command::Resolve { name } => ExitCode::from(cygnet_daemon::resolve(&name)),
     }

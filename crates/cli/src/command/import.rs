@@ -1,0 +1,231 @@
+//! `cygnet import`: the files of another VPN's server become a tunnel, and with `--gateway` this machine's way out.
+
+mod commit;
+mod sections;
+mod surroundings;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cygnet_config::Config;
+use cygnet_pki::UnixTime;
+use cygnet_profile::read::{self, Imported, Note, Options, Section};
+
+use crate::args::Import;
+use sections::Sections;
+use surroundings::Disk;
+
+/// Where the units look.
+const USUAL_CONFIG: &str = "/etc/cygnet/cygnet.toml";
+const USUAL_SOCKET: &str = "/run/cygnet/control.sock";
+/// A clock before 2020 was never set.
+const CLOCK_SET: u64 = 1_577_836_800;
+
+pub(super) fn import(options: &Import) -> ExitCode {
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => super::refuse(&message.replace('\n', "\ncygnet: ")),
+    }
+}
+
+fn run(options: &Import) -> Result<(), String> {
+    let mut disk = Disk::new(&options.files, options.password_file.as_deref())?;
+    let files = disk.given(&options.files)?;
+    let imported = read::import(
+        &files,
+        &mut disk,
+        &Options {
+            connection: options.connection.clone(),
+            remote: options.remote.clone(),
+            now: now(),
+        },
+    )
+    .map_err(|error| disk.explain(&error))?;
+    show(options, &imported);
+
+    let config = &options.file.config;
+    let sections = Sections::read(config)?;
+    let name = options.name.as_ref().unwrap_or(&imported.name);
+    check_name(name)?;
+    let replaced = sections.tunnel(name, options.replace)?;
+    let folder = free_folder(config, name);
+    let section = imported.section(name, &folder)?;
+    let mut text = sections.with_tunnel(name, &section.text);
+    if options.gateway {
+        let lan = match options.lan.as_slice() {
+            [] => vec![guess_lan()?],
+            named => named.to_vec(),
+        };
+        text = Sections::of(text).with_gateway(name, &lan, options.replace)?;
+    }
+    validate(config, &text, &folder, &section)?;
+    if options.dry_run {
+        println!("\nThis would be written to {}:\n", config.display());
+        println!("{}", section.text);
+        println!("Nothing was written.");
+        return Ok(());
+    }
+    commit::commit(config, &text, &folder, &section.files)?;
+    if let Some(old) = replaced.and_then(|old| old.folder) {
+        commit::remove_folder(&config.with_file_name(old));
+    }
+    println!(
+        "\nWritten: [tunnel.{name}] in {}; certificate and key in {}",
+        config.display(),
+        config.with_file_name(&folder).display(),
+    );
+    what_next(options);
+    Ok(())
+}
+
+fn now() -> Option<UnixTime> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    (now.as_secs() > CLOCK_SET).then(|| UnixTime::since_unix_epoch(now))
+}
+
+/// What was understood, in plain words.
+fn show(options: &Import, imported: &Imported) {
+    let names: Vec<String> = (options.files.iter())
+        .map(|it| it.display().to_string())
+        .collect();
+    println!("From {}:", names.join(", "));
+    for (about, text) in imported.summary() {
+        println!("  {about:<10} {text}");
+    }
+    let told = |heading: &str, wanted: fn(&Note) -> bool| {
+        let mut notes = imported.notes.iter().filter(|it| wanted(it)).peekable();
+        if notes.peek().is_some() {
+            println!("{heading}");
+        }
+        for note in notes {
+            println!("  {note}");
+        }
+    };
+    told("Concluded:", |it| matches!(it, Note::Concluded(_)));
+    told("Not as it is written there:", |it| {
+        matches!(it, Note::NotObeyed(..))
+    });
+    told("Not taken over:", |it| matches!(it, Note::NotRead(..)));
+    told("Beware:", |it| matches!(it, Note::Warning(_)));
+}
+
+/// It becomes a folder, too.
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if (1..=32).contains(&name.len()) && name.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{name}` is no name for a tunnel: expected letters, digits, `-` and `_`, 32 at most"
+    ))
+}
+
+/// A folder beside the configuration that is not there yet, so that what is in use is never written over.
+fn free_folder(config: &Path, name: &str) -> String {
+    let numbered = (2..1000).map(|number| format!("{name}-{number}"));
+    let mut all = std::iter::once(name.to_owned()).chain(numbered);
+    let is_free = |it: &String| config.with_file_name(it).symlink_metadata().is_err();
+    all.find(is_free).unwrap_or_else(|| name.to_owned())
+}
+
+/// Whether the daemon's own parser takes the whole of it, before anything is on the disk.
+fn validate(config: &Path, text: &str, folder: &str, section: &Section) -> Result<(), String> {
+    let base = config.parent().unwrap_or(Path::new("."));
+    let ours = |path: &str| {
+        let name = path.strip_prefix(folder)?.strip_prefix('/')?;
+        section.files.iter().find(|it| it.name == name)
+    };
+    let name = config.display().to_string();
+    let parsed = Config::parse(&name, text, &mut |path| match ours(path) {
+        Some(file) => Ok(file.bytes.to_vec()),
+        None => {
+            std::fs::read(base.join(path)).map_err(|error| format!("cannot read {path}: {error}"))
+        }
+    });
+    let refused = |error| {
+        format!(
+            "with this tunnel the configuration would not be good, so nothing was changed:\n{error}"
+        )
+    };
+    parsed.map(drop).map_err(refused)
+}
+
+/// The interface of the LAN, if there is no question which one it is.
+fn guess_lan() -> Result<String, String> {
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let interfaces = interfaces_of(&table);
+    match interfaces.as_slice() {
+        [one] => {
+            println!("  {:<10} {one}, the only network this machine has", "LAN");
+            Ok(one.clone())
+        }
+        [] => Err(
+            "this machine is in no network yet: say where its LAN is with --lan INTERFACE".into(),
+        ),
+        several => Err(format!(
+            "which of its networks is the LAN? Say it with --lan, one of: {}",
+            several.join(", ")
+        )),
+    }
+}
+
+/// The interfaces of /proc/net/route.
+fn interfaces_of(table: &str) -> Vec<String> {
+    let rows = table.lines().skip(1);
+    let names = rows.filter_map(|row| row.split_whitespace().next());
+    let names: BTreeSet<&str> = names.filter(|it| *it != "lo").collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn what_next(options: &Import) {
+    let config = &options.file.config;
+    println!("\nTo go online:");
+    if config != Path::new(USUAL_CONFIG) {
+        println!("  sudo cygnet run --config {}", config.display());
+    } else if std::os::unix::net::UnixStream::connect(USUAL_SOCKET).is_ok() {
+        if options.gateway {
+            println!("  sudo systemctl enable --now cygnet-guard && sudo cygnet reload");
+        } else {
+            println!("  sudo cygnet reload");
+        }
+    } else if options.gateway {
+        println!("  sudo systemctl enable --now cygnet-guard cygnet");
+    } else {
+        println!("  sudo systemctl enable --now cygnet");
+    }
+    println!("  sudo cygnet status");
+}
+
+/// The folder a path lies in; the current one for a name alone.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lan_is_guessed_where_there_is_one_interface() {
+        let table = "Iface\tDestination\tGateway\n\
+            eth0\t00000000\t0101A8C0\n\
+            eth0\t0001A8C0\t00000000\n";
+        assert_eq!(interfaces_of(table), ["eth0"]);
+        let more = format!("{table}docker0\t000011AC\t00000000\n");
+        assert_eq!(interfaces_of(&more), ["docker0", "eth0"]);
+        assert!(interfaces_of("").is_empty());
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        for bad in ["", "../x", "a/b", "a.b", "ä", &"a".repeat(33)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name("algovpn-203-0-113-5").is_ok());
+    }
+}

@@ -1,0 +1,238 @@
+//! The text of `cygnet.toml`, to which sections are added and in which one's own are replaced; nothing else in it is
+//! touched.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+/// A configuration as text.
+pub(super) struct Sections {
+    text: String,
+}
+
+/// A tunnel that an earlier import wrote.
+pub(super) struct Replaced {
+    /// The folder of its files.
+    pub(super) folder: Option<String>,
+}
+
+impl Sections {
+    /// The file; an empty text where there is none.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        if path.is_symlink() {
+            return Err(format!(
+                "{shown} is a link: name the file it leads to with --config, so that it stays one"
+            ));
+        }
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                return Err(format!(
+                    "cannot read {shown}: {error}; try again with sudo?"
+                ));
+            }
+        };
+        if let Err(error) = text.parse::<Table>() {
+            return Err(format!(
+                "{shown} is not good as it is; mend it first (`cygnet check`): {}",
+                error.message()
+            ));
+        }
+        Ok(Self { text })
+    }
+
+    pub(super) fn of(text: String) -> Self {
+        Self { text }
+    }
+
+    fn table(&self) -> Table {
+        self.text.parse().unwrap_or_default()
+    }
+
+    /// Whether a tunnel of this name may be written: there is none, or it is one of ours and may be `replace`d.
+    pub(super) fn tunnel(&self, name: &str, replace: bool) -> Result<Option<Replaced>, String> {
+        let table = self.table();
+        let tunnels = table.get("tunnel").and_then(Value::as_table);
+        let Some(tunnel) = tunnels.and_then(|it| it.get(name)) else {
+            return Ok(None);
+        };
+        let ours = self.block(&tunnel_title(name)).is_some();
+        match (ours, replace) {
+            (true, true) => {
+                let file = tunnel.get("certificate").or_else(|| tunnel.get("psk"));
+                let file = file.and_then(Value::as_str).unwrap_or_default();
+                let folder = file.split_once('/').map(|(folder, _)| folder);
+                // Of an import's own making it is a name and nothing else.
+                let own = |it: &&str| it.starts_with(name) && !it.starts_with('.');
+                let folder = folder.filter(own).map(str::to_owned);
+                Ok(Some(Replaced { folder }))
+            }
+            (true, false) => Err(format!(
+                "there is a tunnel {name} already, from an earlier import: --replace it, or give this one another --name"
+            )),
+            (false, _) => Err(format!(
+                "there is a tunnel {name} already, which was not imported: give this one another --name"
+            )),
+        }
+    }
+
+    /// The text with the tunnel in it: where it was, or at the end.
+    pub(super) fn with_tunnel(&self, name: &str, section: &str) -> String {
+        self.with(&tunnel_title(name), section)
+    }
+
+    /// The text with `[gateway]` through the tunnel.
+    pub(super) fn with_gateway(
+        &self,
+        tunnel: &str,
+        lan: &[String],
+        replace: bool,
+    ) -> Result<String, String> {
+        let ours = self.block(GATEWAY).is_some();
+        if self.table().contains_key("gateway") && !(ours && replace) {
+            let remedy = match ours {
+                true => "--replace it",
+                false => "write this tunnel there by hand",
+            };
+            return Err(format!(
+                "there is a [gateway] already: {remedy}, or import without --gateway"
+            ));
+        }
+        let quoted = |text: &str| Value::from(text).to_string();
+        let lan = match lan {
+            [one] => quoted(one),
+            several => Value::from(several.to_vec()).to_string(),
+        };
+        let section = format!("[gateway]\ntunnel = {}\nlan = {lan}\n", quoted(tunnel));
+        Ok(self.with(GATEWAY, &section))
+    }
+
+    fn with(&self, title: &str, section: &str) -> String {
+        let block = format!("{}\n{section}{}\n", begin(title), end(title));
+        if let Some(at) = self.block(title) {
+            let (before, after) = (self.text.get(..at.start), self.text.get(at.end..));
+            return [before, Some(&block), after]
+                .into_iter()
+                .flatten()
+                .collect();
+        }
+        let mut text = self.text.clone();
+        if !text.is_empty() {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push('\n');
+        }
+        text.push_str(&block);
+        text
+    }
+
+    /// Where a block of ours stands, its marks included.
+    fn block(&self, title: &str) -> Option<std::ops::Range<usize>> {
+        let mut at = 0;
+        let mut start = None;
+        for line in self.text.split_inclusive('\n') {
+            let trimmed = line.trim_end();
+            if trimmed == begin(title) {
+                start = Some(at);
+            }
+            at += line.len();
+            if trimmed == end(title)
+                && let Some(start) = start
+            {
+                return Some(start..at);
+            }
+        }
+        None
+    }
+}
+
+const GATEWAY: &str = "[gateway]";
+
+fn tunnel_title(name: &str) -> String {
+    format!("[tunnel.{name}]")
+}
+
+fn begin(title: &str) -> String {
+    format!(
+        "# {title} was written by `cygnet import`, and is replaced by `cygnet import --replace`, down to the end mark"
+    )
+}
+
+fn end(title: &str) -> String {
+    format!("# end of {title}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTION: &str = "[tunnel.home]\nremote = \"a\"\ncertificate = \"home/client.crt\"\n";
+
+    #[test]
+    fn what_is_there_stays_as_it_is() {
+        let written = "# mine\n[daemon]\nlog = \"debug\" # loud";
+        let once = Sections::of(written.into()).with_tunnel("home", SECTION);
+        assert!(
+            once.starts_with("# mine\n[daemon]\nlog = \"debug\" # loud\n\n#"),
+            "{once}"
+        );
+        let more = format!("{once}# below\n[tunnel.other]\nremote = \"b\"\n");
+        let again = Sections::of(more).with_tunnel("home", &SECTION.replace("\"a\"", "\"c\""));
+        assert!(
+            again.ends_with("# end of [tunnel.home]\n# below\n[tunnel.other]\nremote = \"b\"\n"),
+            "{again}"
+        );
+        assert!(
+            again.contains("remote = \"c\"") && !again.contains("remote = \"a\""),
+            "{again}"
+        );
+        assert_eq!(again.matches("[tunnel.home]\n").count(), 2, "{again}");
+    }
+
+    #[test]
+    fn only_what_an_import_wrote_is_replaced() {
+        let own = Sections::of(Sections::of(String::new()).with_tunnel("home", SECTION));
+        assert!(own.tunnel("other", false).is_ok_and(|it| it.is_none()));
+        assert!(
+            own.tunnel("home", false)
+                .is_err_and(|it| it.contains("--replace"))
+        );
+        let replaced = own.tunnel("home", true).ok().flatten().expect("ours");
+        assert_eq!(replaced.folder.as_deref(), Some("home"));
+        let foreign = Sections::of(SECTION.into());
+        assert!(
+            foreign
+                .tunnel("home", true)
+                .is_err_and(|it| it.contains("not imported"))
+        );
+    }
+
+    #[test]
+    fn there_is_one_gateway() {
+        let lan = ["eth0".to_owned()];
+        let text = Sections::of(String::new()).with_gateway("home", &lan, false);
+        let text = text.expect("none was there");
+        assert!(
+            text.contains("[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n"),
+            "{text}"
+        );
+        let again = Sections::of(text);
+        assert!(again.with_gateway("b", &lan, false).is_err());
+        let lans = ["eth0".to_owned(), "wlan0".to_owned()];
+        let replaced = again.with_gateway("b", &lans, true).expect("ours");
+        assert!(
+            replaced.contains("tunnel = \"b\"\nlan = [\"eth0\", \"wlan0\"]\n"),
+            "{replaced}"
+        );
+        assert!(!replaced.contains("\"home\""));
+        let foreign = Sections::of("[gateway]\ntunnel = \"x\"\nlan = \"eth0\"\n".into());
+        assert!(
+            foreign
+                .with_gateway("b", &lan, true)
+                .is_err_and(|it| it.contains("by hand"))
+        );
+    }
+}
