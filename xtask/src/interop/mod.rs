@@ -7,6 +7,7 @@ mod resilience;
 mod runner;
 mod scenarios;
 mod selftest;
+mod server;
 
 pub use runner::{Options, Outcome, run, run_scenarios};
 
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = selftest::scenarios();
     all.extend(scenarios::all());
     all.extend(resilience::all());
+    all.extend(server::all());
     all
 }
 

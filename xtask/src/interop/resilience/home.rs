@@ -13,13 +13,13 @@ use std::time::Duration;
 /// How long anything may take that happens by itself.
 pub(super) const SOON: Duration = Duration::from_secs(15);
 /// The web host.
-pub(super) const WEB6: &str = "2001:db8:80::80";
+pub(in crate::interop) const WEB6: &str = "2001:db8:80::80";
 /// The gateway box.
 pub(super) const GATEWAY6: &str = "fd00:192:168:1::2";
 /// The home router.
-const ROUTER6: &str = "fd00:192:168:1::1";
+pub(in crate::interop) const ROUTER6: &str = "fd00:192:168:1::1";
 /// The VPN server.
-const SERVER6: &str = "2001:db8:18::18";
+pub(in crate::interop) const SERVER6: &str = "2001:db8:18::18";
 /// The tunnel of the gateway.
 pub(super) const TUNNEL: &str = "home";
 
@@ -27,7 +27,7 @@ pub(super) const TUNNEL: &str = "home";
 pub(super) const QUICK: &str = "liveness = \"1s\"\nretransmit = { first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }\n";
 
 /// Gives the whole world IPv6, with routes back to the home: what leaves in clear arrives.
-fn add_ipv6(world: &World) -> Result<()> {
+pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
     let addresses = [
         (&world.router, "2001:db8:1::2/64", "wan"),
         (&world.internet, "2001:db8:1::1/64", "home"),
@@ -173,7 +173,7 @@ impl Home {
 }
 
 /// The address that the web host sees, or why there is none.
-fn seen_by(device: &Namespace, host: &str) -> Result<String> {
+pub(in crate::interop) fn seen_by(device: &Namespace, host: &str) -> Result<String> {
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
@@ -253,7 +253,11 @@ pub(super) fn start_prepared(command: Exec, cygnet: &Cygnet) -> Result<Process> 
 }
 
 /// Waits until a connection is in this state.
-pub(super) fn wait_for_state(cygnet: &Cygnet, connection: &str, state: &str) -> Result<()> {
+pub(in crate::interop) fn wait_for_state(
+    cygnet: &Cygnet,
+    connection: &str,
+    state: &str,
+) -> Result<()> {
     let mut seen = String::new();
     let what = format!("{connection} is {state}");
     wait_for(&what, SOON, || {

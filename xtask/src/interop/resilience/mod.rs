@@ -7,7 +7,7 @@ mod control;
 mod crash;
 mod firewall;
 mod guard;
-mod home;
+pub(super) mod home;
 mod recovery;
 mod refusals;
 mod reload;
