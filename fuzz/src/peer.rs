@@ -847,6 +847,7 @@ fn policy(setup: Setup, peer: IpAddr) -> Policy {
         },
         claim_nat: true,
         fragment_size: 1280,
+        mobike: true,
         keepalive: Duration::from_secs(20),
         unique: true,
     };

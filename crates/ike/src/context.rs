@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) policy: Arc<Policy>,
     pub(crate) random: Box<dyn Random + Send>,
     pub(crate) counters: Counters,
+    /// Where peers can reach this machine.
+    pub(crate) own_addresses: Vec<IpAddr>,
     /// Which IKE SA holds a Child SA.
     pub(crate) holders: BTreeMap<ChildSaId, IkeSaId>,
     /// What IKE SAs report to the endpoint; worked off after each input.
@@ -89,6 +91,8 @@ pub(crate) enum Waiting {
     ChildSa(ChildSaId),
     /// The keeper, for the connection of that name.
     Keeper(String),
+    /// The IKE SAs of this line, for ways to the peer. With `changed`, the network is another one.
+    Ways { line: IkeSaId, changed: bool },
     /// The examination of the peer that authenticated as this IKE SA.
     Examination(IkeSaId),
 }
@@ -153,6 +157,8 @@ pub(crate) enum Upcall {
     Removed(ChildSaId),
     /// Time to authenticate anew.
     Reauthenticate(IkeSaId),
+    /// The way to the peer may be gone: are there others (RFC 4555)?
+    SeekWays(IkeSaId),
 }
 
 /// Counts since the start.
@@ -188,6 +194,7 @@ impl Context {
             policy,
             random,
             counters: Counters::default(),
+            own_addresses: Vec::new(),
             holders: BTreeMap::new(),
             upcalls: VecDeque::new(),
             peers: BTreeMap::new(),

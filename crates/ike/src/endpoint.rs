@@ -128,6 +128,7 @@ impl Endpoint {
                 }
             }
             Some(Waiting::Keeper(name)) => self.handle_resolved(&name, id, answer),
+            Some(Waiting::Ways { line, changed }) => self.handle_ways(line, changed, answer),
             Some(Waiting::Examination(line)) => self.handle_examined(line, answer),
             None => self.cx.discard(answer),
         }
@@ -144,6 +145,7 @@ impl Endpoint {
             } => self.handle_acquire(connection, child, packet.clone()),
             DataEvent::UnknownSpi { spi, path } => self.handle_unknown_spi(*spi, *path),
             DataEvent::LocalChange { gone, egress } => self.handle_local_change(gone, *egress),
+            DataEvent::OwnAddresses { addresses } => self.handle_own_addresses(addresses),
             DataEvent::PathMtu { path, mtu } => self.handle_path_mtu(*path, *mtu),
             DataEvent::SoftLimit { child }
             | DataEvent::HardLimit { child }
@@ -347,6 +349,7 @@ impl Endpoint {
             Upcall::Outlived(sa) => self.change(sa, |state, _, _| state.outlive()),
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
+            Upcall::SeekWays(sa) => self.seek_ways(sa),
         }
     }
 

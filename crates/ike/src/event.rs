@@ -74,6 +74,11 @@ pub enum EventKind {
         /// Where it was.
         from: Path,
     },
+    /// We are elsewhere now, or call the peer at another of its addresses, and the peer knows it.
+    Moved {
+        /// The way that was.
+        from: Path,
+    },
     /// An exchange, ours or the peer's, was refused; nothing was installed.
     Refused {
         /// By whom and why.

@@ -93,6 +93,17 @@ pub enum Ask {
         /// Whose peer is meant.
         connection: Arc<Connection>,
     },
+    /// From which local address each of these addresses of the peer is reached at this moment, of a
+    /// connection that is up (RFC 4555). Answer: [`Answer::Paths`], in the same order, those alone to
+    /// which a way leads.
+    Ways {
+        /// Whose peer it is.
+        connection: Arc<Connection>,
+        /// Our port.
+        from: u16,
+        /// Its addresses.
+        to: Vec<SocketAddr>,
+    },
     /// Sign `octets` with the private key `credential`. Answer: [`Answer::Signed`].
     Sign {
         /// Which private key.
@@ -158,7 +169,7 @@ impl Ask {
     /// The answer that says why there is no other.
     pub(crate) fn failure(&self) -> fn(String) -> Answer {
         match self {
-            Ask::Resolve { .. } => |why| Answer::Paths(Err(why)),
+            Ask::Resolve { .. } | Ask::Ways { .. } => |why| Answer::Paths(Err(why)),
             Ask::Sign { .. } => |why| Answer::Signed(Err(why)),
             Ask::PskAuth { .. } => |why| Answer::Mac(Err(why)),
             Ask::ValidateChain { .. } => |why| Answer::Chain(Err(ChainError::Unavailable(why))),
@@ -171,6 +182,7 @@ impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Ask::Resolve { .. } => "Resolve",
+            Ask::Ways { .. } => "Ways",
             Ask::Sign { .. } => "Sign",
             Ask::PskAuth { .. } => "PskAuth",
             Ask::ValidateChain { .. } => "ValidateChain",
@@ -190,7 +202,7 @@ pub enum WantedAddress {
 
 /// Answers to [`Ask`] and to those [`DataCommand`]s that carry an [`AskId`].
 pub enum Answer {
-    /// To [`Ask::Resolve`]: paths to try in this order, or why there are none.
+    /// To [`Ask::Resolve`] and [`Ask::Ways`]: paths to try in this order, or why there are none.
     Paths(Result<Vec<Path>, String>),
     /// To [`Ask::Sign`].
     Signed(Result<Vec<u8>, String>),
@@ -450,6 +462,12 @@ pub enum DataEvent {
         /// Whether the next hop to a peer that we call is another one, or there is a way out again
         /// after there was none.
         egress: bool,
+    },
+    /// Where peers can reach this machine, one address of each family or more; told at the start and
+    /// when it changes. Peers that call with MOBIKE hear of them (RFC 4555 §3.4).
+    OwnAddresses {
+        /// All of them.
+        addresses: Vec<IpAddr>,
     },
     /// The path's MTU changed.
     PathMtu {

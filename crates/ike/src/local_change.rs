@@ -1,6 +1,6 @@
-//! What follows when this machine's addresses or ways out change: whom we called is asked whether the
-//! way still leads there, and called another way if no answer comes; whoever waits to be called again
-//! is called now.
+//! What follows when this machine's addresses or ways out change: with MOBIKE, whom we called is told
+//! by which way we talk from now on (`sa::mobike`); without, it is asked whether the way still leads
+//! there. It is called another way if no answer comes, and whoever waits to be called again is called now.
 //!
 //! The network around can bring such changes about (a router that advertises prefixes), so they only
 //! ever add a message or a call: no peer is given up earlier for them, no call ends before it had
@@ -8,16 +8,21 @@
 //! [`INTERVAL`]. An address that is lost is another matter: it is told once, and nothing goes out or
 //! comes in by it any more.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::{Context, Upcall};
+use crate::context::{Context, Upcall, Waiting};
 use crate::endpoint::Endpoint;
 use crate::event::Reason;
+use crate::io::{Answer, Ask, IkeSaId};
 use crate::keeper::Dial;
+use crate::policy::{Host, Remote};
 use crate::sa::IkeSa;
 use crate::sa::channel::Channel;
 use crate::sa::established::Established;
+use crate::sa::mobike::MAX_ADDRESSES;
 use crate::time::Instant;
 
 /// Between two changes of the ways out that anything is done for.
@@ -25,6 +30,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How long an answer may take until the peer is called anew, beside the IKE SA that there is: its
 /// repetitions outlast a link that is off for a moment.
 const DOUBT: Duration = Duration::from_secs(4);
+/// The same with MOBIKE: it is tried by all addresses of the peer meanwhile.
+const DOUBT_OF_MOVE: Duration = Duration::from_secs(10);
 /// How long a call may take until another way out ends it.
 const UNDISTURBED: Duration = Duration::from_secs(10);
 /// How old the packets may be that the data path reports.
@@ -45,11 +52,21 @@ impl Endpoint {
         let now = self.cx.boot();
         let has_lost = |sa: &IkeSa| gone.contains(&sa.channel.path.local.ip());
         let mut affected = Vec::new();
+        let mut mobile = BTreeSet::new();
         for sa in self.sas.values() {
-            let Some(state) = sa.established().filter(|state| state.may_be_doubted()) else {
+            let Some(state) = sa.established() else {
                 continue;
             };
             let lost = has_lost(sa);
+            if state.peering.dialed && sa.channel.mobility.enabled {
+                if egress || lost {
+                    mobile.insert(state.peering.authenticated_as);
+                }
+                continue;
+            }
+            if !state.may_be_doubted() {
+                continue;
+            }
             let doubted = (egress || lost) && !state.is_doubted(now);
             if doubted || lost {
                 affected.push((sa.id(), doubted, lost));
@@ -64,6 +81,9 @@ impl Endpoint {
                 self.reauthenticate(id);
             }
         }
+        for line in mobile {
+            self.ask_ways(line, true);
+        }
         let names: Vec<String> = self.keeper.kept.keys().cloned().collect();
         for name in names {
             let dial = self.keeper.kept.get(&name).map(|kept| &kept.dial);
@@ -75,6 +95,80 @@ impl Endpoint {
             if egress || lost {
                 self.call_anew(&name, lost);
             }
+        }
+    }
+
+    /// The IKE SAs of a line: those that came of one authentication by rekeying.
+    fn sas_of_line(&self, line: IkeSaId) -> impl Iterator<Item = (&IkeSa, &Established)> {
+        let all = self.sas.values();
+        let all = all.filter_map(|sa| Some((sa, sa.established()?)));
+        all.filter(move |(_, state)| state.peering.authenticated_as == line)
+    }
+
+    /// A request of this IKE SA gets no answer.
+    pub(crate) fn seek_ways(&mut self, id: IkeSaId) {
+        let state = self.sas.get(&id).and_then(IkeSa::established);
+        if let Some(line) = state.map(|state| state.peering.authenticated_as) {
+            self.ask_ways(line, false);
+        }
+    }
+
+    /// Asks which ways lead to any address of the peer: the one in use first, then those it has told of,
+    /// then those of the configuration.
+    fn ask_ways(&mut self, line: IkeSaId, changed: bool) {
+        let Some((sa, state)) = self
+            .sas_of_line(line)
+            .max_by_key(|(_, state)| state.is_live())
+        else {
+            return;
+        };
+        let connection = Arc::clone(&state.peering.connection);
+        let here = sa.channel.path.remote;
+        let hosts = match &connection.remote {
+            Remote::Hosts { hosts, .. } => hosts.as_slice(),
+            Remote::Any => &[],
+        };
+        let configured = hosts.iter().filter_map(|host| match host {
+            Host::Address(address) => Some(*address),
+            Host::Name(_) => None,
+        });
+        let mut to = vec![here];
+        for address in sa.channel.mobility.peer.iter().copied().chain(configured) {
+            let address = SocketAddr::new(address, here.port());
+            if to.len() <= MAX_ADDRESSES && !to.contains(&address) {
+                to.push(address);
+            }
+        }
+        let ask = Ask::Ways {
+            connection,
+            from: sa.channel.path.local.port(),
+            to,
+        };
+        self.cx.ask(Waiting::Ways { line, changed }, ask);
+    }
+
+    pub(crate) fn handle_ways(&mut self, line: IkeSaId, changed: bool, answer: Answer) {
+        let Answer::Paths(ways) = answer else {
+            return;
+        };
+        let ways = ways.unwrap_or_default();
+        let ids: Vec<_> = self.sas_of_line(line).map(|(sa, _)| sa.id()).collect();
+        for id in ids {
+            self.change(id, |state, channel, cx| {
+                state.take_ways(channel, cx, &ways, changed);
+            });
+        }
+    }
+
+    /// Where peers can reach us.
+    pub(crate) fn handle_own_addresses(&mut self, addresses: &[IpAddr]) {
+        if self.cx.own_addresses == addresses {
+            return;
+        }
+        self.cx.own_addresses = addresses.to_vec();
+        let ids: Vec<_> = self.sas.keys().copied().collect();
+        for id in ids {
+            self.change(id, |state, channel, cx| state.tell_addresses(channel, cx));
         }
     }
 
@@ -119,7 +213,7 @@ impl Established {
         self.peering.dialed && self.is_live()
     }
 
-    fn is_doubted(&self, now: Instant) -> bool {
+    pub(crate) fn is_doubted(&self, now: Instant) -> bool {
         let lately = |doubt: Doubt| now.since(doubt.since) < INTERVAL;
         self.doubt.is_some_and(lately)
     }
@@ -136,6 +230,22 @@ impl Established {
             None if !self.has_inform() => self.push_probe(cx),
             None => {}
         }
+    }
+
+    /// We talk by another way, `new` or not, and the peer is to answer by it. Changes that leave the way
+    /// as it was do not put off another call.
+    pub(crate) fn doubt_move(&mut self, channel: &Channel, cx: &Context, new: bool) {
+        let now = cx.boot();
+        let unanswered = |doubt: &Doubt| channel.last_in <= doubt.since;
+        let waiting = self
+            .doubt
+            .filter(unanswered)
+            .and_then(|doubt| doubt.call_at);
+        let call_at = waiting.filter(|_| !new).unwrap_or(now + DOUBT_OF_MOVE);
+        self.doubt = Some(Doubt {
+            since: now,
+            call_at: Some(call_at),
+        });
     }
 
     pub(crate) fn doubt_ends_at(&self) -> Option<Instant> {

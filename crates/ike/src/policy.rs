@@ -123,6 +123,8 @@ pub struct Connection {
     pub claim_nat: bool,
     /// Largest IP packet an IKE message may travel in before it is fragmented (RFC 7383); 0: never.
     pub fragment_size: u16,
+    /// Do MOBIKE (RFC 4555) with a peer that does: addresses of either end may change.
+    pub mobike: bool,
     /// How long a NAT mapping may stay idle before a keepalive (RFC 3948 §4).
     pub keepalive: Duration,
     /// An identity is one device: another IKE SA of it takes the place of the one before. Otherwise

@@ -14,6 +14,7 @@ pub(crate) mod exchange;
 pub(crate) mod first_child;
 pub(crate) mod informational;
 pub(crate) mod initiator;
+pub(crate) mod mobike;
 pub(crate) mod negotiate;
 pub(crate) mod proof;
 pub(crate) mod rekey_ike;

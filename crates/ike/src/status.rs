@@ -93,6 +93,8 @@ pub struct IkeSaStatus {
     pub nat_remote: bool,
     /// We claim a NAT.
     pub nat_claimed: bool,
+    /// Addresses of either end may change (RFC 4555).
+    pub mobike: bool,
     /// Since it is up.
     pub age: Option<Duration>,
     /// Since the ends last proved who they are.
@@ -238,6 +240,7 @@ fn of_ike_sa(sa: &IkeSa, now: Instant) -> IkeSaStatus {
         nat_local: channel.nat.local,
         nat_remote: channel.nat.remote,
         nat_claimed: channel.nat.claimed,
+        mobike: channel.mobility.enabled,
         age: state.map(|state| now.since(state.since)),
         authenticated: peering.map(|p| now.since(p.authenticated_at)),
         rekey_in: state.and_then(|state| left(state.rekey_at)),

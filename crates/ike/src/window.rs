@@ -68,7 +68,12 @@ pub enum Timeout<'w> {
     /// Nothing is due.
     NotDue,
     /// Send these again, bit for bit.
-    Retransmit(&'w [Vec<u8>]),
+    Retransmit {
+        /// One, or the fragments in order.
+        datagrams: &'w [Vec<u8>],
+        /// Times sent, this one not counted.
+        sent: u32,
+    },
     /// The peer counts as gone.
     GivenUp {
         /// Times sent.
@@ -155,6 +160,17 @@ impl Window {
         }
     }
 
+    /// The request in flight begins its schedule anew: it goes where it did not go before.
+    pub fn restart(&mut self, now: Instant) {
+        if let Some(in_flight) = &mut self.in_flight {
+            let wait = in_flight.retransmit.first.min(in_flight.retransmit.most);
+            in_flight.first_sent = now;
+            in_flight.sent = 1;
+            in_flight.wait = wait;
+            in_flight.due = now + wait;
+        }
+    }
+
     /// An authenticated response: whether it answers the request in flight, which it then ends.
     pub fn handle_response(&mut self, id: MessageId) -> bool {
         self.in_flight
@@ -187,8 +203,12 @@ impl Window {
         }
         match &mut self.in_flight {
             Some(in_flight) if in_flight.due <= now => {
+                let sent = in_flight.sent;
                 in_flight.repeat(now);
-                Timeout::Retransmit(&in_flight.datagrams)
+                Timeout::Retransmit {
+                    datagrams: &in_flight.datagrams,
+                    sent,
+                }
             }
             _ => Timeout::NotDue,
         }
@@ -311,8 +331,12 @@ mod tests {
                 Timeout::NotDue
             );
             match window.handle_timeout(due) {
-                Timeout::Retransmit(again) => {
+                Timeout::Retransmit {
+                    datagrams: again,
+                    sent,
+                } => {
                     assert_eq!(again, datagrams("request"));
+                    assert_eq!(sent as usize, sent_at.len() + 1);
                     sent_at.push(due.since(at(1000)).as_millis());
                 }
                 Timeout::GivenUp { sent, waited } => break (sent, waited),
@@ -371,6 +395,19 @@ mod tests {
         assert_eq!(window.poll_timeout(), Some(at(1100)));
         assert!(window.handle_response(MessageId(0)));
         assert_eq!(window.request_id(), Some(MessageId(1)));
+    }
+
+    #[test]
+    fn a_request_that_goes_another_way_has_all_its_time_again() {
+        let mut window = Window::default();
+        window.send(at(0), datagrams("request"), RETRANSMIT);
+        window.handle_timeout(at(500));
+        window.handle_timeout(at(1500));
+        window.restart(at(2000));
+        let in_flight = window.in_flight().unwrap();
+        assert_eq!((in_flight.sent(), in_flight.first_sent()), (1, at(2000)));
+        assert_eq!(window.poll_timeout(), Some(at(2500)));
+        assert_eq!(in_flight.datagrams, datagrams("request"));
     }
 
     #[test]

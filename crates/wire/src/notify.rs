@@ -1,7 +1,7 @@
 //! The Notify payload (RFC 7296 §3.10).
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::{Reader, Writer};
 use crate::error::ParseError;
@@ -218,6 +218,20 @@ impl<'a> NotifyPayload<'a> {
         }
     }
 
+    /// NO_NATS_ALLOWED (RFC 4555 §4.2.6): where the packet was sent from and to, both of one family.
+    pub fn no_nats_allowed(source: SocketAddr, destination: SocketAddr) -> NotifyPayload<'static> {
+        let mut data = Vec::with_capacity(36);
+        for address in [source.ip(), destination.ip()] {
+            match address {
+                IpAddr::V4(v4) => data.extend(v4.octets()),
+                IpAddr::V6(v6) => data.extend(v6.octets()),
+            }
+        }
+        data.extend(source.port().to_be_bytes());
+        data.extend(destination.port().to_be_bytes());
+        NotifyPayload::with_data(NotifyType::NO_NATS_ALLOWED, data)
+    }
+
     /// Reads the body of the payload.
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new("Notify payload", body);
@@ -284,6 +298,45 @@ impl<'a> NotifyPayload<'a> {
             _ => self
                 .fixed::<4>("ADDITIONAL_IP4_ADDRESS data", "4 octets")
                 .map(IpAddr::from),
+        }
+    }
+
+    /// Source and destination of a NO_NATS_ALLOWED (RFC 4555 §4.2.6).
+    pub fn sent_between(&self) -> Result<(SocketAddr, SocketAddr), ParseError> {
+        let mut reader = Reader::new("NO_NATS_ALLOWED data", &self.data);
+        let (source, destination) = match self.data.len() {
+            12 => {
+                let (source, destination) = (reader.array::<4>()?, reader.array::<4>()?);
+                (IpAddr::from(source), IpAddr::from(destination))
+            }
+            36 => {
+                let (source, destination) = (reader.array::<16>()?, reader.array::<16>()?);
+                (IpAddr::from(source), IpAddr::from(destination))
+            }
+            got => {
+                return Err(ParseError::Length {
+                    what: "NO_NATS_ALLOWED data",
+                    expected: "12 or 36 octets",
+                    got,
+                });
+            }
+        };
+        let ports = (reader.u16()?, reader.u16()?);
+        Ok((
+            SocketAddr::new(source, ports.0),
+            SocketAddr::new(destination, ports.1),
+        ))
+    }
+
+    /// The octets of a COOKIE2 (RFC 4555 §4.2.5).
+    pub fn cookie2(&self) -> Result<&[u8], ParseError> {
+        match self.data.len() {
+            8..=64 => Ok(&self.data),
+            got => Err(ParseError::Length {
+                what: "COOKIE2 data",
+                expected: "8 to 64 octets",
+                got,
+            }),
         }
     }
 
@@ -358,6 +411,28 @@ mod tests {
                 NotifyPayload::additional_address(address).address(),
                 Ok(address)
             );
+        }
+
+        for (ends, octets) in [
+            (
+                ["192.0.2.1:500", "198.51.100.2:4500"],
+                "c0000201 c6336402 01f4 1194",
+            ),
+            (
+                ["[2001:db8::1]:500", "[2001:db8::2]:4500"],
+                "20010db8000000000000000000000001 20010db8000000000000000000000002 01f4 1194",
+            ),
+        ] {
+            let [source, destination] = ends.map(|end| end.parse().unwrap());
+            let payload = NotifyPayload::no_nats_allowed(source, destination);
+            assert_eq!(payload.data.as_ref(), hex(octets));
+            assert_eq!(payload.sent_between(), Ok((source, destination)));
+        }
+        let short = NotifyPayload::with_data(NotifyType::NO_NATS_ALLOWED, vec![0; 13]);
+        assert!(short.sent_between().is_err());
+        for (len, good) in [(7, false), (8, true), (64, true), (65, false)] {
+            let cookie = NotifyPayload::with_data(NotifyType::COOKIE2, vec![1; len]);
+            assert_eq!(cookie.cookie2().is_ok(), good, "{len} octets");
         }
 
         let window = |octets: &'static [u8]| {

@@ -1,9 +1,10 @@
 //! `[server]`: the connection that takes whoever the CA vouches for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, IdentityPattern, PoolId, Remote, SelectorTemplate, Start,
+    ChildPolicy, Connection, IdentityPattern, PoolId, Remote, Retransmit, SelectorTemplate, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
@@ -135,9 +136,10 @@ impl Builder<'_> {
             lifetime,
             reauthenticate: None,
             liveness,
-            retransmit: default_retransmit(),
+            retransmit: patient(),
             claim_nat: true,
             fragment_size,
+            mobike: raw.mobike.unwrap_or(true),
             keepalive: KEEPALIVE,
             unique: raw.unique.unwrap_or(true),
         };
@@ -155,6 +157,16 @@ impl Builder<'_> {
             devices,
         };
         Some((connection, network))
+    }
+}
+
+/// RFC 4555 §3.11: a client that is between two networks says where it is when it is there. Five
+/// minutes.
+fn patient() -> Retransmit {
+    Retransmit {
+        most: Duration::from_secs(30),
+        tries: 16,
+        ..default_retransmit()
     }
 }
 

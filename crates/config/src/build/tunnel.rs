@@ -107,6 +107,7 @@ impl Builder<'_> {
             retransmit,
             claim_nat: raw.force_udp.unwrap_or(true),
             fragment_size,
+            mobike: raw.mobike.unwrap_or(true),
             keepalive: KEEPALIVE,
             unique: raw.unique.unwrap_or(true),
         };

@@ -27,6 +27,7 @@ use crate::sa::contents::Contents;
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::first_child::First;
 use crate::sa::initiator::{Begun, Call};
+use crate::sa::mobike::Mobility;
 use crate::sa::negotiate::{id_payload, notify};
 use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
 use crate::sa::{Peering, State, closed};
@@ -243,6 +244,7 @@ impl AuthInitiator {
             let packet = self.call.packet.as_ref();
             payloads.extend(first.payloads(channel, &self.wanted, packet));
         }
+        payloads.extend(Mobility::offer(channel, &connection));
         match channel.send_request(cx, ExchangeType::IKE_AUTH, payloads) {
             Ok(()) => {
                 self.stage = Stage::Sent;
@@ -416,6 +418,8 @@ impl AuthInitiator {
                 lease: peering.assigned.clone(),
             });
         }
+        let offered = Mobility::offer(channel, &self.connection).is_some();
+        channel.mobility.agree(offered, &contents);
         peering.limit(cx, &contents);
         peering.limit_by_certificate(cx);
         let replaces = self.call.replaces.as_ref().map(|(old, _)| *old);

@@ -24,6 +24,7 @@ use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
 use crate::sa::initiator::Begun;
+use crate::sa::mobike;
 use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
 use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
 use crate::sa::serve_child::{Refusal, choose_policy};
@@ -566,6 +567,12 @@ impl AuthResponder {
                 refused = refusal.reason.clone();
             }
         }
+        payloads.extend(mobike::answer_offer(
+            channel,
+            cx,
+            &connection,
+            &request.contents,
+        ));
         channel.retransmit = connection.retransmit;
         if channel.fragment_size != 0 {
             channel.fragment_size = connection.fragment_size;

@@ -17,6 +17,7 @@ use crate::nat::Nat;
 use crate::policy::Retransmit;
 use crate::protect::{self, Authenticated, Content, Opened};
 use crate::sa::contents::Contents;
+use crate::sa::mobike::Mobility;
 use crate::time::Instant;
 use crate::window::{Incoming, Timeout, Window};
 
@@ -31,6 +32,7 @@ pub(crate) struct Channel {
     pub(crate) spi_r: Spi,
     pub(crate) path: Path,
     pub(crate) nat: Nat,
+    pub(crate) mobility: Mobility,
     pub(crate) keys: Option<IkeKeys>,
     pub(crate) window: Window,
     pub(crate) retransmit: Retransmit,
@@ -100,6 +102,7 @@ impl Channel {
             spi_r,
             path,
             nat: Nat::default(),
+            mobility: Mobility::default(),
             keys: None,
             window: Window::default(),
             retransmit,
@@ -146,13 +149,25 @@ impl Channel {
         exchange: ExchangeType,
         payloads: Vec<Payload<'static>>,
     ) -> Result<(), Reason> {
+        self.send_request_by(cx, None, exchange, payloads)
+    }
+
+    /// The same by another way than the one in use, for some seconds.
+    pub(crate) fn send_request_by(
+        &mut self,
+        cx: &mut Context,
+        alone: Option<Path>,
+        exchange: ExchangeType,
+        payloads: Vec<Payload<'static>>,
+    ) -> Result<(), Reason> {
         let Some(id) = self.window.request_id() else {
             return Err(Reason::Local(
                 "message ids are used up or a request is in flight".to_owned(),
             ));
         };
         let datagrams = self.seal(cx, self.header(exchange, id, false), payloads)?;
-        self.transmit(cx, self.path, &datagrams);
+        let path = self.begin_sending(alone);
+        self.transmit(cx, path, &datagrams);
         self.window.send(cx.boot(), datagrams, self.retransmit);
         Ok(())
     }
@@ -225,9 +240,16 @@ impl Channel {
 
     /// The request in flight once more; its repetitions stay when they were.
     pub(crate) fn send_again(&mut self, cx: &mut Context) {
+        self.gather();
+        self.send_again_by(cx, self.path);
+    }
+
+    /// The same by another way.
+    pub(crate) fn send_again_by(&mut self, cx: &mut Context, path: Path) {
         if let Some(in_flight) = self.window.in_flight() {
             let datagrams = in_flight.datagrams.clone();
-            self.transmit(cx, self.path, &datagrams);
+            self.note_way(path);
+            self.transmit(cx, path, &datagrams);
         }
     }
 
@@ -375,9 +397,11 @@ impl Channel {
     /// RFC 7296 §2.23: who is not behind a NAT itself sends to where the last authenticated packet
     /// of a peer behind one came from. (Behind a NAT that would let an attacker redirect us.) The
     /// NAT of one that was called is a fixed one, or nobody could have called: it follows as well,
-    /// since its peer cannot know that its own mapping has changed.
+    /// since its peer cannot know that its own mapping has changed. With MOBIKE the peer says where it is
+    /// (RFC 4555 §3.8).
     pub(crate) fn follow(&mut self, path: Path) -> Option<Path> {
-        let may = self.nat.encapsulates() && !(self.nat.local && self.dialed);
+        let may =
+            !self.mobility.enabled && self.nat.encapsulates() && !(self.nat.local && self.dialed);
         (may && path != self.path).then(|| std::mem::replace(&mut self.path, path))
     }
 
@@ -388,10 +412,12 @@ impl Channel {
         self.responses.handle_timeout(now);
         match self.window.handle_timeout(now) {
             Timeout::NotDue => Ok(()),
-            Timeout::Retransmit(datagrams) => {
+            Timeout::Retransmit { datagrams, sent } => {
                 let datagrams = datagrams.to_vec();
                 cx.counters.retransmitted += 1;
-                self.transmit(cx, self.path, &datagrams);
+                for way in self.ways_again(sent) {
+                    self.transmit(cx, way, &datagrams);
+                }
                 Ok(())
             }
             Timeout::GivenUp { sent, waited } => Err(Reason::NoAnswer { sent, waited }),

@@ -464,7 +464,7 @@ impl Established {
             _ => true,
         };
         child.moved_to(cx, channel.id);
-        child.follow(cx, channel.path);
+        child.follow(cx, channel.esp_path());
         child.line = match replaces {
             Some(old) => self.children.get(&old).and_then(|old| old.line.clone()),
             None => child.nonces.clone().map(|nonces| (cx.boot(), nonces)),

@@ -211,6 +211,12 @@ impl Established {
             return self.handle_request(channel, cx, inbound);
         }
         while self.current.is_none() {
+            if let Err(reason) = self.start_path_exchange(channel, cx) {
+                return self.end(channel, cx, reason);
+            }
+            if self.current.is_some() {
+                break;
+            }
             let Some(task) = self.tasks.pop(cx.boot()) else {
                 break;
             };
@@ -249,7 +255,10 @@ impl Established {
                 reason,
             } => self.start_delete_children(channel, cx, children, &spis, reason),
             Task::RekeyIke { tries } => self.start_rekey_ike(channel, cx, tries),
-            Task::Inform { payloads } => {
+            Task::Inform { mut payloads } => {
+                if payloads.is_empty() {
+                    payloads = self.ask_mapping(channel);
+                }
                 channel.send_request(cx, ExchangeType::INFORMATIONAL, payloads)?;
                 self.current = Some(Exchange::Inform);
                 Ok(())
@@ -360,6 +369,7 @@ impl Established {
         if let Some(from) = inbound.moved_from {
             self.peer_moved(channel, cx, from);
         }
+        self.take_way(channel, cx, inbound.path);
         let contents = match (inbound.contents, &self.current) {
             (Ok(contents), _) => contents,
             (Err(_), Some(Exchange::DeleteIke { .. })) => Default::default(),
@@ -397,7 +407,11 @@ impl Established {
                 self.handle_delete_response(channel, cx, children, &reason);
             }
             Some(Exchange::DeleteIke { reason }) => return self.end(channel, cx, reason),
-            Some(Exchange::Inform) | None => {}
+            Some(Exchange::Path(exchange)) => {
+                self.handle_path_response(channel, cx, exchange, &contents);
+            }
+            Some(Exchange::Inform) => self.compare_mapping(channel, &contents),
+            None => {}
         }
         self.proceed(channel, cx)
     }

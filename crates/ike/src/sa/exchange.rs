@@ -12,6 +12,7 @@ use crate::event::Reason;
 use crate::io::ChildSaId;
 use crate::policy::ChildPolicy;
 use crate::sa::create_child::CreateChild;
+use crate::sa::mobike::PathExchange;
 use crate::sa::rekey_ike::RekeyIke;
 use crate::sa::serve_child::ServeChild;
 use crate::time::Instant;
@@ -71,6 +72,8 @@ pub(crate) enum Exchange {
     },
     /// INFORMATIONAL with DELETE of this IKE SA.
     DeleteIke { reason: Reason },
+    /// INFORMATIONAL about the addresses of the two ends.
+    Path(PathExchange),
     /// INFORMATIONAL with something else, or nothing.
     Inform,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use cygnet_wire::delete::DeletePayload;
 use cygnet_wire::header::{ChildSpi, ExchangeType, MessageId};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
-use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::ProtocolId;
 
 use crate::context::Context;
@@ -155,6 +154,7 @@ impl Established {
         {
             self.handle_invalid_spi(cx, u32::from_be_bytes(spi));
         }
+        let mut answer = self.serve_path(channel, cx, path, &contents);
         let mut paired = Vec::new();
         for delete in contents.deletes {
             if let DeletePayload::ChildSas {
@@ -168,16 +168,11 @@ impl Established {
                 );
             }
         }
-        let answer: Vec<Payload<'static>> = match paired.is_empty() {
-            true => Vec::new(),
-            false => vec![
-                DeletePayload::ChildSas {
-                    protocol: ProtocolId::ESP,
-                    spis: paired,
-                }
-                .into(),
-            ],
-        };
+        if !paired.is_empty() {
+            let protocol = ProtocolId::ESP;
+            let spis = paired;
+            answer.push(DeletePayload::ChildSas { protocol, spis }.into());
+        }
         self.answer(channel, cx, exchange, path, answer);
         self.peer_goes_on(channel, cx);
         self.proceed(channel, cx)

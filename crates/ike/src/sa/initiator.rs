@@ -25,6 +25,7 @@ use crate::refusal;
 use crate::sa::auth_initiator::AuthInitiator;
 use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
+use crate::sa::mobike::Mobility;
 use crate::sa::negotiate::{self, ke_payload, nonce_payload};
 use crate::sa::rekey_ike::new_spi;
 use crate::sa::{IkeSa, State, closed};
@@ -306,7 +307,9 @@ impl Initiating {
         if contents.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED) {
             channel.fragment_size = self.connection.fragment_size;
         }
-        if channel.nat.encapsulates() {
+        // RFC 4555 §3.3: a NAT on a later path needs no other ports then.
+        let mobile = Mobility::offer(channel, &self.connection).is_some();
+        if mobile || channel.nat.encapsulates() {
             channel.path = floated(channel.path, cx.policy.limits.ports);
         }
     }

@@ -63,7 +63,7 @@ impl Draft {
             suite: self.suite,
             local_ts,
             remote_ts,
-            path: channel.path,
+            path: channel.esp_path(),
             limits: DataLimits::default(),
             report_first: role == Role::Responder,
         };

@@ -337,6 +337,7 @@ impl Established {
         let id = cx.new_ike_sa_id();
         let mut next = Channel::new(cx, id, new.role, new.spis, channel.path, channel.retransmit);
         next.nat = channel.nat;
+        next.mobility = channel.mobility.heir();
         next.dialed = channel.dialed;
         next.fragment_size = channel.fragment_size;
         next.keys = Some(new.keys);

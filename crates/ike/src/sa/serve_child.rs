@@ -469,7 +469,7 @@ impl Established {
         let exchange = ExchangeType::CREATE_CHILD_SA;
         self.answer(channel, cx, exchange, serving.path, payloads);
         let old = serving.replaces.and_then(|old| self.children.get_mut(&old));
-        child.follow(cx, channel.path);
+        child.follow(cx, channel.esp_path());
         match old {
             Some(old) if old.state == ChildState::Installed => {
                 child.line = old.line.clone();

@@ -74,6 +74,7 @@ impl Established {
             self.push_rekey_child(cx, child);
         }
         self.settle_doubt(channel, cx);
+        self.seek_ways(channel, cx);
         self.probe(channel, cx);
         if self.keepalive_at(channel).is_some_and(|at| at <= now) {
             channel.transmit(cx, channel.path, &[KEEPALIVE.to_vec()]);
@@ -217,7 +218,7 @@ impl Established {
     /// The peer is elsewhere: everything goes there now.
     pub(crate) fn peer_moved(&mut self, channel: &Channel, cx: &mut Context, from: Path) {
         for child in self.children.values_mut() {
-            child.update_path(cx, channel.path);
+            child.update_path(cx, channel.esp_path());
         }
         cx.event(self.event(channel, EventKind::PeerMoved { from }));
     }
@@ -237,6 +238,9 @@ impl Established {
                 self.heard = now;
                 self.child_peer_ready(channel, cx, *child);
             }
+            DataEvent::PeerMoved { path, .. } if channel.mobility.enabled => {
+                self.esp_moved(channel, cx, *path);
+            }
             DataEvent::PeerMoved { path, .. } => {
                 self.heard = now;
                 if let Some(from) = channel.follow(*path) {
@@ -250,6 +254,7 @@ impl Established {
             DataEvent::LastOutbound { .. } => self.sealed = now,
             DataEvent::Acquire { .. }
             | DataEvent::LocalChange { .. }
+            | DataEvent::OwnAddresses { .. }
             | DataEvent::UnknownSpi { .. }
             | DataEvent::PathMtu { .. } => {}
         }
@@ -344,7 +349,7 @@ impl Established {
         self.peering.reauthenticate_at = estate.peering.reauthenticate_at;
         self.peering.superseded_at = estate.peering.superseded_at;
         for child in self.children.values_mut() {
-            child.follow(cx, channel.path);
+            child.follow(cx, channel.esp_path());
         }
         if let Some(reason) = estate.end {
             self.push(cx, Task::DeleteIke { reason });

@@ -79,6 +79,8 @@ pub struct Installed {
 
 pub struct Node {
     pub end: End,
+    /// Its addresses, the best of each family first.
+    pub own: Vec<IpAddr>,
     pub endpoint: Endpoint,
     pub events: Vec<Event>,
     pub children: BTreeMap<ChildSaId, Installed>,
@@ -173,6 +175,7 @@ impl Node {
         let random = TestRandom::new(seed * 2 + end as u64);
         Self {
             end,
+            own: vec![end.address()],
             endpoint: Endpoint::new(Box::new(random), Arc::new(policy)),
             events: Vec::new(),
             children: BTreeMap::new(),
@@ -200,6 +203,12 @@ impl Node {
             switches: 0,
             seed,
         }
+    }
+
+    /// Where packets to this address leave from.
+    fn source(&self, remote: IpAddr) -> Option<IpAddr> {
+        let family = |own: &&IpAddr| own.is_ipv4() == remote.is_ipv4();
+        self.own.iter().find(family).copied()
     }
 
     /// IKE SAs that are up and neither replaced nor being deleted.
@@ -301,6 +310,15 @@ impl World {
         self.drain(end);
     }
 
+    /// This end is elsewhere from now on, and notices.
+    pub fn move_to(&mut self, end: End, own: &[IpAddr]) {
+        let node = self.node(end);
+        let before = std::mem::replace(&mut node.own, own.to_vec());
+        let gone = before.into_iter().filter(|a| !own.contains(a)).collect();
+        let egress = true;
+        self.data(end, DataEvent::LocalChange { gone, egress });
+    }
+
     /// The machine is switched off and on again.
     pub fn reboot(&mut self, end: End, policy: Policy) {
         let seed = self.node(end).seed + 1000;
@@ -386,12 +404,17 @@ impl World {
                         Host::Address(address) => *address,
                         Host::Name(_) => end.other().address(),
                     };
-                    path(
-                        SocketAddr::new(end.address(), 500),
-                        SocketAddr::new(address, *port),
-                    )
+                    let local = node.source(address).unwrap_or(end.address());
+                    path(SocketAddr::new(local, 500), SocketAddr::new(address, *port))
                 });
                 Answer::Paths(Ok(paths.collect()))
+            }
+            Ask::Ways { from, to, .. } => {
+                let ways = to.into_iter().filter_map(|remote| {
+                    let local = node.source(remote.ip())?;
+                    Some(path(SocketAddr::new(local, from), remote))
+                });
+                Answer::Paths(Ok(ways.collect()))
             }
             Ask::Sign { scheme, octets, .. } => {
                 let key = SigningKey::from_pem(KEYS[end as usize]).unwrap();
@@ -642,6 +665,13 @@ impl World {
     /// The path as the receiver sees it; `None`: it leads nowhere.
     fn translate(&self, from: End, sent: Path) -> Option<Path> {
         let (mut source, mut target) = (sent.local, sent.remote);
+        let (us, them) = match from {
+            A => (&self.a, &self.b),
+            B => (&self.b, &self.a),
+        };
+        if !us.own.contains(&source.ip()) {
+            return None;
+        }
         if let Some((outside, shift)) = self.nat {
             match from {
                 A => source = SocketAddr::new(outside, source.port() + shift),
@@ -649,7 +679,7 @@ impl World {
                     if target.ip() != outside || target.port() < shift {
                         return None;
                     }
-                    target = SocketAddr::new(A.address(), target.port() - shift);
+                    target = SocketAddr::new(*self.a.own.first()?, target.port() - shift);
                 }
             }
         }
@@ -660,7 +690,7 @@ impl World {
                 B => source.set_ip(outside),
             }
         }
-        (target.ip() == from.other().address() && matches!(target.port(), 500 | 4500))
+        (them.own.contains(&target.ip()) && matches!(target.port(), 500 | 4500))
             .then(|| path(target, source))
     }
 
@@ -682,7 +712,8 @@ impl World {
             if let Some((_, flight)) = self.flights.pop_first() {
                 let now = at(self.now);
                 let node = self.node(flight.to);
-                if flight.datagram != [0xff] {
+                let arrives = node.own.contains(&flight.path.local.ip());
+                if arrives && flight.datagram != [0xff] {
                     node.endpoint
                         .handle_datagram(now, flight.path, &flight.datagram);
                 }
