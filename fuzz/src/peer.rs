@@ -22,7 +22,7 @@ use cygnet_ike::io::{
 };
 use cygnet_ike::keys::{Exchanged, IkeKeys, Role};
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, Host, IdentityPattern, Lifetime, Limits, LocalAuth,
+    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits, LocalAuth,
     Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
 };
 use cygnet_ike::proposal::{self, EspProposal, IkeProposal};
@@ -336,6 +336,7 @@ impl Peer {
                     "not the certificate of the peer".to_owned(),
                 )),
             }),
+            Ask::Eap { .. } => Answer::Eap(Err("the endpoint knows no users".to_owned())),
             Ask::Lease { .. } => Answer::Leased(Ok(Lease {
                 addresses: vec![Ipv4Addr::new(10, 99, 0, 2).into()],
                 dns: vec![Ipv4Addr::new(10, 99, 0, 1).into()],
@@ -819,6 +820,7 @@ fn policy(setup: Setup, peer: IpAddr) -> Policy {
         } else {
             RemoteAuth::Psk(CredentialId("psk".to_owned()))
         },
+        eap: EapMethods::default(),
         ike_proposals: ike_proposals(),
         children: vec![
             child("one", always, network(1), network(2)),

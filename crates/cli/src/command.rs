@@ -3,8 +3,8 @@
 mod check;
 mod connection;
 mod gateway;
-mod place;
 mod import;
+mod place;
 mod reload;
 mod secret;
 mod server;

@@ -11,7 +11,7 @@ use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, Ask, ChainError, IkeSaId};
-use crate::policy::{Connection, CredentialId, LocalAuth, RemoteAuth};
+use crate::policy::{CredentialId, EapLogin, LocalAuth, RemoteAuth};
 use crate::sa::established::Established;
 use crate::sa::{IkeSa, Peering};
 use crate::time::Instant;
@@ -172,11 +172,12 @@ impl Endpoint {
                 false => state.peering.authenticated_at,
             };
             let replaced = &self.examination.replaced;
-            let mut secrets = secrets(&state.peering.connection);
+            let mut secrets = secrets(&state.peering);
             secrets.any(|secret| replaced.get(secret).is_some_and(|at| begun <= *at))
         });
         if replaced {
-            let why = "the pre-shared key was replaced by another one";
+            let why = "the pre-shared key or the password was replaced by another one, or the user was \
+                       removed";
             self.expel(id, Reason::PeerAuthentication(why.to_owned()));
         }
         replaced
@@ -213,16 +214,22 @@ impl Established {
 }
 
 /// The shared secrets that the two ends prove themselves by.
-fn secrets(connection: &Connection) -> impl Iterator<Item = &CredentialId> {
+fn secrets(peering: &Peering) -> impl Iterator<Item = &CredentialId> {
+    let connection = &peering.connection;
     let local = match &connection.local_auth {
-        LocalAuth::Psk(secret) => Some(secret),
+        LocalAuth::Psk(secret)
+        | LocalAuth::Eap(EapLogin::Password {
+            credential: secret, ..
+        }) => Some(secret),
         LocalAuth::Certificate { .. } => None,
     };
     let remote = match &connection.remote_auth {
         RemoteAuth::Psk(secret) => Some(secret),
         RemoteAuth::Certificate { .. } => None,
     };
-    local.into_iter().chain(remote)
+    [local, remote, peering.secret.as_ref()]
+        .into_iter()
+        .flatten()
 }
 
 /// What was asked when this peer was let in.
@@ -230,6 +237,10 @@ fn question(peering: &Peering) -> Option<Ask> {
     let RemoteAuth::Certificate { trust, .. } = &peering.connection.remote_auth else {
         return None;
     };
+    // Who has logged in by a password showed none.
+    if peering.certificates.is_empty() {
+        return None;
+    }
     Some(Ask::ValidateChain {
         trust: trust.clone(),
         certificates: peering.certificates.to_vec(),

@@ -143,6 +143,11 @@ impl IdentityPattern {
 pub fn display(identity: &Identification) -> String {
     match identity.ty {
         IdType::ID_DER_ASN1_DN => dn::to_text(&identity.data),
+        // A user's name, mostly.
+        IdType::ID_KEY_ID => std::str::from_utf8(&identity.data)
+            .ok()
+            .filter(|text| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()))
+            .map(str::to_owned),
         _ => None,
     }
     .unwrap_or_else(|| identity.to_string())

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SignatureScheme;
 use cygnet_crypto::suite::{EspSuite, Prf};
+use cygnet_wire::eap::EapPayload;
 use cygnet_wire::id::Identification;
 use cygnet_wire::ts::TrafficSelector;
 
@@ -136,6 +137,20 @@ pub enum Ask {
         /// The peer is in already ([`Command::ExaminePeers`]).
         again: bool,
     },
+    /// The next step of a log-in by EAP (RFC 7296 §2.16). Answer: [`Answer::Eap`]. Whoever answers
+    /// keeps the conversations, one an IKE SA, each for [`crate::policy::Limits::half_open_timeout`].
+    Eap {
+        /// Whose conversation.
+        ike_sa: IkeSaId,
+        /// Of which the methods, users and keys are to be used.
+        connection: Arc<Connection>,
+        /// Whether the peer logs in with us, or we with the peer.
+        peer_logs_in: bool,
+        /// Where the peer is: guesses are slowed down by it.
+        remote: IpAddr,
+        /// What the peer has sent; `None`: the conversation begins with a packet of ours.
+        packet: Option<EapPayload<'static>>,
+    },
     /// Lend addresses to an authenticated peer. Answer: [`Answer::Leased`]. The same peer gets the
     /// same addresses back while they are free. Ended by [`DataCommand::ReleaseLease`].
     Lease {
@@ -173,6 +188,7 @@ impl Ask {
             Ask::Sign { .. } => |why| Answer::Signed(Err(why)),
             Ask::PskAuth { .. } => |why| Answer::Mac(Err(why)),
             Ask::ValidateChain { .. } => |why| Answer::Chain(Err(ChainError::Unavailable(why))),
+            Ask::Eap { .. } => |why| Answer::Eap(Err(why)),
             Ask::Lease { .. } => |why| Answer::Leased(Err(why)),
         }
     }
@@ -186,6 +202,7 @@ impl fmt::Debug for Ask {
             Ask::Sign { .. } => "Sign",
             Ask::PskAuth { .. } => "PskAuth",
             Ask::ValidateChain { .. } => "ValidateChain",
+            Ask::Eap { .. } => "Eap",
             Ask::Lease { .. } => "Lease",
         })
     }
@@ -210,12 +227,45 @@ pub enum Answer {
     Mac(Result<Secret, String>),
     /// To [`Ask::ValidateChain`]: the leaf's key.
     Chain(Result<PeerKey, ChainError>),
+    /// To [`Ask::Eap`]; the error says why there is no next step, which says nothing about the peer.
+    Eap(Result<EapStep, String>),
     /// To [`Ask::Lease`].
     Leased(Result<Lease, String>),
     /// To [`DataCommand::AllocSpi`].
     Spi(Result<u32, String>),
     /// To [`DataCommand::InstallIn`] and [`DataCommand::SwitchOut`].
     Installed(Result<(), String>),
+}
+
+/// How a log-in by EAP goes on.
+pub enum EapStep {
+    /// Send this; the peer answers it.
+    Send(EapPayload<'static>),
+    /// It came to a good end.
+    Success(Box<EapSuccess>),
+    /// It came to nothing.
+    Failure {
+        /// To be sent, if anything is.
+        packet: Option<EapPayload<'static>>,
+        /// One sentence: what went wrong, and what to do.
+        why: String,
+    },
+}
+
+/// What a log-in by EAP has brought.
+pub struct EapSuccess {
+    /// To be sent, if anything is.
+    pub packet: Option<EapPayload<'static>>,
+    /// The master session key, from which both ends prove themselves (RFC 7296 §2.16).
+    pub msk: Secret,
+    /// Who has logged in.
+    pub identity: Identification,
+    /// The shared secret by which that was proven, as [`Command::SecretsReplaced`] names it.
+    pub secret: Option<CredentialId>,
+    /// The certificates by which it was proven, DER, leaf first.
+    pub certificates: Vec<Vec<u8>>,
+    /// When the first of them expires.
+    pub not_after: Option<crate::time::UtcTime>,
 }
 
 /// Why a chain vouches for no key.
@@ -516,10 +566,10 @@ pub enum Command {
     /// are not let in any more. Where nobody has an answer ([`ChainError::Unavailable`]) it is asked
     /// again three times within half a minute, and the peer stays if there is none then.
     ExaminePeers,
-    /// These pre-shared keys are others than before: ends every IKE SA that was authenticated by one
-    /// of them. Those that we called are called again.
+    /// These pre-shared keys and passwords are others than before, or are none any more: ends every
+    /// IKE SA that was authenticated by one of them. Those that we called are called again.
     SecretsReplaced {
-        /// As [`Ask::PskAuth`] names them.
+        /// As [`Ask::PskAuth`] and [`EapSuccess::secret`] name them.
         secrets: Vec<CredentialId>,
     },
     /// Delete everything, then be silent; [`Event`] `Drained` tells when all is answered or given up.

@@ -103,6 +103,8 @@ pub struct Connection {
     pub local_auth: LocalAuth,
     /// How the peer must.
     pub remote_auth: RemoteAuth,
+    /// How a peer may log in instead that calls and shows no proof in its first message.
+    pub eap: EapMethods,
     /// In order of preference.
     pub ike_proposals: Vec<IkeProposal>,
     /// In order; the first that starts `Always` travels in IKE_AUTH.
@@ -190,6 +192,40 @@ pub enum LocalAuth {
     },
     /// With a pre-shared key.
     Psk(CredentialId),
+    /// By EAP, once the peer has proven itself (initiator; RFC 7296 §2.16).
+    Eap(EapLogin),
+}
+
+/// What we log in with, by EAP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EapLogin {
+    /// EAP-MSCHAPv2.
+    Password {
+        /// The user name, perhaps with a domain.
+        user: String,
+        /// The password.
+        credential: CredentialId,
+    },
+}
+
+/// The EAP methods by which peers may log in; the default: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EapMethods {
+    /// EAP-MSCHAPv2, by the users and passwords of this name. Each user's is a secret of its own, called as
+    /// [`EapMethods::secret_of`] says.
+    pub passwords: Option<CredentialId>,
+}
+
+impl EapMethods {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.passwords.is_some()
+    }
+
+    /// What [`crate::io::Command::SecretsReplaced`] calls the password of one user.
+    pub fn secret_of(passwords: &CredentialId, user: &str) -> CredentialId {
+        CredentialId(format!("{}/{user}", passwords.0))
+    }
 }
 
 /// How the peer must prove itself.

@@ -9,11 +9,14 @@ pub(crate) mod child;
 pub(crate) mod collision;
 pub(crate) mod contents;
 pub(crate) mod create_child;
+pub(crate) mod eap_initiator;
+pub(crate) mod eap_responder;
 pub(crate) mod established;
 pub(crate) mod exchange;
 pub(crate) mod first_child;
 pub(crate) mod informational;
 pub(crate) mod initiator;
+pub(crate) mod log_in;
 pub(crate) mod mobike;
 pub(crate) mod negotiate;
 pub(crate) mod proof;
@@ -35,7 +38,7 @@ use crate::context::{Bearer, Context, Upcall};
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaParameters, DataCommand, IkeSaId, Lease, Path};
 use crate::lifetime;
-use crate::policy::Connection;
+use crate::policy::{Connection, CredentialId};
 use crate::sa::allowance::Allowance;
 use crate::sa::auth_initiator::AuthInitiator;
 use crate::sa::auth_responder::AuthResponder;
@@ -87,6 +90,8 @@ pub(crate) struct Peering {
     pub(crate) authenticated_at: Instant,
     /// What the peer showed, its own certificate first; empty with a pre-shared key.
     pub(crate) certificates: Arc<[Vec<u8>]>,
+    /// The secret by which the peer has logged in, where it is not one of the connection.
+    pub(crate) secret: Option<CredentialId>,
     /// When the peer's certificate expires.
     pub(crate) not_after: Option<UtcTime>,
     pub(crate) reauthenticate_at: Option<Instant>,

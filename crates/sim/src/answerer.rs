@@ -54,6 +54,7 @@ pub(crate) fn answer(scenario: &Scenario, side: Side, datapath: &mut Datapath, a
             };
             Answer::Chain(verdict)
         }
+        Ask::Eap { .. } => Answer::Eap(Err("nobody logs in by EAP here".to_owned())),
         Ask::Lease { ike_sa, .. } => {
             datapath.lent.insert(ike_sa);
             Answer::Leased(Ok(Lease {

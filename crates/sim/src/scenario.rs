@@ -8,8 +8,8 @@ use std::time::Duration;
 use cygnet_crypto::signature::KeyKind;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, Host, IdentityPattern, Lifetime, Limits, LocalAuth,
-    Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
+    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits,
+    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
 };
 use cygnet_ike::proposal::{EspProposal, IkeProposal};
 use cygnet_wire::id::Identification;
@@ -250,6 +250,7 @@ impl Scenario {
             remote_identity: IdentityPattern::Exactly(identity(side.other())),
             local_auth: self.local_auth(side),
             remote_auth: self.remote_auth(),
+            eap: EapMethods::default(),
             ike_proposals: self.ike_proposals(side),
             children: (0..self.children)
                 .map(|n| Arc::new(self.child(side, n)))

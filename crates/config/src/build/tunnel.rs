@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, Host, IdentityPattern, Remote, Retransmit, SelectorTemplate, Start,
+    ChildPolicy, Connection, EapMethods, Host, IdentityPattern, Remote, Retransmit,
+    SelectorTemplate, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
@@ -97,6 +98,7 @@ impl Builder<'_> {
             remote_identity,
             local_auth: auth.local,
             remote_auth: auth.remote,
+            eap: EapMethods::default(),
             ike_proposals,
             children,
             request_virtual,

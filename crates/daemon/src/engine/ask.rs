@@ -188,6 +188,7 @@ impl Asker {
                     again,
                 })
             }
+            Ask::Eap { .. } => Some(Answer::Eap(Err("no method is configured".to_owned()))),
             Ask::Lease {
                 pool,
                 identity,

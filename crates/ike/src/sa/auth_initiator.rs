@@ -24,6 +24,7 @@ use crate::policy::{Connection, IdentityPattern, LocalAuth, RemoteAuth};
 use crate::refusal;
 use crate::sa::channel::{Channel, Inbound};
 use crate::sa::contents::Contents;
+use crate::sa::eap_initiator::LogIn;
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::first_child::First;
 use crate::sa::initiator::{Begun, Call};
@@ -37,18 +38,18 @@ use crate::time::{Instant, UtcTime};
 pub(crate) struct AuthInitiator {
     pub(crate) connection: Arc<Connection>,
     call: Call,
-    begun: Begun,
-    local_id: IdPayload,
+    pub(super) begun: Begun,
+    pub(super) local_id: IdPayload,
     /// The first Child SA, if there is to be one.
     first: Option<First>,
     /// What we ask for.
     wanted: Vec<WantedAddress>,
     /// It is to end as soon as it is up: the peer may have it already.
     unwanted: Option<Reason>,
-    stage: Stage,
+    pub(super) stage: Stage,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// An SPI is being reserved.
     Spi(AskId),
     /// Our proof is being made.
@@ -59,15 +60,17 @@ enum Stage {
     Verify(AskId, Box<Answered>),
     /// Nobody could tell whether it holds: it is asked again then.
     Undecided(Instant, Box<Answered>),
+    /// The peer is the one that we called, and we log in.
+    LogIn(Box<LogIn>),
     /// We have told the peer that we do not believe it, and why we do not.
     Refusing(Reason),
 }
 
 /// The peer's response.
-struct Answered {
-    claim: Claim,
-    contents: Contents,
-    since: Instant,
+pub(super) struct Answered {
+    pub(super) claim: Claim,
+    pub(super) contents: Contents,
+    pub(super) since: Instant,
 }
 
 /// How long it may remain undecided whether the peer's proof holds.
@@ -131,15 +134,22 @@ impl AuthInitiator {
     ) -> State {
         match self.stage {
             Stage::Spi(_) | Stage::Prove(_) => self.fail(channel, cx, reason),
-            Stage::Sent | Stage::Verify(..) | Stage::Undecided(..) | Stage::Refusing(_) => {
+            Stage::Sent
+            | Stage::Verify(..)
+            | Stage::Undecided(..)
+            | Stage::LogIn(_)
+            | Stage::Refusing(_) => {
                 self.unwanted.get_or_insert(reason);
                 State::AuthInitiator(self)
             }
         }
     }
 
-    /// Asks for our AUTH.
+    /// Asks for our AUTH, if we are to show one at once.
     fn prove(mut self: Box<Self>, channel: &mut Channel, cx: &mut Context) -> State {
+        if let LocalAuth::Eap(_) = &self.connection.local_auth {
+            return self.send(channel, cx, None);
+        }
         let Some(keys) = &channel.keys else {
             return State::AuthInitiator(self);
         };
@@ -183,12 +193,15 @@ impl AuthInitiator {
                 }
             },
             (Stage::Prove(proving), answer) if proving.ask == id => match proving.payload(answer) {
-                Ok(payload) => self.send(channel, cx, payload),
+                Ok(payload) => self.send(channel, cx, Some(payload)),
                 Err(reason) => self.fail(channel, cx, reason),
             },
             (Stage::Verify(ask, answered), answer) if ask == id => {
                 match answered.claim.verify(&self.connection, answer) {
-                    Verdict::Proven(not_after) => self.establish(channel, cx, *answered, not_after),
+                    Verdict::Proven(not_after) => match &self.connection.local_auth {
+                        LocalAuth::Eap(_) => self.log_in(channel, cx, *answered, not_after),
+                        _ => self.establish(channel, cx, *answered, not_after),
+                    },
                     Verdict::Refuted(reason) => self.refuse(channel, cx, reason),
                     Verdict::Undecided(reason) => {
                         if cx.boot().since(answered.since) >= UNDECIDED {
@@ -198,6 +211,9 @@ impl AuthInitiator {
                         State::AuthInitiator(self)
                     }
                 }
+            }
+            (Stage::LogIn(login), answer) if login.waits_for(id) => {
+                self.log_in_answered(channel, cx, login, answer)
             }
             (stage, answer) => {
                 self.stage = stage;
@@ -211,7 +227,7 @@ impl AuthInitiator {
         mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
-        proof: AuthPayload<'static>,
+        proof: Option<AuthPayload<'static>>,
     ) -> State {
         let connection = Arc::clone(&self.connection);
         let mut payloads = vec![id_payload(Role::Initiator, &self.local_id)];
@@ -236,7 +252,7 @@ impl AuthInitiator {
         if let IdentityPattern::Exactly(id) = &connection.remote_identity {
             payloads.push(Payload::Idr(IdPayload::new(id.clone())));
         }
-        payloads.push(proof.into());
+        payloads.extend(proof.map(Payload::from));
         if !self.wanted.is_empty() {
             payloads.push(config_payload::request(&self.wanted).into());
         }
@@ -255,7 +271,7 @@ impl AuthInitiator {
     }
 
     pub(crate) fn handle_response(
-        self: Box<Self>,
+        mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
         inbound: Inbound,
@@ -271,6 +287,9 @@ impl AuthInitiator {
             }
         };
         let mut contents = contents;
+        if let Stage::LogIn(login) = std::mem::replace(&mut self.stage, Stage::Sent) {
+            return self.log_in_goes_on(channel, cx, login, contents);
+        }
         match self.claim(channel, &mut contents) {
             Ok(claim) => {
                 let answered = Answered {
@@ -328,8 +347,8 @@ impl AuthInitiator {
             let reason = match contents.error() {
                 Some(error) => refusal::reason(error, || self.describe_offer()),
                 None => Reason::Protocol(
-                    "the peer's IKE_AUTH response has no AUTH payload: it wants EAP, which this \
-                     connection does not do"
+                    "the peer's IKE_AUTH response has no AUTH payload: it has not proven itself, and wants \
+                     a log-in by EAP or nothing"
                         .to_owned(),
                 ),
             };
@@ -370,20 +389,20 @@ impl AuthInitiator {
         );
         Ok(Claim {
             id,
-            auth,
+            auth: Some(auth),
             certificates,
             octets,
         })
     }
 
-    fn describe_offer(&self) -> String {
+    pub(super) fn describe_offer(&self) -> String {
         self.first
             .as_ref()
             .map_or_else(String::new, First::describe)
     }
 
     /// Both are authenticated (RFC 7296 §2.21.2: whatever becomes of the Child SA).
-    fn establish(
+    pub(super) fn establish(
         self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
@@ -448,7 +467,7 @@ impl AuthInitiator {
     }
 
     /// We do not accept the peer, which believes the IKE SA to be up (RFC 7296 §2.21.2).
-    fn refuse(
+    pub(super) fn refuse(
         mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,

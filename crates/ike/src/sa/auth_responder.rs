@@ -16,13 +16,14 @@ use crate::config_payload;
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, DataCommand, Device, Lease, Path};
-use crate::keys::Role;
+use crate::keys::{IkeKeys, Role};
 use crate::policy::{Connection, LocalAuth};
 use crate::proposal::{self, ChildExchange, EspChoice};
 use crate::sa::candidate::{fits, is_named, own_identity};
 use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::ChildSa;
 use crate::sa::contents::Contents;
+use crate::sa::eap_responder::LogIn;
 use crate::sa::initiator::Begun;
 use crate::sa::mobike;
 use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
@@ -38,28 +39,29 @@ const TRIES: u32 = 3;
 /// Half open.
 pub(crate) struct AuthResponder {
     /// Those that the call may be for, in order.
-    candidates: VecDeque<Arc<Connection>>,
+    pub(super) candidates: VecDeque<Arc<Connection>>,
     /// Those that nobody could tell about in [`TRIES`] tries: they come again after the others.
     undecided: VecDeque<(Arc<Connection>, Reason)>,
     /// Tries of the first candidate that came to nothing.
     tries: u32,
-    begun: Begun,
+    pub(super) begun: Begun,
     deadline: Instant,
-    /// The peer's IKE_AUTH, once it is here.
-    request: Option<Request>,
-    stage: Stage,
+    /// The peer's first IKE_AUTH, once it is here.
+    pub(super) request: Option<Request>,
+    pub(super) stage: Stage,
     /// Why candidates were passed over.
-    why: Vec<Reason>,
+    pub(super) why: Vec<Reason>,
 }
 
-/// The request being worked on.
-struct Request {
-    path: Path,
-    claim: Claim,
-    contents: Contents,
+/// What the peer asks for.
+pub(super) struct Request {
+    /// Where its last message came from.
+    pub(super) path: Path,
+    pub(super) claim: Claim,
+    pub(super) contents: Contents,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// The peer is to send IKE_AUTH.
     Waiting,
     /// Its proof is being verified, as one of this connection.
@@ -67,6 +69,8 @@ enum Stage {
     /// Nobody could tell whether it holds: it is asked again then. The peer gets no answer until it
     /// is known, and repeats its request meanwhile: an error would end its try (RFC 7296 §2.21.2).
     Undecided(Instant, Reason),
+    /// The peer shows no proof: it logs in.
+    LogIn(Box<LogIn>),
     /// Ours is being made.
     Prove(Proving, Box<Proven>),
     /// Addresses are being lent.
@@ -78,14 +82,16 @@ enum Stage {
 }
 
 /// The peer is who it says.
-struct Proven {
-    peering: Peering,
-    local_id: IdPayload,
-    proof: Option<AuthPayload<'static>>,
+pub(super) struct Proven {
+    pub(super) peering: Peering,
+    pub(super) local_id: IdPayload,
+    pub(super) proof: Option<AuthPayload<'static>>,
+    /// The peer knows already who we are.
+    pub(super) introduced: bool,
 }
 
 /// The Child SA, agreed on.
-struct Accepted {
+pub(super) struct Accepted {
     choice: EspChoice,
     draft: Option<Draft>,
 }
@@ -125,6 +131,9 @@ impl AuthResponder {
         }
         let reason = match &self.stage {
             Stage::Waiting => Reason::Protocol("the peer did not authenticate in time".to_owned()),
+            Stage::LogIn(login) if login.waits_for_peer() => {
+                Reason::Protocol("the peer did not finish its log-in in time".to_owned())
+            }
             Stage::Undecided(_, reason) => reason.clone(),
             _ => Reason::Local("it took too long to authenticate the peer".to_owned()),
         };
@@ -147,7 +156,11 @@ impl AuthResponder {
                 proven.peering.release(cx);
             }
             Stage::Lease(_, proven) | Stage::Spi(_, proven, _) => proven.peering.release(cx),
-            Stage::Waiting | Stage::Verify(..) | Stage::Undecided(..) | Stage::Prove(..) => {}
+            Stage::Waiting
+            | Stage::Verify(..)
+            | Stage::Undecided(..)
+            | Stage::LogIn(_)
+            | Stage::Prove(..) => {}
         }
         closed(channel, cx, reason)
     }
@@ -163,9 +176,14 @@ impl AuthResponder {
         let exchange = inbound.exchange;
         let contents = match inbound.contents {
             Ok(contents) if exchange == ExchangeType::IKE_AUTH => contents,
-            Ok(_) => {
+            Ok(contents) => {
                 // An initiator that does not accept our answer says so and is gone.
                 let _ = channel.respond(cx, exchange, inbound.path, Vec::new());
+                if let Stage::LogIn(login) = &self.stage {
+                    let reason = login.broken_off(exchange, &contents);
+                    self.report(channel, cx, &reason);
+                    return self.abandon(channel, cx, reason);
+                }
                 let reason = Reason::Protocol(format!("{exchange} came in the place of IKE_AUTH"));
                 return self.abandon(channel, cx, reason);
             }
@@ -179,15 +197,22 @@ impl AuthResponder {
             }
         };
         let mut contents = contents;
-        let (id, auth) = (contents.idi.take(), contents.auth.take());
         let path = inbound.path;
-        let (Some(id), Some(auth)) = (id, auth) else {
-            let reason = Reason::PeerAuthentication(
-                "the peer's IKE_AUTH has no AUTH payload: it wants EAP; set it to a certificate or \
-                 a pre-shared key"
-                    .to_owned(),
-            );
-            return self.refuse(channel, cx, path, reason);
+        if let Some(request) = &mut self.request {
+            request.path = path;
+            return match std::mem::replace(&mut self.stage, Stage::Waiting) {
+                Stage::LogIn(login) => self.log_in_goes_on(channel, cx, login, contents),
+                // The window lets no other request through before the first has its answer.
+                stage => {
+                    self.stage = stage;
+                    State::AuthResponder(self)
+                }
+            };
+        }
+        let (id, auth) = (contents.idi.take(), contents.auth.take());
+        let Some(id) = id else {
+            let error = "the peer's IKE_AUTH does not say who it is (no IDi payload)".to_owned();
+            return self.refuse(channel, cx, path, Reason::Protocol(error));
         };
         let Some(keys) = &channel.keys else {
             return State::AuthResponder(self);
@@ -210,12 +235,16 @@ impl AuthResponder {
             let other = |c: &Arc<Connection>| !is_named(c, channel, wanted);
             self.candidates.make_contiguous().sort_by_key(other);
         }
+        let logs_in = claim.auth.is_none();
         self.request = Some(Request {
             path,
             claim,
             contents,
         });
-        self.next_candidate(channel, cx)
+        match logs_in {
+            true => self.begin_log_in(channel, cx),
+            false => self.next_candidate(channel, cx),
+        }
     }
 
     /// Tries the peer's claim on the next connection that it fits.
@@ -243,17 +272,27 @@ impl AuthResponder {
             self.candidates = undecided.map(|(connection, _)| connection).collect();
             return State::AuthResponder(self);
         }
+        let path = request.path;
+        self.refuse_all(channel, cx, path)
+    }
+
+    /// The call is for none of the candidates.
+    pub(super) fn refuse_all(
+        self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        path: Path,
+    ) -> State {
         // What was tried says more than what did not come into question.
         let tried = |why: &&Reason| matches!(why, Reason::PeerAuthentication(_));
         let why = self.why.iter().find(tried).or(self.why.first()).cloned();
         let reason = why.unwrap_or_else(|| {
             Reason::NoConnection("no connection is meant for this peer".to_owned())
         });
-        let path = request.path;
         self.refuse(channel, cx, path, reason)
     }
 
-    fn report(&self, channel: &Channel, cx: &mut Context, reason: &Reason) {
+    pub(super) fn report(&self, channel: &Channel, cx: &mut Context, reason: &Reason) {
         let peer = self
             .request
             .as_ref()
@@ -271,7 +310,7 @@ impl AuthResponder {
     }
 
     /// RFC 7296 §2.21.2: whatever the cause, the peer learns no more than this.
-    fn refuse(
+    pub(super) fn refuse(
         self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
@@ -321,6 +360,9 @@ impl AuthResponder {
                         self.next_candidate(channel, cx)
                     }
                 }
+            }
+            (Stage::LogIn(login), answer) if login.waits_for(id) => {
+                self.log_in_answered(channel, cx, login, answer)
             }
             (Stage::Prove(proving, mut proven), answer) if proving.ask == id => {
                 match proving.payload(answer) {
@@ -407,13 +449,7 @@ impl AuthResponder {
         };
         let local_id = IdPayload::new(local_id);
         let prf = keys.suite().prf;
-        let octets = auth::signed_octets(
-            prf,
-            &self.begun.response,
-            &self.begun.nonce_i,
-            keys.sk_p(Role::Responder),
-            &local_id,
-        );
+        let octets = self.own_octets(keys, &local_id);
         let hashes = self.begun.hashes.as_deref();
         match Proving::ask(cx, channel, &connection, hashes, prf, octets) {
             Ok(proving) => {
@@ -423,6 +459,7 @@ impl AuthResponder {
                     peering: Peering::new(cx, channel, connection, ids, shown, not_after),
                     local_id,
                     proof: None,
+                    introduced: false,
                 };
                 self.stage = Stage::Prove(proving, Box::new(proven));
                 State::AuthResponder(self)
@@ -431,7 +468,18 @@ impl AuthResponder {
         }
     }
 
-    fn lend(
+    /// What our AUTH covers.
+    pub(super) fn own_octets(&self, keys: &IkeKeys, local_id: &IdPayload) -> Vec<u8> {
+        auth::signed_octets(
+            keys.suite().prf,
+            &self.begun.response,
+            &self.begun.nonce_i,
+            keys.sk_p(Role::Responder),
+            local_id,
+        )
+    }
+
+    pub(super) fn lend(
         mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
@@ -537,19 +585,16 @@ impl AuthResponder {
             peering,
             local_id,
             proof,
+            introduced,
         } = proven;
         let Some(request) = self.request else {
             return closed(channel, cx, Reason::Local("no request".to_owned()));
         };
         let connection = Arc::clone(&peering.connection);
-        let mut payloads: Vec<Payload<'static>> = vec![id_payload(Role::Responder, &local_id)];
-        if let LocalAuth::Certificate { chain, .. } = &connection.local_auth {
-            payloads.extend(
-                chain
-                    .iter()
-                    .map(|der| CertPayload::x509(der.clone()).into()),
-            );
-        }
+        let mut payloads = match introduced {
+            true => Vec::new(),
+            false => introduction(&connection, &local_id),
+        };
         payloads.extend(proof.map(Payload::from));
         if let Some(lease) = peering.lent.as_ref().filter(|l| !l.addresses.is_empty()) {
             payloads.push(config_payload::reply(lease).into());
@@ -596,6 +641,16 @@ impl AuthResponder {
         }
         state.proceed(channel, cx)
     }
+}
+
+/// Who we are, and the certificates that say so.
+pub(super) fn introduction(connection: &Connection, local_id: &IdPayload) -> Vec<Payload<'static>> {
+    let mut payloads = vec![id_payload(Role::Responder, local_id)];
+    if let LocalAuth::Certificate { chain, .. } = &connection.local_auth {
+        let certificates = chain.iter().map(|der| CertPayload::x509(der.clone()));
+        payloads.extend(certificates.map(Payload::from));
+    }
+    payloads
 }
 
 fn local(error: &str) -> Refusal {

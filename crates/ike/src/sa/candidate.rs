@@ -27,20 +27,30 @@ pub(crate) fn fits(
         let own = identity::display(&configured(connection, channel));
         let more = match &connection.local_auth {
             LocalAuth::Certificate { .. } => ", and its certificate says nothing else",
-            LocalAuth::Psk(_) => "",
+            LocalAuth::Psk(_) | LocalAuth::Eap(_) => "",
         };
         return Err(Reason::NoConnection(format!(
             "the peer {peer} wants to talk to {}, connection {name} is {own}{more}",
             wanted.unwrap_or_default()
         )));
     }
+    // Who logs in by EAP says there who it is, and may say anything here.
+    let Some(auth) = &claim.auth else {
+        if !connection.eap.any() {
+            return Err(Reason::PeerAuthentication(format!(
+                "the peer {peer} wants to log in by EAP, connection {name} expects a certificate or a \
+                 pre-shared key"
+            )));
+        }
+        return allowed(connection, &peer, suite);
+    };
     if !connection.remote_identity.matches(&claim.id.id) {
         return Err(Reason::NoConnection(format!(
             "the peer is {peer}, connection {name} expects {}",
             connection.remote_identity
         )));
     }
-    let with_psk = claim.auth.method == AuthMethod::SHARED_KEY_MIC;
+    let with_psk = auth.method == AuthMethod::SHARED_KEY_MIC;
     match (&connection.remote_auth, with_psk) {
         (RemoteAuth::Psk(_), true) | (RemoteAuth::Certificate { .. }, false) => {}
         (RemoteAuth::Psk(_), false) => {
@@ -61,12 +71,17 @@ pub(crate) fn fits(
             "the peer {peer} sent no certificate; set it to send its own"
         )));
     }
-    if !proposal::allows_ike(&connection.ike_proposals, suite) {
-        return Err(Reason::NoProposal(format!(
-            "{suite} was agreed on with {peer}, connection {name} does not allow it"
-        )));
+    allowed(connection, &peer, suite)
+}
+
+fn allowed(connection: &Connection, peer: &str, suite: &IkeSuite) -> Result<(), Reason> {
+    if proposal::allows_ike(&connection.ike_proposals, suite) {
+        return Ok(());
     }
-    Ok(())
+    let name = &connection.name;
+    Err(Reason::NoProposal(format!(
+        "{suite} was agreed on with {peer}, connection {name} does not allow it"
+    )))
 }
 
 /// Who we are to a peer that called `connection` and wants to talk to `wanted`: as configured, or as
@@ -88,7 +103,7 @@ pub(crate) fn own_identity(
             proven.cloned()
         }
         // A shared key says nothing about who has it.
-        LocalAuth::Psk(_) => None,
+        LocalAuth::Psk(_) | LocalAuth::Eap(_) => None,
     }
 }
 

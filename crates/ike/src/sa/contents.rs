@@ -5,6 +5,7 @@ use cygnet_wire::auth::AuthPayload;
 use cygnet_wire::cert::CertEncoding;
 use cygnet_wire::cp::CpPayload;
 use cygnet_wire::delete::DeletePayload;
+use cygnet_wire::eap::EapPayload;
 use cygnet_wire::id::IdPayload;
 use cygnet_wire::ke::KePayload;
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
@@ -28,6 +29,7 @@ pub(crate) struct Contents {
     /// Whether certificates were asked for.
     pub(crate) wants_certificates: bool,
     pub(crate) auth: Option<AuthPayload<'static>>,
+    pub(crate) eap: Option<EapPayload<'static>>,
     pub(crate) notifies: Vec<NotifyPayload<'static>>,
     pub(crate) deletes: Vec<DeletePayload>,
     pub(crate) tsi: Option<TsPayload>,
@@ -59,7 +61,8 @@ impl Contents {
                 Payload::Tsi(p) => contents.tsi = contents.tsi.or(Some(p)),
                 Payload::Tsr(p) => contents.tsr = contents.tsr.or(Some(p)),
                 Payload::Cp(p) => contents.cp = contents.cp.or(Some(p)),
-                Payload::Vendor(_) | Payload::Eap(_) | Payload::Unknown { .. } => {}
+                Payload::Eap(p) => contents.eap = contents.eap.or(Some(p)),
+                Payload::Vendor(_) | Payload::Unknown { .. } => {}
             }
         }
         contents

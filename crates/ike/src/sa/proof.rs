@@ -38,7 +38,8 @@ pub(crate) enum Verdict {
 /// Who the peer says it is, and its proof.
 pub(crate) struct Claim {
     pub(crate) id: IdPayload,
-    pub(crate) auth: AuthPayload<'static>,
+    /// `None`: it has none to show yet and logs in by EAP (RFC 7296 §2.16).
+    pub(crate) auth: Option<AuthPayload<'static>>,
     /// DER, leaf first.
     pub(crate) certificates: Vec<Vec<u8>>,
     /// What its proof covers.
@@ -73,12 +74,16 @@ impl Claim {
 
     /// Whether it holds.
     pub(crate) fn verify(&self, connection: &Connection, answer: Answer) -> Verdict {
+        let Some(auth) = &self.auth else {
+            let why = "the peer has shown no proof".to_owned();
+            return Verdict::Refuted(Reason::PeerAuthentication(why));
+        };
         let verdict = match (&connection.remote_auth, answer) {
             (RemoteAuth::Psk(_), Answer::Mac(Ok(expected))) => {
-                auth::verify_mac(&self.auth, &expected).map(|()| None)
+                auth::verify_mac(auth, &expected).map(|()| None)
             }
             (RemoteAuth::Certificate { allow_sha1, .. }, Answer::Chain(Ok(key))) => {
-                auth::verify_signature(&self.auth, &key.spki, &self.octets, *allow_sha1)
+                auth::verify_signature(auth, &key.spki, &self.octets, *allow_sha1)
                     .map(|()| Some(key.not_after))
             }
             (_, Answer::Chain(Err(ChainError::Invalid(error)))) => {
@@ -149,6 +154,11 @@ impl Proving {
                 };
                 (ask, Some(signing))
             }
+            LocalAuth::Eap(_) => {
+                return Err(Reason::Local(
+                    "this connection logs in by EAP and has no proof of its own".to_owned(),
+                ));
+            }
         };
         let ask = cx.ask(Waiting::IkeSa(channel.id), ask);
         Ok(Self { ask, signing })
@@ -185,6 +195,7 @@ impl Peering {
         Self {
             connection,
             certificates: certificates.into(),
+            secret: None,
             local_id,
             peer_id,
             outer: (channel.path.local.ip(), channel.path.remote.ip()),

@@ -24,7 +24,9 @@ use cygnet_wire::header::{ExchangeType, IkeHeader};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+mod eap;
 mod setup;
+pub use eap::LogIns;
 use setup::KEYS;
 pub use setup::*;
 
@@ -89,6 +91,8 @@ pub struct Node {
     pub assigned: BTreeMap<IkeSaId, Lease>,
     pub leases: BTreeMap<IkeSaId, Lease>,
     pub psk: Vec<u8>,
+    /// Users with their passwords, and who is logging in.
+    pub log_ins: LogIns,
     /// How often these secrets cannot be read.
     pub unreadable: BTreeMap<&'static str, usize>,
     /// Which device each lease was asked for.
@@ -184,6 +188,7 @@ impl Node {
             assigned: BTreeMap::new(),
             leases: BTreeMap::new(),
             psk: b"a long and secret key".to_vec(),
+            log_ins: LogIns::default(),
             unreadable: BTreeMap::new(),
             devices: Vec::new(),
             resolves: 0,
@@ -465,6 +470,15 @@ impl World {
                     )),
                 })
             }
+            Ask::Eap {
+                ike_sa,
+                connection,
+                peer_logs_in,
+                packet,
+                ..
+            } => node
+                .log_ins
+                .answer(ike_sa, &connection, peer_logs_in, packet),
             Ask::Lease { .. } if node.pool_is_full => {
                 Answer::Leased(Err("no address is free".to_owned()))
             }

@@ -8,8 +8,8 @@ use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SigningKey;
 use cygnet_ike::io::{Command, Path, Transport};
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, Host, IdentityPattern, Lifetime, LocalAuth, Policy,
-    Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
+    ChildPolicy, Connection, CredentialId, EapLogin, EapMethods, Host, IdentityPattern, Lifetime,
+    LocalAuth, Policy, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
 };
 use cygnet_wire::id::Identification;
 use cygnet_wire::ts::TrafficSelector;
@@ -89,6 +89,7 @@ pub fn connection(end: End) -> Connection {
         remote_identity: IdentityPattern::Exactly(identity(end.other())),
         local_auth: LocalAuth::Psk(CredentialId("psk".to_owned())),
         remote_auth: RemoteAuth::Psk(CredentialId("psk".to_owned())),
+        eap: EapMethods::default(),
         ike_proposals: cygnet_ike::proposal::default_ike(),
         children: vec![Arc::new(child(end, "one", start))],
         request_virtual: Vec::new(),
@@ -134,6 +135,26 @@ pub fn with_certificates(end: End) -> Connection {
             allow_sha1: false,
         },
         ..connection(end)
+    }
+}
+
+/// The same connection: A logs in by EAP with its password, B proves itself with a certificate.
+pub fn with_password(end: End) -> Connection {
+    match end {
+        A => Connection {
+            local_auth: LocalAuth::Eap(EapLogin::Password {
+                user: "alice".to_owned(),
+                credential: CredentialId("link/password".to_owned()),
+            }),
+            ..with_certificates(A)
+        },
+        B => Connection {
+            remote_identity: IdentityPattern::Any,
+            eap: EapMethods {
+                passwords: Some(CredentialId("passwords".to_owned())),
+            },
+            ..with_certificates(B)
+        },
     }
 }
 

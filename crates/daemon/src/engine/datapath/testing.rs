@@ -11,8 +11,8 @@ use cygnet_crypto::signature::KeyKind;
 use cygnet_crypto::suite::{Encryption, EspSuite};
 use cygnet_ike::io::{ChildSaId, ChildSaParameters, DataLimits, IkeSaId, Path, Transport};
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, IdentityPattern, Lifetime, LocalAuth, Remote,
-    RemoteAuth, Retransmit, SelectorTemplate, Start,
+    ChildPolicy, Connection, CredentialId, EapMethods, IdentityPattern, Lifetime, LocalAuth,
+    Remote, RemoteAuth, Retransmit, SelectorTemplate, Start,
 };
 use cygnet_linux::{RouteProbe, UdpOptions, UdpSocket};
 use cygnet_wire::ip::{GsoType, VirtioNetHeader};
@@ -146,6 +146,7 @@ pub(super) fn connection(name: &str, local: &str, remote: &str) -> Arc<Connectio
             identities: Vec::new(),
         },
         remote_auth: RemoteAuth::Psk(CredentialId("psk".into())),
+        eap: EapMethods::default(),
         ike_proposals: vec![],
         children: vec![Arc::new(child)],
         request_virtual: vec![],
