@@ -170,6 +170,16 @@ pub enum CredentialFile {
         /// Path as written.
         path: String,
     },
+    /// The password that we log in with.
+    Password {
+        /// Path as written.
+        path: String,
+    },
+    /// Users that may log in, with their passwords' hashes.
+    Passwords {
+        /// Path as written.
+        path: String,
+    },
 }
 
 /// Who vouches for peers.

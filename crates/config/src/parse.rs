@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cygnet_crypto::signature::{KeyKind, VerifyingKey};
 use cygnet_ike::identity;
-use cygnet_ike::policy::{Host, IdentityPattern};
+use cygnet_ike::policy::{EapLogin, Host, IdentityPattern, LocalAuth};
 use cygnet_ike::proposal::{EspProposal, IkeProposal};
 use cygnet_pki::{DistinguishedName, certreq, load};
 use cygnet_wire::id::{IdType, Identification};
@@ -70,6 +70,26 @@ pub(crate) fn identity_pattern(text: &str) -> Result<IdentityPattern, String> {
         });
     }
     identity::parse_pattern(text).map_err(|e| e.to_string())
+}
+
+/// A user name, perhaps with a domain before it.
+pub(crate) fn user(text: &str) -> Result<String, String> {
+    if (1..=256).contains(&text.len()) && !text.contains(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err("that is no user name: expected 1 to 256 characters, on one line".to_owned())
+}
+
+/// Who says it is calling where a log-in tells later who it is: servers look at the log-in alone, or
+/// expect the same name. `None`: no identity can be made of it.
+pub(crate) fn identity_of_login(local: &LocalAuth) -> Option<Identification> {
+    let LocalAuth::Eap(EapLogin::Password { user, .. }) = local else {
+        return None;
+    };
+    let name = user
+        .rsplit_once('\\')
+        .map_or(user.as_str(), |(_, name)| name);
+    identity::parse(name).ok()
 }
 
 fn distinguished_name(text: &str) -> Result<Vec<u8>, String> {

@@ -156,6 +156,7 @@ pub(crate) struct RawServer {
     pub(crate) ca: Option<OneOrMany>,
     pub(crate) crl: Option<OneOrMany>,
     pub(crate) psk: Option<Spanned<String>>,
+    pub(crate) passwords: Option<Spanned<String>>,
     pub(crate) pools: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) dns: Vec<Spanned<String>>,
@@ -195,6 +196,8 @@ pub(crate) struct RawTunnel {
     pub(crate) ca: Option<OneOrMany>,
     pub(crate) crl: Option<OneOrMany>,
     pub(crate) psk: Option<Spanned<String>>,
+    pub(crate) user: Option<Spanned<String>>,
+    pub(crate) password: Option<Spanned<String>>,
     pub(crate) virtual_address: Option<VirtualAddress>,
     pub(crate) local_networks: Option<Vec<Spanned<String>>>,
     pub(crate) remote_networks: Option<Vec<Spanned<String>>>,

@@ -41,6 +41,18 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
             prf: 5,
             octets: vec![2; 32],
         },
+        SupervisorAsk::EapVerify {
+            credential: connection(),
+            user: "alice".to_owned(),
+            source: Ipv4Addr::new(203, 0, 113, 9).into(),
+            challenges: [[3; 16], [4; 16]],
+            nt_response: [5; 24],
+        },
+        SupervisorAsk::EapRespond {
+            credential: connection(),
+            user: "alice".to_owned(),
+            challenges: [[3; 16], [4; 16]],
+        },
         SupervisorAsk::Resolve {
             name: "vpn.example.org".to_owned(),
         },

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cygnet_ike::policy::{CredentialId, LocalAuth, RemoteAuth, TrustId};
+use cygnet_ike::policy::{CredentialId, EapLogin, EapMethods, LocalAuth, RemoteAuth, TrustId};
 use cygnet_pki::identity::certificate_contains;
 use cygnet_wire::id::Identification;
 use toml::Spanned;
@@ -20,26 +20,57 @@ pub(super) struct AuthKeys<'a> {
     pub(super) ca: Option<&'a OneOrMany>,
     pub(super) crl: Option<&'a OneOrMany>,
     pub(super) psk: Option<&'a Spanned<String>>,
+    pub(super) log_in: LogIn<'a>,
     pub(super) allow_sha1: bool,
     pub(super) rsa_pss: bool,
+}
+
+/// The keys of a log-in by user name and password.
+pub(super) enum LogIn<'a> {
+    /// Peers log in with us: who may.
+    Served {
+        passwords: Option<&'a Spanned<String>>,
+    },
+    /// We do.
+    Own {
+        user: Option<&'a Spanned<String>>,
+        password: Option<&'a Spanned<String>>,
+    },
 }
 
 /// What [`Builder::auth`] finds out.
 pub(super) struct Auth {
     pub(super) local: LocalAuth,
     pub(super) remote: RemoteAuth,
+    pub(super) eap: EapMethods,
     /// DER of the own certificate's subject: the default identity.
     pub(super) subject: Option<Vec<u8>>,
 }
 
 impl Builder<'_> {
     pub(super) fn auth(&mut self, keys: &AuthKeys<'_>) -> Option<Auth> {
+        let passwords = match keys.log_in {
+            LogIn::Own {
+                user: None,
+                password: None,
+            } => None,
+            LogIn::Own { user, password } => return self.own_password(keys, user, password),
+            LogIn::Served { passwords } => passwords,
+        };
         if let Some(psk) = keys.psk {
             if let Some(other) = keys.certificate.or(keys.key) {
                 self.mistake_with_help(
                     other.span(),
                     "both a pre-shared key and a certificate are given",
                     "keep either `psk`, or `certificate`, `key` and `ca`",
+                );
+            }
+            if let Some(passwords) = passwords {
+                self.mistake_with_help(
+                    passwords.span(),
+                    "both a pre-shared key and passwords are given: a server that takes passwords proves itself \
+                     with a certificate",
+                    "give `certificate`, `key` and `ca` in the place of `psk`",
                 );
             }
             let id = CredentialId(format!("{}/psk", keys.owner));
@@ -50,6 +81,7 @@ impl Builder<'_> {
             return Some(Auth {
                 local: LocalAuth::Psk(id.clone()),
                 remote: RemoteAuth::Psk(id),
+                eap: EapMethods::default(),
                 subject: None,
             });
         }
@@ -70,6 +102,89 @@ impl Builder<'_> {
             return None;
         };
         let own = self.file(certificate, parse::certificate_chain);
+        let remote = self.trust(keys, ca);
+        let own = own?;
+        let credential = CredentialId(format!("{}/key", keys.owner));
+        self.credentials.insert(
+            credential.clone(),
+            CredentialFile::Key {
+                path: key.get_ref().clone(),
+                certificate: certificate.get_ref().clone(),
+            },
+        );
+        let eap = EapMethods {
+            passwords: passwords.map(|written| {
+                let id = CredentialId(format!("{}/passwords", keys.owner));
+                let path = written.get_ref().clone();
+                self.credentials
+                    .insert(id.clone(), CredentialFile::Passwords { path });
+                id
+            }),
+        };
+        Some(Auth {
+            local: LocalAuth::Certificate {
+                credential,
+                key: own.key,
+                pss: keys.rsa_pss,
+                chain: own.chain,
+                identities: own.identities,
+            },
+            remote,
+            eap,
+            subject: Some(own.subject),
+        })
+    }
+
+    /// We log in by a user name and a password, once the peer has proven itself with a certificate.
+    fn own_password(
+        &mut self,
+        keys: &AuthKeys<'_>,
+        user: Option<&Spanned<String>>,
+        password: Option<&Spanned<String>>,
+    ) -> Option<Auth> {
+        if let Some(other) = keys.psk.or(keys.certificate).or(keys.key) {
+            self.mistake_with_help(
+                other.span(),
+                "both a user name and another proof of identity are given",
+                "keep either `user`, `password` and `ca`, or the keys of the other",
+            );
+        }
+        let (Some(user), Some(password), Some(ca)) = (user, password, keys.ca) else {
+            let missing: Vec<&str> = [
+                ("user", user.is_none()),
+                ("password", password.is_none()),
+                ("ca", keys.ca.is_none()),
+            ]
+            .into_iter()
+            .filter_map(|(name, missing)| missing.then_some(name))
+            .collect();
+            self.mistake_with_help(
+                keys.span.clone(),
+                format!("`{}` lacks: {}", keys.owner, missing.join(", ")),
+                "a log-in by password takes `user`, `password` (the name of a file that holds it) and `ca` (who vouches \
+                 for the server)",
+            );
+            return None;
+        };
+        let name = self.value(user, parse::user)?;
+        let remote = self.trust(keys, ca);
+        let credential = CredentialId(format!("{}/password", keys.owner));
+        let path = password.get_ref().clone();
+        self.credentials
+            .insert(credential.clone(), CredentialFile::Password { path });
+        Some(Auth {
+            local: LocalAuth::Eap(EapLogin::Password {
+                user: name,
+                credential,
+            }),
+            remote,
+            eap: EapMethods::default(),
+            subject: None,
+        })
+    }
+
+    /// Who vouches for the other end.
+    fn trust(&mut self, keys: &AuthKeys<'_>, ca: &OneOrMany) -> RemoteAuth {
         let anchors: Vec<Vec<u8>> = ca
             .iter()
             .filter_map(|w| self.file(w, parse::anchors))
@@ -81,33 +196,14 @@ impl Builder<'_> {
             .flat_map(OneOrMany::iter)
             .filter_map(|w| self.file(w, parse::crl))
             .collect();
-        let own = own?;
         let authorities = anchors.iter().filter_map(|a| parse::key_hash(a)).collect();
-        let credential = CredentialId(format!("{}/key", keys.owner));
-        self.credentials.insert(
-            credential.clone(),
-            CredentialFile::Key {
-                path: key.get_ref().clone(),
-                certificate: certificate.get_ref().clone(),
-            },
-        );
         let trust = TrustId(keys.owner.to_owned());
         self.trusts.insert(trust.clone(), Trust { anchors, crls });
-        Some(Auth {
-            local: LocalAuth::Certificate {
-                credential,
-                key: own.key,
-                pss: keys.rsa_pss,
-                chain: own.chain,
-                identities: own.identities,
-            },
-            remote: RemoteAuth::Certificate {
-                trust,
-                authorities,
-                allow_sha1: keys.allow_sha1,
-            },
-            subject: Some(own.subject),
-        })
+        RemoteAuth::Certificate {
+            trust,
+            authorities,
+            allow_sha1: keys.allow_sha1,
+        }
     }
 
     /// An identity that our certificate does not hold is refused by every careful peer: better here,

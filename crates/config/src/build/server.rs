@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, EapMethods, IdentityPattern, PoolId, Remote, Retransmit,
-    SelectorTemplate, Start,
+    ChildPolicy, Connection, IdentityPattern, PoolId, Remote, Retransmit, SelectorTemplate, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::auth::AuthKeys;
+use super::auth::{AuthKeys, LogIn};
 use super::{
     Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, SERVER_INTERFACE,
     default_retransmit, everything, templates,
@@ -30,6 +29,9 @@ impl Builder<'_> {
             ca: raw.ca.as_ref(),
             crl: raw.crl.as_ref(),
             psk: raw.psk.as_ref(),
+            log_in: LogIn::Served {
+                passwords: raw.passwords.as_ref(),
+            },
             allow_sha1: raw.verify_sha1.unwrap_or(false),
             rsa_pss: raw.rsa_pss.unwrap_or(false),
         });
@@ -130,7 +132,7 @@ impl Builder<'_> {
             remote_identity: IdentityPattern::Any,
             local_auth: auth.local,
             remote_auth: auth.remote,
-            eap: EapMethods::default(),
+            eap: auth.eap,
             ike_proposals,
             children: vec![Arc::new(child)],
             request_virtual: Vec::new(),

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, EapMethods, Host, IdentityPattern, Remote, Retransmit,
-    SelectorTemplate, Start,
+    ChildPolicy, Connection, Host, IdentityPattern, Remote, Retransmit, SelectorTemplate, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::auth::AuthKeys;
+use super::auth::{AuthKeys, LogIn};
 use super::{
     Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_interface,
     default_retransmit, everything, templates,
@@ -53,6 +52,10 @@ impl Builder<'_> {
             ca: raw.ca.as_ref(),
             crl: raw.crl.as_ref(),
             psk: raw.psk.as_ref(),
+            log_in: LogIn::Own {
+                user: raw.user.as_ref(),
+                password: raw.password.as_ref(),
+            },
             allow_sha1: raw.verify_sha1.unwrap_or(false),
             rsa_pss: raw.rsa_pss.unwrap_or(false),
         });
@@ -78,6 +81,15 @@ impl Builder<'_> {
         let retransmit = self.retransmit(raw.retransmit.as_ref());
         let ike_proposals = self.ike_proposals(raw.ike.as_deref());
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
+        if let (Remote::Any, Some(user)) = (&remote, &raw.user)
+            && raw.remote.is_some()
+        {
+            self.mistake_with_help(
+                user.span(),
+                "the tunnel waits for its peer, and only who calls can log in",
+                "name the remote",
+            );
+        }
         let auth = auth?;
         self.proven(raw.identity.as_ref(), local_identity.as_ref(), &auth.local);
         if self.mistakes.len() > before {
@@ -94,11 +106,13 @@ impl Builder<'_> {
             name: name.get_ref().clone(),
             remote,
             local_address: None,
-            local_identity: local_identity.or_else(|| auth.subject.map(parse::dn_identity)),
+            local_identity: local_identity
+                .or_else(|| auth.subject.map(parse::dn_identity))
+                .or_else(|| parse::identity_of_login(&auth.local)),
             remote_identity,
             local_auth: auth.local,
             remote_auth: auth.remote,
-            eap: EapMethods::default(),
+            eap: auth.eap,
             ike_proposals,
             children,
             request_virtual,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 
 use cygnet_config::{Config, Trust};
@@ -21,6 +21,7 @@ use cygnet_wire::id::{IdType, Identification};
 
 use super::clock::Clock;
 use super::datapath::Datapath;
+use super::eap::{Job, LogIns};
 use super::{Inbox, Input};
 use crate::ipc::{Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
@@ -36,7 +37,9 @@ pub(super) struct Asker {
     trusts: BTreeMap<TrustId, Arc<Result<Trusted, String>>>,
     /// What the supervisor works on, by its number.
     pending: BTreeMap<u64, Pending>,
-    next: u64,
+    log_ins: LogIns,
+    /// For the next question to the supervisor, whoever has it.
+    numbers: Arc<AtomicU64>,
 }
 
 struct Pending {
@@ -81,6 +84,8 @@ impl Asker {
         inbox: Inbox,
         config: &Config,
     ) -> Result<Self, String> {
+        let numbers = Arc::new(AtomicU64::new(0));
+        let log_ins = LogIns::start(Arc::clone(&channel), inbox.clone(), Arc::clone(&numbers))?;
         let (chains, jobs) = mpsc::channel::<ChainJob>();
         let callers = Arc::new(AtomicUsize::new(0));
         let waiting = Arc::clone(&callers);
@@ -110,7 +115,8 @@ impl Asker {
             callers,
             trusts: BTreeMap::new(),
             pending: BTreeMap::new(),
-            next: 0,
+            log_ins,
+            numbers,
         };
         asker.configure(config);
         Ok(asker)
@@ -188,7 +194,24 @@ impl Asker {
                     again,
                 })
             }
-            Ask::Eap { .. } => Some(Answer::Eap(Err("no method is configured".to_owned()))),
+            Ask::Eap {
+                ike_sa,
+                connection,
+                peer_logs_in,
+                remote,
+                packet,
+            } => {
+                let job = Job {
+                    id,
+                    ike_sa,
+                    connection,
+                    peer_logs_in,
+                    remote,
+                    packet,
+                };
+                let asked = self.log_ins.ask(job);
+                (!asked).then(|| Answer::Eap(Err("who logs in has ended".to_owned())))
+            }
             Ask::Lease {
                 pool,
                 identity,
@@ -228,7 +251,10 @@ impl Asker {
         answer: SupervisorAnswer,
         datapath: &Datapath,
     ) -> Option<(AskId, Answer)> {
-        let Pending { id, kind } = self.pending.remove(&number)?;
+        let Some(Pending { id, kind }) = self.pending.remove(&number) else {
+            self.log_ins.answered(number, answer);
+            return None;
+        };
         let wrong = || "the supervisor answered another question".to_owned();
         let answer = match (kind, answer) {
             (PendingKind::Signed, SupervisorAnswer::Octets(signed)) => Answer::Signed(signed),
@@ -259,9 +285,9 @@ impl Asker {
     }
 
     fn supervisor(&mut self, id: AskId, kind: PendingKind, ask: SupervisorAsk) {
-        self.next += 1;
-        self.pending.insert(self.next, Pending { id, kind });
-        let message = ToSupervisor::Ask { id: self.next, ask };
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.pending.insert(number, Pending { id, kind });
+        let message = ToSupervisor::Ask { id: number, ask };
         if let Err(error) = self.channel.send(&message, &[]) {
             // The supervisor is gone, and so are we in a moment.
             tracing::debug!("cannot ask the supervisor: {error}");
@@ -373,6 +399,7 @@ fn holder(identity: &Identification) -> String {
             Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
             None => format!("e-mail {shown}"),
         },
+        IdType::ID_KEY_ID => format!("user {shown}"),
         IdType::ID_DER_ASN1_DN => {
             let words: Vec<&str> = shown.split_whitespace().collect();
             words.join(" ").to_lowercase()
@@ -435,6 +462,11 @@ mod tests {
         assert_ne!(
             holder(&Identification::fqdn("alice")),
             holder(&Identification::email("alice"))
+        );
+        // A certificate of that name is not the user.
+        assert_ne!(
+            holder(&Identification::fqdn("alice")),
+            holder(&Identification::key_id(b"alice"))
         );
     }
 }

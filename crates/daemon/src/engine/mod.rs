@@ -7,6 +7,7 @@
 mod ask;
 mod clock;
 mod datapath;
+mod eap;
 mod status;
 mod virtuals;
 

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use cygnet_crypto::signature::SignatureScheme;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 pub(crate) use channel::Channel;
 
@@ -227,6 +228,28 @@ pub(crate) enum SupervisorAsk {
         /// What to authenticate.
         octets: Vec<u8>,
     },
+    /// Whether an EAP-MSCHAPv2 response proves a user's password.
+    EapVerify {
+        /// Which users.
+        credential: String,
+        /// Who the peer says it is.
+        user: String,
+        /// Where it is.
+        source: IpAddr,
+        /// The server's and its.
+        challenges: [[u8; 16]; 2],
+        /// Its answer to them.
+        nt_response: [u8; 24],
+    },
+    /// The answer to EAP-MSCHAPv2 challenges by a password of ours.
+    EapRespond {
+        /// Which password.
+        credential: String,
+        /// Whose it is.
+        user: String,
+        /// The server's and ours.
+        challenges: [[u8; 16]; 2],
+    },
     /// Addresses of a host name.
     Resolve {
         /// The name.
@@ -256,6 +279,10 @@ pub(crate) enum SupervisorAsk {
 pub(crate) enum SupervisorAnswer {
     /// To `Sign` and `PskAuth`.
     Octets(Result<Vec<u8>, String>),
+    /// To `EapVerify`: `None` where it does not, or there is no such user.
+    EapVerified(Result<Option<EapKeys>, String>),
+    /// To `EapRespond`: the answer, and what it leads to.
+    EapResponded(Result<([u8; 24], EapKeys), String>),
     /// To `Resolve`.
     Addresses(Result<Vec<IpAddr>, String>),
     /// To `Lease`.
@@ -273,10 +300,21 @@ pub(crate) struct Lent {
     pub(crate) domains: Vec<String>,
 }
 
+/// What EAP-MSCHAPv2 makes of a password and two challenges.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct EapKeys {
+    /// By which the server proves that it knows the password, too.
+    pub(crate) authenticator_response: [u8; 20],
+    /// The master session key.
+    pub(crate) msk: Zeroizing<Vec<u8>>,
+}
+
 impl std::fmt::Debug for SupervisorAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             SupervisorAnswer::Octets(_) => "Octets",
+            SupervisorAnswer::EapVerified(_) => "EapVerified",
+            SupervisorAnswer::EapResponded(_) => "EapResponded",
             SupervisorAnswer::Addresses(_) => "Addresses",
             SupervisorAnswer::Lease(_) => "Lease",
         })

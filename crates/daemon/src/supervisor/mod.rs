@@ -6,9 +6,11 @@
 
 pub(crate) mod control;
 mod engine;
+mod guesses;
 mod leases;
 pub(crate) mod network;
 mod orders;
+mod passwords;
 mod questions;
 mod secrets;
 pub(crate) mod start;
@@ -29,8 +31,10 @@ use crate::error::StartError;
 use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
 use engine::{Engine, EngineEvent};
+use guesses::Guesses;
 use leases::Leases;
 use network::Network;
+use questions::Guess;
 use start::{Loaded, Secrets};
 
 /// The engine says at least this often that it lives.
@@ -79,6 +83,12 @@ fn refuse(error: &StartError) -> u8 {
 
 /// What the loop waits for beside the engine and the control socket.
 enum Done {
+    /// A user's password may be looked at now.
+    Guess {
+        generation: u64,
+        id: u64,
+        attempt: Box<Guess>,
+    },
     /// A question of the engine is answered.
     Answer {
         generation: u64,
@@ -104,6 +114,7 @@ struct Supervisor {
     user: (u32, u32),
     network: Network,
     leases: Leases,
+    guesses: Guesses,
     engine: Option<Engine>,
     engine_events: mpsc::Sender<EngineEvent>,
     done: mpsc::UnboundedSender<Done>,
@@ -155,6 +166,7 @@ impl Supervisor {
             user,
             network,
             leases,
+            guesses: Guesses::default(),
             engine: None,
             engine_events,
             done,
@@ -365,6 +377,16 @@ impl Supervisor {
                 if generation == self.generation {
                     self.questions = self.questions.saturating_sub(1);
                     self.tell(&ToEngine::Answer { id, answer });
+                }
+            }
+            Done::Guess {
+                generation,
+                id,
+                attempt,
+            } => {
+                self.guesses.waited();
+                if generation == self.generation {
+                    self.verify(id, &attempt);
                 }
             }
             Done::Restart { generation } => {

@@ -1,9 +1,13 @@
 //! What the engine asks: each question is answered at once, or when its answer is there, while the loop
 //! goes on.
 
+use std::net::IpAddr;
+
 use cygnet_crypto::signature::SignatureScheme;
 use cygnet_crypto::suite::Prf;
+use cygnet_eap::mschapv2::{Attempt, Challenges};
 
+use super::guesses::Admission;
 use super::leases::{Borrower, Wanted};
 use super::{Done, Supervisor};
 use crate::ipc::{HERE_MAX, SupervisorAnswer, SupervisorAsk, ToEngine, scheme_of};
@@ -11,6 +15,13 @@ use crate::resolve;
 
 /// Questions of the engine being worked on at once.
 const QUESTIONS_MAX: usize = 256;
+
+/// Somebody who says that it knows a user's password.
+pub(super) struct Guess {
+    credential: String,
+    source: IpAddr,
+    attempt: Attempt,
+}
 
 impl Supervisor {
     pub(super) fn ask(&mut self, id: u64, ask: SupervisorAsk) {
@@ -43,6 +54,34 @@ impl Supervisor {
                     None => Err(format!("no PRF {prf}")),
                 };
                 let answer = SupervisorAnswer::Octets(mac);
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+            SupervisorAsk::EapVerify {
+                credential,
+                user,
+                source,
+                challenges,
+                nt_response,
+            } => self.guess(
+                id,
+                Guess {
+                    credential,
+                    source,
+                    attempt: Attempt {
+                        user,
+                        challenges,
+                        nt_response,
+                    },
+                },
+            ),
+            SupervisorAsk::EapRespond {
+                credential,
+                user,
+                challenges,
+            } => {
+                let challenges = Challenges { user, challenges };
+                let responded = self.secrets.respond(&credential, &challenges);
+                let answer = SupervisorAnswer::EapResponded(responded);
                 self.tell(&ToEngine::Answer { id, answer });
             }
             SupervisorAsk::Resolve { name } => {
@@ -86,6 +125,38 @@ impl Supervisor {
                 self.tell(&ToEngine::Answer { id, answer });
             }
         }
+    }
+
+    /// Whoever guesses passwords waits; an attempt that would have to wait for long counts as wrong.
+    fn guess(&mut self, id: u64, guess: Guess) {
+        let now = self.started.elapsed();
+        match self.guesses.admit(now, &guess.attempt.user, guess.source) {
+            Admission::Now => self.verify(id, &guess),
+            Admission::After(wait) => {
+                let (done, generation) = (self.done.clone(), self.generation);
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(wait).await;
+                    let _ = done.send(Done::Guess {
+                        generation,
+                        id,
+                        attempt: Box::new(guess),
+                    });
+                });
+            }
+            Admission::Refused => {
+                let answer = SupervisorAnswer::EapVerified(Ok(None));
+                self.tell(&ToEngine::Answer { id, answer });
+            }
+        }
+    }
+
+    pub(super) fn verify(&mut self, id: u64, guess: &Guess) {
+        let verified = self.secrets.verify(&guess.credential, &guess.attempt);
+        if verified.is_some() {
+            self.guesses.was_right(&guess.attempt.user, guess.source);
+        }
+        let answer = SupervisorAnswer::EapVerified(Ok(verified));
+        self.tell(&ToEngine::Answer { id, answer });
     }
 
     fn sign(&mut self, id: u64, credential: &str, scheme: SignatureScheme, octets: Vec<u8>) {

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use cygnet_config::{Config, CredentialFile, SERVER};
 use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SigningKey;
+use cygnet_ike::policy::EapMethods;
 use cygnet_pki::load;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::passwords;
 use crate::error::StartError;
 use crate::ipc::Bundle;
 
@@ -41,16 +43,22 @@ pub(super) struct Secrets {
     pub(super) keys: BTreeMap<String, Arc<SigningKey>>,
     /// Pre-shared keys.
     pub(super) psks: BTreeMap<String, Arc<Secret>>,
+    /// Hashes of passwords, those of users under the names that [`EapMethods::secret_of`] makes.
+    pub(super) hashes: BTreeMap<String, Arc<Secret>>,
 }
 
 impl Secrets {
-    /// The pre-shared keys that are others than they were.
+    /// The pre-shared keys and passwords that are others than they were, or that users had who are gone.
     pub(super) fn replaced_since(&self, before: &Secrets) -> Vec<String> {
-        let replaced = self.psks.iter().filter(|(name, psk)| {
-            let before = before.psks.get(*name);
-            before.is_some_and(|before| before.expose() != psk.expose())
+        let psks = before.psks.iter().filter(|(name, psk)| {
+            let now = self.psks.get(*name);
+            now.is_some_and(|now| !now.ct_eq(psk.expose()))
         });
-        replaced.map(|(name, _)| name.clone()).collect()
+        let hashes = before.hashes.iter().filter(|(name, hash)| {
+            let now = self.hashes.get(*name);
+            now.is_none_or(|now| !now.ct_eq(hash.expose()))
+        });
+        psks.chain(hashes).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -127,7 +135,8 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
 }
 
 /// What to do about a file that is not there.
-const RELATIVE: &str = "; check the name (paths are relative to the configuration's directory)";
+pub(super) const RELATIVE: &str =
+    "; check the name (paths are relative to the configuration's directory)";
 
 fn read(path: &Path, shown: &dyn Display, missing: &str) -> Result<Vec<u8>, StartError> {
     open(path, shown, missing).map(|(bytes, _)| bytes)
@@ -188,6 +197,16 @@ fn secrets(
                 let psk = pre_shared_key(base, path, &section(&id.0))?;
                 secrets.psks.insert(id.0.clone(), Arc::new(psk));
             }
+            CredentialFile::Password { path } => {
+                let hash = passwords::own(base, path, &section(&id.0))?;
+                secrets.hashes.insert(id.0.clone(), Arc::new(hash));
+            }
+            CredentialFile::Passwords { path } => {
+                for (user, hash) in passwords::of_users(base, path)? {
+                    let name = EapMethods::secret_of(id, &user);
+                    secrets.hashes.insert(name.0, Arc::new(hash));
+                }
+            }
         }
     }
     Ok(secrets)
@@ -209,7 +228,7 @@ const PSK_IS_A_FILE: &str = "; `psk` is the name of a file that holds the secret
     (relative to the configuration's directory)";
 
 /// Whether a `psk` that cannot be opened may be repeated in a message: it may be the secret itself.
-fn is_file_name(base: &Path, written: &str) -> bool {
+pub(super) fn is_file_name(base: &Path, written: &str) -> bool {
     let in_a_directory = || base.join(written).parent().is_some_and(Path::is_dir);
     !written.contains(char::is_whitespace)
         && (Path::new(written).extension().is_some() || written.contains('/') && in_a_directory())
@@ -217,7 +236,7 @@ fn is_file_name(base: &Path, written: &str) -> bool {
 
 /// `what` it holds, for messages: [`PRIVATE_KEY`] or [`PSK`]; `shown` names it where it cannot be
 /// opened, and `missing` says what to do where it is not there.
-fn secret_file(
+pub(super) fn secret_file(
     path: PathBuf,
     what: &str,
     shown: &dyn Display,
@@ -285,7 +304,7 @@ fn pre_shared_key(base: &Path, written: &str, section: &str) -> Result<Secret, S
     Ok(key)
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |b: u8| {
         char::from(b)
             .to_digit(16)
@@ -365,9 +384,13 @@ mod tests {
                 .collect(),
             ..Secrets::default()
         };
-        let before = secrets(&[("a/psk", "one"), ("b/psk", "two"), ("c/psk", "three")]);
-        let now = secrets(&[("a/psk", "one"), ("b/psk", "2"), ("d/psk", "four")]);
+        let mut before = secrets(&[("a/psk", "one"), ("b/psk", "two"), ("c/psk", "three")]);
+        let mut now = secrets(&[("a/psk", "one"), ("b/psk", "2"), ("d/psk", "four")]);
         assert_eq!(now.replaced_since(&before), ["b/psk"]);
+        // A user that is gone may not stay; a connection that is gone has ended.
+        before.hashes = std::mem::take(&mut before.psks);
+        now.hashes = std::mem::take(&mut now.psks);
+        assert_eq!(now.replaced_since(&before), ["b/psk", "c/psk"]);
     }
 
     #[test]
