@@ -117,6 +117,9 @@ pub struct IkeSaStatus {
     pub nat_remote: bool,
     /// Suite, as strongSwan keywords.
     pub suite: Option<String>,
+    /// Whether addresses of either end may change (MOBIKE, RFC 4555).
+    #[serde(default)]
+    pub mobike: bool,
     /// Virtual addresses this IKE SA brought.
     pub virtual_addresses: Vec<IpAddr>,
     /// Resolvers that the peer named with our virtual addresses.

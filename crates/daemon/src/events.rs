@@ -64,6 +64,10 @@ pub(crate) fn log(event: &Event) {
             tracing::info!("{who}: the peer's address changed");
             tracing::debug!("{who}: it was {from}");
         }
+        EventKind::Moved { from } => {
+            tracing::info!("{who}: the tunnel goes another way, and stays up");
+            tracing::debug!("{who}: it was {from}");
+        }
         EventKind::Refused { reason } => tracing::warn!("{who}: refused: {}", short(reason)),
         EventKind::Unexamined { reason } => tracing::warn!(
             "{who}: its certificate could not be judged again and it stays; `cygnet reload` tries \

@@ -1,5 +1,6 @@
 //! Answers what a core asks, as a supervisor would: with keys, anchors and a pool.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use cygnet_crypto::psk::psk_auth;
@@ -13,16 +14,29 @@ use crate::scenario::{LENT, Scenario, Side, certificate, identity};
 /// The date during every run.
 pub(crate) const TODAY: UtcTime = UtcTime(1_800_000_000);
 
-pub(crate) fn answer(scenario: &Scenario, side: Side, datapath: &mut Datapath, ask: Ask) -> Answer {
+/// `own` is the address that `side` has.
+pub(crate) fn answer(
+    scenario: &Scenario,
+    (side, own): (Side, IpAddr),
+    datapath: &mut Datapath,
+    ask: Ask,
+) -> Answer {
+    let path = |local, remote| Path {
+        transport: Transport::Udp,
+        local,
+        remote,
+        interface: 0,
+    };
     match ask {
         Ask::Resolve { .. } => {
-            let (local, remote) = scenario.way_out(side);
-            Answer::Paths(Ok(vec![Path {
-                transport: Transport::Udp,
-                local,
-                remote,
-                interface: 0,
-            }]))
+            let (local, remote) = scenario.way_out(side, own);
+            Answer::Paths(Ok(vec![path(local, remote)]))
+        }
+        Ask::Ways { from, to, .. } => {
+            let ways = to
+                .into_iter()
+                .map(|remote| path((own, from).into(), remote));
+            Answer::Paths(Ok(ways.collect()))
         }
         Ask::Sign { scheme, octets, .. } => {
             let signed = key(side).and_then(|key| {

@@ -133,6 +133,23 @@ impl Network {
         }
     }
 
+    /// The address that a node has.
+    pub(crate) fn address(&self, side: Side) -> IpAddr {
+        let [a, b] = self.addresses;
+        if side == Side::A { a } else { b }
+    }
+
+    /// A is at another address, behind another NAT if it was behind one.
+    pub(crate) fn relocate(&mut self, address: IpAddr, moves: u16) {
+        let [own, _] = &mut self.addresses;
+        *own = address;
+        if let Some(nat) = &mut self.nat {
+            let [low, _] = moves.to_le_bytes();
+            nat.address = Ipv4Addr::new(203, 0, 113, low.wrapping_add(1)).into();
+            nat.outside.clear();
+        }
+    }
+
     /// The NAT forgets its mappings: what A sends next comes from other ports.
     pub(crate) fn rebind(&mut self) {
         if let Some(nat) = &mut self.nat {

@@ -137,6 +137,10 @@ pub struct Scenario {
     pub slowness: u64,
     /// How long things are done and go wrong.
     pub chaos: Duration,
+    /// Both do MOBIKE.
+    pub mobike: bool,
+    /// A, which calls B, is at another address now and then.
+    pub moves: bool,
     /// Never drawn; for runs that are to fail.
     pub sabotage: Option<Sabotage>,
 }
@@ -183,11 +187,27 @@ impl Scenario {
             delay: (least, least + dice.below(100)),
             slowness: dice.pick(&[0, 5, 50, 500]).unwrap_or(0),
             chaos: Duration::from_secs(40 + dice.below(100)),
+            mobike: dice.chance(60),
+            moves: roadwarrior && dice.chance(50),
             sabotage: None,
         }
     }
 
-    /// Address of a node as itself knows it.
+    /// Address of A as itself knows it after so many moves.
+    pub(crate) fn place(&self, moves: u16) -> IpAddr {
+        match self.address(Side::A) {
+            IpAddr::V4(first) => {
+                let ([a, b, c, d], [more, _]) = (first.octets(), moves.to_le_bytes());
+                Ipv4Addr::new(a, b, c.wrapping_add(more), d).into()
+            }
+            IpAddr::V6(first) => {
+                let [a, b, c, d, e, f, g, h] = first.segments();
+                Ipv6Addr::new(a, b, c, d.wrapping_add(moves), e, f, g, h).into()
+            }
+        }
+    }
+
+    /// Address of a node at the start as itself knows it.
     pub(crate) fn address(&self, side: Side) -> IpAddr {
         match (side, self.v6, self.nat) {
             (Side::A, true, _) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1).into(),
@@ -198,11 +218,11 @@ impl Scenario {
         }
     }
 
-    /// Paths on which `side` tries to reach the other.
-    pub(crate) fn way_out(&self, side: Side) -> (SocketAddr, SocketAddr) {
+    /// Paths on which `side`, which is at `own`, tries to reach the other.
+    pub(crate) fn way_out(&self, side: Side, own: IpAddr) -> (SocketAddr, SocketAddr) {
         let port = Limits::default().ports.ike;
         (
-            (self.address(side), port).into(),
+            (own, port).into(),
             (self.address(side.other()), port).into(),
         )
     }
@@ -267,6 +287,7 @@ impl Scenario {
             retransmit: RETRANSMIT,
             claim_nat: self.claim_nat,
             fragment_size: if self.long_chain { 576 } else { 1280 },
+            mobike: self.mobike,
             keepalive: Duration::from_secs(20),
             unique: true,
         }

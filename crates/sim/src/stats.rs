@@ -22,6 +22,8 @@ pub struct Stats {
     pub child_ups: u64,
     /// Commands and other things done to nodes.
     pub actions: u64,
+    /// Times a node was at another address.
+    pub moves: u64,
     /// Times a node counted the other for dead, or lost its memory.
     pub deaths: u64,
     /// Moments at which a node would have sealed for a peer that had counted it for dead.
@@ -43,6 +45,7 @@ impl AddAssign for Stats {
         self.ike_ups += more.ike_ups;
         self.child_ups += more.child_ups;
         self.actions += more.actions;
+        self.moves += more.moves;
         self.deaths += more.deaths;
         self.excused_deaths += more.excused_deaths;
         self.excused_early += more.excused_early;
@@ -64,11 +67,13 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "{} IKE SAs and {} Child SAs came up; {} times a peer counted for dead or restarted; \
+            "{} IKE SAs and {} Child SAs came up; {} times an address changed, {} times a peer counted for \
+             dead or restarted; \
              excused moments: {} after that, {} of a responder ahead of its first response, \
              {} of a slow data path",
             self.ike_ups,
             self.child_ups,
+            self.moves,
             self.deaths,
             self.excused_deaths,
             self.excused_early,

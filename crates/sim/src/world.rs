@@ -1,6 +1,7 @@
 //! The run: a queue of what is to happen, in the order of time, and the two nodes it happens to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_esp::DropReason;
@@ -71,6 +72,10 @@ enum Occurrence {
     Act,
     ActOn(Side, Action),
     Rebind,
+    /// A is at another address.
+    Move,
+    /// It notices that it has lost this one.
+    Notice(u32, IpAddr),
     Outage,
     LongOutage,
     /// The end begins.
@@ -94,6 +99,8 @@ pub(crate) struct World {
     pub(crate) steady: bool,
     /// Inbound SPIs that the peer would seal on at this moment.
     in_use: Vec<(Side, u32)>,
+    /// How often A was at another address.
+    moves: u16,
     seed: u64,
 }
 
@@ -138,6 +145,7 @@ impl World {
             quiet_since: None,
             steady: false,
             in_use: Vec::new(),
+            moves: 0,
             seed,
         }
     }
@@ -204,6 +212,9 @@ impl World {
         self.after(Duration::from_secs(3), Occurrence::Act);
         if scenario.nat {
             self.after(Duration::from_secs(15), Occurrence::Rebind);
+        }
+        if scenario.moves {
+            self.after(Duration::from_secs(12), Occurrence::Move);
         }
         if !scenario.calm {
             self.after(Duration::from_secs(10), Occurrence::Outage);
@@ -295,6 +306,29 @@ impl World {
                 }
                 Ok(())
             }
+            Occurrence::Move => {
+                if self.quiet_since.is_none() {
+                    self.relocate();
+                    // Now and then again while it tells of the first.
+                    let soon = self.dice.chance(30);
+                    let wait = match soon {
+                        true => self.dice.millis(0, 1000),
+                        false => self.dice.millis(5_000, 40_000),
+                    };
+                    self.after(wait, Occurrence::Move);
+                }
+                Ok(())
+            }
+            Occurrence::Notice(life, lost) => {
+                if self.node(Side::A).life != life {
+                    return Ok(());
+                }
+                let event = DataEvent::LocalChange {
+                    gone: vec![lost],
+                    egress: true,
+                };
+                self.data(Side::A, event)
+            }
             Occurrence::Outage => {
                 if self.quiet_since.is_none() && self.dice.chance(30) {
                     let until = self.now + self.dice.millis(1000, 15_000);
@@ -332,9 +366,10 @@ impl World {
                 Output::Ask(id, ask) => {
                     self.journal
                         .line(self.now, || format!("{side} asks {}", question(&ask)));
+                    let own = self.network.address(side);
                     let answer = answer(
                         &self.scenario.clone(),
-                        side,
+                        (side, own),
                         &mut self.node_mut(side).datapath,
                         ask,
                     );
@@ -439,8 +474,12 @@ impl World {
 
     fn transmit(&mut self, side: Side, transmit: Transmit) -> Result<(), String> {
         let Transmit { path, datagram } = transmit;
-        let own = self.scenario.address(side);
-        if path.local.ip() != own || path.transport != Transport::Udp {
+        let had = |address: IpAddr| match side {
+            Side::A => (0..=self.moves).any(|moves| self.scenario.place(moves) == address),
+            Side::B => self.scenario.address(side) == address,
+        };
+        if !had(path.local.ip()) || path.transport != Transport::Udp {
+            let own = self.network.address(side);
             return Err(format!("{side} sends from {}, it has {own}", path.local));
         }
         self.journal.line(self.now, || {
@@ -458,12 +497,30 @@ impl World {
     }
 
     fn send(&mut self, side: Side, path: Path, load: &Load) {
+        if path.local.ip() != self.network.address(side) {
+            // The kernel sends nothing from an address that is gone.
+            return;
+        }
         let copies = self
             .network
             .send(self.now, side, path.local, path.remote, load);
         for (when, copy) in copies {
             self.at(when, Occurrence::Arrive(copy));
         }
+    }
+
+    /// A is elsewhere, and notices it at once or a little later.
+    fn relocate(&mut self) {
+        let lost = self.network.address(Side::A);
+        self.moves += 1;
+        let address = self.scenario.place(self.moves);
+        self.journal
+            .line(self.now, || format!("A is at {address} from now on"));
+        self.network.relocate(address, self.moves);
+        self.stats.moves += 1;
+        let wait = self.dice.millis(0, 700);
+        let life = self.node(Side::A).life;
+        self.after(wait, Occurrence::Notice(life, lost));
     }
 
     fn arrive(&mut self, datagram: Datagram) -> Result<(), String> {

@@ -14,6 +14,7 @@ fn thirty_seeds_come_to_rest() {
     assert!(all.ike_ups > 60, "{all}");
     assert!(all.child_ups > 60, "{all}");
     assert!(all.opened > 1000, "{all}");
+    assert!(all.moves > 10, "{all}");
 }
 
 #[test]
@@ -31,6 +32,7 @@ fn sabotaged(seed: u64, sabotage: Sabotage) -> String {
     let scenario = Scenario {
         roadwarrior: true,
         nat: true,
+        moves: false,
         v6: false,
         both_start: false,
         lease: false,

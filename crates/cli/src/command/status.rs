@@ -102,7 +102,7 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     let _ = writeln!(
         out,
-        "  {} {} -> {}{}, {} for {}{}",
+        "  {} {} -> {}{}{}, {} for {}{}",
         sa.peer.as_deref().unwrap_or("(not yet known)"),
         sa.local,
         sa.remote,
@@ -112,6 +112,7 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
             (false, true) => ", NAT before the peer",
             (false, false) => "",
         },
+        if sa.mobike { ", may move" } else { "" },
         sa.state,
         duration(sa.age_s),
         sa.rekey_in_s

@@ -147,6 +147,18 @@ impl Asker {
                 };
                 self.resolve(id, resolving, datapath)
             }
+            Ask::Ways {
+                connection,
+                from,
+                to,
+            } => {
+                let way = |remote| {
+                    let wanted = connection.local_address;
+                    let local = datapath.local_on(from, remote, wanted)?;
+                    Some(way(local, remote))
+                };
+                Some(Answer::Paths(Ok(to.into_iter().filter_map(way).collect())))
+            }
             Ask::Sign {
                 credential,
                 scheme,
@@ -321,12 +333,7 @@ impl Asker {
         for address in resolving.found {
             let remote = SocketAddr::new(address, port);
             match datapath.local_for(remote, resolving.connection.local_address) {
-                Ok(local) => paths.push(Path {
-                    transport: Transport::Udp,
-                    local,
-                    remote,
-                    interface: 0,
-                }),
+                Ok(local) => paths.push(way(local, remote)),
                 Err(error) => failure = Some(error),
             }
         }
@@ -377,6 +384,15 @@ impl Trusted {
             }
         }
         Ok(Self { anchors, crls })
+    }
+}
+
+fn way(local: SocketAddr, remote: SocketAddr) -> Path {
+    Path {
+        transport: Transport::Udp,
+        local,
+        remote,
+        interface: 0,
     }
 }
 

@@ -171,6 +171,7 @@ impl Engine {
 
     /// The loop. Returns the exit code.
     fn serve(mut self) -> u8 {
+        self.tell_addresses(self.clock.now());
         loop {
             if self.drain() {
                 self.tell(&ToSupervisor::Drained);
@@ -357,7 +358,15 @@ impl Engine {
         for event in self.datapath.activity() {
             self.endpoint.handle_data(now, event);
         }
+        self.tell_addresses(now);
         self.tell(&ToSupervisor::Heartbeat);
+    }
+
+    /// The core compares them with what it knows.
+    fn tell_addresses(&mut self, now: Now) {
+        let addresses = self.datapath.own_addresses();
+        let event = DataEvent::OwnAddresses { addresses };
+        self.endpoint.handle_data(now, event);
     }
 
     fn tell(&self, message: &ToSupervisor) {

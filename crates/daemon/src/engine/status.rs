@@ -94,6 +94,7 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
         remote: sa.path.remote,
         nat_local: sa.nat_local,
         nat_remote: sa.nat_remote,
+        mobike: sa.mobike,
         suite: sa.suite.clone(),
         virtual_addresses: virtual_addresses.copied().collect(),
         dns: sa.assigned.dns.clone(),

@@ -20,7 +20,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,15 @@ const IDLE_MS: u32 = 1000;
 const FRAGMENT_TICK: Duration = Duration::from_secs(15);
 /// ICMP errors read at once.
 const ERRORS: usize = 64;
+/// Somewhere in the internet where no network of ours is (RFC 7526, RFC 4291 §2.4): the way there is the
+/// default route. Nothing is sent.
+const WORLD_V4: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 88, 99, 1), 500));
+const WORLD_V6: SocketAddr = SocketAddr::V6(SocketAddrV6::new(
+    Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1),
+    500,
+    0,
+    0,
+));
 
 /// The data path, as the core's thread sees it.
 pub(super) struct Datapath {
@@ -325,34 +334,37 @@ impl Datapath {
         remote: SocketAddr,
         wanted: Option<IpAddr>,
     ) -> Result<SocketAddr, String> {
-        let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
-        let socket = self.sockets.to_call(remote).ok_or_else(|| {
-            format!(
-                "{remote} is {0}, and no {0} socket is open",
-                family(remote.is_ipv4())
-            )
-        })?;
-        let bound = socket.role.address;
-        let wanted = match wanted {
-            Some(wanted) if wanted.is_ipv4() != remote.is_ipv4() => {
-                return Err(format!(
-                    "the peer's address {} is {}, and the configured local address {wanted} is not",
-                    remote.ip(),
-                    family(remote.is_ipv4())
-                ));
-            }
-            None if !bound.is_unspecified() => Some(bound),
-            wanted => wanted,
-        };
-        let routed = socket
-            .routes
-            .source(remote)
-            .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
-        let from = wanted.unwrap_or(routed);
-        std::net::UdpSocket::bind((from, 0)).map_err(|e| {
-            format!("cannot send from {from}: {e}; `ip address` shows what there is")
-        })?;
-        Ok(SocketAddr::new(from, socket.role.port))
+        let socket = self
+            .sockets
+            .to_call(remote)
+            .ok_or_else(|| format!("{remote} is {0}, and no {0} socket is open", family(remote)))?;
+        local_of(socket, remote, wanted)
+    }
+
+    /// The same from a certain port, where there is a way.
+    pub(super) fn local_on(
+        &self,
+        port: u16,
+        remote: SocketAddr,
+        wanted: Option<IpAddr>,
+    ) -> Option<SocketAddr> {
+        let mut sockets = self.sockets.on(port, remote.is_ipv4());
+        sockets.find_map(|socket| local_of(socket, remote, wanted).ok())
+    }
+
+    /// Where others reach this machine: the addresses that it listens on, and where that is all of a
+    /// family, the one that it calls the world from.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        let mut own = Vec::new();
+        for socket in self.sockets.0.iter().filter(|socket| socket.role.natt) {
+            let address = match socket.role.address {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => socket.routes.source(WORLD_V4).ok(),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => socket.routes.source(WORLD_V6).ok(),
+                bound => Some(bound),
+            };
+            own.extend(address.filter(|address| !address.is_loopback()));
+        }
+        own
     }
 
     /// What the supervisor has to know about routes, if it has changed.
@@ -458,6 +470,39 @@ impl Shared {
         }
         !fits()
     }
+}
+
+/// An address of ours that packets from this socket to `remote` can have: the one that routing chooses, or
+/// `wanted`.
+fn local_of(
+    socket: &Socket,
+    remote: SocketAddr,
+    wanted: Option<IpAddr>,
+) -> Result<SocketAddr, String> {
+    let bound = socket.role.address;
+    let wanted = match wanted {
+        Some(wanted) if wanted.is_ipv4() != remote.is_ipv4() => {
+            return Err(format!(
+                "the peer's address {} is {}, and the configured local address {wanted} is not",
+                remote.ip(),
+                family(remote)
+            ));
+        }
+        None if !bound.is_unspecified() => Some(bound),
+        wanted => wanted,
+    };
+    let routed = socket
+        .routes
+        .source(remote)
+        .map_err(|e| format!("no route to {}: {e}", remote.ip()))?;
+    let from = wanted.unwrap_or(routed);
+    std::net::UdpSocket::bind((from, 0))
+        .map_err(|e| format!("cannot send from {from}: {e}; `ip address` shows what there is"))?;
+    Ok(SocketAddr::new(from, socket.role.port))
+}
+
+fn family(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), String> {

@@ -43,6 +43,14 @@ impl Sockets {
         self.0.iter().find(fits)
     }
 
+    /// Those of a port and family.
+    pub(super) fn on(&self, port: u16, ipv4: bool) -> impl Iterator<Item = &Arc<Socket>> {
+        let fits = move |socket: &&Arc<Socket>| {
+            socket.role.port == port && socket.role.address.is_ipv4() == ipv4
+        };
+        self.0.iter().filter(fits)
+    }
+
     /// The socket a call to `remote` begins on.
     pub(super) fn to_call(&self, remote: SocketAddr) -> Option<&Arc<Socket>> {
         let family = |socket: &&Arc<Socket>| socket.role.address.is_ipv4() == remote.is_ipv4();

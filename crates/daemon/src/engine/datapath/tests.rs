@@ -429,6 +429,11 @@ fn a_local_address_is_found_or_the_reason_why_not() {
     assert!(local.unwrap_err().contains("no IPv4 socket"));
     let same_port = SocketAddr::new("127.0.0.9".parse().unwrap(), left.local.port());
     assert_eq!(left.datapath.local_for(same_port, None), Ok(left.local));
+    let port = left.local.port();
+    // Whatever the port of the other end.
+    let elsewhere = "127.0.0.9:1".parse().unwrap();
+    let on = |port| left.datapath.local_on(port, elsewhere, None);
+    assert_eq!((on(port), on(1)), (Some(left.local), None));
     let wrong = Some("2001:db8::1".parse().unwrap());
     let error = left.datapath.local_for(same_port, wrong).unwrap_err();
     assert!(error.contains("2001:db8::1 is not"), "{error}");

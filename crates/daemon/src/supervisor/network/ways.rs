@@ -53,6 +53,8 @@ pub(super) fn targets(config: &Config, live: &BTreeMap<String, Live>) -> BTreeSe
 pub(super) struct Present {
     /// `None`: no way.
     ways: BTreeMap<Target, Option<RouteTo>>,
+    /// There is a way to the internet, of whichever family.
+    outside: bool,
     /// All of this machine's addresses.
     addresses: BTreeSet<IpAddr>,
 }
@@ -68,6 +70,15 @@ impl Present {
         }
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
+        let carried = |way: &RouteTo| links.iter().any(|l| l.index == way.index && l.carrier);
+        let mut outside = false;
+        for ipv6 in [false, true] {
+            outside |= netlink
+                .default_route(ipv6)
+                .await?
+                .as_ref()
+                .is_some_and(carried);
+        }
         let mut ways = BTreeMap::new();
         for target in targets {
             let way = match target {
@@ -75,11 +86,11 @@ impl Present {
                 Target::Peer(peer) => netlink.next_hop(peer, Some(OUTER_MARK)).await.ok(),
                 Target::Anywhere { ipv6 } => netlink.default_route(ipv6).await?,
             };
-            let carried = |way: &RouteTo| links.iter().any(|l| l.index == way.index && l.carrier);
             ways.insert(target, way.filter(carried));
         }
         Ok(Self {
             ways,
+            outside,
             addresses: addresses.iter().map(|a| a.net.addr()).collect(),
         })
     }
@@ -104,6 +115,8 @@ struct Known {
     gateway: Option<IpAddr>,
     /// Addresses of ours that packets may have left from.
     sources: BTreeSet<IpAddr>,
+    /// There is no way any more but to elsewhere.
+    away: bool,
 }
 
 /// What the engine has to know.
@@ -111,7 +124,8 @@ struct Known {
 pub(super) struct Change {
     /// Addresses that packets left from and that are no more.
     pub(super) gone: Vec<IpAddr>,
-    /// A next hop is another.
+    /// A next hop is another, or a peer is out of reach while others are not: it may have an address of
+    /// the other family.
     pub(super) egress: bool,
 }
 
@@ -121,11 +135,15 @@ impl Ways {
     pub(super) fn change(&self, present: &Present, any_up: bool) -> Option<Change> {
         let mut gone = BTreeSet::new();
         let mut egress = self.lost && !any_up && present.found().next().is_some();
-        for (target, way) in present.found() {
+        for (target, way) in &present.ways {
             let Some(known) = self.known.get(target) else {
                 continue;
             };
-            egress |= (known.index, known.gateway) != (way.index, way.gateway);
+            match way {
+                Some(way) => egress |= (known.index, known.gateway) != (way.index, way.gateway),
+                None if present.outside && !known.away => egress = true,
+                None => continue,
+            }
             gone.extend(known.sources.difference(&present.addresses).copied());
         }
         let gone: Vec<_> = gone.into_iter().collect();
@@ -137,11 +155,16 @@ impl Ways {
         self.lost = !present.ways.is_empty() && present.found().next().is_none();
         let wanted = &present.ways;
         self.known.retain(|target, _| wanted.contains_key(target));
+        for (target, known) in &mut self.known {
+            let lacks = wanted.get(target).is_some_and(Option::is_none);
+            known.away = lacks && present.outside;
+        }
         for (target, way) in present.found() {
             let known = self.known.entry(*target).or_insert_with(|| Known {
                 index: way.index,
                 gateway: way.gateway,
                 sources: BTreeSet::new(),
+                away: false,
             });
             (known.index, known.gateway) = (way.index, way.gateway);
             known.sources.retain(|a| present.addresses.contains(a));
@@ -173,6 +196,7 @@ mod tests {
     fn present(way: Option<RouteTo>, addresses: &[&str]) -> Present {
         Present {
             ways: [(Target::Peer(address(PEER)), way)].into(),
+            outside: false,
             addresses: addresses.iter().map(|a| address(a)).collect(),
         }
     }
@@ -245,6 +269,26 @@ mod tests {
         let elsewhere = present(Some(way(3, "10.0.0.1", "10.0.0.7")), &["10.0.0.7"]);
         let moved = [home(&here), present(None, &[]), elsewhere];
         assert_eq!(heard(true, &moved), [false, false, true]);
+    }
+
+    #[test]
+    fn a_peer_out_of_reach_concerns_the_tunnel_when_there_is_another_way_out() {
+        let here = ["192.168.1.2", "2001:db8::7"];
+        let other_family = |addresses: &[&str]| Present {
+            outside: true,
+            ..present(None, addresses)
+        };
+        let left = Change {
+            gone: vec![address("192.168.1.2")],
+            egress: true,
+        };
+        let all = [
+            home(&here),
+            other_family(&here[1..]),
+            other_family(&here[1..]),
+            home(&here),
+        ];
+        assert_eq!(changes(true, &all), [None, Some(left), None, None]);
     }
 
     #[test]
