@@ -110,7 +110,7 @@ fn other_kinds_of_keys() {
         host.cygnet("user add alice");
         for (file, purpose) in [
             ("etc/server/server.crt", "sslserver"),
-            ("alice/device/device.crt", "sslclient"),
+            ("alice/device/swanctl/x509/alice.device.crt", "sslclient"),
         ] {
             assert!(host.verify(file, purpose).0, "{kind} {file}");
             let text = host.other(&format!("openssl x509 -in {file} -noout -text"));
@@ -128,7 +128,10 @@ fn a_device_is_let_in_and_shut_out_alone() {
         .expect("an id")
         .to_owned();
     host.cygnet("user add alice --devices iphone,laptop");
-    let (phone, laptop) = ("alice/iphone/iphone.crt", "alice/laptop/laptop.crt");
+    let (phone, laptop) = (
+        "alice/iphone/swanctl/x509/alice.iphone.crt",
+        "alice/laptop/swanctl/x509/alice.laptop.crt",
+    );
     for file in [phone, laptop] {
         let (good, told) = host.verify(file, "sslclient");
         assert!(good, "{told}");
@@ -140,7 +143,7 @@ fn a_device_is_let_in_and_shut_out_alone() {
     );
     assert_eq!(
         host.other(&format!("openssl x509 -in {phone} -noout -pubkey")),
-        host.other("openssl pkey -in alice/iphone/iphone.key -pubout")
+        host.other("openssl pkey -in alice/iphone/swanctl/private/alice.iphone.key -pubout")
     );
     let listed = host.json("user list --json");
     assert_eq!(listed[0]["devices"][0]["name"], "iphone");
@@ -212,16 +215,22 @@ fn a_device_is_let_in_and_shut_out_alone() {
     );
     host.cygnet("user remove bob");
     assert!(!host.verify(laptop, "sslclient").0);
-    assert!(host.verify("new/alice/laptop/laptop.crt", "sslclient").0);
+    assert!(
+        host.verify(
+            "new/alice/laptop/swanctl/x509/alice.laptop.crt",
+            "sslclient"
+        )
+        .0
+    );
     assert!(
         host.refused("user show bob")
             .contains("there is no user bob")
     );
 
     // Written again, the same.
-    let before = host.files("new");
+    let (before, names) = (host.files("new/alice/laptop/swanctl"), host.names("new"));
     host.cygnet("user export alice --to new");
-    assert!(before == host.files("new"));
+    assert!(before == host.files("new/alice/laptop/swanctl") && names == host.names("new"));
 }
 
 #[test]
@@ -231,10 +240,17 @@ fn a_key_that_never_leaves_its_device() {
     let make = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x";
     host.other(&format!("{make} -keyout own.key -out own.csr"));
     host.cygnet("user add carol --devices box --csr own.csr");
-    assert!(host.verify("carol/box/box.crt", "sslclient").0);
-    assert!(!host.path("carol/box/box.key").exists());
+    assert!(
+        host.verify("carol/box/swanctl/x509/carol.box.crt", "sslclient")
+            .0
+    );
+    assert!(
+        !host
+            .path("carol/box/swanctl/private/carol.box.key")
+            .exists()
+    );
     assert_eq!(
-        host.other("openssl x509 -in carol/box/box.crt -noout -pubkey"),
+        host.other("openssl x509 -in carol/box/swanctl/x509/carol.box.crt -noout -pubkey"),
         host.other("openssl pkey -in own.key -pubout")
     );
     assert!(
@@ -318,7 +334,10 @@ fn another_address_says_who_needs_new_files() {
         .output()
         .expect("cygnet starts");
     assert!(output.status.success(), "{output:?}");
-    assert!(host.verify("alice/phone/phone.crt", "sslclient").0);
+    assert!(
+        host.verify("alice/phone/swanctl/x509/alice.phone.crt", "sslclient")
+            .0
+    );
     host.cygnet("user export alice");
     host.cygnet("user add bob --devices phone");
     let told = host.cygnet("server set-address --address 198.51.100.7 --address 198.51.100.8");
@@ -377,12 +396,15 @@ fn a_backup_comes_back_elsewhere_and_age_opens_it() {
         here.text("etc/server/server.key")
     );
     there.other(&format!("cp -r {} .", here.path("alice").display()));
-    assert!(there.verify("alice/phone/phone.crt", "sslclient").0);
+    assert!(
+        there
+            .verify("alice/phone/swanctl/x509/alice.phone.crt", "sslclient")
+            .0
+    );
     assert!(
         there
             .refused("server restore backup.age --passphrase-file passphrase")
-            .contains("[server]")
-            || there.path("state").exists()
+            .contains("there is a server here already")
     );
     here.refused("server backup x --passphrase-file etc/server/devices.json");
 

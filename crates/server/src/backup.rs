@@ -49,9 +49,6 @@ impl Server {
         with: &mut Circumstances<'_>,
         check: Check<'_>,
     ) -> Result<Self> {
-        let mut configuration = Configuration::read(&place.config)?;
-        configuration.check_no_other()?;
-        published::check_free(&place.published())?;
         let state = place.state();
         if state.exists() {
             return refused(format!(
@@ -59,6 +56,9 @@ impl Server {
                 state.display()
             ));
         }
+        let mut configuration = Configuration::read(&place.config)?;
+        configuration.check_no_other()?;
+        published::check_free(&place.published())?;
         let opened = age::open(backup, passphrase)
             .map_err(|told| Error::Refused(format!("the backup cannot be opened: {told}")))?;
         let mut undo = Undo::default();

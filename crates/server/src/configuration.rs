@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::error::{Error, Result, refused};
 use crate::file::{Staged, sync_dir};
@@ -106,6 +107,26 @@ impl Configuration {
         Some(identity.to_owned())
     }
 
+    /// Puts in what our section says by now: pools, resolvers and uplink are a person's to change there.
+    pub(crate) fn overlay(&self, settings: &mut Settings) {
+        let table = self
+            .section()
+            .and_then(|it| toml::from_str::<toml::Table>(it).ok());
+        let Some(server) = table.as_ref().and_then(|it| it.get("server")) else {
+            return;
+        };
+        if let Some(pools) = list(server.get("pools")) {
+            settings.pools = pools;
+        }
+        if let Some(dns) = list(server.get("dns")) {
+            settings.dns = dns;
+        }
+        settings.uplink = server
+            .get("uplink")
+            .and_then(|it| it.as_str())
+            .map(str::to_owned);
+    }
+
     /// With a section of ours behind the rest, or in place of the one that is there.
     pub(crate) fn with_section(&self, section: &str) -> String {
         let section = format!("{BEGIN}\n{}\n{END}\n", section.trim_end());
@@ -186,6 +207,11 @@ fn parse(path: &Path, text: &str) -> Result<Partial> {
     })
 }
 
+fn list<T: FromStr>(written: Option<&toml::Value>) -> Option<Vec<T>> {
+    let items = written?.as_array()?.iter();
+    items.map(|it| it.as_str()?.parse().ok()).collect()
+}
+
 /// The section that these settings become. The daemon's files are named here and nowhere else.
 pub(crate) fn section(settings: &Settings) -> String {
     let list = |items: &[String]| {
@@ -203,6 +229,7 @@ pub(crate) fn section(settings: &Settings) -> String {
         format!("key = \"{DIRECTORY}/server.key\""),
         format!("ca = \"{DIRECTORY}/ca.crt\""),
         format!("crl = \"{DIRECTORY}/ca.crl\""),
+        format!("devices = \"{DIRECTORY}/devices.json\""),
         format!("pools = {}", list(&texts(&pools))),
         format!("dns = {}", list(&texts(&dns))),
     ];

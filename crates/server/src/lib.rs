@@ -22,7 +22,6 @@ mod error;
 mod file;
 pub mod name;
 pub mod password;
-mod plain;
 pub mod pool;
 pub mod profile;
 pub mod published;

@@ -1,6 +1,7 @@
 //! What a user's devices are handed: the state, as profiles that `cygnet-profile` turns into files.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use crate::user::{PASSWORD, handouts, known_user};
 pub struct Terms {
     /// What is reached through the tunnel; empty: everything.
     pub networks: Vec<IpNet>,
+    /// Resolvers handed out.
+    pub dns: Vec<IpAddr>,
+    /// Names below these are asked there; empty: all names.
+    pub domains: Vec<String>,
     /// Proposals as strongSwan writes them, best first.
     pub ike: Vec<String>,
     /// Likewise.
@@ -95,8 +100,8 @@ impl Server {
         login: Login,
         terms: &Terms,
     ) -> Result<Profile> {
-        let settings = self.settings()?;
-        let Some(remote) = settings.addresses.first().map(ToString::to_string) else {
+        let addresses = self.settings()?.addresses;
+        let Some(remote) = addresses.first().map(ToString::to_string) else {
             return refused("this server has no address; `cygnet server set-address` gives it one");
         };
         Ok(Profile {
@@ -112,8 +117,8 @@ impl Server {
             },
             login,
             networks: terms.networks.clone(),
-            dns: settings.dns,
-            domains: Vec::new(),
+            dns: terms.dns.clone(),
+            domains: terms.domains.clone(),
             on_demand: OnDemand::default(),
             ike: terms.ike.clone(),
             esp: terms.esp.clone(),
@@ -128,7 +133,9 @@ impl Server {
         for profile in profiles {
             let folder = format!("{}/{}", profile.user, profile.device);
             let directory = to.join(&folder);
-            let files = crate::plain::files(profile);
+            let files = cygnet_profile::write::files(profile).map_err(|error| {
+                Error::Refused(format!("the files for {folder} cannot be made: {error}"))
+            })?;
             make_private_dir(&directory)?;
             for file in &files {
                 let path = directory.join(&file.path);

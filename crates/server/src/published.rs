@@ -177,7 +177,7 @@ pub(crate) fn check_free(directory: &Path) -> Result<()> {
         let path = directory.join(name);
         if fs::symlink_metadata(&path).is_ok() {
             return Err(Error::Refused(format!(
-                "{} is there already, and no `cygnet server init` made it: move it away first",
+                "{} is there already, but no server in the state directory that it belongs to: move it away first",
                 path.display()
             )));
         }

@@ -291,13 +291,15 @@ impl Server {
             .connection
             .query_row("SELECT uplink FROM server", [], |row| row.get(0))
             .map_err(self.store.error())?;
-        Ok(Settings {
+        let mut settings = Settings {
             addresses: self.setting("address")?,
             pools: self.setting("pool")?,
             dns: self.setting("dns")?,
             uplink,
             key: self.key,
-        })
+        };
+        Configuration::read(&self.place.config)?.overlay(&mut settings);
+        Ok(settings)
     }
 
     fn setting<T: FromStr>(&self, kind: &str) -> Result<Vec<T>> {

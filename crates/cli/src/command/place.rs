@@ -137,12 +137,15 @@ impl Context {
         };
         let everything = network.networks.iter().any(|it| it.prefix_len() == 0);
         let child = connection.children.first();
+        let pool = connection.pool.as_ref().and_then(|it| config.pools.get(it));
         Ok(Terms {
             networks: if everything {
                 Vec::new()
             } else {
                 network.networks.clone()
             },
+            dns: pool.map(|it| it.dns.clone()).unwrap_or_default(),
+            domains: pool.map(|it| it.domains.clone()).unwrap_or_default(),
             ike: connection
                 .ike_proposals
                 .iter()

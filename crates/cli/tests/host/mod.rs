@@ -115,6 +115,14 @@ impl Host {
         ))
     }
 
+    /// The names of all files below.
+    pub(crate) fn names(&self, below: &str) -> Vec<PathBuf> {
+        self.files(below)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect()
+    }
+
     /// Every file below, and what is in it.
     pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, Vec<u8>)> {
         let mut out = Vec::new();
