@@ -4,6 +4,7 @@
 
 mod android;
 mod apple;
+mod bundle;
 mod hostile;
 mod linux;
 mod page;

@@ -227,6 +227,30 @@ fn the_script_sets_proposals_the_server_accepts() {
 }
 
 #[test]
+fn a_grammar_of_powershell_finds_no_error() {
+    let mut parser = tree_sitter::Parser::new();
+    let language = tree_sitter_powershell::LANGUAGE.into();
+    parser
+        .set_language(&language)
+        .expect("a grammar of a known version");
+    let mut quoted = sample::password();
+    quoted.title = "it's \u{201c}q\u{201d}".to_owned();
+    quoted.networks = vec!["10.0.0.0/8".parse().expect("a network")];
+    for profile in [sample::certificate(), quoted] {
+        let files = sample::files(&profile);
+        let script = sample::text(&files, "windows/alice.phone.ps1");
+        let tree = parser.parse(script, None).expect("a tree");
+        assert!(
+            !tree.root_node().has_error(),
+            "{}",
+            tree.root_node().to_sexp()
+        );
+    }
+    let broken = parser.parse("function x { 'a", None).expect("a tree");
+    assert!(broken.root_node().has_error());
+}
+
+#[test]
 fn the_proposals_are_of_the_server_s_own() {
     let mut profile = sample::password();
     profile.ike = vec!["aes128gcm16-prfsha256-ecp256".to_owned()];
