@@ -39,7 +39,7 @@ pub struct Profile {
     pub ike: Vec<String>,
     /// Proposals for ESP, likewise.
     pub esp: Vec<String>,
-    /// The server's lifetime of an IKE SA, a quarter of an hour or more; what is written stays below it.
+    /// The server's lifetime of an IKE SA; what is written stays below it. Apple's devices need a quarter of an hour.
     pub ike_lifetime: Duration,
     /// The server's lifetime of a Child SA, likewise.
     pub child_lifetime: Duration,

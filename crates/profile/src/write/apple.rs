@@ -9,6 +9,9 @@ use super::proposals::{Choice, Known};
 use super::{Error, File, facts::Facts};
 use crate::OnDemand;
 
+/// Apple's devices take lifetimes of 10 to 1440 minutes.
+const MINUTES: std::ops::RangeInclusive<u64> = 10..=1440;
+
 /// Asked before connecting, so that the sign-in page of a hotel's Wi-Fi is seen first.
 const PROBE: &str = "http://captive.apple.com/hotspot-detect.html";
 
@@ -34,11 +37,21 @@ const KNOWN: Known = Known {
     ],
 };
 
-/// The profile; `None` if Apple's devices know nothing the server accepts, or the key is not here to be put in.
+/// Whether the server's lifetimes end before one of Apple's devices would rekey.
+pub(super) fn is_too_hasty(facts: &Facts<'_>) -> bool {
+    let shortest = facts.ike_rekey().min(facts.child_rekey());
+    shortest.as_secs() / 60 < *MINUTES.start()
+}
+
+/// The profile; `None` if Apple's devices know nothing the server accepts, the server's lifetimes are too short for
+/// them, or the key is not here to be put in.
 pub(super) fn file(facts: &Facts<'_>) -> Result<Option<File>, Error> {
     let Some(choice) = KNOWN.choose(&facts.ike, &facts.esp) else {
         return Ok(None);
     };
+    if is_too_hasty(facts) {
+        return Ok(None);
+    }
     let path = format!("{}.mobileconfig", facts.stem);
     Ok(match (&facts.certificate, facts.key()) {
         (None, _) => {
@@ -247,13 +260,8 @@ fn association(
         Group::Curve25519 => 31,
     };
     put(&mut parameters, "DiffieHellmanGroup", group);
-    // Apple takes 10 to 1440; `Facts` has refused what would be less.
-    let minutes = (rekey.as_secs() / 60).min(1440);
-    put(
-        &mut parameters,
-        "LifeTimeInMinutes",
-        i64::try_from(minutes).unwrap_or(1440),
-    );
+    let minutes = (rekey.as_secs() / 60).min(*MINUTES.end());
+    put(&mut parameters, "LifeTimeInMinutes", minutes);
     Value::Dictionary(parameters)
 }
 

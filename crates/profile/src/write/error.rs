@@ -1,7 +1,5 @@
 //! Why a profile does not become files.
 
-use std::time::Duration;
-
 use cygnet_crypto::suite::proposal::ProposalError;
 use cygnet_pki::pkcs12::WriteError;
 
@@ -22,18 +20,6 @@ pub enum Error {
     /// An IKE or ESP proposal that cannot be read.
     #[error("a proposal for devices cannot be read: {0}")]
     Proposal(#[from] ProposalError),
-    /// Devices rekey before the server does; Apple's take no less than ten minutes.
-    #[error(
-        "the server's {what} is {found:?}: expected {least:?} or more, since devices have to rekey before it ends"
-    )]
-    Lifetime {
-        /// `ike_lifetime` or `child_lifetime`.
-        what: &'static str,
-        /// What it is.
-        found: Duration,
-        /// What it has to be.
-        least: Duration,
-    },
     /// A certificate that is none, or whose key is of a kind unknown here.
     #[error("{whose} certificate: {why}")]
     Certificate {

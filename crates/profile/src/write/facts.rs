@@ -13,9 +13,6 @@ use zeroize::Zeroizing;
 use super::{Error, text};
 use crate::{Login, Profile};
 
-/// Apple's devices take no lifetime below ten minutes, and what is written is three quarters of the server's.
-const LEAST_LIFETIME: Duration = Duration::from_secs(15 * 60);
-
 pub(super) struct Facts<'a> {
     pub(super) profile: &'a Profile,
     /// `USER.DEVICE`: the name of files and connections, and the certificate's common name.
@@ -63,18 +60,6 @@ impl<'a> Facts<'a> {
         for ssid in &profile.on_demand.trusted_ssids {
             // IEEE 802.11 §9.4.2.2.
             text::printable("the name of a trusted Wi-Fi network", ssid, 32)?;
-        }
-        for (what, found) in [
-            ("ike_lifetime", profile.ike_lifetime),
-            ("child_lifetime", profile.child_lifetime),
-        ] {
-            if found < LEAST_LIFETIME {
-                return Err(Error::Lifetime {
-                    what,
-                    found,
-                    least: LEAST_LIFETIME,
-                });
-            }
         }
         key_kind("the authority's", &profile.authority.certificate)?;
         let stem = format!("{}.{}", profile.user, profile.device);

@@ -5,7 +5,7 @@
 use qrcode::QrCode;
 use qrcode::render::svg;
 
-use super::{Error, File, facts::Facts, networkmanager, swanctl};
+use super::{Error, File, apple, facts::Facts, networkmanager, swanctl};
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -19,7 +19,7 @@ pub(super) fn file(facts: &Facts<'_>, files: &[File]) -> Result<File, Error> {
     body.push_str(&intro(facts)?);
     body.push_str(&section(
         "iPhone, iPad, Mac",
-        apple(facts, has(".mobileconfig")),
+        iphone(facts, has(".mobileconfig")),
     ));
     body.push_str(&section("Android", android(facts)?));
     body.push_str(&section("Windows 10 and 11", windows(facts, has(".ps1"))));
@@ -66,8 +66,13 @@ fn intro(facts: &Facts<'_>) -> Result<String, Error> {
     })
 }
 
-fn apple(facts: &Facts<'_>, present: bool) -> String {
+fn iphone(facts: &Facts<'_>, present: bool) -> String {
     let stem = &facts.stem;
+    if !present && apple::is_too_hasty(facts) {
+        return "<p>There is no file here: the server ends connections' keys too soon. iPhones, iPads and Macs need \
+                <code>ike_lifetime</code> and <code>child_lifetime</code> of 15 minutes or more there.</p>\n"
+            .to_owned();
+    }
     if !present {
         return missing(facts, "iPhones, iPads and Macs");
     }

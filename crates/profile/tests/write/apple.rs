@@ -1,6 +1,7 @@
 //! `.mobileconfig`, read by Python's plistlib.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -177,4 +178,22 @@ fn some_networks_and_domains_alone() {
         vpn["DNS"],
         json!({"ServerAddresses": ["10.0.0.53"], "SupplementalMatchDomains": ["example.org"]})
     );
+}
+
+#[test]
+fn what_would_be_cut_before_it_rekeys_is_not_written() {
+    let mut profile = sample::password();
+    profile.child_lifetime = Duration::from_secs(13 * 60);
+    let files = sample::files(&profile);
+    assert!(
+        !files
+            .iter()
+            .any(|file| file.path.ends_with(".mobileconfig"))
+    );
+    assert!(sample::text(&files, "README.html").contains("15 minutes or more"));
+    profile.child_lifetime = Duration::from_secs(15 * 60);
+    let Some(root) = read(&profile) else { return };
+    let ikev2 = &payload(&root, "com.apple.vpn.managed")["IKEv2"];
+    let child = &ikev2["ChildSecurityAssociationParameters"];
+    assert_eq!(child["LifeTimeInMinutes"], 11);
 }
