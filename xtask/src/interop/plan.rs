@@ -73,6 +73,11 @@ impl Inner {
 pub(super) enum Proof {
     SharedKey(String),
     Certificate(Box<Credential>),
+    /// By EAP-MSCHAPv2, with the initiator.
+    Password {
+        user: String,
+        password: String,
+    },
 }
 
 /// One end.
@@ -157,6 +162,8 @@ pub(super) struct Plan {
     pub(super) swan_auth: (Option<String>, Option<String>),
     /// More settings of charon.
     pub(super) swan_daemon: Vec<String>,
+    /// The password that strongSwan knows of Cygnet's user, if it is another one.
+    pub(super) swan_knows: Option<String>,
 }
 
 impl Plan {
@@ -178,6 +185,7 @@ impl Plan {
             swan_pools: Vec::new(),
             swan_auth: (None, None),
             swan_daemon: Vec::new(),
+            swan_knows: None,
         }
     }
 
@@ -312,15 +320,19 @@ impl Plan {
         };
         let outer = if self.outer6 { own.outer6 } else { own.outer4 };
         let party = &self.swan;
-        let (own_auth, peer_auth) = match &party.proof {
-            Proof::SharedKey(_) => (
-                Auth::shared_key(&party.identity),
-                Auth::shared_key(&party.expects),
-            ),
-            Proof::Certificate(_) => (
-                Auth::certificate("own", &party.identity),
-                Auth::public_key(&party.expects),
-            ),
+        let own_auth = match &party.proof {
+            Proof::SharedKey(_) => Auth::shared_key(&party.identity),
+            Proof::Certificate(_) => Auth::certificate("own", &party.identity),
+            Proof::Password { user, .. } => Auth::public_key(&party.identity)
+                .by("eap-mschapv2")
+                .set("eap_id", user),
+        };
+        let peer_auth = match (&party.proof, &self.cygnet.proof) {
+            (Proof::SharedKey(_), _) => Auth::shared_key(&party.expects),
+            (_, Proof::Password { .. }) => Auth::public_key("%any")
+                .by("eap-mschapv2")
+                .set("eap_id", "%any"),
+            _ => Auth::public_key(&party.expects),
         };
         let mut connection = Connection::new(OFFICE, outer, remote)
             .local(chosen(own_auth, self.swan_auth.0.as_deref()))
@@ -361,6 +373,13 @@ impl Plan {
             Proof::Certificate(credential) => {
                 setup.credentials = vec![("own".to_owned(), (**credential).clone())];
             }
+            Proof::Password { user, password } => {
+                setup.config = setup.config.eap_user(user, password);
+            }
+        }
+        if let Proof::Password { user, password } = &self.cygnet.proof {
+            let known = self.swan_knows.as_deref().unwrap_or(password);
+            setup.config = setup.config.eap_user(user, known);
         }
         setup
     }
@@ -397,6 +416,11 @@ pub(super) fn credential_lines(party: &Party) -> Vec<String> {
             }
             lines
         }
+        Proof::Password { user, .. } => vec![
+            format!("user = {}", quoted(user)),
+            "password = \"password.txt\"".to_owned(),
+            "ca = [\"ca.crt\"]".to_owned(),
+        ],
     }
 }
 
@@ -413,6 +437,9 @@ pub(super) fn with_files(setup: cygnet::Setup, party: &Party) -> cygnet::Setup {
             }
             setup.file("crl.pem", party.revoked.concat())
         }
+        Proof::Password { password, .. } => setup
+            .file("password.txt", format!("{password}\n"))
+            .file("ca.crt", party.trusts.concat()),
     }
 }
 
@@ -471,6 +498,8 @@ impl Kit {
 pub(super) fn credential(party: &Party) -> Result<&Credential> {
     match &party.proof {
         Proof::Certificate(credential) => Ok(credential),
-        Proof::SharedKey(_) => Err(Failure::new("this end has no certificate")),
+        Proof::SharedKey(_) | Proof::Password { .. } => {
+            Err(Failure::new("this end has no certificate"))
+        }
     }
 }

@@ -4,6 +4,7 @@ mod addresses;
 mod algorithms;
 mod auth;
 mod deletes;
+mod eap;
 mod esn;
 mod marks;
 mod networks;
@@ -19,6 +20,7 @@ use super::Scenario;
 pub(super) fn all() -> Vec<Scenario> {
     [
         auth::scenarios(),
+        eap::scenarios(),
         algorithms::scenarios(),
         networks::scenarios(),
         marks::scenarios(),
