@@ -299,3 +299,38 @@ fn a_server_keeps_its_clients_apart_and_from_the_provider_unless_told_otherwise(
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_log_in_by_password_is_one_proof_of_several_and_a_whole_one() {
+    let base = "[tunnel.a]\nremote = \"b\"\n";
+    let seen = mistakes(&format!("{base}user = \"alice\"\n"));
+    assert!(seen[0].contains("`a` lacks: password, ca"), "{seen:?}");
+    let seen = mistakes(&format!("{base}password = \"p\"\nca = \"ca.crt\"\n"));
+    assert!(seen[0].contains("`a` lacks: user"), "{seen:?}");
+    let whole = "user = \"alice\"\npassword = \"p\"\nca = \"ca.crt\"\n";
+    let seen = mistakes(&format!("{base}{whole}psk = \"k\"\n"));
+    assert!(
+        seen.iter()
+            .any(|line| line.contains(":6:7: both a user name and another proof")),
+        "{seen:?}"
+    );
+    let seen = mistakes(&format!(
+        "[tunnel.a]\nremote = \"any\"\nremote_identity = \"b\"\n{whole}"
+    ));
+    assert!(
+        seen.iter()
+            .any(|line| line.contains(":4:8: the tunnel waits for its peer")),
+        "{seen:?}"
+    );
+    let seen = mistakes(&format!("{base}{}", whole.replace("alice", "a\\nb")));
+    assert!(seen[0].contains("that is no user name"), "{seen:?}");
+}
+
+#[test]
+fn a_server_with_a_pre_shared_key_takes_no_passwords() {
+    let seen = mistakes("[server]\npsk = \"k\"\npasswords = \"p\"\npools = [\"10.99.0.0/24\"]\n");
+    assert!(
+        seen[0].contains(":3:13: both a pre-shared key and passwords are given"),
+        "{seen:?}"
+    );
+}
