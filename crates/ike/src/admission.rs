@@ -20,6 +20,7 @@ use crate::io::{IkeSaId, Path};
 use crate::nat::Nat;
 use crate::policy::Connection;
 use crate::proposal;
+use crate::refused::{Client, Refused, RefusedCall};
 use crate::sa::contents::Contents;
 use crate::sa::{IkeSa, State};
 use crate::time::Instant;
@@ -47,6 +48,8 @@ pub(crate) struct Admission {
     failed: usize,
     asking: bool,
     reported: bool,
+    /// Who offered only what is not accepted.
+    refused: Refused,
 }
 
 /// What one source keeps busy.
@@ -80,11 +83,16 @@ impl Admission {
             failed: 0,
             asking: false,
             reported: false,
+            refused: Refused::default(),
         }
     }
 
     pub(crate) fn half_open(&self) -> usize {
         self.half_open.len()
+    }
+
+    pub(crate) fn refused(&self) -> Vec<RefusedCall> {
+        self.refused.list()
     }
 
     /// How many calls have cost work without an IKE SA to show for it.
@@ -408,7 +416,11 @@ impl Endpoint {
             Ok(choice) => choice,
             Err(why) => {
                 self.cx.counters.refused += 1;
-                let reason = Reason::NoProposal(why.to_string());
+                let (now, from) = (self.cx.boot(), path.remote.ip());
+                let client = contents.client.unwrap_or(Client::Unknown);
+                let call = RefusedCall::new(now, from, client, offer, &candidates);
+                let reason = Reason::NoProposal(format!("{why}; {call}"));
+                self.admission.refused.note(call);
                 self.admission.event(&mut self.cx, path, reason);
                 let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();
                 return Admission::answer_call(&mut self.cx, path, header, len, payload);

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod proposal;
 pub mod protect;
 mod refusal;
+pub mod refused;
 mod sa;
 pub mod selector;
 pub mod status;

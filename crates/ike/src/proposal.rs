@@ -214,6 +214,38 @@ pub fn describe(sa: &SaPayload) -> String {
     proposals.join(", ")
 }
 
+/// Algorithms named of one type in a [`summary`].
+const NAMED: usize = 12;
+
+/// The algorithms of an offer, each once, type by type, however they are combined: what a peer knows.
+pub fn summary(sa: &SaPayload) -> String {
+    let mut types: Vec<(TransformType, Vec<&Transform>, bool)> = Vec::new();
+    for transform in sa.proposals.iter().flat_map(|p| &p.transforms) {
+        let at = types.iter().position(|(ty, ..)| *ty == transform.ty);
+        let at = at.unwrap_or_else(|| {
+            types.push((transform.ty, Vec::new(), false));
+            types.len() - 1
+        });
+        let Some((_, known, more)) = types.get_mut(at) else {
+            continue;
+        };
+        if known.contains(&transform) {
+            continue;
+        }
+        if known.len() < NAMED {
+            known.push(transform);
+        } else {
+            *more = true;
+        }
+    }
+    let words = types.iter().map(|(ty, known, more)| {
+        let known: Vec<String> = known.iter().map(|t| keyword(t)).collect();
+        let more = if *more { " and more" } else { "" };
+        format!("{} {}{more}", kind(*ty), list(&known))
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 impl IkeChoice {
     /// The SA payload of our response; `spi` as in [`offer_ike`].
     pub fn answer(&self, spi: ProposalSpi) -> SaPayload {

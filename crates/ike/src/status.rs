@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::event::Reason;
 use crate::io::{ChildSaId, IkeSaId, Lease, Path};
 use crate::policy::{Remote, Start};
+use crate::refused::RefusedCall;
 use crate::sa::child::ChildState;
 use crate::sa::established::{Established, Life};
 use crate::sa::{IkeSa, State};
@@ -26,6 +27,8 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// Oldest first; those that have ended and only repeat their last words are left out.
     pub ike_sas: Vec<IkeSaStatus>,
+    /// Who offered only what is not accepted, the latest first.
+    pub refused: Vec<RefusedCall>,
     /// IKE SAs whose peer has yet to authenticate.
     pub half_open: usize,
     /// Since the start.
@@ -178,6 +181,7 @@ impl Endpoint {
                 .filter(|sa| !sa.is_half_open())
                 .map(|sa| of_ike_sa(sa, now))
                 .collect(),
+            refused: self.admission.refused(),
             half_open: self.admission.half_open(),
             counters: self.cx.counters,
         }

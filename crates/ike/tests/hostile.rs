@@ -1,6 +1,7 @@
 //! Peers that have all the keys and do not do as they should.
 
 mod common;
+mod refused;
 mod scripted;
 
 use common::*;

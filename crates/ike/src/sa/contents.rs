@@ -13,6 +13,8 @@ use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::SaPayload;
 use cygnet_wire::ts::TsPayload;
 
+use crate::refused::Client;
+
 /// Certificates of one peer that are looked at; a chain longer than this is not ours to judge.
 const MAX_CERTIFICATES: usize = 16;
 
@@ -35,6 +37,8 @@ pub(crate) struct Contents {
     pub(crate) tsi: Option<TsPayload>,
     pub(crate) tsr: Option<TsPayload>,
     pub(crate) cp: Option<CpPayload<'static>>,
+    /// Whose implementation the peer says it is.
+    pub(crate) client: Option<Client>,
 }
 
 impl Contents {
@@ -62,7 +66,8 @@ impl Contents {
                 Payload::Tsr(p) => contents.tsr = contents.tsr.or(Some(p)),
                 Payload::Cp(p) => contents.cp = contents.cp.or(Some(p)),
                 Payload::Eap(p) => contents.eap = contents.eap.or(Some(p)),
-                Payload::Vendor(_) | Payload::Unknown { .. } => {}
+                Payload::Vendor(p) => contents.client = contents.client.or(Client::of(&p.vid)),
+                Payload::Unknown { .. } => {}
             }
         }
         contents

@@ -259,9 +259,26 @@ impl Peer {
 
     /// IKE_SA_INIT with `more` in it; the payloads of the answer.
     pub fn call(&mut self, more: Vec<Payload<'static>>) -> Vec<Payload<'static>> {
+        self.call_offering(None, more)
+    }
+
+    /// The same with another offer.
+    pub fn call_with(
+        &mut self,
+        offer: SaPayload,
+        more: Vec<Payload<'static>>,
+    ) -> Vec<Payload<'static>> {
+        self.call_offering(Some(offer), more)
+    }
+
+    fn call_offering(
+        &mut self,
+        offer: Option<SaPayload>,
+        more: Vec<Payload<'static>>,
+    ) -> Vec<Payload<'static>> {
         let header = self.header(ExchangeType::IKE_SA_INIT, MessageId::ZERO, false);
         let mut message = MessageBuilder::new(header);
-        for payload in self.init_payloads(None).into_iter().chain(more) {
+        for payload in self.init_payloads(offer).into_iter().chain(more) {
             message.push(payload);
         }
         self.init = message.finish().unwrap();
