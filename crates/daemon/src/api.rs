@@ -51,6 +51,12 @@ pub enum Guard {
 pub struct LeaseStatus {
     /// Whose.
     pub identity: String,
+    /// Whose device that is, on a server that has a list of devices.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Which of the user's devices.
+    #[serde(default)]
+    pub device: Option<String>,
     /// Which.
     pub addresses: Vec<IpAddr>,
     /// In use at this moment.
@@ -64,8 +70,28 @@ pub struct EngineStatus {
     pub connections: Vec<ConnectionStatus>,
     /// Packets dropped by the data path, by reason.
     pub drops: Vec<Count>,
+    /// Callers that offered only what is not accepted, the latest first; 16 at most.
+    #[serde(default)]
+    pub refused: Vec<RefusedCall>,
     /// Messages the IKE core dropped or refused, by reason.
     pub ike_counters: Vec<Count>,
+}
+
+/// Somebody who offered only what is not accepted; the same again from the same place is counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedCall {
+    /// Where the call came from.
+    pub from: IpAddr,
+    /// The implementation, where its Vendor ID tells: `Windows`, `strongSwan`.
+    pub client: Option<String>,
+    /// All algorithms it offered, type by type.
+    pub offered: String,
+    /// What to do, in one sentence.
+    pub remedy: String,
+    /// How often.
+    pub count: u64,
+    /// Seconds since it called last.
+    pub ago_s: f64,
 }
 
 /// A counter with a name.
@@ -107,6 +133,12 @@ pub struct IkeSaStatus {
     pub state: String,
     /// Who the peer proved to be.
     pub peer: Option<String>,
+    /// Whose device that is, on a server that has a list of devices.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Which of the user's devices.
+    #[serde(default)]
+    pub device: Option<String>,
     /// Our address and port.
     pub local: SocketAddr,
     /// The peer's.

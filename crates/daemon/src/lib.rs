@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod alone;
 pub mod api;
+mod clock;
 mod engine;
 mod error;
 mod events;

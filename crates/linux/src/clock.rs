@@ -1,4 +1,4 @@
-//! Time since boot.
+//! Time since boot, and whether the date is kept right.
 
 use std::time::Duration;
 
@@ -16,8 +16,34 @@ pub fn boottime() -> Duration {
     )
 }
 
+/// Whether somebody keeps the date right (an NTP client, mostly), as the kernel was told (adjtimex(2)).
+/// Where that cannot be asked, nobody does.
+#[must_use]
+#[expect(unsafe_code, reason = "adjtimex")]
+pub fn is_synchronised() -> bool {
+    // SAFETY: `timex` holds integers alone, for which all zeros are values. With no `modes` it is read.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call, which keeps nothing of it.
+    let done = unsafe { libc::adjtimex(&raw mut state) };
+    done >= 0 && state.status & libc::STA_UNSYNC == 0
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn whether_it_is_synchronised_is_what_the_kernel_tells_others() {
+        // adjtimex(8) is seldom there; Python asks by itself.
+        let script = "import ctypes; t = (ctypes.c_char * 256)(); \
+                      print(ctypes.CDLL(None).adjtimex(t), int.from_bytes(t[40:44], 'little') & 0x40)";
+        let asked = std::process::Command::new("python3")
+            .args(["-c", script])
+            .output();
+        let asked = asked.expect("python3");
+        let told = String::from_utf8_lossy(&asked.stdout);
+        let synchronised = told.trim().ends_with(" 0") && !told.starts_with('-');
+        assert_eq!(super::is_synchronised(), synchronised, "{told}");
+    }
+
     #[test]
     fn it_advances() {
         let before = super::boottime();

@@ -24,6 +24,7 @@ pub mod name;
 mod pem;
 pub mod pkcs12;
 mod san;
+mod validity;
 
 pub use chain::{
     ChainError, CrlPolicy, Crls, NotACertificate, NotACrl, PeerRole, TrustAnchors, ValidatedPeer,
@@ -34,3 +35,4 @@ pub use name::{DistinguishedName, NameError};
 pub use pem::encode as encode_pem;
 pub use rustls_pki_types::UnixTime;
 pub use san::SubjectAltName;
+pub use validity::{Validity, validity};

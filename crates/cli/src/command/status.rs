@@ -65,6 +65,22 @@ fn render(status: &Status) -> String {
             }
         }
     }
+    let refused = status.engine.iter().flat_map(|engine| &engine.refused);
+    for (n, call) in refused.enumerate() {
+        if n == 0 {
+            out.push_str("\nrefused lately\n");
+        }
+        let _ = writeln!(
+            out,
+            "  {} ({}), {} times, last {} ago: offers only {}\n    {}",
+            call.from,
+            call.client.as_deref().unwrap_or("unknown client"),
+            call.count,
+            duration(call.ago_s),
+            call.offered,
+            call.remedy
+        );
+    }
     if !status.leases.is_empty() {
         out.push_str("\nclients\n");
         for lease in &status.leases {
@@ -72,7 +88,7 @@ fn render(status: &Status) -> String {
             let _ = writeln!(
                 out,
                 "  {:<32} {:<30} {}",
-                lease.identity,
+                whose(&lease.user, &lease.device, &lease.identity),
                 addresses.join(" "),
                 if lease.online { "online" } else { "away" }
             );
@@ -103,7 +119,11 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     let _ = writeln!(
         out,
         "  {} {} -> {}{}{}, {} for {}{}",
-        sa.peer.as_deref().unwrap_or("(not yet known)"),
+        whose(
+            &sa.user,
+            &sa.device,
+            sa.peer.as_deref().unwrap_or("(not yet known)")
+        ),
         sa.local,
         sa.remote,
         match (sa.nat_local, sa.nat_remote) {
@@ -142,6 +162,14 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     for child in &sa.children {
         self::child(out, child);
+    }
+}
+
+/// A peer by its user and device where they are known, and by its identity.
+fn whose(user: &Option<String>, device: &Option<String>, identity: &str) -> String {
+    match (user, device) {
+        (Some(user), Some(device)) => format!("{user}'s {device} ({identity})"),
+        _ => identity.to_owned(),
     }
 }
 

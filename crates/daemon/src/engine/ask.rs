@@ -19,10 +19,10 @@ use cygnet_ike::time::UtcTime;
 use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime};
 use cygnet_wire::id::{IdType, Identification};
 
-use super::clock::Clock;
 use super::datapath::Datapath;
 use super::eap::{Job, LogIns};
 use super::{Inbox, Input};
+use crate::clock::{Clock, NotSet};
 use crate::ipc::{Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
 /// Chains of callers waiting to be validated; one that does not fit is asked for again by the core.
@@ -83,6 +83,7 @@ impl Asker {
         channel: Arc<Channel>,
         inbox: Inbox,
         config: &Config,
+        clock: Arc<Clock>,
     ) -> Result<Self, String> {
         let numbers = Arc::new(AtomicU64::new(0));
         let log_ins = LogIns::start(Arc::clone(&channel), inbox.clone(), Arc::clone(&numbers))?;
@@ -92,19 +93,18 @@ impl Asker {
         std::thread::Builder::new()
             .name("chains".into())
             .spawn(move || {
-                let clock = Clock::new();
                 while let Ok(job) = jobs.recv() {
                     let id = job.id;
                     if !job.again {
                         waiting.fetch_sub(1, Ordering::Relaxed);
                     }
-                    let utc = clock.now().utc;
+                    let date = clock.date();
                     // A bug met by one chain is not to keep all others from being validated.
-                    let verdict = catch_unwind(AssertUnwindSafe(|| validate(&job, utc)));
+                    let verdict = catch_unwind(AssertUnwindSafe(|| validate(&job, date)));
                     let verdict = verdict.unwrap_or_else(|_| {
-                        Err("this chain makes the validator fail: a bug, please report it".into())
+                        let bug = "this chain makes the validator fail: a bug, please report it";
+                        Err(ChainError::Invalid(bug.to_owned()))
                     });
-                    let verdict = verdict.map_err(ChainError::Invalid);
                     inbox.send(Input::Answer(id, Answer::Chain(verdict)));
                 }
             })
@@ -424,7 +424,13 @@ fn holder(identity: &Identification) -> String {
     }
 }
 
-fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
+fn validate(job: &ChainJob, date: Result<UtcTime, NotSet>) -> Result<PeerKey, ChainError> {
+    // Says nothing about the peer: it is asked again.
+    let date = date.map_err(|not_set| ChainError::Unavailable(not_set.to_string()))?;
+    judge(job, date).map_err(ChainError::Invalid)
+}
+
+fn judge(job: &ChainJob, date: UtcTime) -> Result<PeerKey, String> {
     let Trusted { anchors, crls } = job.trust.as_ref().as_ref().map_err(Clone::clone)?;
     let Some((leaf, intermediates)) = job.certificates.split_first() else {
         return Err(
@@ -433,11 +439,8 @@ fn validate(job: &ChainJob, utc: Option<UtcTime>) -> Result<PeerKey, String> {
         );
     };
     let intermediates: Vec<&[u8]> = intermediates.iter().map(Vec::as_slice).collect();
-    let utc = utc.and_then(|t| {
-        u64::try_from(t.0)
-            .ok()
-            .map(|s| UnixTime::since_unix_epoch(std::time::Duration::from_secs(s)))
-    });
+    let utc = u64::try_from(date.0).ok();
+    let utc = utc.map(|s| UnixTime::since_unix_epoch(std::time::Duration::from_secs(s)));
     let peer = cygnet_pki::validate_chain(leaf, &intermediates, anchors, crls, job.role, utc)
         .map_err(|e| e.to_string())?;
     peer.contains(job.identity.ty.0, &job.identity.data)

@@ -5,7 +5,6 @@
 //! [`Input`]. Packets are sealed and opened by threads of the [`datapath`], which share no lock.
 
 mod ask;
-mod clock;
 mod datapath;
 mod eap;
 mod status;
@@ -26,10 +25,10 @@ use cygnet_ike::io::{Answer, AskId, Command, DataCommand, DataEvent, Output, Pat
 use cygnet_ike::policy::CredentialId;
 use cygnet_ike::time::{Instant, Now};
 
+use crate::clock::Clock;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
 use crate::said::Said;
 use ask::Asker;
-use clock::Clock;
 use datapath::Datapath;
 use virtuals::Virtuals;
 
@@ -105,7 +104,7 @@ struct Engine {
     channel: Arc<Channel>,
     inbox: Receiver<Input>,
     waiting: Arc<AtomicUsize>,
-    clock: Clock,
+    clock: Arc<Clock>,
     config: Config,
     endpoint: Endpoint,
     datapath: Datapath,
@@ -132,7 +131,7 @@ impl Engine {
         let workers = crate::workers(&config.daemon);
         let datapath = Datapath::new(sender.clone(), workers, setup.sockets, setup.tuns, fds)?;
         confine().map_err(|e| format!("cannot give up rights: {e}"))?;
-        let clock = Clock::new();
+        let clock = Arc::new(Clock::new(&config, setup.last_known));
         datapath.start()?;
         let reader = Arc::clone(&channel);
         let from_supervisor = sender.clone();
@@ -145,7 +144,7 @@ impl Engine {
                 from_supervisor.send(Input::SupervisorGone);
             })
             .map_err(|e| format!("cannot start a thread: {e}"))?;
-        let asker = Asker::new(Arc::clone(&channel), sender, &config)?;
+        let asker = Asker::new(Arc::clone(&channel), sender, &config, Arc::clone(&clock))?;
         let mut endpoint = Endpoint::new(Box::new(SystemRandom), Arc::clone(&config.policy));
         let now = clock.now();
         endpoint.handle_policy(now, Arc::clone(&config.policy));
@@ -252,7 +251,7 @@ impl Engine {
             }
             ToEngine::Control(control) => self.endpoint.handle_command(now, command(control)),
             ToEngine::Status { request } => {
-                let status = status::report(&self.endpoint.status(now), &self.datapath);
+                let status = status::report(&self.endpoint.status(now), now.boot, &self.datapath);
                 self.tell(&ToSupervisor::Status { request, status });
             }
             ToEngine::Tuns { tuns } => self.add_tuns(tuns, fds),
@@ -286,6 +285,7 @@ impl Engine {
         };
         self.add_tuns(tuns, fds);
         self.asker.configure(&config);
+        self.clock.configure(&config);
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);

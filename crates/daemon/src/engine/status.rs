@@ -5,12 +5,15 @@ use std::time::Duration;
 use cygnet_ike::identity;
 use cygnet_ike::policy::Start;
 use cygnet_ike::status::{self, Stage, Status};
+use cygnet_ike::time::Instant;
 
 use super::datapath::Datapath;
-use crate::api::{ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus, InFlight};
+use crate::api::{
+    ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus, InFlight, RefusedCall,
+};
 
 /// The report.
-pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
+pub(super) fn report(status: &Status, now: Instant, datapath: &Datapath) -> EngineStatus {
     let connections = status.connections.iter().map(|connection| {
         let sas = status
             .ike_sas
@@ -33,7 +36,23 @@ pub(super) fn report(status: &Status, datapath: &Datapath) -> EngineStatus {
     EngineStatus {
         connections: connections.collect(),
         drops: drops.map(|(name, count)| Count { name, count }).collect(),
+        refused: status
+            .refused
+            .iter()
+            .map(|call| refused(call, now))
+            .collect(),
         ike_counters: ike_counters(status),
+    }
+}
+
+fn refused(call: &cygnet_ike::refused::RefusedCall, now: Instant) -> RefusedCall {
+    RefusedCall {
+        from: call.from,
+        client: call.client.name().map(str::to_owned),
+        offered: call.offered.clone(),
+        remedy: call.remedy.clone(),
+        count: call.count,
+        ago_s: seconds(now.since(call.last)),
     }
 }
 
@@ -90,6 +109,9 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
             .peer
             .as_ref()
             .map(|peer| identity::display(peer).to_string()),
+        // The supervisor knows.
+        user: None,
+        device: None,
         local: sa.path.local,
         remote: sa.path.remote,
         nat_local: sa.nat_local,

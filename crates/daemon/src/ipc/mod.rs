@@ -76,6 +76,8 @@ pub(crate) struct Setup {
     pub(crate) sockets: Vec<SocketRole>,
     /// TUN devices, up.
     pub(crate) tuns: Vec<TunRole>,
+    /// What the date was when it was last known, in seconds since 1970.
+    pub(crate) last_known: Option<i64>,
 }
 
 /// A configuration as text, with the public files it names (certificates, CRLs), so that both

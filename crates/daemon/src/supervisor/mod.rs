@@ -5,7 +5,9 @@
 //! starts the engine again when it dies. One loop; whatever may take long runs beside it.
 
 pub(crate) mod control;
+mod devices;
 mod engine;
+mod expiry;
 mod guesses;
 mod leases;
 pub(crate) mod network;
@@ -27,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
+use crate::clock::{Clock, LastKnown};
 use crate::error::StartError;
 use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
@@ -46,6 +49,8 @@ const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MOST: Duration = Duration::from_secs(10);
 /// An engine that lived this long did not fail at once.
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
+/// How often the log tells what expires soon.
+const DAILY: Duration = Duration::from_secs(86_400);
 /// Messages of the engine that wait; then it waits.
 const EVENTS_MAX: usize = 64;
 
@@ -115,6 +120,10 @@ struct Supervisor {
     network: Network,
     leases: Leases,
     guesses: Guesses,
+    clock: Clock,
+    last_known: LastKnown,
+    /// Whether the clock was set when it was last looked at.
+    clock_set: bool,
     engine: Option<Engine>,
     engine_events: mpsc::Sender<EngineEvent>,
     done: mpsc::UnboundedSender<Done>,
@@ -156,6 +165,8 @@ impl Supervisor {
         let secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         let mut leases = Leases::default();
         leases.configure(pools(&loaded));
+        let last_known = LastKnown::read(&loaded.config.daemon.state_dir);
+        let clock = Clock::new(&loaded.config, last_known.kept());
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
         tokio::task::spawn_local(control::serve(listener, control_sender));
@@ -167,6 +178,9 @@ impl Supervisor {
             network,
             leases,
             guesses: Guesses::default(),
+            clock_set: clock.date().is_ok(),
+            clock,
+            last_known,
             engine: None,
             engine_events,
             done,
@@ -208,6 +222,7 @@ impl Supervisor {
             return 1;
         };
         let mut watchdog = tokio::time::interval(Duration::from_secs(3));
+        let mut daily = tokio::time::interval(DAILY);
         let mut drained_by: Option<tokio::time::Instant> = None;
         loop {
             let drain = async {
@@ -229,6 +244,7 @@ impl Supervisor {
                     }
                 }
                 _ = watchdog.tick() => self.watch(),
+                _ = daily.tick() => self.tell_expiry(),
                 // Last: an engine that talks without end must not drown the operator.
                 Some(event) = inbox.engine.recv() => {
                     if self.engine_event(event) {
@@ -239,6 +255,9 @@ impl Supervisor {
         }
         if let Some(engine) = self.engine.take() {
             engine.kill();
+        }
+        if let Ok(date) = self.clock.date() {
+            self.last_known.keep(date, true);
         }
         self.network.take_back().await;
         let run_dir = Path::new(&self.loaded.config.daemon.run_dir);
@@ -263,6 +282,7 @@ impl Supervisor {
             bundle: self.loaded.bundle.clone(),
             sockets: handed.sockets,
             tuns: handed.tuns,
+            last_known: self.last_known.kept(),
         };
         let engine = Engine::spawn(
             self.generation,
@@ -437,7 +457,30 @@ impl Supervisor {
             engine.kill();
         }
         self.network.watch();
+        self.watch_clock();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+impl Supervisor {
+    /// What `status` warns of all the time, now and then in the log.
+    fn tell_expiry(&self) {
+        for warning in expiry::warnings(&self.loaded.config, self.clock.date()) {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    fn watch_clock(&mut self) {
+        let date = self.clock.date();
+        if date.is_ok() != std::mem::replace(&mut self.clock_set, date.is_ok()) {
+            if date.is_ok() {
+                tracing::info!("this machine's clock is set: certificates can be judged");
+            }
+            self.tell_expiry();
+        }
+        if let Ok(date) = date {
+            self.last_known.keep(date, false);
+        }
     }
 }
 

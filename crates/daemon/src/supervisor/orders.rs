@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 
 use super::control::{ControlRequest, Refusal};
 use super::engine::Engine;
-use super::{Done, Supervisor, pools, start};
+use super::{Done, Supervisor, devices, expiry, pools, start};
 use crate::api::{EngineStatus, Guard, LeaseStatus, Processes, Status};
 use crate::ipc::{Bundle, Control, ToEngine};
 
@@ -110,6 +110,8 @@ impl Supervisor {
         let replaced = loaded.secrets.replaced_since(&self.secrets);
         self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         self.loaded = loaded;
+        self.clock.configure(&self.loaded.config);
+        self.tell_expiry();
         self.leases.configure(pools(&self.loaded));
         let bundle: Bundle = self.loaded.bundle.clone();
         let reload = ToEngine::Reload {
@@ -123,7 +125,20 @@ impl Supervisor {
     }
 
     /// The report, but for what the kernel has to be asked for.
-    pub(super) fn status(&self, engine: Option<EngineStatus>) -> Status {
+    pub(super) fn status(&self, mut engine: Option<EngineStatus>) -> Status {
+        let leases = self.leases.list();
+        let mut leases: Vec<LeaseStatus> = leases
+            .map(|(identity, addresses, online)| LeaseStatus {
+                identity: identity.to_owned(),
+                user: None,
+                device: None,
+                addresses,
+                online,
+            })
+            .collect();
+        if let Some(server) = &self.loaded.config.server {
+            devices::name(&server.devices, engine.as_mut(), &mut leases);
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             processes: Processes {
@@ -132,19 +147,11 @@ impl Supervisor {
             },
             uptime_s: self.started.elapsed().as_secs(),
             engine_restarts: self.restarts,
-            // Filled in by whoever looks at the kernel.
+            // Filled in by whoever looks at the kernel, who has more to warn of.
             guard: Guard::NotConfigured,
-            warnings: Vec::new(),
+            warnings: expiry::warnings(&self.loaded.config, self.clock.date()),
             engine,
-            leases: self
-                .leases
-                .list()
-                .map(|(identity, addresses, online)| LeaseStatus {
-                    identity: identity.to_owned(),
-                    addresses,
-                    online,
-                })
-                .collect(),
+            leases,
         }
     }
 }

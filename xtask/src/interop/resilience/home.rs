@@ -56,7 +56,7 @@ pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
 
 /// The world in which laptop and phone send everything to the box, and the box forwards: from the
 /// beginning to the end, whatever Cygnet does.
-pub(super) fn forwarding_world(lab: &Lab) -> Result<World> {
+pub(in crate::interop) fn forwarding_world(lab: &Lab) -> Result<World> {
     let world = World::build(lab)?;
     add_ipv6(&world)?;
     world.gateway.forward_packets()?;

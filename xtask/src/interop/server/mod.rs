@@ -2,6 +2,8 @@
 //!
 //! The devices are strongSwans in the demo's world, behind its home router.
 
+mod devices;
+mod families;
 mod networking;
 
 use super::Scenario;
@@ -19,7 +21,10 @@ const NET: &str = "net";
 const SECRET: &str = "correct horse battery staple";
 
 pub(super) fn all() -> Vec<Scenario> {
-    networking::scenarios()
+    let mut all = networking::scenarios();
+    all.extend(devices::scenarios());
+    all.extend(families::scenarios());
+    all
 }
 
 /// The demo's world with IPv6, in which the devices use the home's router.

@@ -181,7 +181,7 @@ impl Worker {
                 }
                 Job::Report(mut status, reply) => {
                     status.guard = self.guard;
-                    status.warnings.clone_from(&self.warnings);
+                    status.warnings.extend(self.warnings.iter().cloned());
                     let _ = reply.send(*status);
                 }
                 Job::TakeBack(reply) => {

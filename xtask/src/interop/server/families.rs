@@ -1,0 +1,259 @@
+//! The proposals of other systems, sent by strongSwan: those that are hardened get in with the server's
+//! defaults, those that are not are told what to do.
+
+use super::super::Scenario;
+use super::{NET, SOON, everything};
+use crate::ensure;
+use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::pki::{Authority, KeyKind, Request};
+use crate::lab::strongswan::{self, Auth, Config, StrongSwan};
+use crate::lab::world::{WEB, World};
+use crate::lab::{Lab, Namespace, Result, traffic, wait_for};
+use std::time::Duration;
+
+/// What a system sends.
+struct Family {
+    name: &'static str,
+    about: &'static str,
+    /// Each with what is agreed on.
+    lists: &'static [List],
+}
+
+struct List {
+    ike: &'static [&'static str],
+    esp: &'static [&'static str],
+    suite: &'static str,
+}
+
+const FAMILIES: [Family; 4] = [
+    Family {
+        name: "ios",
+        about: "what an iPhone sends that was given a profile with AES-GCM, with SHA-512 as Algo's, or with P-384",
+        lists: &[
+            List {
+                ike: &["aes256gcm16-prfsha512-ecp256"],
+                esp: &["aes256gcm16-ecp256"],
+                suite: "aes256gcm16-prfsha512-ecp256",
+            },
+            List {
+                ike: &["aes256gcm16-prfsha384-ecp384"],
+                esp: &["aes256gcm16-ecp384"],
+                suite: "aes256gcm16-prfsha384-ecp384",
+            },
+        ],
+    },
+    Family {
+        name: "macos",
+        about: "what a Mac sends that was given a profile with AES-GCM: no group for the ESP keys",
+        lists: &[
+            List {
+                ike: &["aes256gcm16-prfsha256-ecp256"],
+                esp: &["aes256gcm16"],
+                suite: "aes256gcm16-prfsha256-ecp256",
+            },
+            List {
+                ike: &["aes128gcm16-prfsha512-ecp256"],
+                esp: &["aes128gcm16"],
+                suite: "aes128gcm16-prfsha512-ecp256",
+            },
+        ],
+    },
+    Family {
+        name: "windows",
+        about: "what Windows sends after Set-VpnConnectionIPsecConfiguration with GCMAES256, SHA384, ECP384",
+        lists: &[List {
+            ike: &["aes256gcm16-prfsha384-ecp384"],
+            esp: &["aes256gcm16-ecp384-noesn"],
+            suite: "aes256gcm16-prfsha384-ecp384",
+        }],
+    },
+    Family {
+        name: "android",
+        about: "what strongSwan's app sends, whose KE payload is for its first group, and Android by itself",
+        lists: &[
+            List {
+                ike: &[
+                    "aes256gcm16-aes128gcm16-chacha20poly1305-prfsha256-prfsha384-prfsha512-ecp256-curve25519-ecp384-modp3072",
+                    "aes256-aes128-sha256-sha384-sha512-ecp256-curve25519-ecp384-modp3072",
+                ],
+                esp: &[
+                    "aes256gcm16-aes128gcm16-chacha20poly1305-noesn",
+                    "aes256-aes128-sha256-sha384-noesn",
+                ],
+                suite: "gcm16-prfsha256-ecp256",
+            },
+            List {
+                ike: &[
+                    "aes256-aes192-aes128-sha512-sha384-sha256-modp4096-curve25519-modp3072-modp2048",
+                    "chacha20poly1305-aes256gcm16-aes128gcm16-prfsha512-prfsha384-prfsha256-modp4096-curve25519-modp3072-modp2048",
+                ],
+                esp: &[
+                    "chacha20poly1305-aes256gcm16-aes128gcm16-noesn",
+                    "aes256-aes192-aes128-sha512-sha384-sha256-noesn",
+                ],
+                suite: "-curve25519",
+            },
+        ],
+    },
+];
+
+/// What Windows sends by itself, and others that stand for it: AES with SHA-1 and a group of 1024 bits.
+const REFUSED: [(&str, &str, &str); 2] = [
+    (
+        "aes256-sha1-modp1024",
+        "encryption aes256",
+        "key exchange modp1024",
+    ),
+    (
+        "aes256-sha256-prfsha256-modp2048",
+        "integrity sha256",
+        "key exchange modp2048",
+    ),
+];
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let mut all: Vec<Scenario> = (FAMILIES.iter())
+        .map(|family| {
+            let name = format!("client-{}", family.name);
+            Scenario::new(name, family.about, |lab| admitted(lab, family))
+        })
+        .collect();
+    all.push(Scenario::new(
+        "refused-lately",
+        "clients that offer only what is refused: `status` and the log say who, what, and what to do",
+        refused,
+    ));
+    all
+}
+
+/// A server with certificates and its own defaults, and strongSwan on the laptop.
+struct Bench {
+    server: Cygnet,
+    authority: Authority,
+    world: World,
+}
+
+impl Bench {
+    fn new(lab: &Lab) -> Result<Self> {
+        let world = super::world(lab)?;
+        let authority = Authority::root(KeyKind::EcP256, "lab root")?;
+        let own = authority.issue(&Request::new(KeyKind::EcP256, "vpn.lab").name("vpn.lab"))?;
+        let setup = Setup::new(
+            "[server]
+identity = \"vpn.lab\"
+certificate = \"own.crt\"
+key = \"own.key\"
+ca = \"ca.crt\"
+pools = [\"10.99.0.0/24\", \"fd99::/112\"]
+",
+        )
+        .credential("own", &own)
+        .file("ca.crt", authority.certificate.clone());
+        Ok(Self {
+            server: Cygnet::start(lab, &world.server, &setup)?,
+            authority,
+            world,
+        })
+    }
+
+    fn laptop(&self) -> &Namespace {
+        &self.world.laptop
+    }
+
+    /// strongSwan with exactly these proposals.
+    fn client(&self, lab: &Lab, ike: &[&str], esp: &[&str]) -> Result<StrongSwan> {
+        let request = Request::new(KeyKind::EcP256, "laptop").name("laptop@lab");
+        let own = self.authority.issue(&request)?;
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let mut connection = everything("192.168.1.20", Auth::certificate("own", "laptop@lab"))
+            .remote(Auth::public_key("vpn.lab"));
+        connection.proposals = owned(ike);
+        for child in &mut connection.children {
+            child.proposals = owned(esp);
+        }
+        let setup = strongswan::Setup {
+            config: Config::of(connection),
+            credentials: vec![("own".to_owned(), own)],
+            authorities: vec![self.authority.certificate.clone()],
+            settings: vec!["retransmit_tries = 1".to_owned()],
+            ..strongswan::Setup::default()
+        };
+        StrongSwan::start(lab, self.laptop(), &setup)
+    }
+}
+
+fn admitted(lab: &Lab, family: &Family) -> Result<String> {
+    let bench = Bench::new(lab)?;
+    let mut agreed = Vec::new();
+    for list in family.lists {
+        let swan = bench.client(lab, list.ike, list.esp)?;
+        swan.initiate(NET)?;
+        traffic::ping_until_answered(bench.laptop(), WEB, SOON)?;
+        let sas = bench.server.connection("server")?.ike_sas;
+        let suite = sas
+            .last()
+            .and_then(|sa| sa.suite.clone())
+            .unwrap_or_default();
+        ensure!(
+            suite.contains(list.suite),
+            "agreed on {suite}, not {}",
+            list.suite
+        );
+        // Keys for ESP anew, with the group if there is one.
+        let before = swan.child(NET)?.spi_in;
+        swan.rekey_child(NET)?;
+        wait_for("new ESP keys", SOON, || {
+            let now = swan.installed_children(NET)?;
+            Ok(now.iter().all(|child| child.spi_in != before).then_some(()))
+        })?;
+        traffic::ping_all(bench.laptop(), WEB, 3)?;
+        agreed.push(suite);
+        drop(swan);
+        wait_for("the server has no client", SOON, || {
+            let sas = bench.server.connection("server")?.ike_sas;
+            Ok(sas.is_empty().then_some(()))
+        })?;
+    }
+    let status = bench.server.command(&["status"])?;
+    ensure!(!status.contains("refused lately"), "{status}");
+    Ok(agreed.join(", "))
+}
+
+fn refused(lab: &mut Lab) -> Result<String> {
+    let bench = Bench::new(lab)?;
+    for (number, (list, ..)) in REFUSED.iter().enumerate() {
+        let swan = bench.client(lab, &[list], &["aes256-sha1"])?;
+        for _ in 0..=number {
+            ensure!(swan.initiate(NET).is_err(), "{list} is let in");
+        }
+    }
+    let status = bench.server.command(&["status"])?;
+    let (_, lately) = status.split_once("refused lately\n").unwrap_or_default();
+    let lines: Vec<&str> = lately.lines().collect();
+    // The latest first, a line for the caller and one for what to do.
+    for (told, (_, cipher, group)) in lines.chunks(2).zip(REFUSED.iter().rev()) {
+        let [caller, remedy] = told else {
+            return Err(crate::lab::Failure::new(format!("it says {status}")));
+        };
+        for part in ["203.0.113.2", cipher, group] {
+            ensure!(caller.contains(part), "{part} is not in {caller}");
+        }
+        ensure!(
+            remedy.contains("aes256gcm16") && remedy.contains("`cygnet user export`"),
+            "no remedy: {remedy}"
+        );
+    }
+    ensure!(
+        lines.len() >= 4 && lines[0].contains(" 2 times") && lines[2].contains(" 1 times"),
+        "it says {lately}"
+    );
+    let json = bench.server.command(&["status", "--json"])?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    let listed = json["engine"]["refused"].as_array().map_or(0, Vec::len);
+    ensure!(listed == 2, "the API lists {listed} refused callers");
+    let line = bench
+        .server
+        .wait_for_log("key exchange modp1024", Duration::from_secs(2))?;
+    ensure!(line.contains("let it offer"), "the log says {line}");
+    Ok(lines[2].trim().to_owned())
+}
