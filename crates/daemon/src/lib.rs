@@ -41,7 +41,9 @@ pub fn resolve(name: &str) -> u8 {
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
     keep_keys_in_memory();
-    supervisor::start::load(config).map(|loaded| loaded.summary())
+    let loaded = supervisor::start::load(config)?;
+    supervisor::network::check(&loaded.config)?;
+    Ok(loaded.summary())
 }
 
 /// Puts the fail-closed rules of the configured gateway in place.

@@ -450,27 +450,57 @@ fn check(inputs: &Inputs) -> Result<(), PlanError> {
             });
         }
     }
+    let mut rest = inputs.clone();
+    match take_overlaps(&mut rest).into_iter().next() {
+        Some(overlap) => Err(overlap),
+        None => Ok(()),
+    }
+}
+
+impl Inputs {
+    /// Leaves out what cannot be, because this machine has it already: networks of tunnels, pools. Whoever
+    /// gives this machine its addresses (a lease, a router advertisement) can make that so at any time, and
+    /// the rest is to go on. Gives what was left out.
+    #[must_use]
+    pub fn without_overlaps(mut self) -> (Self, Vec<PlanError>) {
+        let overlaps = take_overlaps(&mut self);
+        (self, overlaps)
+    }
+}
+
+fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
+    let mut taken = Vec::new();
     let local = lan_networks(inputs);
-    for tunnel in inputs.tunnels.iter().filter(|t| t.own_traffic) {
-        if let Some(network) = tunnel.remote.iter().find(|n| local.contains(&n.trunc())) {
-            let tunnel = tunnel.interface.to_string();
-            return Err(PlanError::Overlap {
-                tunnel,
-                network: *network,
-            });
-        }
+    for tunnel in inputs.tunnels.iter_mut().filter(|t| t.own_traffic) {
+        let interface = tunnel.interface.to_string();
+        let overlaps = |net: &mut IpNet| local.contains(&net.trunc());
+        taken.extend(
+            tunnel
+                .remote
+                .extract_if(.., overlaps)
+                .map(|network| PlanError::Overlap {
+                    tunnel: interface.clone(),
+                    network,
+                }),
+        );
     }
-    let pools = inputs.server.iter().flat_map(|server| &server.pools);
-    for pool in pools {
+    let Some(server) = &mut inputs.server else {
+        return taken;
+    };
+    let addresses = &mut server.addresses;
+    server.pools.retain(|pool| {
         let mut local = inputs.local_networks.iter();
-        if let Some(network) = local.find(|n| n.contains(pool) || pool.contains(*n)) {
-            return Err(PlanError::PoolOverlap {
-                pool: *pool,
-                network: *network,
-            });
-        }
-    }
-    Ok(())
+        let Some(network) = local.find(|n| n.contains(pool) || pool.contains(*n)) else {
+            return true;
+        };
+        addresses.retain(|address| !pool.contains(address));
+        taken.push(PlanError::PoolOverlap {
+            pool: *pool,
+            network: *network,
+        });
+        false
+    });
+    taken
 }
 
 fn links(inputs: &Inputs) -> Vec<LinkPlan> {

@@ -419,7 +419,7 @@ impl Endpoint {
                 let (now, from) = (self.cx.boot(), path.remote.ip());
                 let client = contents.client.unwrap_or(Client::Unknown);
                 let call = RefusedCall::new(now, from, client, offer, &candidates);
-                let reason = Reason::NoProposal(format!("{why}; {call}"));
+                let reason = Reason::NoProposal(format!("{call}; {why}"));
                 self.admission.refused.note(call);
                 self.admission.event(&mut self.cx, path, reason);
                 let payload = NotifyPayload::new(NotifyType::NO_PROPOSAL_CHOSEN).into();

@@ -100,7 +100,8 @@ impl fmt::Display for RefusedCall {
             Some(name) => write!(f, "{name} at {}", self.from)?,
             None => write!(f, "the caller at {}", self.from)?,
         }
-        write!(f, " offers only {}: {}", self.offered, self.remedy)
+        // What to do first: a line of the log may be cut.
+        write!(f, ": {}; it offers only {}", self.remedy, self.offered)
     }
 }
 

@@ -586,3 +586,46 @@ fn a_routed_prefix_is_not_translated_and_not_open_either() {
     assert_eq!(rules(vec![Family::V4]), [true, false, true]);
     assert_eq!(rules(Vec::new()), [false, false, false]);
 }
+
+#[test]
+fn what_overlaps_is_left_out_and_the_rest_goes_on() {
+    let mut inputs = gateway();
+    inputs.lan = None;
+    let mut site = tunnel();
+    site.client = false;
+    site.virtual_addresses.clear();
+    site.own_traffic = true;
+    site.remote = vec![net("192.168.1.0/24"), net("10.2.0.0/24")];
+    inputs.tunnels = vec![site];
+    inputs.server = Some(Server {
+        pools: vec![net("192.168.1.128/25"), net("fd99::/64")],
+        addresses: ["192.168.1.129", "fd99::1"]
+            .map(|a| a.parse().unwrap())
+            .to_vec(),
+        ..server()
+    });
+    assert!(NetworkPlan::new(&inputs).is_err());
+    let (rest, left_out) = inputs.without_overlaps();
+    assert_eq!(
+        left_out,
+        [
+            PlanError::Overlap {
+                tunnel: "cyg0".to_owned(),
+                network: net("192.168.1.0/24"),
+            },
+            PlanError::PoolOverlap {
+                pool: net("192.168.1.128/25"),
+                network: net("192.168.1.0/24"),
+            },
+        ]
+    );
+    let plan = NetworkPlan::new(&rest).unwrap();
+    let routes = in_table(&plan, SHARED_TABLE).join("\n");
+    assert!(routes.contains("10.2.0.0/24 Device") && routes.contains("fd99::/64 Device"));
+    assert!(!routes.contains("192.168.1."), "{routes}");
+    let of_server = plan
+        .links
+        .iter()
+        .find(|link| link.interface == name("cygs"));
+    assert_eq!(of_server.unwrap().addresses, [net("fd99::1/128")]);
+}

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 
 /// How long anything may take that happens by itself.
-pub(super) const SOON: Duration = Duration::from_secs(15);
+pub(in crate::interop) const SOON: Duration = Duration::from_secs(15);
 /// The web host.
 pub(in crate::interop) const WEB6: &str = "2001:db8:80::80";
 /// The gateway box.
@@ -68,7 +68,7 @@ pub(in crate::interop) fn forwarding_world(lab: &Lab) -> Result<World> {
 }
 
 /// The server: gives out addresses of both families.
-pub(super) fn server_setup() -> Setup {
+pub(in crate::interop) fn server_setup() -> Setup {
     Setup::new(
         "[server]
 identity = \"vpn.lab\"
@@ -80,7 +80,7 @@ pools = [\"10.99.0.0/24\", \"fd99::/112\"]
 }
 
 /// The gateway: `tunnel` are more lines of its tunnel, `gateway` of its section.
-pub(super) fn gateway_setup(tunnel: &str, gateway: &str) -> Setup {
+pub(in crate::interop) fn gateway_setup(tunnel: &str, gateway: &str) -> Setup {
     Setup::new(format!(
         "[tunnel.{TUNNEL}]
 remote = \"{SERVER}\"
@@ -98,10 +98,10 @@ lan = \"eth0\"
 }
 
 /// Everything, running.
-pub(super) struct Home {
-    pub(super) world: World,
-    pub(super) server: Cygnet,
-    pub(super) gateway: Cygnet,
+pub(in crate::interop) struct Home {
+    pub(in crate::interop) world: World,
+    pub(in crate::interop) server: Cygnet,
+    pub(in crate::interop) gateway: Cygnet,
 }
 
 impl Home {
@@ -114,7 +114,7 @@ impl Home {
     }
 
     /// Starts the server alone.
-    pub(super) fn prepare(lab: &Lab, setup: &Setup) -> Result<Self> {
+    pub(in crate::interop) fn prepare(lab: &Lab, setup: &Setup) -> Result<Self> {
         let world = forwarding_world(lab)?;
         let server = Cygnet::start(lab, &world.server, &server_setup())?;
         let gateway = Cygnet::prepare(lab, &world.gateway, setup)?;
@@ -191,7 +191,7 @@ pub(in crate::interop) fn seen_by(device: &Namespace, host: &str) -> Result<Stri
 }
 
 /// Whether `device` reaches the web host over any family.
-pub(super) fn reaches_web(device: &Namespace) -> Result<bool> {
+pub(in crate::interop) fn reaches_web(device: &Namespace) -> Result<bool> {
     let url = |host: &str| format!("http://{host}/");
     for url in [url(WEB), url(&format!("[{WEB6}]"))] {
         let command = ["curl", "-s", "-g", "--fail", "--max-time", "1", &url];
@@ -212,7 +212,7 @@ pub(super) fn guard(cygnet: &Cygnet, onoff: &str) -> Result<String> {
 }
 
 /// `cygnet check` with the configuration of `cygnet`.
-pub(super) fn check(cygnet: &Cygnet) -> Result<Finished> {
+pub(in crate::interop) fn check(cygnet: &Cygnet) -> Result<Finished> {
     let (program, config) = (project::cygnet(), cygnet.config_path());
     let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
     cygnet

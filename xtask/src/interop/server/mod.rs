@@ -5,6 +5,7 @@
 mod devices;
 mod families;
 mod networking;
+mod overlap;
 
 use super::Scenario;
 use super::resilience::home::{ROUTER6, add_ipv6};
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Scenario> {
     let mut all = networking::scenarios();
     all.extend(devices::scenarios());
     all.extend(families::scenarios());
+    all.extend(overlap::scenarios());
     all
 }
 

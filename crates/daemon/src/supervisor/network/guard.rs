@@ -125,7 +125,9 @@ fn wants_guard(sections: &GuardSections) -> bool {
 fn put_in_place(sections: &GuardSections) -> Result<(), String> {
     on_a_runtime(&sections.run_dir, |mut network| async move {
         let ours: Vec<&str> = sections.interfaces.iter().map(String::as_str).collect();
-        let look = Machine::look(&network, &ours).await.unwrap_or_default();
+        let look = Machine::look(network.netlink(), &ours)
+            .await
+            .unwrap_or_default();
         let inputs =
             inputs::guard(sections, &look.machine)?.ok_or("there is no guard to put in place")?;
         network

@@ -24,6 +24,8 @@ const LEAST_MTU: u16 = 1280;
 pub(super) struct Live {
     /// Addresses the peer lent us.
     pub(super) addresses: Vec<IpAddr>,
+    /// An address that the peer lent and we did not take, and why.
+    pub(super) not_taken: Option<String>,
     /// Resolvers the peer named.
     pub(super) dns: Vec<IpAddr>,
     /// Inner MTU by what was negotiated.
@@ -148,7 +150,7 @@ pub(super) fn guard(
     }))
 }
 
-fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
+pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
     let interfaces = gateway
         .lan
         .iter()
@@ -238,6 +240,7 @@ mod tests {
                 ("lan0".into(), "10.1.0.1/24".parse().unwrap()),
             ],
             uplink: Some("eth0".into()),
+            routers: Vec::new(),
         }
     }
 

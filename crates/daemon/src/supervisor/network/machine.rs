@@ -11,6 +11,8 @@ pub(super) struct Machine {
     pub(super) addresses: Vec<(String, IpNet)>,
     /// Interface of the default route.
     pub(super) uplink: Option<String>,
+    /// Where the default routes lead, of each family.
+    pub(super) routers: Vec<IpAddr>,
 }
 
 /// What a look at the machine finds.
@@ -24,10 +26,9 @@ pub(super) struct Look {
 impl Machine {
     /// Looks at the machine: addresses of interfaces that are not `ours`, and the uplink.
     pub(super) async fn look(
-        network: &cygnet_linux::Network,
+        netlink: &cygnet_linux::Netlink,
         ours: &[&str],
     ) -> Result<Look, String> {
-        let netlink = network.netlink();
         let links = netlink.links().await.map_err(|e| e.to_string())?;
         let mut addresses: Vec<(String, IpNet)> = netlink
             .addresses()
@@ -46,30 +47,46 @@ impl Machine {
             })
             .collect();
         addresses.sort();
-        let mut uplink = None;
+        let (mut uplink, mut routers) = (None, Vec::new());
         for v6 in [false, true] {
             let way = netlink.default_route(v6).await.map_err(|e| e.to_string())?;
-            uplink = uplink.or(way.map(|way| way.interface));
+            if let Some(way) = way {
+                uplink = uplink.or(Some(way.interface));
+                routers.extend(way.gateway);
+            }
         }
         let is_missing = |name: &&str| !links.iter().any(|link| link.name == *name);
         Ok(Look {
-            machine: Self { addresses, uplink },
+            machine: Self {
+                addresses,
+                uplink,
+                routers,
+            },
             tuns_missing: ours.iter().any(is_missing),
         })
     }
 
-    /// Whether a peer may lend us this address.
-    pub(super) fn can_be_lent(&self, address: IpAddr) -> bool {
+    /// Why a peer may not lend us this address, if it may not. `lan`: the networks that this machine is the
+    /// gateway of. A server that lends an address of these would have what is meant for that device, or
+    /// for the router, come to us, and what we say pass for its word.
+    pub(super) fn why_not_lent(&self, address: IpAddr, lan: &[IpNet]) -> Option<String> {
         let special = match address {
             IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
             IpAddr::V6(a) => a.is_unicast_link_local(),
         };
         let own = self.addresses.iter().any(|(_, net)| net.addr() == address);
-        !(special
-            || own
-            || address.is_unspecified()
-            || address.is_loopback()
-            || address.is_multicast())
+        let special =
+            special || address.is_unspecified() || address.is_loopback() || address.is_multicast();
+        if special {
+            Some("no host can have it".to_owned())
+        } else if own {
+            Some("this machine has it already".to_owned())
+        } else if self.routers.contains(&address) {
+            Some("it is the router's".to_owned())
+        } else {
+            let lan = lan.iter().find(|lan| lan.contains(&address))?;
+            Some(format!("it is one of the LAN {lan}"))
+        }
     }
 }
 
@@ -82,13 +99,17 @@ mod tests {
         let machine = Machine {
             addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
             uplink: None,
+            routers: vec!["192.168.1.1".parse().unwrap(), "fd00::1".parse().unwrap()],
         };
-        let lent = |a: &str| machine.can_be_lent(a.parse().unwrap());
+        let why = |a: &str, lan: &[IpNet]| machine.why_not_lent(a.parse().unwrap(), lan);
+        let lent = |a: &str| why(a, &[]).is_none();
         for good in ["10.99.0.2", "192.168.1.77", "fd99::2"] {
             assert!(lent(good), "{good}");
         }
         for bad in [
+            "192.168.1.1",
             "192.168.1.2",
+            "fd00::1",
             "127.0.0.1",
             "0.0.0.0",
             "224.0.0.1",
@@ -99,5 +120,14 @@ mod tests {
         ] {
             assert!(!lent(bad), "{bad}");
         }
+        let lan = ["192.168.1.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap());
+        for (inside, reason) in [
+            ("192.168.1.77", "it is one of the LAN 192.168.1.0/24"),
+            ("fd00:1::77", "it is one of the LAN fd00:1::/64"),
+            ("192.168.1.1", "it is the router's"),
+        ] {
+            assert_eq!(why(inside, &lan).as_deref(), Some(reason));
+        }
+        assert_eq!(why("10.99.0.2", &lan), None);
     }
 }

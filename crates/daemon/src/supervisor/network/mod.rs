@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
 use cygnet_gateway::OUTER_MARK;
-use cygnet_linux::{Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
+use cygnet_linux::{Netlink, Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
@@ -215,6 +215,29 @@ impl Network {
         if self.jobs.send(job).is_err() {
             tracing::error!("the network's thread has ended: restart cygnet");
         }
+    }
+}
+
+/// Whether this configuration contradicts what this machine is: for `cygnet check`. A daemon that finds it so
+/// does what can be done.
+pub(crate) fn check(config: &Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let looked = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+        runtime.block_on(async {
+            let netlink = Netlink::connect().map_err(|e| e.to_string())?;
+            let ours: Vec<&str> = worker::interfaces(config).collect();
+            machine::Machine::look(&netlink, &ours).await
+        })
+    });
+    // Without a look there is nothing to contradict.
+    let Ok(look) = looked else { return Ok(()) };
+    let inputs = inputs::inputs(config, &BTreeMap::new(), &look.machine);
+    let (_, overlaps) = inputs.map_err(StartError::Refused)?.without_overlaps();
+    match overlaps.first() {
+        Some(overlap) => Err(StartError::refused(overlap)),
+        None => Ok(()),
     }
 }
 

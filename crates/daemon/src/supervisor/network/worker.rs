@@ -220,7 +220,7 @@ impl Worker {
 
     async fn configure(&mut self, config: Arc<Config>) -> Result<(), String> {
         let ours: Vec<&str> = interfaces(&config).collect();
-        let machine = Machine::look(&self.network, &ours).await?.machine;
+        let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await;
         let plan = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
@@ -310,17 +310,27 @@ impl Worker {
                 if !wanted {
                     return;
                 }
-                let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
-                    .into_iter()
-                    .partition(|a| self.machine.can_be_lent(*a));
-                if let Some(address) = bad.first() {
-                    tracing::warn!(
-                        "{connection}: the peer lent {address}, which this machine cannot use: \
-                         its pool has to be mended"
-                    );
+                let gateway = config.gateway.as_ref();
+                let lan = gateway.and_then(|gateway| inputs::lan(gateway, &self.machine).ok());
+                let lan = lan.map(|lan| lan.networks).unwrap_or_default();
+                let (mut good, mut not_taken) = (Vec::new(), None);
+                for address in addresses {
+                    match self.machine.why_not_lent(address, &lan) {
+                        None => good.push(address),
+                        Some(why) => {
+                            not_taken = Some(format!(
+                                "{connection}: the peer lent {address}, which was not taken: {why}; \
+                                 its pool has to be mended"
+                            ));
+                        }
+                    }
+                }
+                if let Some(not_taken) = &not_taken {
+                    tracing::warn!("{not_taken}");
                 }
                 let live = self.live.entry(connection).or_default();
                 live.addresses = one_of_each_family(good);
+                live.not_taken = not_taken;
                 live.dns = dns;
             }
             ToSupervisor::Reach {
@@ -380,7 +390,7 @@ impl Worker {
         let Look {
             machine,
             tuns_missing,
-        } = match Machine::look(&self.network, &ours).await {
+        } = match Machine::look(self.network.netlink(), &ours).await {
             Ok(look) => look,
             Err(error) => {
                 tracing::warn!("cannot read this machine's addresses: {error}");
@@ -540,6 +550,15 @@ impl Worker {
             }
         };
         warnings.extend(self.lan_missing(&config).await);
+        if let Ok(inputs) = inputs::inputs(&config, &self.live, &self.machine) {
+            let (_, left_out) = inputs.without_overlaps();
+            warnings.extend(
+                left_out
+                    .iter()
+                    .map(|o| format!("{o}; until then it is left out")),
+            );
+        }
+        warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
         let ports = |wanted: bool| match wanted {
             true => vec![config.daemon.ike_port, config.daemon.natt_port],
             false => Vec::new(),
@@ -567,7 +586,7 @@ impl Worker {
 }
 
 /// Our TUNs.
-fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
+pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     let connections = config.policy.connections.iter();
     connections.filter_map(|c| config.interface_of(&c.name))
 }
@@ -582,7 +601,8 @@ fn plan(
     live: &BTreeMap<String, Live>,
     machine: &Machine,
 ) -> Result<NetworkPlan, String> {
-    let inputs = inputs::inputs(config, live, machine)?;
+    // What overlaps is told by `look`.
+    let (inputs, _) = inputs::inputs(config, live, machine)?.without_overlaps();
     NetworkPlan::new(&inputs).map_err(|e| e.to_string())
 }
 
