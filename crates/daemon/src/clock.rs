@@ -110,7 +110,7 @@ fn newest_certificate(config: &Config) -> Option<i64> {
     let connections = config.policy.connections.iter();
     let own = connections.filter_map(|connection| match &connection.local_auth {
         LocalAuth::Certificate { chain, .. } => chain.first(),
-        LocalAuth::Psk(_) => None,
+        LocalAuth::Psk(_) | LocalAuth::Eap(_) => None,
     });
     own.filter_map(|leaf| Some(cygnet_pki::validity(leaf).ok()?.not_before))
         .max()
