@@ -229,6 +229,7 @@ pub(crate) fn section(settings: &Settings) -> String {
         format!("key = \"{DIRECTORY}/server.key\""),
         format!("ca = \"{DIRECTORY}/ca.crt\""),
         format!("crl = \"{DIRECTORY}/ca.crl\""),
+        format!("passwords = \"{DIRECTORY}/passwords\""),
         format!("devices = \"{DIRECTORY}/devices.json\""),
         format!("pools = {}", list(&texts(&pools))),
         format!("dns = {}", list(&texts(&dns))),

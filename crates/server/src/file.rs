@@ -18,6 +18,17 @@ impl Staged {
     /// Writes the content, mode 0600, to a file that did not exist: nothing that somebody put there, a link to
     /// elsewhere for instance, is written through.
     pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (staged, file) = Self::begin(path, bytes)?;
+        file.sync_all().map_err(Error::file("write", path))?;
+        Ok(staged)
+    }
+
+    /// The same without waiting for the disk, for what can be written again at any time.
+    pub(crate) fn draft(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::begin(path, bytes).map(|(staged, _)| staged)
+    }
+
+    fn begin(path: &Path, bytes: &[u8]) -> Result<(Self, File)> {
         let new = clear(path)?;
         let mut file = OpenOptions::new()
             .write(true)
@@ -30,10 +41,8 @@ impl Staged {
             new,
             placed: false,
         };
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(Error::file("write", path))?;
-        Ok(staged)
+        file.write_all(bytes).map_err(Error::file("write", path))?;
+        Ok((staged, file))
     }
 
     /// The mode that the file is to have.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, refused};
-use crate::file::{Staged, sync_dir};
+use crate::file::Staged;
 use crate::name::Name;
 use crate::server::Server;
 use crate::store::make_private_dir;
@@ -38,8 +38,6 @@ pub struct Terms {
 pub struct Exported {
     /// Folder under the one that was named.
     pub folder: String,
-    /// Their names.
-    pub files: Vec<String>,
     /// Opens the `.p12` files, where there are any.
     pub p12_password: Option<Zeroizing<String>>,
 }
@@ -141,15 +139,13 @@ impl Server {
                 let path = directory.join(&file.path);
                 let beside = path.parent().unwrap_or(&directory);
                 make_private_dir(beside)?;
-                let staged = Staged::write(&path, &file.bytes)?;
+                let staged = Staged::draft(&path, &file.bytes)?;
                 staged.set_mode(if file.secret { 0o600 } else { 0o644 })?;
                 staged.place()?;
-                sync_dir(beside)?;
             }
             self.note_handed_out(profile)?;
             out.push(Exported {
                 folder,
-                files: files.into_iter().map(|file| file.path).collect(),
                 p12_password: match &profile.login {
                     Login::Certificate {
                         p12_password,
@@ -194,5 +190,5 @@ pub fn check_writable(to: &Path) -> Result<()> {
         ));
     }
     // Dropped at once, and with it the file.
-    Staged::write(&to.join("cygnet"), b"").map(|_| ())
+    Staged::draft(&to.join("cygnet"), b"").map(|_| ())
 }

@@ -171,3 +171,90 @@ fn prepare(path: &Path) -> std::result::Result<Connection, Flaw> {
     }
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::server::{Circumstances, new_serial};
+    use crate::testing::{Directory, TestRandom};
+
+    #[test]
+    fn it_is_private_and_opens_again() {
+        let directory = Directory::new("store");
+        let state = directory.path().join("deep/state");
+        assert!(Store::open(&state).expect("nothing there").is_none());
+        let store = Store::create(&state).expect("made");
+        for path in [&state, &store.path] {
+            let mode = fs::metadata(path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", path.display());
+        }
+        drop(store);
+        assert!(Store::open(&state).expect("opens").is_some());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let directory = Directory::new("foreign");
+        let refused = |change: &str| {
+            let store = Store::create(directory.path()).expect("made");
+            let path = store.path.clone();
+            store.connection.execute_batch(change).expect(change);
+            drop(store);
+            let before = fs::read(&path).expect("there");
+            let told = Store::open(directory.path())
+                .err()
+                .expect(change)
+                .to_string();
+            assert!(fs::read(&path).expect("there") == before, "{change}");
+            fs::remove_file(&path).expect("removed");
+            told
+        };
+        assert!(refused("PRAGMA user_version = 99").contains("by a newer cygnet (version 99"));
+        assert!(refused("PRAGMA application_id = 7").contains("database of another program"));
+        assert!(refused("PRAGMA application_id = 0").contains("database of another program"));
+        fs::write(directory.path().join(FILE), "text".repeat(300)).expect("written");
+        let told = Store::open(directory.path())
+            .err()
+            .expect("text")
+            .to_string();
+        assert!(told.contains("no database of cygnet"), "{told}");
+    }
+
+    /// Draws the same again and again, and then something else.
+    struct Stuck(usize, TestRandom);
+
+    impl cygnet_crypto::Random for Stuck {
+        fn fill(&mut self, out: &mut [u8]) {
+            match self.0.checked_sub(1) {
+                Some(left) => {
+                    self.0 = left;
+                    out.fill(7);
+                }
+                None => self.1.fill(out),
+            }
+        }
+    }
+
+    #[test]
+    fn a_serial_that_was_given_is_drawn_again() {
+        let directory = Directory::new("serial");
+        let store = Store::create(directory.path()).expect("made");
+        let mut random = Stuck(5, TestRandom::new(1));
+        let mut with = Circumstances {
+            now: 1,
+            random: &mut random,
+        };
+        let mut draw = || new_serial(&store.connection, &mut with).expect("a serial");
+        let (first, second) = (draw(), draw());
+        assert_eq!(first[1..], [7; 15]);
+        assert_ne!(first, second);
+        // Positive, and 16 octets however it is written.
+        assert!(
+            [&first, &second]
+                .iter()
+                .all(|it| it.len() == 16 && it[0] & 0xc0 == 0x40)
+        );
+    }
+}

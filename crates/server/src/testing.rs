@@ -1,4 +1,7 @@
-//! Randomness that repeats, for tests.
+//! Randomness that repeats, and directories that go, for tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use cygnet_crypto::Random;
 use rand_chacha::ChaCha20Rng;
@@ -16,5 +19,28 @@ impl TestRandom {
 impl Random for TestRandom {
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
+    }
+}
+
+/// A directory, removed when dropped.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("cygnet-server-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).expect("a directory for the test");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

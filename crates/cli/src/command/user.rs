@@ -267,16 +267,16 @@ fn export(options: &Export) -> Result<ExitCode> {
 
 /// Where the files are, and what to do with them.
 fn written(exported: &[Exported], to: &Path) {
+    println!();
     for device in exported {
-        println!("\n{}", to.join(&device.folder).display());
-        println!("  {}", device.files.join("\n  "));
+        println!("{}", to.join(&device.folder).display());
         if let Some(password) = &device.p12_password {
-            println!("  password of its .p12 files: {}", password.as_str());
+            println!("  import password: {}", password.as_str());
         }
     }
     println!(
-        "\nBring each folder to its device by a way that others do not read: a key in it opens the VPN. \
-         Then delete it here; `cygnet user export` writes it again."
+        "README.html in each folder says which file is for which system. Bring a folder to its device by a way that \
+         others do not read: the key in it opens the VPN. Then delete it here; `cygnet user export` writes it again."
     );
 }
 
@@ -287,7 +287,7 @@ fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {
         (None, false) => return Ok(None),
     };
     password::check_password(&typed)?;
-    Ok(Some(password::nt_hash(&typed)))
+    Ok(Some(password::hash(&typed)))
 }
 
 fn signing_request(path: Option<&Path>) -> Result<Option<PublicKey>> {

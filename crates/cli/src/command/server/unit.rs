@@ -10,6 +10,8 @@ const TEXT: &str = include_str!("../../../../../packaging/systemd/cygnet.service
 const FILE: &str = "/etc/systemd/system/cygnet.service";
 /// Only a machine that was booted by systemd has it (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
+/// What the unit's ProtectHome and PrivateTmp hide.
+const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 /// Enables the unit and starts it; writes it first where it is not installed.
 pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
@@ -26,6 +28,15 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
         println!("systemd starts it at every boot already; it runs.");
         return Ok(ExitCode::SUCCESS);
     }
+    let program = std::env::current_exe()
+        .map_err(|error| Error::Refused(format!("cannot tell where this program is: {error}")))?;
+    if !installed && HIDDEN.iter().any(|hidden| program.starts_with(hidden)) {
+        return Err(Error::Refused(format!(
+            "the server is set up, but the unit cannot start {}: it sees nothing of that directory. \
+             `install -m 755 {0} /usr/local/bin/`, then `/usr/local/bin/cygnet server init` with the same values",
+            program.display()
+        )));
+    }
     // Noted first: what a crash leaves is undone by `uninstall`.
     server.note_unit(Some(if installed {
         Unit::Enabled
@@ -33,9 +44,6 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
         Unit::Written
     }))?;
     if !installed {
-        let program = std::env::current_exe().map_err(|error| {
-            Error::Refused(format!("cannot tell where this program is: {error}"))
-        })?;
         std::fs::write(FILE, text(&program, &place.config))
             .map_err(|error| Error::Refused(format!("cannot write {FILE}: {error}")))?;
         systemctl(&["daemon-reload"])?;
@@ -47,6 +55,10 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
 
 /// Undoes what [`enable`] did.
 pub(super) fn disable(unit: Unit) -> Result<()> {
+    if !quietly(&["cat", NAME]) {
+        // It was not come to, or somebody was here before.
+        return Ok(());
+    }
     systemctl(&["disable", "--now", NAME])?;
     if unit == Unit::Written {
         std::fs::remove_file(FILE)
