@@ -1,5 +1,6 @@
 //! What the demo asks of either end of the VPN, and what both ends share.
 
+use crate::lab::algo::Year;
 use crate::lab::pki::{Authority, Credential, KeyKind, Request};
 use crate::lab::{Lab, Result};
 use clap::ValueEnum;
@@ -18,6 +19,12 @@ pub enum Program {
     Cygnet,
     /// Debian's strongSwan, configured by hand.
     Strongswan,
+    /// A server as Algo set it up in 2017; the gateway imports its files.
+    #[value(name = "algo-2017")]
+    Algo2017,
+    /// A server as Algo sets it up today; the gateway imports its files.
+    #[value(name = "algo-2026")]
+    Algo2026,
 }
 
 impl Program {
@@ -26,6 +33,17 @@ impl Program {
         match self {
             Self::Cygnet => "Cygnet",
             Self::Strongswan => "strongSwan",
+            Self::Algo2017 => "Algo 2017",
+            Self::Algo2026 => "Algo 2026",
+        }
+    }
+
+    /// Which Algo it is, if it is one.
+    pub(super) fn algo(self) -> Option<Year> {
+        match self {
+            Self::Algo2017 => Some(Year::Y2017),
+            Self::Algo2026 => Some(Year::Y2026),
+            Self::Cygnet | Self::Strongswan => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: a LAN goes online through a gateway and a VPN server, in a world of its own.
 
+pub(crate) mod algo;
 mod cygnet;
 mod end;
 mod report;
@@ -8,11 +9,13 @@ mod strongswan;
 pub use end::{Program, VpnEnd};
 pub use report::{Claim, Leg, Report};
 
+use crate::lab::algo::Year;
 use crate::lab::traffic::{self, Direction};
 use crate::lab::world::{HOME_PUBLIC, SERVER, WEB, WEB_PORT, World};
 use crate::lab::{Context, Exec, Failure, Lab, Namespace, Result, interrupt, nat, wait_for};
 use crate::webhost;
 use crate::{project, setup};
+use algo::{AlgoServer, ImportedGateway};
 use cygnet::CygnetEnd;
 use end::Certificates;
 use std::time::{Duration, Instant};
@@ -47,6 +50,12 @@ const UP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Installs and builds what is lacking, runs the demo, prints; true when every claim was verified.
 pub fn run(options: &Options) -> Result<bool> {
+    let imports = options.server.algo().is_some();
+    if options.gateway.algo().is_some() || imports && options.gateway != Program::Cygnet {
+        return Err(Failure::new(
+            "Algo sets up servers, and this shows how Cygnet joins one: say `--server algo-2017` or `--server algo-2026` alone",
+        ));
+    }
     setup::ensure()?;
     if options.server == Program::Cygnet || options.gateway == Program::Cygnet {
         eprintln!("building cygnet");
@@ -78,17 +87,81 @@ fn play(options: &Options, report: &mut Report) -> Result<()> {
             nat::foreign_firewall(host)?;
         }
     }
+    if let Some(year) = options.server.algo() {
+        return play_algo(options, report, &lab, &world, year);
+    }
     let certificates = Certificates::issue()?;
     let mut server: Box<dyn VpnEnd> = match options.server {
         Program::Cygnet => Box::new(CygnetEnd::server(&world, &certificates)),
-        Program::Strongswan => Box::new(StrongSwanEnd::server(&world, &certificates)),
+        _ => Box::new(StrongSwanEnd::server(&world, &certificates)),
     };
     let mut gateway: Box<dyn VpnEnd> = match options.gateway {
         Program::Cygnet => Box::new(CygnetEnd::gateway(&world, &certificates)),
-        Program::Strongswan => Box::new(StrongSwanEnd::gateway(&world, &certificates)),
+        _ => Box::new(StrongSwanEnd::gateway(&world, &certificates)),
     };
+    compare(
+        options,
+        report,
+        &lab,
+        &world,
+        gateway.as_mut(),
+        server.as_mut(),
+    )
+}
 
-    report.before = measure(&world)?;
+/// Joins a server of Algo's: the whole story with the files of one format, and that the LAN gets online with those of
+/// each other.
+fn play_algo(
+    options: &Options,
+    report: &mut Report,
+    lab: &Lab,
+    world: &World,
+    year: Year,
+) -> Result<()> {
+    let deployment = algo::deploy(lab, year)?;
+    let mut server = AlgoServer::new(world, &deployment);
+    let mut formats = deployment.formats().into_iter();
+    if let Some(format) = formats.next() {
+        let title = format.title;
+        let mut gateway = ImportedGateway::new(world, &deployment, format);
+        compare(options, report, lab, world, &mut gateway, &mut server)?;
+        report.claim(
+            true,
+            format!("all of that from Algo's {title} by `cygnet import`"),
+        );
+    }
+    server.start(lab)?;
+    for format in formats {
+        let title = format.title;
+        let mut gateway = ImportedGateway::new(world, &deployment, format);
+        let seen = algo::seen_through(lab, world, &mut gateway);
+        let seen = seen.map_err(|failure| explained(&failure, &gateway, &server))?;
+        let text = format!(
+            "from Algo's {title}: laptop and phone are seen as {}",
+            seen.join(" and ")
+        );
+        report.claim(seen == [SERVER, SERVER], text);
+    }
+    server.stop()
+}
+
+fn explained(failure: &Failure, gateway: &dyn VpnEnd, server: &dyn VpnEnd) -> Failure {
+    let (gateway, server) = (gateway.last_words(), server.last_words());
+    Failure::new(format!(
+        "{failure}\n--- gateway:\n{gateway}\n--- server:\n{server}"
+    ))
+}
+
+/// Measures without the tunnel, then with it.
+fn compare(
+    options: &Options,
+    report: &mut Report,
+    lab: &Lab,
+    world: &World,
+    gateway: &mut dyn VpnEnd,
+    server: &mut dyn VpnEnd,
+) -> Result<()> {
+    report.before = measure(world)?;
     expect_addresses(
         report,
         "before",
@@ -97,20 +170,8 @@ fn play(options: &Options, report: &mut Report) -> Result<()> {
         "the home",
     );
 
-    let outcome = through_tunnel(
-        options,
-        report,
-        &lab,
-        &world,
-        gateway.as_mut(),
-        server.as_mut(),
-    );
-    outcome.map_err(|failure| {
-        let (gateway, server) = (gateway.last_words(), server.last_words());
-        Failure::new(format!(
-            "{failure}\n--- gateway:\n{gateway}\n--- server:\n{server}"
-        ))
-    })
+    let outcome = through_tunnel(options, report, lab, world, gateway, server);
+    outcome.map_err(|failure| explained(&failure, gateway, server))
 }
 
 fn through_tunnel(

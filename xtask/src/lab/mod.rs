@@ -5,6 +5,7 @@
 //! certificates of [`pki`]. [`offices`] and [`world`] are the two networks that the scenarios and the
 //! demo use. Everything is removed when dropped, see [`interrupt`].
 
+pub mod algo;
 pub mod cygnet;
 pub mod failure;
 pub mod interrupt;

@@ -98,11 +98,13 @@ impl Draft {
             self.remote = vec![self.guessed_remote(&credentials)?];
         }
         let remote_identity = self.remote_identity()?;
+        let identity = self.identity(&credentials)?;
+        self.notes.sort_by_key(Note::line);
         let title = self.title.as_deref();
         let title = title.or(self.remote.first().map(String::as_str));
         Ok(Imported {
             name: tunnel_name(title.unwrap_or_default()),
-            identity: self.identity(&credentials)?,
+            identity,
             remote_identity,
             remote: self.remote,
             remote_port: self.remote_port,

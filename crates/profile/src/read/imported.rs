@@ -127,6 +127,16 @@ pub enum Note {
     Warning(String),
 }
 
+impl Note {
+    /// The line it is about, by which notes are put in order.
+    pub(super) fn line(&self) -> Option<usize> {
+        match self {
+            Self::NotObeyed(place, _) | Self::NotRead(place, _) => place.line,
+            Self::Concluded(_) | Self::Warning(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

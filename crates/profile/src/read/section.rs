@@ -118,7 +118,7 @@ impl Imported {
             Some(other) if self.remote != [other] => {
                 let _ = write!(server, ", which has to prove to be {other}");
             }
-            _ => server.push_str(", which has to prove to be that"),
+            _ => server.push_str(", which has to prove that"),
         }
         lines.push(("server", server));
         match &self.credentials {

@@ -6,6 +6,7 @@ mod auth;
 mod deletes;
 mod eap;
 mod esn;
+mod import;
 mod marks;
 mod networks;
 mod openings;
@@ -32,6 +33,7 @@ pub(super) fn all() -> Vec<Scenario> {
         outages::scenarios(),
         refusals::scenarios(),
         esn::scenarios(),
+        import::scenarios(),
     ]
     .concat()
 }

@@ -1,0 +1,183 @@
+//! A server that Algo has set up, and the Cygnet that joins it from the files Algo hands out.
+
+use super::VpnEnd;
+use crate::ensure;
+use crate::lab::algo::{Deployment, Format, Server, Year};
+use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::process::last_lines;
+use crate::lab::world::{SERVER, World};
+use crate::lab::{Failure, Lab, Namespace, Result};
+use crate::project;
+use std::rc::Rc;
+
+/// The tunnel that is imported.
+pub(crate) const TUNNEL: &str = "home";
+
+/// What Algo has made for the world's server.
+pub(crate) fn deploy(lab: &Lab, year: Year) -> Result<Rc<Deployment>> {
+    Deployment::make(lab, year, SERVER).map(Rc::new)
+}
+
+/// The addresses that the web host sees laptop and phone under, while the gateway is up.
+pub(crate) fn seen_through(
+    lab: &Lab,
+    world: &World,
+    gateway: &mut ImportedGateway,
+) -> Result<Vec<String>> {
+    gateway.start(lab)?;
+    gateway.up()?;
+    let seen = [&world.laptop, &world.phone].map(|device| world.seen_as(device));
+    let seen = seen.into_iter().collect::<Result<Vec<String>>>()?;
+    gateway.stop()?;
+    Ok(seen)
+}
+
+/// Algo's server.
+pub(crate) struct AlgoServer {
+    namespace: Namespace,
+    deployment: Rc<Deployment>,
+    server: Option<Server>,
+}
+
+impl AlgoServer {
+    pub(crate) fn new(world: &World, deployment: &Rc<Deployment>) -> Self {
+        Self {
+            namespace: world.server.clone(),
+            deployment: Rc::clone(deployment),
+            server: None,
+        }
+    }
+}
+
+impl VpnEnd for AlgoServer {
+    fn start(&mut self, lab: &Lab) -> Result<()> {
+        self.server = Some(Server::start(lab, &self.namespace, &self.deployment)?);
+        Ok(())
+    }
+
+    fn up(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if let Some(server) = &mut self.server {
+            server.stop();
+        }
+        Ok(())
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.server
+            .as_ref()
+            .and_then(Server::pid)
+            .into_iter()
+            .collect()
+    }
+
+    fn firewall_advice(&self) -> Result<Vec<String>> {
+        let rule = |direction: &str| {
+            format!("nft insert rule inet foreign forward {direction} \"ipsec0\" accept")
+        };
+        Ok(vec![rule("iifname"), rule("oifname")])
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.server.as_ref().map_or_else(String::new, Server::log);
+        last_lines(&log, 20)
+    }
+}
+
+/// A gateway that knows nothing but what `cygnet import` has told it.
+pub(crate) struct ImportedGateway {
+    namespace: Namespace,
+    deployment: Rc<Deployment>,
+    format: Format,
+    cygnet: Option<Cygnet>,
+}
+
+impl ImportedGateway {
+    pub(crate) fn new(world: &World, deployment: &Rc<Deployment>, format: Format) -> Self {
+        Self {
+            namespace: world.gateway.clone(),
+            deployment: Rc::clone(deployment),
+            format,
+            cygnet: None,
+        }
+    }
+
+    /// `cygnet import FILE… --name home --gateway`, as a person types it but for the password.
+    fn import(&self, cygnet: &Cygnet) -> Result<String> {
+        let program = project::cygnet();
+        let config = cygnet.config_path();
+        let password = self.deployment.password_file();
+        let mut argv = vec![program.to_string_lossy().into_owned(), "import".to_owned()];
+        argv.extend(
+            self.format
+                .files
+                .iter()
+                .map(|it| it.to_string_lossy().into_owned()),
+        );
+        argv.extend(["--name", TUNNEL, "--gateway"].map(str::to_owned));
+        argv.extend(["--config".to_owned(), config.to_string_lossy().into_owned()]);
+        argv.extend([
+            "--password-file".to_owned(),
+            password.to_string_lossy().into_owned(),
+        ]);
+        self.namespace.exec(argv)
+    }
+
+    pub(crate) fn running(&self) -> Result<&Cygnet> {
+        let cygnet = self.cygnet.as_ref();
+        cygnet.ok_or_else(|| Failure::new("cygnet was not started"))
+    }
+}
+
+impl VpnEnd for ImportedGateway {
+    /// Imports, and puts the guard in place, as `systemctl enable --now cygnet-guard` does.
+    fn start(&mut self, lab: &Lab) -> Result<()> {
+        let name = self.namespace.name();
+        // Nothing is left from a format before this one.
+        let _ = std::fs::remove_dir_all(lab.directory().join(format!("cygnet-{name}")));
+        let cygnet = Cygnet::prepare(lab, &self.namespace, &Setup::default())?;
+        let told = self.import(&cygnet)?;
+        ensure!(told.contains("To go online:"), "cygnet import said {told}");
+        let (program, config) = (project::cygnet(), cygnet.config_path());
+        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+        self.namespace
+            .exec([&*program, "gateway", "on", "--config", &*config])?;
+        self.cygnet = Some(cygnet);
+        Ok(())
+    }
+
+    fn up(&mut self) -> Result<()> {
+        if let Some(cygnet) = &mut self.cygnet {
+            cygnet.restart()?;
+        }
+        self.running()?.up(TUNNEL)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.cygnet.as_mut().map_or(Ok(()), Cygnet::stop)
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.cygnet
+            .as_ref()
+            .and_then(Cygnet::pid)
+            .into_iter()
+            .collect()
+    }
+
+    fn firewall_advice(&self) -> Result<Vec<String>> {
+        // It does not run yet when this is asked.
+        let rule = |direction: &str| {
+            format!("nft insert rule inet foreign forward {direction} \"cyg-{TUNNEL}\" accept")
+        };
+        Ok(vec![rule("iifname"), rule("oifname")])
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.cygnet.as_ref().map_or_else(String::new, Cygnet::log);
+        last_lines(&log, 20)
+    }
+}
