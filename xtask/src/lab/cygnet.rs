@@ -411,6 +411,8 @@ pub struct IkeSa {
     pub state: String,
     /// Who the peer proved to be.
     pub peer: Option<String>,
+    /// Our address and port.
+    pub local: String,
     /// Address and port of the peer.
     pub remote: String,
     /// The suite, in strongSwan's keywords.

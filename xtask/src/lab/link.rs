@@ -76,6 +76,13 @@ impl Link {
         self.apply()
     }
 
+    /// The near end of the tunnel may have these addresses as well.
+    pub fn add_near(&mut self, addresses: &[&str]) -> Result<()> {
+        self.near
+            .extend(addresses.iter().map(|&text| text.to_owned()));
+        self.apply()
+    }
+
     /// Loses this share of all packets, in each direction.
     pub fn lose(&mut self, percent: u32) -> Result<()> {
         self.loss_percent = percent;

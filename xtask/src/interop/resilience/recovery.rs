@@ -51,7 +51,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new(
             "address-changed",
-            "the box gets another address: online without a hand",
+            "the box gets another address: the same tunnel goes on (MOBIKE)",
             |lab| address_changed(lab, QUICK, SOON),
         ),
         Scenario::new(
@@ -279,6 +279,15 @@ fn reauthenticates(lab: &mut Lab) -> Result<String> {
 fn address_changed(lab: &mut Lab, tunnel: &str, within: Duration) -> Result<String> {
     let home = Home::start(lab, &gateway_setup(tunnel, ""))?;
     home.world.provider.reset()?;
+    let tunnel = || -> Result<Vec<String>> {
+        let up = home.gateway.connection("home")?.ike_sas;
+        let spis = up.into_iter().flat_map(|sa| {
+            let children = sa.children.into_iter().map(|child| child.spi_in);
+            std::iter::once(sa.initiator_spi).chain(children)
+        });
+        Ok(spis.collect())
+    };
+    let before = tunnel()?;
     let box_ = &home.world.gateway;
     box_.sysctl("net.ipv4.conf.eth0.promote_secondaries", "1")?;
     box_.ip("addr add 192.168.1.3/24 dev eth0")?;
@@ -296,6 +305,11 @@ fn address_changed(lab: &mut Lab, tunnel: &str, within: Duration) -> Result<Stri
         elapsed.as_secs_f32()
     );
     wait_for_state(&home.gateway, "home", "up")?;
+    let after = tunnel()?;
+    ensure!(
+        before == after,
+        "MOBIKE would have kept the tunnel: {before:?}, now {after:?}"
+    );
     home.nothing_leaked("around a change of address")?;
     Ok(format!(
         "online from the new address after {:.1} s",

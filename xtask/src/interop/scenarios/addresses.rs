@@ -221,7 +221,7 @@ fn server(lab: &Lab, inner: Inner, nat: Nat, wish: Option<&str>) -> Result<Strin
 }
 
 /// A server with these pools.
-fn server_setup(plan: &Plan, pools: &[&str], line: &str) -> Setup {
+pub(super) fn server_setup(plan: &Plan, pools: &[&str], line: &str) -> Setup {
     let quoted: Vec<String> = pools.iter().map(|pool| format!("\"{pool}\"")).collect();
     let mut lines = vec![
         "[server]".to_owned(),

@@ -8,6 +8,7 @@ mod eap;
 mod esn;
 mod import;
 mod marks;
+mod mobike;
 mod networks;
 mod openings;
 mod outages;
@@ -26,6 +27,7 @@ pub(super) fn all() -> Vec<Scenario> {
         networks::scenarios(),
         marks::scenarios(),
         addresses::scenarios(),
+        mobike::scenarios(),
         selectors::scenarios(),
         openings::scenarios(),
         rekeys::scenarios(),
