@@ -72,10 +72,10 @@ fn render(status: &Status) -> String {
         }
         let _ = writeln!(
             out,
-            "  {} ({}), {} times, last {} ago: offers only {}\n    {}",
+            "  {} ({}), {}, last {} ago: offers only {}\n    {}",
             call.from,
             call.client.as_deref().unwrap_or("unknown client"),
-            call.count,
+            times(call.count),
             duration(call.ago_s),
             call.offered,
             call.remedy
@@ -210,6 +210,13 @@ fn duration(seconds: f64) -> String {
         60..3600 => format!("{} min", s / 60),
         3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
         _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
     }
 }
 

@@ -244,7 +244,7 @@ fn refused(lab: &mut Lab) -> Result<String> {
         );
     }
     ensure!(
-        lines.len() >= 4 && lines[0].contains(" 2 times") && lines[2].contains(" 1 times"),
+        lines.len() >= 4 && lines[0].contains(" 2 times") && lines[2].contains(", once,"),
         "it says {lately}"
     );
     let json = bench.server.command(&["status", "--json"])?;

@@ -7,7 +7,7 @@ use super::super::resilience::home::{
 };
 use crate::ensure;
 use crate::lab::cygnet::Cygnet;
-use crate::lab::world::{LAN, WEB};
+use crate::lab::world::WEB;
 use crate::lab::{Lab, Result, traffic, wait_for};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -75,8 +75,9 @@ fn pool_overlap(lab: &mut Lab) -> Result<String> {
 
 fn lent_from_the_lan(lab: &mut Lab) -> Result<String> {
     let home = Home::prepare(lab, &gateway_setup("", ""))?;
+    // A part of the LAN.
     let mut setup = server_setup();
-    setup.config = setup.config.replace("10.99.0.0/24", LAN);
+    setup.config = setup.config.replace("10.99.0.0/24", "192.168.1.64/26");
     let (mut gateway, server) = (home.gateway, home.server);
     server.write(&setup)?;
     server.reload()?;

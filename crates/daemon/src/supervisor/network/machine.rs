@@ -66,10 +66,32 @@ impl Machine {
         })
     }
 
+    /// Which of the addresses that a peer lent are taken, one of each family at most, and why not all.
+    pub(super) fn take_lent(
+        &self,
+        addresses: &[IpAddr],
+        lan: &[IpNet],
+    ) -> (Vec<IpAddr>, Option<String>) {
+        let (mut good, mut why_not) = (Vec::new(), None);
+        for address in addresses {
+            match self.why_not_lent(*address, lan) {
+                None => good.push(*address),
+                Some(why) => {
+                    why_not = Some(format!(
+                        "the peer lent {address}, which was not taken: {why}; its pool has to be mended"
+                    ));
+                }
+            }
+        }
+        let first = |v4| good.iter().copied().find(move |a| a.is_ipv4() == v4);
+        let taken = first(true).into_iter().chain(first(false)).collect();
+        (taken, why_not)
+    }
+
     /// Why a peer may not lend us this address, if it may not. `lan`: the networks that this machine is the
     /// gateway of. A server that lends an address of these would have what is meant for that device, or
     /// for the router, come to us, and what we say pass for its word.
-    pub(super) fn why_not_lent(&self, address: IpAddr, lan: &[IpNet]) -> Option<String> {
+    fn why_not_lent(&self, address: IpAddr, lan: &[IpNet]) -> Option<String> {
         let special = match address {
             IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
             IpAddr::V6(a) => a.is_unicast_link_local(),
@@ -129,5 +151,18 @@ mod tests {
             assert_eq!(why(inside, &lan).as_deref(), Some(reason));
         }
         assert_eq!(why("10.99.0.2", &lan), None);
+    }
+
+    #[test]
+    fn one_good_address_of_each_family_is_enough() {
+        let lent = ["fd99::2", "127.0.0.1", "10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let (taken, why_not) = Machine::default().take_lent(&lent, &[]);
+        assert_eq!(taken, [lent[2], lent[0]]);
+        let why_not = why_not.unwrap();
+        assert!(
+            why_not.starts_with("the peer lent 127.0.0.1, "),
+            "{why_not}"
+        );
+        assert_eq!(Machine::default().take_lent(&lent[2..], &[]).1, None);
     }
 }

@@ -1,7 +1,6 @@
 //! The thread that changes the kernel.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -313,23 +312,13 @@ impl Worker {
                 let gateway = config.gateway.as_ref();
                 let lan = gateway.and_then(|gateway| inputs::lan(gateway, &self.machine).ok());
                 let lan = lan.map(|lan| lan.networks).unwrap_or_default();
-                let (mut good, mut not_taken) = (Vec::new(), None);
-                for address in addresses {
-                    match self.machine.why_not_lent(address, &lan) {
-                        None => good.push(address),
-                        Some(why) => {
-                            not_taken = Some(format!(
-                                "{connection}: the peer lent {address}, which was not taken: {why}; \
-                                 its pool has to be mended"
-                            ));
-                        }
-                    }
-                }
+                let (taken, why_not) = self.machine.take_lent(&addresses, &lan);
+                let not_taken = why_not.map(|why| format!("{connection}: {why}"));
                 if let Some(not_taken) = &not_taken {
                     tracing::warn!("{not_taken}");
                 }
                 let live = self.live.entry(connection).or_default();
-                live.addresses = one_of_each_family(good);
+                live.addresses = taken;
                 live.not_taken = not_taken;
                 live.dns = dns;
             }
@@ -591,11 +580,6 @@ pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     connections.filter_map(|c| config.interface_of(&c.name))
 }
 
-fn one_of_each_family(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    let first = |v4| addresses.iter().copied().find(move |a| a.is_ipv4() == v4);
-    first(true).into_iter().chain(first(false)).collect()
-}
-
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
@@ -604,16 +588,4 @@ fn plan(
     // What overlaps is told by `look`.
     let (inputs, _) = inputs::inputs(config, live, machine)?.without_overlaps();
     NetworkPlan::new(&inputs).map_err(|e| e.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_of_each_family_is_enough() {
-        let all = ["fd99::2", "10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
-        let kept = one_of_each_family(all.to_vec());
-        assert_eq!(kept, [all[1], all[0]]);
-    }
 }
