@@ -7,6 +7,7 @@ use std::time::Duration;
 const PACKAGES: &[&str] = &[
     "age",
     "busybox-static",
+    "charon-cmd",
     "charon-systemd",
     "conntrack",
     "curl",

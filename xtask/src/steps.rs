@@ -2,6 +2,7 @@
 
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
+use crate::demo::Story;
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project::{self, Build};
 use crate::{bench, fuzz, interop, setup, sim};
@@ -53,6 +54,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "bench smoke",
         run: || bench::smoke().map(|()| Tally::one(true)),
+    },
+    Step {
+        name: "demo story server",
+        run: || demo::tell(Story::Server).map(|()| Tally::one(true)),
     },
     Step {
         name: "demo cygnet-cygnet",
@@ -249,6 +254,7 @@ fn demos(gateway: Program, server: Program) -> Result<Tally> {
         let options = demo::Options {
             server,
             gateway,
+            story: None,
             stay: false,
             json: true,
             rp_filter: hostile,

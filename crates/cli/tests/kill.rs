@@ -1,5 +1,7 @@
 //! `kill -9` at two hundred random moments: each change happened or did not, and the next command finds all in order.
 
+#![allow(clippy::print_stdout)]
+
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};

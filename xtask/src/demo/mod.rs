@@ -4,10 +4,12 @@ pub(crate) mod algo;
 mod cygnet;
 mod end;
 mod report;
+mod story;
 mod strongswan;
 
 pub use end::{Program, VpnEnd};
 pub use report::{Claim, Leg, Report};
+pub use story::{Story, tell};
 
 use crate::lab::algo::Year;
 use crate::lab::traffic::{self, Direction};
@@ -30,6 +32,9 @@ pub struct Options {
     /// The program at the gateway's end
     #[arg(long, value_enum, default_value_t = Program::Cygnet)]
     pub gateway: Program,
+    /// Show how something is set up instead, each command as a person types it
+    #[arg(long, value_enum)]
+    pub story: Option<Story>,
     /// Leave it running until Ctrl-C, and say what to try
     #[arg(long)]
     pub stay: bool,
@@ -50,6 +55,11 @@ const UP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Installs and builds what is lacking, runs the demo, prints; true when every claim was verified.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(story) = options.story {
+        setup::ensure()?;
+        project::build_cygnet()?;
+        return tell(story).map(|()| true);
+    }
     let imports = options.server.algo().is_some();
     if options.gateway.algo().is_some() || imports && options.gateway != Program::Cygnet {
         return Err(Failure::new(

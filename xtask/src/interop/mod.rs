@@ -1,5 +1,6 @@
 //! `cargo xtask interop`: named scenarios against real peers, each in a laboratory of its own.
 
+mod devices;
 mod flow;
 mod pair;
 mod plan;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(scenarios::all());
     all.extend(resilience::all());
     all.extend(server::all());
+    all.extend(devices::all());
     all
 }
 

@@ -13,6 +13,7 @@ pub mod link;
 pub mod namespace;
 pub mod nat;
 pub mod offices;
+pub mod own_server;
 pub mod pki;
 pub mod process;
 pub mod strongswan;

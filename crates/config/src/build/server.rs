@@ -17,6 +17,9 @@ use super::{
 use crate::raw::RawServer;
 use crate::{Nat, Pool, SERVER, Server, devices, parse, units};
 
+/// Second to the combined modes, for IKE alone.
+const CBC_FOR_IKE: &str = "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521";
+
 impl Builder<'_> {
     pub(super) fn server(&mut self, spanned: &Spanned<RawServer>) -> Option<(Connection, Server)> {
         let raw = spanned.get_ref();
@@ -96,7 +99,12 @@ impl Builder<'_> {
         let child_lifetime = self.lifetime(raw.child_lifetime.as_ref(), CHILD_LIFETIME, None, None);
         let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), IKE_LIFETIME, None, None);
         let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
-        let ike_proposals = self.ike_proposals(raw.ike.as_deref());
+        let mut ike_proposals = self.ike_proposals(raw.ike.as_deref());
+        if raw.ike.is_none() {
+            // Devices whose IKE knows no combined mode (RouterOS) get in by what RFC 8247 §2.1 and §2.3 want
+            // everybody to have; what has one never comes to it.
+            ike_proposals.extend(parse::ike_proposal(CBC_FOR_IKE));
+        }
         let esp_proposals = self.esp_proposals(raw.esp.as_deref());
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
         let replay_window = self.replay_window(raw.replay_window.as_ref());

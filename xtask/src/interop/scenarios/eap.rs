@@ -9,7 +9,7 @@ use crate::ensure;
 use crate::lab::cygnet::Setup;
 use crate::lab::offices::{Nat, Offices};
 use crate::lab::pki::KeyKind;
-use crate::lab::{Exec, Failure, Lab, Result, wait_for};
+use crate::lab::{Exec, Lab, Result, wait_for};
 
 const USER: &str = "alice";
 /// With characters that are more than one octet, and more than one unit of UTF-16.

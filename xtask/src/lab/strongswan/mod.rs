@@ -4,9 +4,11 @@
 //! namespace of its own where `/etc/swanctl` is its directory and `/run` is private. It is driven by
 //! `swanctl` over its own vici socket and stopped by its own process id.
 
+mod charon_cmd;
 mod config;
 mod sas;
 
+pub use charon_cmd::CharonCmd;
 pub use config::{Auth, Child, Config, Connection, Pool, Proof, Secret};
 pub use sas::{ChildSa, IkeSa};
 
@@ -63,18 +65,30 @@ pub struct StrongSwan {
 impl StrongSwan {
     /// Starts a strongSwan on `namespace` and loads its configuration.
     pub fn start(lab: &Lab, namespace: &Namespace, setup: &Setup) -> Result<Self> {
+        let mut peer = Self::prepare(lab, namespace)?;
+        peer.write(setup)?;
+        peer.restart()?;
+        Ok(peer)
+    }
+
+    /// Starts a strongSwan whose `/etc/swanctl` is a copy of `folder`: swanctl.conf and the folders beside it.
+    pub fn start_with_files(lab: &Lab, namespace: &Namespace, folder: &Path) -> Result<Self> {
+        let mut peer = Self::prepare(lab, namespace)?;
+        peer.write(&Setup::default())?;
+        let from = folder.join(".").to_string_lossy().into_owned();
+        Exec::new(["cp", "-r", &from, &peer.directory.to_string_lossy()]).run()?;
+        peer.restart()?;
+        Ok(peer)
+    }
+
+    fn prepare(lab: &Lab, namespace: &Namespace) -> Result<Self> {
         let name = format!("strongswan-{}", namespace.name());
-        let directory = lab.subdirectory(&name)?;
-        let mut peer = Self {
+        Ok(Self {
+            directory: lab.subdirectory(&name)?,
             name,
             namespace: namespace.clone(),
-            directory,
             charon: None,
-        };
-        peer.write(setup)?;
-        peer.start_charon()?;
-        peer.load_all()?;
-        Ok(peer)
+        })
     }
 
     /// Writes another configuration and loads it, without a restart.

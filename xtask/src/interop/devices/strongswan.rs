@@ -1,0 +1,89 @@
+//! strongSwan in each of its forms.
+
+use super::super::Scenario;
+use crate::ensure;
+use crate::lab::own_server::OwnServer;
+use crate::lab::strongswan::{CharonCmd, StrongSwan};
+use crate::lab::world::SERVER;
+use crate::lab::{Exec, Lab, Result};
+use std::fs;
+use std::path::Path;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "device-swanctl",
+            "a strongSwan whose /etc/swanctl is the folder that `cygnet user add` wrote",
+            swanctl,
+        ),
+        Scenario::new(
+            "device-password",
+            "the same, for a user with a password: EAP-MSCHAPv2, the password written into the file",
+            password,
+        ),
+        Scenario::new(
+            "device-p12",
+            "charon-cmd with the .p12 file and its password",
+            p12,
+        ),
+    ]
+}
+
+fn swanctl(lab: &mut Lab) -> Result<String> {
+    let server = OwnServer::set_up(lab)?;
+    server.add("alice", "laptop")?;
+    let folder = server.folder("alice", "laptop").join("swanctl");
+    let swan = StrongSwan::start_with_files(lab, &server.world.laptop, &folder)?;
+    server.online(&server.world.laptop)?;
+    let child = swan.child("alice-laptop")?;
+    ensure!(
+        swan.log()
+            .lines()
+            .all(|line| !line.contains("skipped") && !line.contains("not recognized")),
+        "strongSwan did not take everything of the file:\n{}",
+        swan.log()
+    );
+    Ok(format!(
+        "SPI {}, {}",
+        child.spi_in,
+        server.connected()?.join(", ")
+    ))
+}
+
+fn password(lab: &mut Lab) -> Result<String> {
+    let server = OwnServer::set_up(lab)?;
+    server.add_with_password("bob", "correct horse battery staple")?;
+    let folder = server.folder("bob", "password").join("swanctl");
+    let file = folder.join("swanctl.conf");
+    let text = fs::read_to_string(&file)?;
+    let filled = text.replace("write your password here", "correct horse battery staple");
+    ensure!(filled != text, "no place for the password in:\n{text}");
+    fs::write(&file, filled)?;
+    let _swan = StrongSwan::start_with_files(lab, &server.world.laptop, &folder)?;
+    server.online(&server.world.laptop)?;
+    let connected = server.connected()?;
+    ensure!(connected == ["bob"], "connected are {connected:?}");
+    Ok("online as bob".to_owned())
+}
+
+fn p12(lab: &mut Lab) -> Result<String> {
+    let server = OwnServer::set_up(lab)?;
+    let said = server.add("alice", "laptop")?;
+    let password = OwnServer::p12_password(&said)?;
+    let folder = server.folder("alice", "laptop");
+    let file = folder.join("alice.laptop.p12");
+    let identity = identity_of(&folder.join("swanctl/x509/alice.laptop.crt"))?;
+    let authority = folder.join("swanctl/x509ca/alice.laptop-ca.crt");
+    let _charon = CharonCmd::new(SERVER, &identity)
+        .p12(&file, &password)
+        .authority(&authority)
+        .start(lab, &server.world.laptop)?;
+    server.online(&server.world.laptop)
+}
+
+/// The e-mail address in a certificate: who a device says it is.
+fn identity_of(certificate: &Path) -> Result<String> {
+    let file = certificate.to_string_lossy();
+    let said = Exec::new(["openssl", "x509", "-in", &*file, "-noout", "-email"]).run()?;
+    Ok(said.trim().to_owned())
+}
