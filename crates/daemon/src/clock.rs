@@ -131,7 +131,13 @@ impl fmt::Display for NotSet {
         }
         f.write_str(
             "; certificates wait until it is set, by time synchronisation or with `timedatectl set-time`",
-        )
+        )?;
+        match self {
+            Self::LastKnown { .. } => f.write_str(
+                " (if it is right now, remove the file `clock` in [daemon] state_dir, and restart)",
+            ),
+            Self::Program { .. } | Self::Certificate { .. } => Ok(()),
+        }
     }
 }
 

@@ -53,7 +53,9 @@ fn expiring(config: &Config, now: i64) -> Vec<String> {
         if let RemoteAuth::Certificate { trust, .. } = &connection.remote_auth
             && let Some(trust) = config.trusts.get(trust)
         {
-            for ca in trust.anchors.iter().filter_map(|ca| validity(ca).ok()) {
+            // Of several, as long as one goes on, the others may end.
+            let authorities = trust.anchors.iter().filter_map(|ca| validity(ca).ok());
+            if let Some(ca) = authorities.max_by_key(|ca| ca.not_after) {
                 let what = format!(
                     "the authority ({}) that vouches for the peers of {whose}",
                     ca.subject
