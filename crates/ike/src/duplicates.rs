@@ -1,6 +1,7 @@
 //! Two IKE SAs between the same identities: when a peer comes back, when both call at once, and
 //! when one authenticates anew (RFC 7296 §2.4, §2.8.3).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
@@ -20,6 +21,11 @@ const OVERLAP: Duration = Duration::from_secs(30);
 const LENIENCE: Duration = Duration::from_secs(300);
 /// How often that is looked at.
 const RECHECK: Duration = Duration::from_secs(5);
+
+/// Calls of one identity that are up at once. It may be back some times before its absence is noticed.
+const CALLS_OF_ONE: usize = 4;
+/// The same where several devices share an identity: so many get addresses.
+const CALLS_OF_SEVERAL: usize = 64;
 
 /// What happens to another IKE SA of the same peer.
 enum Verdict {
@@ -112,6 +118,33 @@ impl Endpoint {
                 }),
                 Verdict::Probe => self.change(id, |state, _, cx| state.hint(cx, Vec::new())),
             }
+        }
+    }
+
+    /// Whoever calls again and again does not fill this machine with IKE SAs: of too many, the one that
+    /// authenticated first ends at once, with all that came of it.
+    pub(crate) fn bound_calls(&mut self, id: IkeSaId) {
+        let established = |id: &IkeSaId| self.sas.get(id).and_then(IkeSa::established);
+        let Some(new) = established(&id).filter(|new| !new.peering.dialed) else {
+            return;
+        };
+        let most = match new.peering.connection.unique {
+            true => CALLS_OF_ONE,
+            false => CALLS_OF_SEVERAL,
+        };
+        let others = self.sas.values().filter_map(IkeSa::established);
+        let calls: BTreeSet<_> = others
+            .filter(|other| !other.peering.dialed && same_ends(other, new))
+            .map(|other| {
+                (
+                    other.peering.authenticated_at,
+                    other.peering.authenticated_as,
+                )
+            })
+            .collect();
+        let beyond = calls.len().saturating_sub(most);
+        for (_, line) in calls.into_iter().take(beyond) {
+            self.expel_line(line, &Reason::Replaced);
         }
     }
 

@@ -138,7 +138,7 @@ impl Endpoint {
         }
     }
 
-    fn expel_line(&mut self, line: IkeSaId, reason: &Reason) {
+    pub(crate) fn expel_line(&mut self, line: IkeSaId, reason: &Reason) {
         let of_line = |sa: &&IkeSa| sa.established().is_some_and(|state| state.is_of(line));
         let ids: Vec<_> = self.sas.values().filter(of_line).map(IkeSa::id).collect();
         for id in ids {

@@ -402,6 +402,7 @@ impl Endpoint {
         }
         if live {
             self.settle_duplicates(id, initial_contact);
+            self.bound_calls(id);
         }
         self.examine_next();
         self.keep(&name);

@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::*;
 use cygnet_crypto::suite::Group;
@@ -743,4 +744,41 @@ fn many_authorities_do_not_make_the_answer_to_a_call_long() {
         assert!(answer <= call + 320, "{call} octets, answered by {answer}");
     }
     assert_eq!(answer_with(9).0, 1);
+}
+
+/// The most IKE SAs that B has while A, which forgets everything each time and does not say so, calls
+/// again and again.
+fn hoarded(unique: bool, calls: usize) -> usize {
+    let a = Connection {
+        unique: false,
+        ..connection(A)
+    };
+    let b = Connection {
+        unique,
+        ..connection(B)
+    };
+    let mut world = up_with(a.clone(), b);
+    let mut most = 0;
+    for _ in 0..calls {
+        world.reboot(A, policy(a.clone()));
+        world.run(Duration::from_millis(100));
+        most = most.max(world.b.ike_sas(world.now).len());
+    }
+    // The last one is as good as any.
+    let (a, b) = (
+        world.a.established(world.now),
+        world.b.established(world.now),
+    );
+    assert!(b.iter().any(|sa| sa.spi_i == a[0].spi_i));
+    world.seconds(60);
+    // What was sealed for the forgetful.
+    world.unopened.clear();
+    world.assert_in_step(&["one"]);
+    most
+}
+
+#[test]
+fn a_peer_cannot_hoard_ike_sas() {
+    assert_eq!(hoarded(true, 20), 4);
+    assert_eq!(hoarded(false, 80), 64);
 }

@@ -76,10 +76,12 @@ impl Link {
         self.apply()
     }
 
-    /// The near end of the tunnel may have these addresses as well.
-    pub fn add_near(&mut self, addresses: &[&str]) -> Result<()> {
-        self.near
-            .extend(addresses.iter().map(|&text| text.to_owned()));
+    /// The ends of the tunnel may have these addresses as well.
+    pub fn add_ends(&mut self, near: &[&str], far: &[&str]) -> Result<()> {
+        let owned =
+            |list: &[&str]| -> Vec<String> { list.iter().map(|&text| text.to_owned()).collect() };
+        self.near.extend(owned(near));
+        self.far.extend(owned(far));
         self.apply()
     }
 

@@ -57,8 +57,10 @@ pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
 /// The world in which laptop and phone send everything to the box, and the box forwards: from the
 /// beginning to the end, whatever Cygnet does.
 pub(in crate::interop) fn forwarding_world(lab: &Lab) -> Result<World> {
-    let world = World::build(lab)?;
+    let mut world = World::build(lab)?;
     add_ipv6(&world)?;
+    // MOBIKE: what gets no answer by IPv4 goes by IPv6 as well.
+    world.provider.add_ends(&[GATEWAY6], &[SERVER6])?;
     world.gateway.forward_packets()?;
     world.route_through_gateway()?;
     for device in [&world.laptop, &world.phone] {

@@ -54,7 +54,7 @@ fn pair(lab: &Lab, role: Role, mobike: &str) -> Result<Pair> {
     let mut plan = Plan::certificates(role, KeyKind::EcP256)?.swan_set("mobike", mobike);
     let mut offices = Offices::build(lab, Nat::None)?;
     for link in &mut offices.links {
-        link.add_near(&PLACES)?;
+        link.add_ends(&PLACES, &[])?;
     }
     offices.block_all_but_tunnel()?;
     let behind = Inner::V4.networks(&offices.b);
