@@ -260,7 +260,7 @@ fn strangers_do_not_use_up_the_answers_that_callers_need() {
             world.b.endpoint.handle_datagram(now, stranger, &noise);
         }
         while world.b.endpoint.poll_output().is_some() {}
-        world.run(std::time::Duration::from_millis(9));
+        world.run(Duration::from_millis(9));
     }
     world.assert_in_step(&["one"]);
 }
@@ -316,7 +316,7 @@ fn failed_authentications_are_not_reported_without_end() {
         ..Policy::default()
     };
     let mut world = World::new(callers, policy(connection(B)));
-    world.run(std::time::Duration::from_millis(200));
+    world.run(Duration::from_millis(200));
     let refused = |k: &EventKind| matches!(k, EventKind::Refused { .. });
     assert_eq!(world.b.count(refused), 10, "{}", world.tail());
     let now = at(world.now);
@@ -438,7 +438,7 @@ fn device_that_gets_addresses_is_known_by_where_its_peer_is_now() {
         world.nat = Some(("203.0.113.9".parse().unwrap(), port));
         world.b.devices.clear();
         world.reboot(A, policy(a.clone()));
-        world.run(std::time::Duration::from_millis(500));
+        world.run(Duration::from_millis(500));
         let device = world.b.devices.first().cloned().flatten();
         assert_eq!(device.expect("a device").here, here, "{}", world.tail());
     }
@@ -702,7 +702,7 @@ fn peer_that_rekeys_without_end_gets_no_more_key_exchanges_than_it_is_allowed() 
     let mut world = up_with(with_group(A), with_group(B));
     for _ in 0..120 {
         world.command(A, rekey_child("one"));
-        world.run(std::time::Duration::from_millis(40));
+        world.run(Duration::from_millis(40));
     }
     let made = world.b.count(|k| matches!(k, EventKind::ChildUp { .. }));
     assert!((60..=90).contains(&made), "{made}\n{}", world.tail());
