@@ -3,6 +3,7 @@
 
 mod chain;
 mod config;
+mod eap;
 mod endpoint;
 mod input;
 mod ipc;
@@ -14,6 +15,7 @@ mod wire;
 
 pub use chain::{chain, chain_holds};
 pub use config::config;
+pub use eap::eap;
 pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init};
 pub use ipc::ipc;
 pub use packets::{esp_open, inner_packets};
@@ -23,7 +25,7 @@ pub use wire::{wire_chain, wire_message};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("wire_message", wire_message),
     ("wire_chain", wire_chain),
     ("endpoint_init", endpoint_init),
@@ -34,4 +36,5 @@ pub const TARGETS: [Target; 10] = [
     ("config", config),
     ("chain", chain),
     ("ipc", ipc),
+    ("eap", eap),
 ];

@@ -44,6 +44,7 @@ pub fn all() -> Vec<Seed> {
     configurations(&mut seeds);
     crate::chain::seeds(&mut seeds);
     crate::ipc::seeds(&mut seeds);
+    crate::eap::seeds(&mut seeds);
     seeds
 }
 

@@ -157,6 +157,7 @@ pub(crate) struct RawServer {
     pub(crate) crl: Option<OneOrMany>,
     pub(crate) psk: Option<Spanned<String>>,
     pub(crate) passwords: Option<Spanned<String>>,
+    pub(crate) eap_tls: Option<Spanned<bool>>,
     pub(crate) pools: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) dns: Vec<Spanned<String>>,
@@ -198,6 +199,7 @@ pub(crate) struct RawTunnel {
     pub(crate) psk: Option<Spanned<String>>,
     pub(crate) user: Option<Spanned<String>>,
     pub(crate) password: Option<Spanned<String>>,
+    pub(crate) eap: Option<Spanned<String>>,
     pub(crate) virtual_address: Option<VirtualAddress>,
     pub(crate) local_networks: Option<Vec<Spanned<String>>>,
     pub(crate) remote_networks: Option<Vec<Spanned<String>>>,

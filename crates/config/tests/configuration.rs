@@ -330,7 +330,7 @@ fn a_log_in_by_password_is_one_proof_of_several_and_a_whole_one() {
 fn a_server_with_a_pre_shared_key_takes_no_passwords() {
     let seen = mistakes("[server]\npsk = \"k\"\npasswords = \"p\"\npools = [\"10.99.0.0/24\"]\n");
     assert!(
-        seen[0].contains(":3:13: both a pre-shared key and passwords are given"),
+        seen[0].contains(":3:13: both a pre-shared key and a log-in are given"),
         "{seen:?}"
     );
 }

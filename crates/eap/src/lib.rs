@@ -8,7 +8,7 @@
 //! # use cygnet_crypto::{Random, SystemRandom};
 //! # use cygnet_eap::{mschapv2, peer, server, Step};
 //! let hash = mschapv2::nt_hash("a good password");
-//! let (mut server, mut peer) = (server::Server::new("vpn.example.org"), peer::Peer::new("alice"));
+//! let (mut server, mut peer) = (server::Server::new("vpn.example.org", server::Methods::passwords()), peer::Peer::new("alice", peer::LogIn::Password));
 //! let mut packet = server.begin(&mut SystemRandom);
 //! let keys = loop {
 //!     let mut step = peer.handle(&packet, &mut SystemRandom);
@@ -37,6 +37,7 @@
 pub mod mschapv2;
 pub mod peer;
 pub mod server;
+pub mod tls;
 
 use cygnet_crypto::Secret;
 use cygnet_wire::eap::EapPayload;
@@ -65,10 +66,19 @@ pub enum Step<Q> {
 
 /// What a conversation has brought.
 pub struct Login {
-    /// Who has logged in: the name that was proven, not the one that was merely said.
-    pub user: String,
+    /// What was proven, not what was merely said.
+    pub proof: Proof,
     /// The master session key (RFC 3748 §7.10), 64 octets.
     pub msk: Secret,
+}
+
+/// What the other end has shown to be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// To a server: the password of this user. To a peer: that the server knows it.
+    Password(String),
+    /// The private key of the first of these certificates, DER.
+    Certificates(Vec<Vec<u8>>),
 }
 
 /// Longest user name that is looked at.

@@ -1,10 +1,11 @@
-//! The peer's side: says who it is, proves it, and has the server prove that it knows the password, too.
+//! The peer's side: says who it is, proves it, and has the server prove itself, too.
 
 use cygnet_crypto::{Random, Secret};
 use cygnet_wire::eap::{EapCode, EapPayload, EapType};
 
-use crate::Login;
 use crate::mschapv2::{self, CHALLENGE_LEN, Challenges, Message, Responded};
+use crate::tls::{Handshake, Turn};
+use crate::{Login, Proof};
 
 /// What happens next; [`Challenges`] are answered with [`Peer::responded`].
 pub type Step = crate::Step<Challenges>;
@@ -13,7 +14,32 @@ pub type Step = crate::Step<Challenges>;
 pub struct Peer {
     /// As configured, perhaps with a domain.
     user: String,
+    log_in: LogIn,
     state: State,
+}
+
+/// How it logs in.
+pub enum LogIn {
+    /// By EAP-MSCHAPv2.
+    Password,
+    /// By EAP-TLS.
+    Tls(Box<Handshake>),
+}
+
+impl LogIn {
+    fn method(&self) -> EapType {
+        match self {
+            Self::Password => EapType::MSCHAPV2,
+            Self::Tls(_) => EapType::TLS,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Password => "user name and password (EAP-MSCHAPv2)",
+            Self::Tls(_) => "certificate (EAP-TLS)",
+        }
+    }
 }
 
 enum State {
@@ -39,9 +65,10 @@ enum State {
 
 impl Peer {
     /// A conversation as this user.
-    pub fn new(user: &str) -> Self {
+    pub fn new(user: &str, log_in: LogIn) -> Self {
         Self {
             user: user.to_owned(),
+            log_in,
             state: State::Begun,
         }
     }
@@ -53,18 +80,24 @@ impl Peer {
                 State::Proven(msk) => Step::Success {
                     packet: None,
                     login: Login {
-                        user: self.user.clone(),
+                        proof: Proof::Password(self.user.clone()),
                         msk,
                     },
                 },
-                _ => fail("the server lets us in without having proven that it knows the password"),
+                _ => self.shaken_hands(),
             },
-            (EapCode::FAILURE, _) => match std::mem::replace(&mut self.state, State::Over) {
-                State::Refused(why) => fail(&why),
-                _ => fail(
-                    "the server ended the log-in (EAP Failure) without saying why; its log may tell",
-                ),
-            },
+            (EapCode::FAILURE, _) => {
+                let tls = match &mut self.log_in {
+                    LogIn::Tls(handshake) => handshake.take_failure(),
+                    LogIn::Password => None,
+                };
+                match (std::mem::replace(&mut self.state, State::Over), tls) {
+                    (State::Refused(why), _) | (_, Some(why)) => fail(&why),
+                    _ => fail(
+                        "the server ended the log-in (EAP Failure) without saying why; its log may tell",
+                    ),
+                }
+            }
             (EapCode::REQUEST, Some(EapType::IDENTITY)) => {
                 let user = self.user.clone().into_bytes();
                 respond(packet, EapType::IDENTITY, user)
@@ -73,18 +106,55 @@ impl Peer {
             (EapCode::REQUEST, Some(EapType::NOTIFICATION)) => {
                 respond(packet, EapType::NOTIFICATION, Vec::new())
             }
-            (EapCode::REQUEST, Some(EapType::MSCHAPV2)) => match Message::parse(&packet.data) {
+            (EapCode::REQUEST, Some(ty)) if ty != self.log_in.method() => {
+                let own = self.log_in.name();
+                self.state = State::Refused(format!(
+                    "the server wants {ty}, and this tunnel logs in by {own}"
+                ));
+                // RFC 3748 §5.3.1: what we would rather do.
+                respond(packet, EapType::NAK, vec![self.log_in.method().0])
+            }
+            (EapCode::REQUEST, Some(EapType::TLS)) => self.shake_hands(packet),
+            (EapCode::REQUEST, Some(_)) => match Message::parse(&packet.data) {
                 Some(message) => self.handle_message(packet, message, random),
                 None => fail("the server's EAP-MSCHAPv2 message is malformed"),
             },
-            (EapCode::REQUEST, Some(ty)) => {
-                self.state = State::Refused(format!(
-                    "the server wants {ty}, and this tunnel logs in by user name and password (EAP-MSCHAPv2)"
-                ));
-                // RFC 3748 §5.3.1: what we would rather do.
-                respond(packet, EapType::NAK, vec![EapType::MSCHAPV2.0])
-            }
             _ => fail("the server sent no EAP request"),
+        }
+    }
+
+    fn shake_hands(&mut self, packet: &EapPayload<'_>) -> Step {
+        let LogIn::Tls(handshake) = &mut self.log_in else {
+            return fail("the server sent TLS out of turn");
+        };
+        // What was refused before was another method.
+        self.state = State::Begun;
+        match handshake.handle(&packet.data) {
+            Turn::Send(data) => respond(packet, EapType::TLS, data),
+            Turn::Done => fail("the server goes on after the end of the TLS handshake"),
+            Turn::Failed(why) => fail(&why),
+        }
+    }
+
+    /// The server says that we are in.
+    fn shaken_hands(&self) -> Step {
+        let LogIn::Tls(handshake) = &self.log_in else {
+            return fail("the server lets us in without having proven that it knows the password");
+        };
+        if !handshake.is_done() {
+            return fail(
+                "the server lets us in without having proven that it is the one we called",
+            );
+        }
+        match handshake.msk() {
+            Ok(msk) => Step::Success {
+                packet: None,
+                login: Login {
+                    proof: Proof::Certificates(handshake.certificates()),
+                    msk,
+                },
+            },
+            Err(why) => fail(&why),
         }
     }
 

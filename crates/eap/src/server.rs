@@ -4,7 +4,8 @@ use cygnet_crypto::Random;
 use cygnet_wire::eap::{EapCode, EapPayload, EapType};
 
 use crate::mschapv2::{self, Attempt, CHALLENGE_LEN, Message, Verified};
-use crate::{Login, USER_MAX};
+use crate::tls::{Handshake, Turn};
+use crate::{Login, Proof, USER_MAX};
 
 /// What happens next; an [`Attempt`] is answered with [`Server::verified`].
 pub type Step = crate::Step<Attempt>;
@@ -13,9 +14,40 @@ pub type Step = crate::Step<Attempt>;
 pub struct Server {
     /// Who we are, for people.
     name: String,
+    /// How peers may log in, for people.
+    offered: String,
+    /// Those that were not tried yet.
+    methods: Methods,
     /// Of the request that is out.
     identifier: u8,
     state: State,
+}
+
+/// How peers may log in. Passwords are tried first; a peer that would rather show a certificate says so.
+pub struct Methods {
+    /// By EAP-MSCHAPv2.
+    pub passwords: bool,
+    /// By EAP-TLS.
+    pub tls: Option<Box<Handshake>>,
+}
+
+impl Methods {
+    /// By passwords alone.
+    pub fn passwords() -> Self {
+        Self {
+            passwords: true,
+            tls: None,
+        }
+    }
+
+    fn names(&self) -> String {
+        match (self.passwords, &self.tls) {
+            (true, Some(_)) => "user name and password (EAP-MSCHAPv2) or certificate (EAP-TLS)",
+            (true, None) => "user name and password (EAP-MSCHAPv2)",
+            (false, _) => "certificate (EAP-TLS)",
+        }
+        .to_owned()
+    }
 }
 
 enum State {
@@ -28,16 +60,21 @@ enum State {
     Attempt(String),
     /// The peer is to acknowledge our proof.
     Success(Login),
+    /// The handshake goes on; whether the peer has answered it yet.
+    Tls(Box<Handshake>, bool),
     /// The peer is to acknowledge the failure.
     Failure(String),
     Over,
 }
 
 impl Server {
-    /// A conversation by user name and password; `name` is what peers show their users.
-    pub fn new(name: &str) -> Self {
+    /// A conversation; `name` is what peers show their users.
+    pub fn new(name: &str, methods: Methods) -> Self {
+        let offered = methods.names();
         Self {
             name: name.chars().take(USER_MAX).filter(char::is_ascii).collect(),
+            offered,
+            methods,
             identifier: 0,
             state: State::New,
         }
@@ -62,19 +99,24 @@ impl Server {
             return self.fail("the peer answers another EAP request than the one that was sent");
         }
         match (state, ty) {
-            (State::Identity, EapType::IDENTITY) => self.challenge(random),
-            (State::Challenge(_), EapType::NAK) => self.refused(&response.data),
+            (State::Identity, EapType::IDENTITY) => match self.methods.passwords {
+                true => self.challenge(random),
+                false => self.start_tls(),
+            },
+            (State::Challenge(_) | State::Tls(_, false), EapType::NAK) => {
+                self.refused(&response.data, random)
+            }
+            (State::Tls(handshake, _), EapType::TLS) => self.shake_hands(handshake, &response.data),
             (state, EapType::MSCHAPV2) => match Message::parse(&response.data) {
                 Some(message) => self.handle_message(state, message),
                 None => self.fail("the peer's EAP-MSCHAPv2 message is malformed"),
             },
-            (_, ty) => self.fail(&format!(
-                "the peer answers with {ty} in the place of EAP-MSCHAPv2"
-            )),
+            (_, ty) => self.fail(&format!("the peer answered by {ty} out of turn")),
         }
     }
 
     fn challenge(&mut self, random: &mut dyn Random) -> Step {
+        self.methods.passwords = false;
         let mut challenge = [0; CHALLENGE_LEN];
         random.fill(&mut challenge);
         self.state = State::Challenge(challenge);
@@ -85,6 +127,36 @@ impl Server {
             name: self.name.clone().into_bytes(),
         };
         Step::Send(self.request(EapType::MSCHAPV2, message.emit()))
+    }
+
+    fn start_tls(&mut self) -> Step {
+        let Some(handshake) = self.methods.tls.take() else {
+            return self.fail("there is no method by which anybody could log in");
+        };
+        self.identifier = self.identifier.wrapping_add(1);
+        self.state = State::Tls(handshake, false);
+        Step::Send(self.request(EapType::TLS, Handshake::start()))
+    }
+
+    fn shake_hands(&mut self, mut handshake: Box<Handshake>, data: &[u8]) -> Step {
+        match handshake.handle(data) {
+            Turn::Send(data) => {
+                self.identifier = self.identifier.wrapping_add(1);
+                self.state = State::Tls(handshake, true);
+                Step::Send(self.request(EapType::TLS, data))
+            }
+            Turn::Done => match handshake.msk() {
+                Ok(msk) => Step::Success {
+                    packet: Some(self.bare(EapCode::SUCCESS)),
+                    login: Login {
+                        proof: Proof::Certificates(handshake.certificates()),
+                        msk,
+                    },
+                },
+                Err(why) => self.fail(&why),
+            },
+            Turn::Failed(why) => self.fail(&why),
+        }
     }
 
     fn handle_message(&mut self, state: State, message: Message) -> Step {
@@ -115,11 +187,8 @@ impl Server {
                 }
             }
             // A peer that does not believe our proof says so by a failure.
-            (State::Success(login), Message::FailureAck | Message::Failure { .. }) => {
-                self.fail(&format!(
-                    "the device of user {} does not accept our proof that we know the password",
-                    login.user
-                ))
+            (State::Success(_), Message::FailureAck | Message::Failure { .. }) => {
+                self.fail("the device does not accept our proof that we know the password")
             }
             (State::Failure(why), _) => self.fail(&why),
             (_, Message::ChangePassword) => self
@@ -140,7 +209,8 @@ impl Server {
                 authenticator_response,
                 msk,
             }) => {
-                self.state = State::Success(Login { user, msk });
+                let proof = Proof::Password(user);
+                self.state = State::Success(Login { proof, msk });
                 let proof: String = authenticator_response
                     .iter()
                     .map(|octet| format!("{octet:02X}"))
@@ -166,7 +236,13 @@ impl Server {
     }
 
     /// The peer does not do what it was asked for (RFC 3748 §5.3.1).
-    fn refused(&mut self, wanted: &[u8]) -> Step {
+    fn refused(&mut self, wanted: &[u8], random: &mut dyn Random) -> Step {
+        if wanted.contains(&EapType::TLS.0) && self.methods.tls.is_some() {
+            return self.start_tls();
+        }
+        if wanted.contains(&EapType::MSCHAPV2.0) && self.methods.passwords {
+            return self.challenge(random);
+        }
         let wanted: Vec<String> = wanted
             .iter()
             .filter(|ty| **ty != 0)
@@ -178,8 +254,8 @@ impl Server {
             some => some.join(" or "),
         };
         self.fail(&format!(
-            "the device does not log in by user name and password (EAP-MSCHAPv2): it wants {wanted}; set it to one of those \
-             that the server does"
+            "the device wants {wanted}, and this server lets in by {}; set the device to that",
+            self.offered
         ))
     }
 

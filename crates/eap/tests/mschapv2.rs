@@ -2,9 +2,9 @@
 
 use cygnet_crypto::{Random, Secret};
 use cygnet_eap::mschapv2::{self, nt_hash};
-use cygnet_eap::peer::Peer;
-use cygnet_eap::server::Server;
-use cygnet_eap::{Login, Step};
+use cygnet_eap::peer::{LogIn, Peer};
+use cygnet_eap::server::{Methods, Server};
+use cygnet_eap::{Login, Proof, Step};
 use cygnet_wire::eap::{EapCode, EapPayload, EapType};
 use proptest::prelude::*;
 
@@ -33,7 +33,10 @@ fn talk(
     mut change: impl FnMut(EapPayload<'static>) -> EapPayload<'static>,
 ) -> (End, End, Vec<EapPayload<'static>>) {
     let random = &mut Counter(0);
-    let (mut server, mut peer) = (Server::new("vpn"), Peer::new(user));
+    let (mut server, mut peer) = (
+        Server::new("vpn", Methods::passwords()),
+        Peer::new(user, LogIn::Password),
+    );
     let mut sent = Vec::new();
     let mut packet = change(server.begin(random));
     loop {
@@ -96,7 +99,8 @@ fn the_right_password_brings_both_ends_the_same_key() {
         let (End::Up(server), End::Up(peer)) = (server, peer) else {
             panic!("not up");
         };
-        assert_eq!((server.user.as_str(), peer.user.as_str()), ("alice", user));
+        assert_eq!(server.proof, Proof::Password("alice".to_owned()));
+        assert_eq!(peer.proof, Proof::Password(user.to_owned()));
         assert_eq!(server.msk.len(), 64);
         assert!(server.msk.ct_eq(peer.msk.expose()));
         assert_eq!(
@@ -148,7 +152,7 @@ fn a_server_that_does_not_know_the_password_is_not_believed() {
 
 #[test]
 fn success_without_proof_is_no_success() {
-    let mut peer = Peer::new("alice");
+    let mut peer = Peer::new("alice", LogIn::Password);
     let success = EapPayload::bare(EapCode::SUCCESS, 1);
     let Step::Failure { why, .. } = peer.handle(&success, &mut Counter(0)) else {
         panic!("believed");
@@ -159,7 +163,7 @@ fn success_without_proof_is_no_success() {
 #[test]
 fn who_wants_another_method_is_told_and_told_of() {
     let random = &mut Counter(0);
-    let mut server = Server::new("vpn");
+    let mut server = Server::new("vpn", Methods::passwords());
     let identity = server.begin(random);
     let response = |to: &EapPayload<'_>, ty, data: &[u8]| {
         EapPayload::new(EapCode::RESPONSE, to.identifier, ty, data.to_vec())
@@ -173,9 +177,9 @@ fn who_wants_another_method_is_told_and_told_of() {
         panic!("goes on");
     };
     assert_eq!(packet.map(|packet| packet.code), Some(EapCode::FAILURE));
-    assert!(why.contains("it wants GTC"), "{why}");
+    assert!(why.contains("the device wants GTC"), "{why}");
 
-    let mut peer = Peer::new("alice");
+    let mut peer = Peer::new("alice", LogIn::Password);
     let request = EapPayload::new(EapCode::REQUEST, 5, EapType::GTC, &b"Password:"[..]);
     let Step::Send(nak) = peer.handle(&request, random) else {
         panic!("no answer");
@@ -209,7 +213,7 @@ proptest! {
         packets in proptest::collection::vec((1_u8..5, 0_u8..30, proptest::collection::vec(0_u8..60, 0..80)), 1..8)
     ) {
         let random = &mut Counter(0);
-        let (mut server, mut peer) = (Server::new("vpn"), Peer::new("alice"));
+        let (mut server, mut peer) = (Server::new("vpn", Methods::passwords()), Peer::new("alice", LogIn::Password));
         let mut identifier = server.begin(random).identifier;
         for (code, ty, data) in packets {
             let packet = EapPayload::new(EapCode(code), identifier, EapType(ty), data);

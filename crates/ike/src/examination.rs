@@ -221,7 +221,7 @@ fn secrets(peering: &Peering) -> impl Iterator<Item = &CredentialId> {
         | LocalAuth::Eap(EapLogin::Password {
             credential: secret, ..
         }) => Some(secret),
-        LocalAuth::Certificate { .. } => None,
+        LocalAuth::Certificate { .. } | LocalAuth::Eap(EapLogin::Certificate { .. }) => None,
     };
     let remote = match &connection.remote_auth {
         RemoteAuth::Psk(secret) => Some(secret),

@@ -206,6 +206,17 @@ pub enum EapLogin {
         /// The password.
         credential: CredentialId,
     },
+    /// EAP-TLS, with the peer's authorities judging the certificate that it shows there as well.
+    Certificate {
+        /// Who we say we are there, as text.
+        identity: String,
+        /// The private key.
+        credential: CredentialId,
+        /// What it can sign.
+        key: KeyKind,
+        /// DER, leaf first.
+        chain: Vec<Vec<u8>>,
+    },
 }
 
 /// The EAP methods by which peers may log in; the default: none.
@@ -214,12 +225,14 @@ pub struct EapMethods {
     /// EAP-MSCHAPv2, by the users and passwords of this name. Each user's is a secret of its own, called as
     /// [`EapMethods::secret_of`] says.
     pub passwords: Option<CredentialId>,
+    /// EAP-TLS, with our own certificate, by those whom [`RemoteAuth::Certificate`] trusts.
+    pub tls: bool,
 }
 
 impl EapMethods {
     /// Whether there are any.
     pub fn any(&self) -> bool {
-        self.passwords.is_some()
+        self.passwords.is_some() || self.tls
     }
 
     /// What [`crate::io::Command::SecretsReplaced`] calls the password of one user.

@@ -25,16 +25,18 @@ pub(super) struct AuthKeys<'a> {
     pub(super) rsa_pss: bool,
 }
 
-/// The keys of a log-in by user name and password.
+/// The keys of a log-in by EAP.
 pub(super) enum LogIn<'a> {
     /// Peers log in with us: who may.
     Served {
         passwords: Option<&'a Spanned<String>>,
+        tls: Option<&'a Spanned<bool>>,
     },
     /// We do.
     Own {
         user: Option<&'a Spanned<String>>,
         password: Option<&'a Spanned<String>>,
+        method: Option<&'a Spanned<String>>,
     },
 }
 
@@ -49,13 +51,31 @@ pub(super) struct Auth {
 
 impl Builder<'_> {
     pub(super) fn auth(&mut self, keys: &AuthKeys<'_>) -> Option<Auth> {
-        let passwords = match keys.log_in {
+        let (passwords, tls) = match keys.log_in {
             LogIn::Own {
                 user: None,
                 password: None,
-            } => None,
-            LogIn::Own { user, password } => return self.own_password(keys, user, password),
-            LogIn::Served { passwords } => passwords,
+                method,
+            } => {
+                self.method(method, keys.psk);
+                (None, None)
+            }
+            LogIn::Own {
+                user,
+                password,
+                method,
+            } => {
+                if let Some(method) = method {
+                    self.mistake_with_help(
+                        method.span(),
+                        "both a user name and `eap` are given",
+                        "`user` and `password` log in by password, `eap = \"tls\"` with `certificate` and `key`: keep \
+                         either",
+                    );
+                }
+                return self.own_password(keys, user, password);
+            }
+            LogIn::Served { passwords, tls } => (passwords, tls.filter(|tls| *tls.get_ref())),
         };
         if let Some(psk) = keys.psk {
             if let Some(other) = keys.certificate.or(keys.key) {
@@ -65,11 +85,12 @@ impl Builder<'_> {
                     "keep either `psk`, or `certificate`, `key` and `ca`",
                 );
             }
-            if let Some(passwords) = passwords {
+            let log_in = passwords.map(Spanned::span).or(tls.map(Spanned::span));
+            if let Some(log_in) = log_in {
                 self.mistake_with_help(
-                    passwords.span(),
-                    "both a pre-shared key and passwords are given: a server that takes passwords proves itself \
-                     with a certificate",
+                    log_in,
+                    "both a pre-shared key and a log-in are given: a server where peers log in proves itself with a \
+                     certificate",
                     "give `certificate`, `key` and `ca` in the place of `psk`",
                 );
             }
@@ -120,6 +141,7 @@ impl Builder<'_> {
                     .insert(id.clone(), CredentialFile::Passwords { path });
                 id
             }),
+            tls: tls.is_some(),
         };
         Some(Auth {
             local: LocalAuth::Certificate {
@@ -133,6 +155,24 @@ impl Builder<'_> {
             eap,
             subject: Some(own.subject),
         })
+    }
+
+    /// `eap` of a tunnel.
+    fn method(&mut self, method: Option<&Spanned<String>>, psk: Option<&Spanned<String>>) {
+        let Some(method) = method else { return };
+        if method.get_ref() != "tls" {
+            self.mistake_with_help(
+                method.span(),
+                format!("`{}` is no EAP method: expected \"tls\"", method.get_ref()),
+                "for a user name and a password write `user` and `password`, without `eap`",
+            );
+        } else if psk.is_some() {
+            self.mistake_with_help(
+                method.span(),
+                "both `eap` and a pre-shared key are given",
+                "EAP-TLS takes `certificate`, `key` and `ca`",
+            );
+        }
     }
 
     /// We log in by a user name and a password, once the peer has proven itself with a certificate.

@@ -34,6 +34,7 @@ impl Builder<'_> {
             psk: raw.psk.as_ref(),
             log_in: LogIn::Served {
                 passwords: raw.passwords.as_ref(),
+                tls: raw.eap_tls.as_ref(),
             },
             allow_sha1: raw.verify_sha1.unwrap_or(false),
             rsa_pss: raw.rsa_pss.unwrap_or(false),

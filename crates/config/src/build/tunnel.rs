@@ -4,10 +4,13 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use cygnet_ike::identity;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, Host, IdentityPattern, Remote, Retransmit, SelectorTemplate, Start,
+    ChildPolicy, Connection, EapLogin, Host, IdentityPattern, LocalAuth, Remote, Retransmit,
+    SelectorTemplate, Start,
 };
+use cygnet_wire::id::Identification;
 use ipnet::IpNet;
 use toml::Spanned;
 
@@ -55,6 +58,7 @@ impl Builder<'_> {
             log_in: LogIn::Own {
                 user: raw.user.as_ref(),
                 password: raw.password.as_ref(),
+                method: raw.eap.as_ref(),
             },
             allow_sha1: raw.verify_sha1.unwrap_or(false),
             rsa_pss: raw.rsa_pss.unwrap_or(false),
@@ -81,17 +85,24 @@ impl Builder<'_> {
         let retransmit = self.retransmit(raw.retransmit.as_ref());
         let ike_proposals = self.ike_proposals(raw.ike.as_deref());
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
-        if let (Remote::Any, Some(user)) = (&remote, &raw.user)
+        if let (Remote::Any, Some(written)) = (&remote, raw.user.as_ref().or(raw.eap.as_ref()))
             && raw.remote.is_some()
         {
             self.mistake_with_help(
-                user.span(),
+                written.span(),
                 "the tunnel waits for its peer, and only who calls can log in",
                 "name the remote",
             );
         }
         let auth = auth?;
         self.proven(raw.identity.as_ref(), local_identity.as_ref(), &auth.local);
+        let local_identity = local_identity
+            .or_else(|| auth.subject.map(parse::dn_identity))
+            .or_else(|| parse::identity_of_login(&auth.local));
+        let local_auth = match raw.eap {
+            Some(_) => with_certificate(auth.local, local_identity.as_ref()),
+            None => auth.local,
+        };
         if self.mistakes.len() > before {
             return None;
         }
@@ -106,11 +117,9 @@ impl Builder<'_> {
             name: name.get_ref().clone(),
             remote,
             local_address: None,
-            local_identity: local_identity
-                .or_else(|| auth.subject.map(parse::dn_identity))
-                .or_else(|| parse::identity_of_login(&auth.local)),
+            local_identity,
             remote_identity,
-            local_auth: auth.local,
+            local_auth,
             remote_auth: auth.remote,
             eap: auth.eap,
             ike_proposals,
@@ -344,6 +353,25 @@ impl Builder<'_> {
             }
         }
         r
+    }
+}
+
+/// The same certificate, shown in EAP-TLS.
+fn with_certificate(local: LocalAuth, identity: Option<&Identification>) -> LocalAuth {
+    match local {
+        LocalAuth::Certificate {
+            credential,
+            key,
+            chain,
+            ..
+        } => LocalAuth::Eap(EapLogin::Certificate {
+            identity: identity.map(identity::display).unwrap_or_default(),
+            credential,
+            key,
+            chain,
+        }),
+        // What was given beside `eap` is told as a mistake.
+        other => other,
     }
 }
 

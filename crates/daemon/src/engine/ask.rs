@@ -16,7 +16,7 @@ use cygnet_ike::io::{
 };
 use cygnet_ike::policy::{Connection, Host, Remote, TrustId};
 use cygnet_ike::time::UtcTime;
-use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime};
+use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime, ValidatedPeer};
 use cygnet_wire::id::{IdType, Identification};
 
 use super::datapath::Datapath;
@@ -63,7 +63,7 @@ struct Resolving {
 }
 
 /// Whom a connection trusts, decoded once and not for each caller.
-struct Trusted {
+pub(super) struct Trusted {
     anchors: TrustAnchors,
     crls: Crls,
 }
@@ -86,7 +86,12 @@ impl Asker {
         clock: Arc<Clock>,
     ) -> Result<Self, String> {
         let numbers = Arc::new(AtomicU64::new(0));
-        let log_ins = LogIns::start(Arc::clone(&channel), inbox.clone(), Arc::clone(&numbers))?;
+        let log_ins = LogIns::start(
+            Arc::clone(&channel),
+            inbox.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&numbers),
+        )?;
         let (chains, jobs) = mpsc::channel::<ChainJob>();
         let callers = Arc::new(AtomicUsize::new(0));
         let waiting = Arc::clone(&callers);
@@ -128,6 +133,7 @@ impl Asker {
             .iter()
             .map(|(id, trust)| (id.clone(), Arc::new(Trusted::new(trust))))
             .collect();
+        self.log_ins.configure(self.trusts.clone());
     }
 
     /// Asks; the answer, if it is there at once.
@@ -370,6 +376,15 @@ impl Asker {
 }
 
 impl Trusted {
+    /// Subjects of the authorities, DER.
+    pub(super) fn subjects(&self) -> Vec<Vec<u8>> {
+        let anchors = self.anchors.iter();
+        anchors
+            .filter_map(|anchor| cygnet_pki::identity::subject(anchor).ok())
+            .map(|subject| subject.as_der().to_vec())
+            .collect()
+    }
+
     fn new(trust: &Trust) -> Result<Self, String> {
         let mut anchors = TrustAnchors::new();
         for anchor in &trust.anchors {
@@ -427,12 +442,33 @@ fn holder(identity: &Identification) -> String {
 fn validate(job: &ChainJob, date: Result<UtcTime, NotSet>) -> Result<PeerKey, ChainError> {
     // Says nothing about the peer: it is asked again.
     let date = date.map_err(|not_set| ChainError::Unavailable(not_set.to_string()))?;
-    judge(job, date).map_err(ChainError::Invalid)
+    let peer = judge(&job.trust, &job.certificates, job.role, date).map_err(ChainError::Invalid)?;
+    peer.chain
+        .contains(job.identity.ty.0, &job.identity.data)
+        .map_err(|e| ChainError::Invalid(e.to_string()))?;
+    Ok(PeerKey {
+        subject: peer.chain.subject.to_string(),
+        not_after: peer.not_after,
+        spki: peer.chain.spki,
+    })
 }
 
-fn judge(job: &ChainJob, date: UtcTime) -> Result<PeerKey, String> {
-    let Trusted { anchors, crls } = job.trust.as_ref().as_ref().map_err(Clone::clone)?;
-    let Some((leaf, intermediates)) = job.certificates.split_first() else {
+/// What a chain that holds says.
+pub(super) struct Judged {
+    chain: ValidatedPeer,
+    /// When the leaf expires.
+    pub(super) not_after: UtcTime,
+}
+
+/// Whether a chain holds, whoever its leaf is of.
+pub(super) fn judge(
+    trust: &Result<Trusted, String>,
+    certificates: &[Vec<u8>],
+    role: PeerRole,
+    date: UtcTime,
+) -> Result<Judged, String> {
+    let Trusted { anchors, crls } = trust.as_ref().map_err(Clone::clone)?;
+    let Some((leaf, intermediates)) = certificates.split_first() else {
         return Err(
             "the peer sent no certificate; set it up to send one (strongSwan: send_cert = always)"
                 .to_owned(),
@@ -441,14 +477,12 @@ fn judge(job: &ChainJob, date: UtcTime) -> Result<PeerKey, String> {
     let intermediates: Vec<&[u8]> = intermediates.iter().map(Vec::as_slice).collect();
     let utc = u64::try_from(date.0).ok();
     let utc = utc.map(|s| UnixTime::since_unix_epoch(std::time::Duration::from_secs(s)));
-    let peer = cygnet_pki::validate_chain(leaf, &intermediates, anchors, crls, job.role, utc)
+    let chain = cygnet_pki::validate_chain(leaf, &intermediates, anchors, crls, role, utc)
         .map_err(|e| e.to_string())?;
-    peer.contains(job.identity.ty.0, &job.identity.data)
-        .map_err(|e| e.to_string())?;
-    Ok(PeerKey {
-        subject: peer.subject.to_string(),
-        not_after: UtcTime(i64::try_from(peer.not_after.as_secs()).unwrap_or(i64::MAX)),
-        spki: peer.spki,
+    let not_after = i64::try_from(chain.not_after.as_secs()).unwrap_or(i64::MAX);
+    Ok(Judged {
+        chain,
+        not_after: UtcTime(not_after),
     })
 }
 

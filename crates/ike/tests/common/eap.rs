@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cygnet_eap::mschapv2::{self, nt_hash};
-use cygnet_eap::{Login, Step, peer, server};
+use cygnet_eap::{Login, Proof, Step, peer, server};
 use cygnet_ike::io::{Answer, EapStep, EapSuccess, IkeSaId};
 use cygnet_ike::policy::{Connection, EapLogin, EapMethods, LocalAuth};
 use cygnet_wire::eap::EapPayload;
@@ -72,7 +72,7 @@ impl LogIns {
         packet: Option<EapPayload<'static>>,
     ) -> EapStep {
         let Some(packet) = packet.filter(|_| !self.endless) else {
-            let mut server = server::Server::new("b.example.org");
+            let mut server = server::Server::new("b.example.org", server::Methods::passwords());
             let request = server.begin(&mut self.random);
             self.servers.insert(ike_sa, server);
             return EapStep::Send(request);
@@ -103,7 +103,7 @@ impl LogIns {
             panic!("not by password");
         };
         let peer = self.peers.entry(ike_sa);
-        let peer = peer.or_insert_with(|| peer::Peer::new(user));
+        let peer = peer.or_insert_with(|| peer::Peer::new(user, peer::LogIn::Password));
         let step = match peer.handle(&packet, &mut self.random) {
             Step::Ask(challenges) => {
                 let hash = nt_hash(self.own_password);
@@ -123,7 +123,11 @@ fn told<Q>(
         Step::Send(packet) => EapStep::Send(packet),
         Step::Success {
             packet,
-            login: Login { user, msk },
+            login:
+                Login {
+                    proof: Proof::Password(user),
+                    msk,
+                },
         } => EapStep::Success(Box::new(EapSuccess {
             packet,
             msk,
@@ -133,6 +137,6 @@ fn told<Q>(
             not_after: None,
         })),
         Step::Failure { packet, why } => EapStep::Failure { packet, why },
-        Step::Ask(_) => panic!("asked twice"),
+        Step::Ask(_) | Step::Success { .. } => panic!("asked twice, or no password"),
     }
 }

@@ -152,6 +152,7 @@ pub fn with_password(end: End) -> Connection {
             remote_identity: IdentityPattern::Any,
             eap: EapMethods {
                 passwords: Some(CredentialId("passwords".to_owned())),
+                tls: false,
             },
             ..with_certificates(B)
         },

@@ -3,7 +3,7 @@
 use super::super::Scenario;
 use super::super::pair::{Pair, SOON, Way};
 use super::super::plan::{
-    ChildPlan, Inner, NET, Plan, Proof, Role, SERVER, credential_lines, with_files,
+    ChildPlan, Inner, Kit, NET, Plan, Proof, Role, SERVER, credential, credential_lines, with_files,
 };
 use crate::ensure;
 use crate::lab::cygnet::Setup;
@@ -12,8 +12,8 @@ use crate::lab::pki::KeyKind;
 use crate::lab::{Exec, Lab, Result, wait_for};
 
 const USER: &str = "alice";
-/// With characters that are more than one octet, and more than one unit of UTF-16.
-const PASSWORD: &str = "Schlüssel 🔑 horse";
+/// ASCII: of other characters strongSwan makes something else than UTF-16.
+const PASSWORD: &str = "correct horse, battery 'staple'!";
 const POOL: &str = "10.77.0.0/24";
 /// What both ends say of a log-in that failed, and no more.
 const WRONG: &str = "the user name or the password is wrong";
@@ -44,6 +44,26 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "refuse-wrong-password-initiator",
             "strongSwan refuses our password, and we say so",
             |lab| refused_by_swan(lab),
+        ),
+        Scenario::new(
+            "eap-tls-responder",
+            "a strongSwan device logs in with its certificate by EAP-TLS",
+            |lab| tls_served(lab),
+        ),
+        Scenario::new(
+            "eap-tls-initiator",
+            "Cygnet logs in at a strongSwan server with its certificate by EAP-TLS",
+            |lab| tls_logged_in(lab),
+        ),
+        Scenario::new(
+            "refuse-eap-tls-responder",
+            "EAP-TLS by a certificate that was revoked",
+            |lab| tls_refused(lab),
+        ),
+        Scenario::new(
+            "eap-tls-beside-passwords-responder",
+            "a server that asks for a password first lets in whoever would rather show a certificate",
+            |lab| tls_beside(lab),
         ),
         Scenario::new(
             "eap-reload-responder",
@@ -98,8 +118,20 @@ fn server(plan: &Plan, users: &[(&str, &str)], line: &str) -> Result<Setup> {
     Ok(with_files(setup, &plan.cygnet))
 }
 
-/// Both, with this server; nobody has called yet.
-fn start(lab: &Lab, mut plan: Plan, users: &[(&str, &str)], line: &str) -> Result<Pair> {
+/// Both, with a server for users with these passwords; nobody has called yet.
+fn start(lab: &Lab, plan: Plan, users: &[(&str, &str)], line: &str) -> Result<Pair> {
+    let setup = server(&plan, users, line)?;
+    start_with(lab, plan, setup)
+}
+
+/// Both, with a server for those who show a certificate.
+fn start_without_passwords(lab: &Lab, plan: Plan) -> Result<Pair> {
+    let mut setup = server(&plan, &[], "eap_tls = true")?;
+    setup.config = setup.config.replace("passwords = \"passwords\"\n", "");
+    start_with(lab, plan, setup)
+}
+
+fn start_with(lab: &Lab, mut plan: Plan, setup: Setup) -> Result<Pair> {
     let mut offices = Offices::build(lab, Nat::None)?;
     offices.block_all_but_tunnel()?;
     let behind = Inner::V4.networks(&offices.b);
@@ -108,7 +140,6 @@ fn start(lab: &Lab, mut plan: Plan, users: &[(&str, &str)], line: &str) -> Resul
         cygnet: (behind.clone(), Vec::new()),
         swan: (Vec::new(), behind),
     }];
-    let setup = server(&plan, users, line)?;
     Pair::start_with(lab, plan, offices, &setup)
 }
 
@@ -278,4 +309,70 @@ fn reloaded(lab: &Lab) -> Result<String> {
         "kept {}, ended it by another password, and {} by none",
         kept, ended.0.initiator_spi
     ))
+}
+
+/// A strongSwan device that shows its certificate in EAP-TLS at a Cygnet server.
+fn tls_device() -> Result<Plan> {
+    let mut plan = Plan::certificates(Role::Responder, KeyKind::EcP256)?;
+    plan.connection = SERVER;
+    plan.swan_auth.0 = Some("eap-tls".to_owned());
+    Ok(plan.swan_set("vips", "0.0.0.0"))
+}
+
+/// It is known by what its certificate says, however it calls itself.
+fn comes_in_by_tls(pair: &Pair) -> Result<String> {
+    pair.swan
+        .initiate(NET)
+        .map_err(|failure| pair.with_log(failure))?;
+    pair.wait_for_child(NET)?;
+    let (own, theirs) = pair.ike_sa()?;
+    ensure!(
+        own.peer.as_deref() == Some("swan@lab"),
+        "cygnet calls the device {:?}",
+        own.peer
+    );
+    let log = pair.swan.log();
+    let said = "EAP method EAP_TLS succeeded, MSK established";
+    ensure!(log.contains(said), "strongSwan does not say: {said}\n{log}");
+    let (near, far) = (pair.near(), &pair.far().gateway);
+    let had = theirs.virtual_addresses;
+    ensure!(had.len() == 1, "strongSwan has {had:?}");
+    pair.carry_on(&[Way::new((&near.host, near.host4), (far, &had[0]))])
+}
+
+fn tls_served(lab: &Lab) -> Result<String> {
+    let pair = start_without_passwords(lab, tls_device()?)?;
+    comes_in_by_tls(&pair)
+}
+
+fn tls_beside(lab: &Lab) -> Result<String> {
+    let pair = start(lab, tls_device()?, &[(USER, PASSWORD)], "eap_tls = true")?;
+    let told = comes_in_by_tls(&pair)?;
+    let log = pair.swan.log();
+    ensure!(
+        log.contains("server requested EAP_MSCHAPV2 authentication"),
+        "strongSwan was not asked for a password first: {log}"
+    );
+    Ok(told)
+}
+
+fn tls_refused(lab: &Lab) -> Result<String> {
+    let mut plan = tls_device()?;
+    let kit = Kit::of(KeyKind::EcP256)?;
+    plan.cygnet.revoked = vec![kit.root.revocation_list(&[credential(&plan.swan)?])?];
+    start_without_passwords(lab, plan)?.refuses("was revoked by its issuer on 20")
+}
+
+fn tls_logged_in(lab: &Lab) -> Result<String> {
+    let mut plan = Plan::certificates(Role::Initiator, KeyKind::EcP256)?;
+    plan.swan_auth.1 = Some("eap-tls".to_owned());
+    let pair = Pair::connected(lab, plan.cygnet_line("eap = \"tls\""))?;
+    let log = pair.swan.log();
+    for said in [
+        "EAP method EAP_TLS succeeded, MSK established",
+        "authentication of 'cygnet.lab' with EAP successful",
+    ] {
+        ensure!(log.contains(said), "strongSwan does not say: {said}\n{log}");
+    }
+    pair.carry()
 }

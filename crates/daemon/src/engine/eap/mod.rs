@@ -2,17 +2,21 @@
 //!
 //! Passwords are the supervisor's: it is asked whether one is right, and for our answer to a challenge.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use cygnet_crypto::{Secret, SystemRandom};
 use cygnet_eap::mschapv2::{Attempt, Challenges, Responded, Verified};
-use cygnet_eap::{Login, Step, peer, server};
+use cygnet_eap::peer::LogIn;
+use cygnet_eap::server::Methods;
+use cygnet_eap::{Login, Proof, Step, peer, server};
 use cygnet_ike::identity;
 use cygnet_ike::io::{Answer, AskId, EapStep, EapSuccess, IkeSaId};
 use cygnet_ike::policy::{Connection, CredentialId, EapLogin, EapMethods, LocalAuth};
@@ -20,7 +24,9 @@ use cygnet_wire::eap::EapPayload;
 use cygnet_wire::id::Identification;
 
 use super::{Inbox, Input};
+use crate::clock::Clock;
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor};
+use tls::{Shown, Signatures, Trusts, Verdict};
 
 /// Log-ins at once: each holds some kilobytes for somebody who has proven nothing.
 const CONVERSATIONS_MAX: usize = 256;
@@ -30,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// The way to the thread.
 pub(super) struct LogIns {
     sender: Sender<Work>,
+    signatures: Arc<Signatures>,
 }
 
 /// What the core asks.
@@ -46,6 +53,8 @@ enum Work {
     Job(Box<Job>),
     /// The supervisor's answer to the question of this number.
     Answered(u64, SupervisorAnswer),
+    /// Who vouches for others from now on.
+    Trusts(Trusts),
 }
 
 impl LogIns {
@@ -53,13 +62,19 @@ impl LogIns {
     pub(super) fn start(
         channel: Arc<Channel>,
         inbox: Inbox,
+        clock: Arc<Clock>,
         numbers: Arc<AtomicU64>,
     ) -> Result<Self, String> {
         let (sender, work) = mpsc::channel();
+        let signatures = Signatures::new(Arc::clone(&channel), Arc::clone(&numbers));
+        let signatures = Arc::new(signatures);
         let mut conversations = Conversations {
             channel,
             inbox,
+            clock,
             numbers,
+            signatures: Arc::clone(&signatures),
+            trusts: Trusts::new(),
             all: BTreeMap::new(),
             asked: BTreeMap::new(),
         };
@@ -71,7 +86,7 @@ impl LogIns {
                 }
             })
             .map_err(|e| format!("cannot start a thread: {e}"))?;
-        Ok(Self { sender })
+        Ok(Self { sender, signatures })
     }
 
     /// `false`: the thread has ended.
@@ -80,15 +95,24 @@ impl LogIns {
     }
 
     pub(super) fn answered(&self, number: u64, answer: SupervisorAnswer) {
-        // Without the thread nobody waits for it.
-        let _ = self.sender.send(Work::Answered(number, answer));
+        if let Err(answer) = self.signatures.answered(number, answer) {
+            // Without the thread nobody waits for it.
+            let _ = self.sender.send(Work::Answered(number, answer));
+        }
+    }
+
+    pub(super) fn configure(&self, trusts: Trusts) {
+        let _ = self.sender.send(Work::Trusts(trusts));
     }
 }
 
 struct Conversations {
     channel: Arc<Channel>,
     inbox: Inbox,
+    clock: Arc<Clock>,
     numbers: Arc<AtomicU64>,
+    signatures: Arc<Signatures>,
+    trusts: Trusts,
     all: BTreeMap<IkeSaId, Conversation>,
     /// Whose question to the supervisor it is, and the core's question that waits for it.
     asked: BTreeMap<u64, (IkeSaId, AskId)>,
@@ -99,6 +123,8 @@ struct Conversation {
     connection: Arc<Connection>,
     remote: IpAddr,
     until: Instant,
+    /// Of the certificates that are shown in TLS.
+    verdict: Verdict,
 }
 
 enum Side {
@@ -115,6 +141,10 @@ enum Next {
 impl Conversations {
     fn work(&mut self, work: Work) {
         let (ike_sa, id, next) = match work {
+            Work::Trusts(trusts) => {
+                self.trusts = trusts;
+                return;
+            }
             Work::Job(job) => {
                 let (ike_sa, id) = (job.ike_sa, job.id);
                 // A bug met by one peer is not to keep all others from logging in.
@@ -165,7 +195,7 @@ impl Conversations {
             if self.all.len() >= CONVERSATIONS_MAX {
                 return Next::Told(Err("too many others log in at this moment".to_owned()));
             }
-            let conversation = match Conversation::new(&job, now + PATIENCE) {
+            let conversation = match self.begin(&job, now + PATIENCE) {
                 Ok(conversation) => conversation,
                 Err(why) => return Next::Told(Err(why)),
             };
@@ -185,28 +215,49 @@ impl Conversations {
     }
 }
 
-impl Conversation {
-    fn new(job: &Job, until: Instant) -> Result<Self, String> {
+impl Conversations {
+    fn begin(&self, job: &Job, until: Instant) -> Result<Conversation, String> {
         let connection = Arc::clone(&job.connection);
+        let mut verdict = Verdict::default();
         let side = match (job.peer_logs_in, &connection.local_auth) {
             (true, _) => {
+                let mut methods = Methods {
+                    passwords: connection.eap.passwords.is_some(),
+                    tls: None,
+                };
+                if connection.eap.tls {
+                    let (handshake, shown) =
+                        tls::server(&connection, &self.trusts, &self.clock, &self.signatures)?;
+                    methods.tls = Some(Box::new(handshake));
+                    verdict = shown;
+                }
                 let name = connection.local_identity.as_ref().map(identity::display);
-                let server = server::Server::new(&name.unwrap_or_default());
+                let server = server::Server::new(&name.unwrap_or_default(), methods);
                 Side::Server(Box::new(server))
             }
             (false, LocalAuth::Eap(EapLogin::Password { user, .. })) => {
-                Side::Peer(Box::new(peer::Peer::new(user)))
+                Side::Peer(Box::new(peer::Peer::new(user, LogIn::Password)))
+            }
+            (false, LocalAuth::Eap(EapLogin::Certificate { identity, .. })) => {
+                let (handshake, shown) =
+                    tls::client(&connection, &self.trusts, &self.clock, &self.signatures)?;
+                verdict = shown;
+                let log_in = LogIn::Tls(Box::new(handshake));
+                Side::Peer(Box::new(peer::Peer::new(identity, log_in)))
             }
             (false, _) => return Err("this tunnel does not log in by EAP".to_owned()),
         };
-        Ok(Self {
+        Ok(Conversation {
             side,
             connection,
             remote: job.remote,
             until,
+            verdict,
         })
     }
+}
 
+impl Conversation {
     fn handle(&mut self, packet: Option<&EapPayload<'static>>) -> Next {
         let random = &mut SystemRandom;
         match (&mut self.side, packet) {
@@ -251,56 +302,84 @@ impl Conversation {
     }
 
     fn serve(&self, step: server::Step) -> Next {
-        let Some(passwords) = &self.connection.eap.passwords else {
-            return Next::Told(Err("there are no passwords any more".to_owned()));
-        };
-        match step {
-            Step::Ask(Attempt {
-                user,
-                challenges,
-                nt_response,
-            }) => Next::Ask(SupervisorAsk::EapVerify {
+        match (step, &self.connection.eap.passwords) {
+            (
+                Step::Ask(Attempt {
+                    user,
+                    challenges,
+                    nt_response,
+                }),
+                Some(passwords),
+            ) => Next::Ask(SupervisorAsk::EapVerify {
                 credential: passwords.0.clone(),
                 user,
                 source: self.remote,
                 challenges,
                 nt_response,
             }),
-            step => told(step, |user| Some(EapMethods::secret_of(passwords, user))),
+            (step, passwords) => self.told(step, |user| {
+                let passwords = passwords.as_ref()?;
+                Some(EapMethods::secret_of(passwords, user))
+            }),
         }
     }
 
     fn log_in(&self, step: peer::Step) -> Next {
-        let LocalAuth::Eap(EapLogin::Password { credential, .. }) = &self.connection.local_auth
-        else {
-            return Next::Told(Err("this tunnel does not log in by EAP".to_owned()));
-        };
-        match step {
-            Step::Ask(Challenges { user, challenges }) => Next::Ask(SupervisorAsk::EapRespond {
+        match (step, &self.connection.local_auth) {
+            (
+                Step::Ask(Challenges { user, challenges }),
+                LocalAuth::Eap(EapLogin::Password { credential, .. }),
+            ) => Next::Ask(SupervisorAsk::EapRespond {
                 credential: credential.0.clone(),
                 user,
                 challenges,
             }),
-            step => told(step, |_| None),
+            (step, _) => self.told(step, |_| None),
         }
     }
-}
 
-fn told<Q>(step: Step<Q>, secret: impl FnOnce(&str) -> Option<CredentialId>) -> Next {
-    Next::Told(Ok(match step {
-        Step::Send(packet) => EapStep::Send(packet),
-        Step::Success {
-            packet,
-            login: Login { user, msk },
-        } => EapStep::Success(Box::new(EapSuccess {
-            packet,
-            msk,
-            secret: secret(&user),
-            identity: Identification::key_id(user.as_bytes()),
-            certificates: Vec::new(),
-            not_after: None,
-        })),
-        Step::Failure { packet, why } => EapStep::Failure { packet, why },
-        Step::Ask(_) => return Next::Told(Err("the log-in asks twice".to_owned())),
-    }))
+    fn told<Q>(&self, step: Step<Q>, secret: impl FnOnce(&str) -> Option<CredentialId>) -> Next {
+        let (packet, Login { proof, msk }) = match step {
+            Step::Send(packet) => return Next::Told(Ok(EapStep::Send(packet))),
+            Step::Failure { packet, why } => {
+                return Next::Told(Ok(EapStep::Failure { packet, why }));
+            }
+            Step::Ask(_) => return Next::Told(Err("there are no passwords any more".to_owned())),
+            Step::Success { packet, login } => (packet, login),
+        };
+        let success = match proof {
+            Proof::Password(user) => EapSuccess {
+                packet,
+                msk,
+                secret: secret(&user),
+                identity: Identification::key_id(user.as_bytes()),
+                certificates: Vec::new(),
+                not_after: None,
+            },
+            Proof::Certificates(certificates) => {
+                let shown = self
+                    .verdict
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                let Some(Shown {
+                    identity,
+                    not_after,
+                }) = shown
+                else {
+                    let why = "nobody has judged the certificate that was shown".to_owned();
+                    return Next::Told(Err(why));
+                };
+                EapSuccess {
+                    packet,
+                    msk,
+                    secret: None,
+                    identity,
+                    certificates,
+                    not_after: Some(not_after),
+                }
+            }
+        };
+        Next::Told(Ok(EapStep::Success(Box::new(success))))
+    }
 }
