@@ -140,6 +140,12 @@ impl VpnEnd for ImportedGateway {
         let _ = std::fs::remove_dir_all(lab.directory().join(format!("cygnet-{name}")));
         let cygnet = Cygnet::prepare(lab, &self.namespace, &Setup::default())?;
         let told = self.import(&cygnet)?;
+        let names = self.format.files.iter().filter_map(|it| it.file_name());
+        let names: Vec<_> = names.map(|it| it.to_string_lossy()).collect();
+        eprintln!(
+            "cygnet import {} --name {TUNNEL} --gateway",
+            names.join(" ")
+        );
         ensure!(told.contains("To go online:"), "cygnet import said {told}");
         let (program, config) = (project::cygnet(), cygnet.config_path());
         let (program, config) = (program.to_string_lossy(), config.to_string_lossy());

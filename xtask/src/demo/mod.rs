@@ -103,11 +103,15 @@ fn play(options: &Options, report: &mut Report) -> Result<()> {
     let certificates = Certificates::issue()?;
     let mut server: Box<dyn VpnEnd> = match options.server {
         Program::Cygnet => Box::new(CygnetEnd::server(&world, &certificates)),
-        _ => Box::new(StrongSwanEnd::server(&world, &certificates)),
+        Program::Strongswan | Program::Algo2017 | Program::Algo2026 => {
+            Box::new(StrongSwanEnd::server(&world, &certificates))
+        }
     };
     let mut gateway: Box<dyn VpnEnd> = match options.gateway {
         Program::Cygnet => Box::new(CygnetEnd::gateway(&world, &certificates)),
-        _ => Box::new(StrongSwanEnd::gateway(&world, &certificates)),
+        Program::Strongswan | Program::Algo2017 | Program::Algo2026 => {
+            Box::new(StrongSwanEnd::gateway(&world, &certificates))
+        }
     };
     compare(
         options,
@@ -132,13 +136,8 @@ fn play_algo(
     let mut server = AlgoServer::new(world, &deployment);
     let mut formats = deployment.formats().into_iter();
     if let Some(format) = formats.next() {
-        let title = format.title;
         let mut gateway = ImportedGateway::new(world, &deployment, format);
         compare(options, report, lab, world, &mut gateway, &mut server)?;
-        report.claim(
-            true,
-            format!("all of that from Algo's {title} by `cygnet import`"),
-        );
     }
     server.start(lab)?;
     for format in formats {

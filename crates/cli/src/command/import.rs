@@ -51,7 +51,7 @@ fn run(options: &Import) -> Result<(), String> {
     check_name(name)?;
     let replaced = sections.tunnel(name, options.replace)?;
     let folder = free_folder(config, name);
-    let section = imported.section(name, &folder)?;
+    let section = imported.section(name, &folder);
     let mut text = sections.with_tunnel(name, &section.text);
     if options.gateway {
         let lan = match options.lan.as_slice() {

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::imported::{Credentials, Subject};
+use crate::write::PASSWORD_GOES_HERE;
+
 use super::material::{
     AUTHORITIES, CERTIFICATES, Material, Own, P12S, SecretKind, base_name, is_root,
 };
@@ -272,9 +274,16 @@ impl Draft {
             Error::new("no user name for the login by name and password (EAP): expected eap_identity or eap_id")
         })?;
         let secret = material.secret(SecretKind::Eap, &[&name]);
-        let password = secret
+        let told = secret
             .and_then(|it| std::str::from_utf8(&it.value).ok())
+            // Where a file of ours leaves it to the person to write it there.
+            .filter(|it| *it != PASSWORD_GOES_HERE)
             .map(|it| Zeroizing::new(it.to_owned()));
+        let password = told.or_else(|| around.password(&format!("the user {name}"), 1));
+        let password = password.filter(|it| is_sane(it)).ok_or_else(|| {
+            let text = "expected its password, on one line";
+            Error::new(format!("the login by the user name {name}: {text}"))
+        })?;
         let ca = material.trusted(None, around)?;
         if ca.is_empty() {
             return Err(Error::new(NO_AUTHORITY));

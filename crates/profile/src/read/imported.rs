@@ -62,8 +62,8 @@ pub enum Credentials {
     User {
         /// The user name.
         name: String,
-        /// The password, if the files tell.
-        password: Option<Zeroizing<String>>,
+        /// The password.
+        password: Zeroizing<String>,
         /// Who vouches for the server (DER).
         ca: Vec<Vec<u8>>,
     },

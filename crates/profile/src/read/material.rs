@@ -62,7 +62,7 @@ const AUTHORITY_NAMES: &[&str] = &[
     "ca-cert.pem",
 ];
 /// Folders in which every file counts.
-const FOLDERS_OF_AUTHORITIES: &[&str] = &["ipsec.d/cacerts", "x509ca"];
+const FOLDERS_OF_AUTHORITIES: &[&str] = &["ipsec.d/cacerts", "x509ca", "cacerts"];
 const FOLDERS_OF_KEYS: &[&str] = &["private", "rsa", "ecdsa", "pkcs8", "ipsec.d/private"];
 
 #[derive(Default)]

@@ -64,8 +64,9 @@ pub trait Surroundings {
     /// Names of the files in a folder, sorted; at most [`FILES_MAX`].
     fn list(&mut self, folder: &str) -> Vec<String>;
 
-    /// The password of a `.p12`; `attempt` counts from 1, at most [`PASSWORD_TRIES`] are made. `None`: nobody knows.
-    fn password(&mut self, file: &str, attempt: u32) -> Option<Zeroizing<String>>;
+    /// The password of a `.p12`, or of a user, as `whose` says; `attempt` counts from 1, at most [`PASSWORD_TRIES`] are
+    /// made. `None`: nobody knows.
+    fn password(&mut self, whose: &str, attempt: u32) -> Option<Zeroizing<String>>;
 }
 
 /// What was said beside the files.

@@ -27,10 +27,7 @@ pub struct Section {
 
 impl Imported {
     /// The tunnel as a section called `name`, whose files are in `folder`.
-    ///
-    /// # Errors
-    /// One sentence, where `cygnet.toml` has no keys for what was understood.
-    pub fn section(&self, name: &str, folder: &str) -> Result<Section, String> {
+    pub fn section(&self, name: &str, folder: &str) -> Section {
         let mut text = format!("[tunnel.{name}]\n");
         let mut files = Vec::new();
         let mut key = |key: &str, value: String| {
@@ -76,12 +73,12 @@ impl Imported {
                 let bytes = Zeroizing::new(hex.as_bytes().to_vec());
                 key("psk", file("shared.psk", bytes));
             }
-            Credentials::User { .. } => {
-                return Err(
-                    "a login by user name and password (EAP) cannot be configured yet: ask the server's \
-                     operator for a certificate (.p12)"
-                        .to_owned(),
-                );
+            Credentials::User { name, password, ca } => {
+                key("user", quoted(name));
+                let mut line = Zeroizing::new(password.as_bytes().to_vec());
+                line.push(b'\n');
+                key("password", file("password", line));
+                key("ca", file("ca.crt", pem(ca)));
             }
         }
         if self.virtual_address {
@@ -106,7 +103,7 @@ impl Imported {
         if let Some(mtu) = self.mtu {
             key("mtu", mtu.to_string());
         }
-        Ok(Section { text, files })
+        Section { text, files }
     }
 
     /// What was understood, in words: what it is about, and what it says.

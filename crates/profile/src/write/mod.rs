@@ -24,6 +24,7 @@ use crate::Profile;
 use facts::Facts;
 
 pub use error::Error;
+pub(crate) use swanctl::PASSWORD_GOES_HERE;
 
 /// One file of a device's folder.
 pub struct File {

@@ -4,7 +4,7 @@ use super::proposals::{strongswan_esp, strongswan_ike};
 use super::{File, facts::Facts};
 
 /// Where a person writes the password, and what stands there before.
-pub(super) const PASSWORD_GOES_HERE: &str = "write your password here";
+pub(crate) const PASSWORD_GOES_HERE: &str = "write your password here";
 
 /// Everything below `swanctl/`.
 pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {

@@ -155,7 +155,7 @@ impl Surroundings for Folder {
 
 /// That the daemon's own parser takes it, with the certificate, key and authority that belong together.
 pub(crate) fn is_good(imported: &Imported) -> Config {
-    let section = imported.section("home", "home").expect("has a section");
+    let section = imported.section("home", "home");
     let config = Config::parse("cygnet.toml", &section.text, &mut |path| {
         let name = path.strip_prefix("home/").expect("its folder");
         let file = section.files.iter().find(|it| it.name == name);

@@ -4,3 +4,7 @@ mod algo;
 mod hostile;
 mod lab;
 mod others;
+mod ours;
+#[path = "../write/sample.rs"]
+#[allow(dead_code, reason = "shared with the tests of what is written")]
+mod sample;

@@ -122,7 +122,7 @@ fn a_pre_shared_key_is_found_by_whom_it_is_for() {
     };
     assert_eq!(secret.as_slice(), b"for # us");
     assert!(text_of(&imported.notes).contains("a.secrets:7: a secret of kind XAUTH"));
-    let section = imported.section("a", "a").expect("a section");
+    let section = imported.section("a", "a");
     assert_eq!(section.files.len(), 1);
     assert!(section.files[0].bytes.starts_with(b"0x666f72"));
     is_good(&imported);
@@ -273,7 +273,7 @@ fn a_bundle_is_all_in_one() {
 }
 
 #[test]
-fn a_user_name_is_understood_and_said_to_be_too_much() {
+fn a_user_name_with_its_password_is_a_login() {
     let openssl = authority();
     let conf = "conn a\n right=vpn.example.org\n leftauth=eap-mschapv2\n eap_identity=alice\n leftsourceip=%config\n";
     let mut folder = Folder::new()
@@ -285,7 +285,22 @@ fn a_user_name_is_understood_and_said_to_be_too_much() {
         panic!("by another way");
     };
     assert_eq!(name, "alice");
-    assert_eq!(password.as_ref().map(|it| it.as_str()), Some("pass word"));
+    assert_eq!(password.as_str(), "pass word");
+    is_good(&imported);
+    // One that no file tells is asked for.
+    folder.files.remove("a.secrets");
+    let told = folder
+        .import(&["a.conf"])
+        .err()
+        .expect("nobody knows it")
+        .to_string();
+    assert!(told.contains("the user name alice"), "{told}");
+    let mut folder = folder.password("typed");
+    let imported = folder.import(&["a.conf"]).expect("read");
+    let Credentials::User { password, .. } = &imported.credentials else {
+        panic!("by another way");
+    };
+    assert_eq!(password.as_str(), "typed");
 }
 
 #[test]

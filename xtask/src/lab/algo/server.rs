@@ -10,9 +10,9 @@ use std::time::Duration;
 
 const STARTER: &str = "/usr/lib/ipsec/starter";
 
-/// What Algo enables, and ESP in user space, which has to come before kernel-netlink.
-const PLUGINS: &str = "aes sha1 sha2 hmac kdf gcm nonce openssl pem pgp pkcs1 pkcs7 pkcs8 pkcs12 pubkey random x509 \
-    revocation kernel-libipsec kernel-netlink socket-default stroke";
+/// What Algo enables, in strongSwan's own order, and ESP in user space, which has to come before kernel-netlink.
+const PLUGINS: &str = "aes sha1 sha2 random nonce x509 revocation pubkey pkcs1 pkcs7 pkcs8 pkcs12 pgp pem openssl hmac \
+    kdf gcm kernel-libipsec kernel-netlink socket-default stroke";
 
 /// A running server; stopped when dropped.
 #[derive(Debug)]

@@ -10,7 +10,13 @@ use cygnet_profile::read::KeyFile;
 use super::folder_of;
 
 /// What an import writes into its folder.
-const FILES: [&str; 4] = ["client.crt", "client.key", "ca.crt", "shared.psk"];
+const FILES: [&str; 5] = [
+    "client.crt",
+    "client.key",
+    "ca.crt",
+    "shared.psk",
+    "password",
+];
 
 /// Writes the keys into a new folder, then the configuration beside the old one, has it checked as the daemon would,
 /// and puts it in its place. What was written is taken away again where a step fails.

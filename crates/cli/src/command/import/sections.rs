@@ -61,8 +61,9 @@ impl Sections {
         let ours = self.block(&tunnel_title(name)).is_some();
         match (ours, replace) {
             (true, true) => {
-                let file = tunnel.get("certificate").or_else(|| tunnel.get("psk"));
-                let file = file.and_then(Value::as_str).unwrap_or_default();
+                let mut files = ["certificate", "psk", "password"].into_iter();
+                let file = files.find_map(|it| tunnel.get(it)).and_then(Value::as_str);
+                let file = file.unwrap_or_default();
                 let folder = file.split_once('/').map(|(folder, _)| folder);
                 // Of an import's own making it is a name and nothing else.
                 let own = |it: &&str| it.starts_with(name) && !it.starts_with('.');
