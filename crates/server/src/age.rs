@@ -25,14 +25,18 @@ const WORK_MAX: u8 = 18;
 
 /// Seals `plaintext` under a passphrase.
 pub(crate) fn seal(plaintext: &[u8], passphrase: &str, random: &mut dyn Random) -> Vec<u8> {
+    seal_with(WORK, plaintext, passphrase, random)
+}
+
+fn seal_with(work: u8, plaintext: &[u8], passphrase: &str, random: &mut dyn Random) -> Vec<u8> {
     let mut file_key = Zeroizing::new([0; 16]);
     let (mut salt, mut nonce) = ([0; 16], [0; 16]);
     random.fill(&mut *file_key);
     random.fill(&mut salt);
     random.fill(&mut nonce);
-    let wrapped = wrapping_key(passphrase, &salt, WORK).seal([0; 12], &*file_key);
+    let wrapped = wrapping_key(passphrase, &salt, work).seal([0; 12], &*file_key);
     let header = format!(
-        "{VERSION}\n-> scrypt {} {WORK}\n{}\n---",
+        "{VERSION}\n-> scrypt {} {work}\n{}\n---",
         BASE64.encode(salt),
         BASE64.encode(wrapped)
     );
@@ -150,7 +154,12 @@ mod tests {
     fn only_the_whole_file_and_the_passphrase_open() {
         for len in [0, 1, CHUNK, CHUNK + 1] {
             let plain: Vec<u8> = (0..len).map(|it| it as u8).collect();
-            let sealed = seal(&plain, "correct horse", &mut TestRandom::new(len as u64));
+            let sealed = seal_with(
+                10,
+                &plain,
+                "correct horse",
+                &mut TestRandom::new(len as u64),
+            );
             assert_eq!(
                 open(&sealed, "correct horse").expect("opens").as_slice(),
                 plain
