@@ -1,11 +1,12 @@
 //! `kill -9` at two hundred random moments: each change happened or did not, and the next command finds all in order.
+//! And at some moments of `server init`, which the next one goes on with.
 
 #![allow(clippy::print_stdout)]
 
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use rusqlite::types::Value::Integer;
 use serde_json::Value;
 
 const KILLS: usize = 200;
+const INIT: &str = "server init --address 203.0.113.5 --pool 10.213.7.0/24";
 
 /// Device to serial numbers, oldest first.
 type Devices = BTreeMap<String, Vec<String>>;
@@ -138,10 +140,58 @@ fn published(host: &Host, users: &Users, seen: &BTreeSet<String>) {
     }
 }
 
+/// Starts a command and kills it within `longest`; how it ended.
+fn kill(host: &Host, line: &str, longest: Duration, random: &mut ChaCha8Rng) -> ExitStatus {
+    let started = Instant::now();
+    let mut child = host
+        .command(line)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cygnet starts");
+    let moment = longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
+    while started.elapsed() < moment && child.try_wait().expect("waited for").is_none() {
+        sleep(Duration::from_micros(100));
+    }
+    let _ = child.kill();
+    child.wait().expect("ended")
+}
+
+#[test]
+fn an_init_that_was_killed_is_gone_on_with() {
+    let started = Instant::now();
+    Host::new("kill-init").cygnet(INIT);
+    let longest = started.elapsed();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut written = BTreeSet::new();
+    for number in 0..30 {
+        let host = Host::new(&format!("kill-init-{number}"));
+        kill(&host, INIT, longest, &mut random);
+        written.insert(host.names("").len());
+        host.cygnet(INIT);
+        assert!(host.cygnet(INIT).contains("nothing was changed"));
+        let (good, told) = host.verify("etc/server/server.crt", "sslserver");
+        assert!(good, "{told}");
+        assert!(
+            host.text("etc/cygnet.toml")
+                .contains("identity = \"203.0.113.5\"")
+        );
+        host.cygnet("user add alice --devices phone");
+        assert!(
+            host.verify("alice/phone/swanctl/x509/alice.phone.crt", "sslclient")
+                .0
+        );
+    }
+    assert!(
+        written.len() > 2,
+        "the moments were all early or all late: {written:?}"
+    );
+}
+
 #[test]
 fn killed_at_any_moment_a_change_is_made_or_not() {
     let host = Host::new("kill");
-    host.cygnet("server init --address 203.0.113.5 --pool 10.213.7.0/24");
+    host.cygnet(INIT);
     let mut random = ChaCha8Rng::seed_from_u64(0x6379_676e);
     // How long a command takes here and now, so that moments fall all over it.
     let started = Instant::now();
@@ -155,19 +205,7 @@ fn killed_at_any_moment_a_change_is_made_or_not() {
     let (mut killed, mut made, mut undone) = (0, 0, 0);
     while killed < KILLS {
         let change = Change::draw(&mut random, &before);
-        let started = Instant::now();
-        let mut child = host
-            .command(&change.line())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("cygnet starts");
-        let moment = longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
-        while started.elapsed() < moment && child.try_wait().expect("waited for").is_none() {
-            sleep(Duration::from_micros(100));
-        }
-        let _ = child.kill();
-        let status = child.wait().expect("ended");
+        let status = kill(&host, &change.line(), longest, &mut random);
         if status.code().is_some() {
             assert!(status.success(), "{change:?}: {status}");
         } else {
@@ -190,7 +228,6 @@ fn killed_at_any_moment_a_change_is_made_or_not() {
         published(&host, &after, &seen);
         before = after;
     }
-    println!("{killed} killed; {made} changes made, {undone} not");
     assert!(
         made > 40 && undone > 40,
         "the moments were all early or all late: {made} made, {undone} not"

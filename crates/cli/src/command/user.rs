@@ -274,10 +274,13 @@ fn written(exported: &[Exported], to: &Path) {
             println!("  import password: {}", password.as_str());
         }
     }
-    println!(
-        "README.html in each folder says which file is for which system. Bring a folder to its device by a way that \
-         others do not read: the key in it opens the VPN. Then delete it here; `cygnet user export` writes it again."
-    );
+    println!("README.html in each folder says which file is for which system.");
+    if exported.iter().any(|device| device.p12_password.is_some()) {
+        println!(
+            "Bring a folder to its device by a way that others do not read: the key in it opens the VPN. \
+             Then delete it here; `cygnet user export` writes it again."
+        );
+    }
 }
 
 fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {
