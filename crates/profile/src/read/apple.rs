@@ -7,7 +7,7 @@ use plist::{Dictionary, Value};
 use zeroize::Zeroizing;
 
 use super::draft::{Draft, Login, Said, is_sane};
-use super::material::Material;
+use super::material::{Material, Secret, SecretKind};
 use super::proposals::Apple;
 use super::{Error, File, Note, Place};
 
@@ -63,6 +63,13 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
     draft.identity = said(ikev2, "LocalIdentifier", &place);
     draft.mtu = number(ikev2, "MTU").and_then(|it| u16::try_from(it).ok());
     draft.login = login(ikev2, &place)?;
+    if let Some(secret) = text(ikev2, "SharedSecret") {
+        material.secrets.push(Secret {
+            kind: SecretKind::PreShared,
+            ids: Vec::new(),
+            value: Zeroizing::new(secret.as_bytes().to_vec()),
+        });
+    }
     sas(ikev2, &place, &mut draft);
     on_demand(ikev2, &place, &mut draft);
     for root in of_type("com.apple.security.root").chain(of_type("com.apple.security.pem")) {
@@ -98,10 +105,7 @@ fn login(ikev2: &Dictionary, place: &Place) -> Result<Login, Error> {
         // With EAP this says how the server proves itself.
         _ if by_name => Ok(Login::User(text(ikev2, "AuthName").map(str::to_owned))),
         Some("Certificate") | None => Ok(Login::Certificate),
-        Some("SharedSecret") => Err(Error::at(
-            place,
-            "a shared secret in a profile is not read yet: write [tunnel.NAME] with psk by hand",
-        )),
+        Some("SharedSecret") => Ok(Login::PreShared),
         Some(other) => Err(Error::at(
             place,
             format!("AuthenticationMethod {other} is not spoken here: expected Certificate"),

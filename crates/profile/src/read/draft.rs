@@ -489,7 +489,7 @@ pub(super) fn is_sane(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= TEXT_MAX && !text.chars().any(char::is_control)
 }
 
-/// Whether the authorities hold only roots, which is what a person expects to see.
+/// Authorities by name, for a person; one that is no root is unusual, and that is said.
 pub(super) fn names_of(ca: &[Vec<u8>]) -> Vec<String> {
     let shown = |der: &Vec<u8>| {
         let name = identity::subject(der).map_or_else(|e| e.to_string(), |it| it.to_string());

@@ -182,7 +182,7 @@ impl Error {
 }
 
 /// Text of a stranger's file on somebody's terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let visible = |c: char| match c {
         '\n' => c,
         // Directions of writing and the like turn the rest of the line around.

@@ -92,10 +92,16 @@ pub(super) fn of(file: &File) -> Result<Kind, Error> {
     {
         return Ok(Kind::Swanctl);
     }
-    if ends(".secrets") || lines.clone().any(is_secret) {
+    if ends(".secrets") {
         return Ok(Kind::IpsecSecrets);
     }
-    if ends(".conf") || lines.any(|it| it.starts_with("conn ")) {
+    if lines.clone().any(|it| it.starts_with("conn ")) {
+        return Ok(Kind::IpsecConf);
+    }
+    if lines.any(is_secret) {
+        return Ok(Kind::IpsecSecrets);
+    }
+    if ends(".conf") {
         return Ok(Kind::IpsecConf);
     }
     Err(Error::at(

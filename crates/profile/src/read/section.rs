@@ -7,7 +7,7 @@ use cygnet_pki::encode_pem;
 use zeroize::Zeroizing;
 
 use super::draft::names_of;
-use super::imported::{Credentials, Imported};
+use super::imported::{Credentials, Imported, printable};
 
 /// A file beside `cygnet.toml`.
 pub struct File {
@@ -160,6 +160,9 @@ impl Imported {
         if !self.dns.is_empty() {
             let dns: Vec<String> = self.dns.iter().map(ToString::to_string).collect();
             lines.push(("resolvers", dns.join(", ")));
+        }
+        for (_, line) in &mut lines {
+            *line = printable(line);
         }
         lines
     }

@@ -13,7 +13,7 @@ fn authority() -> OpenSsl {
     OpenSsl::authority("P-256", CA, ALICE)
 }
 
-const LEGACY: &str = "# written by hand
+const LEGACY: &str = "# its key: RSA, written by hand
 version 2
 config setup
 \tuniqueids=never
@@ -133,6 +133,29 @@ fn a_pre_shared_key_is_found_by_whom_it_is_for() {
         .expect("refused")
         .to_string();
     assert!(told.contains("ipsec.secrets"), "{told}");
+}
+
+#[test]
+fn a_shared_secret_in_a_profile_of_apples_is_read() {
+    let openssl = OpenSsl::new();
+    openssl.write(
+        "make.py",
+        "import plistlib
+ikev2 = dict(AuthenticationMethod='SharedSecret', SharedSecret='s & <cret>', RemoteAddress='vpn.example.org',
+    RemoteIdentifier='vpn.example.org', LocalIdentifier='box')
+vpn = dict(PayloadType='com.apple.vpn.managed', VPNType='IKEv2', IKEv2=ikev2)
+plistlib.dump(dict(PayloadContent=[vpn]), open('out','wb'))
+",
+    );
+    openssl.run("python3 make.py");
+    let mut folder = Folder::new().with("a.mobileconfig", openssl.read("out"));
+    let imported = folder.import(&["a.mobileconfig"]).expect("read");
+    let Credentials::PreShared(secret) = &imported.credentials else {
+        panic!("by another way");
+    };
+    assert_eq!(secret.as_slice(), b"s & <cret>");
+    assert_eq!(imported.identity.as_deref(), Some("box"));
+    is_good(&imported);
 }
 
 const SWANCTL: &str = "
