@@ -23,7 +23,7 @@ const LENIENCE: Duration = Duration::from_secs(300);
 const RECHECK: Duration = Duration::from_secs(5);
 
 /// Calls of one identity that are up at once. It may be back some times before its absence is noticed.
-const CALLS_OF_ONE: usize = 4;
+const CALLS_OF_ONE: usize = 16;
 /// The same where several devices share an identity: so many get addresses.
 const CALLS_OF_SEVERAL: usize = 64;
 

@@ -779,6 +779,6 @@ fn hoarded(unique: bool, calls: usize) -> usize {
 
 #[test]
 fn a_peer_cannot_hoard_ike_sas() {
-    assert_eq!(hoarded(true, 20), 4);
+    assert_eq!(hoarded(true, 40), 16);
     assert_eq!(hoarded(false, 80), 64);
 }
