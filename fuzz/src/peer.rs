@@ -323,7 +323,7 @@ impl Peer {
 
     fn answer(&self, ask: Ask) -> Answer {
         match ask {
-            Ask::Resolve { .. } => Answer::Paths(Ok(vec![self.path])),
+            Ask::Resolve { .. } | Ask::Ways { .. } => Answer::Paths(Ok(vec![self.path])),
             Ask::Sign { .. } => Answer::Signed(Err("the endpoint has no key".to_owned())),
             Ask::PskAuth { prf, octets, .. } => Answer::Mac(Ok(psk_auth(prf, SECRET, &octets))),
             Ask::ValidateChain { certificates, .. } => Answer::Chain(match certificates.first() {

@@ -85,6 +85,21 @@ fn a_client_wants_everything_by_default() {
     assert_eq!(connection.children[0].remote.len(), 2);
 }
 
+/// RFC 4555 §3.11 suggests five minutes.
+#[test]
+fn a_server_waits_for_clients_that_move_unless_they_may_not() {
+    for (line, mobike, patient) in [("", true, true), ("mobike = false", false, false)] {
+        let server = format!("[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n{line}\n");
+        let config = parse(&format!("{server}{OFFICE}{line}\n")).unwrap();
+        let [server, office] = ["server", "office"].map(|name| config.policy.connection(name));
+        let (server, office) = (server.unwrap(), office.unwrap());
+        assert_eq!((server.mobike, office.mobike), (mobike, mobike));
+        let five_minutes = Duration::from_secs(300);
+        assert_eq!(server.retransmit.patience() >= five_minutes, patient);
+        assert!(office.retransmit.patience() < five_minutes);
+    }
+}
+
 #[test]
 fn children_inherit_from_their_tunnel() {
     let config = parse(

@@ -168,7 +168,7 @@ impl Endpoint {
         self.cx.own_addresses = addresses.to_vec();
         let ids: Vec<_> = self.sas.keys().copied().collect();
         for id in ids {
-            self.change(id, |state, channel, cx| state.tell_addresses(channel, cx));
+            self.change(id, |state, channel, _| state.tell_addresses(channel));
         }
     }
 

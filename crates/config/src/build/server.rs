@@ -110,6 +110,7 @@ impl Builder<'_> {
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
         let replay_window = self.replay_window(raw.replay_window.as_ref());
         let mtu = self.mtu(raw.mtu.as_ref());
+        let mobike = raw.mobike.unwrap_or(true);
         let auth = auth?;
         self.proven(raw.identity.as_ref(), identity.as_ref(), &auth.local);
         if self.mistakes.len() > before {
@@ -149,10 +150,13 @@ impl Builder<'_> {
             lifetime,
             reauthenticate: None,
             liveness,
-            retransmit: patient(),
+            retransmit: match mobike {
+                true => patient(),
+                false => default_retransmit(),
+            },
             claim_nat: true,
             fragment_size,
-            mobike: raw.mobike.unwrap_or(true),
+            mobike,
             keepalive: KEEPALIVE,
             unique: raw.unique.unwrap_or(true),
         };

@@ -46,6 +46,8 @@ pub(crate) struct Mobility {
     told: Option<Path>,
     /// Further ways by which a request goes that gets no answer.
     others: Vec<Path>,
+    /// Our own addresses have changed since the peer that called was told of them.
+    untold: bool,
     /// The peer's ESP came from here: whether the peer is there is to be seen.
     seen_at: Option<Path>,
     /// When that was last looked at.
@@ -243,7 +245,7 @@ impl Established {
             payloads.push(notify(NotifyType::UPDATE_SA_ADDRESSES));
             payloads.extend(channel.nat_detection(&path));
         } else if !checks && alone.is_none() {
-            return Ok(());
+            return self.start_telling(channel, cx);
         }
         let checks = checks || alone.is_some();
         let cookie = checks.then(|| {

@@ -3,17 +3,18 @@
 
 use std::time::Duration;
 
+use cygnet_wire::header::ExchangeType;
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 
 use super::{Sending, additional, is_additional};
 use crate::context::{Context, Upcall};
-use crate::event::EventKind;
+use crate::event::{EventKind, Reason};
 use crate::io::Path;
 use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
 use crate::sa::established::{Established, Life};
-use crate::sa::exchange::Task;
+use crate::sa::exchange::Exchange;
 use crate::sa::negotiate::notify;
 use crate::time::Instant;
 
@@ -138,10 +139,18 @@ impl Established {
         }
     }
 
-    /// Our own addresses have changed: the peer that called is told of those beside the one it uses.
-    pub(crate) fn tell_addresses(&mut self, channel: &Channel, cx: &mut Context) {
-        if !channel.mobility.enabled || self.peering.dialed || !self.is_live() {
-            return;
+    /// Our own addresses have changed: the peer is to be told of those beside the one it uses.
+    pub(crate) fn tell_addresses(&self, channel: &mut Channel) {
+        channel.mobility.untold = channel.mobility.enabled && !self.peering.dialed;
+    }
+
+    pub(super) fn start_telling(
+        &mut self,
+        channel: &mut Channel,
+        cx: &mut Context,
+    ) -> Result<(), Reason> {
+        if !std::mem::take(&mut channel.mobility.untold) {
+            return Ok(());
         }
         let told = additional(&cx.own_addresses, channel.path.local.ip());
         let told = told.map(|address| NotifyPayload::additional_address(address).into());
@@ -149,7 +158,9 @@ impl Established {
         if payloads.is_empty() {
             payloads.push(notify(NotifyType::NO_ADDITIONAL_ADDRESSES));
         }
-        self.push(cx, Task::Inform { payloads });
+        channel.send_request(cx, ExchangeType::INFORMATIONAL, payloads)?;
+        self.current = Some(Exchange::Inform);
+        Ok(())
     }
 
     /// The peer has answered a check.
