@@ -1,8 +1,6 @@
 //! `kill -9` at two hundred random moments: each change happened or did not, and the next command finds all in order.
 //! And at some moments of `server init`, which the next one goes on with.
 
-#![allow(clippy::print_stdout)]
-
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +8,13 @@ use std::process::{ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use host::Host;
+use host::{Host, INIT};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rusqlite::types::Value::Integer;
 use serde_json::Value;
 
 const KILLS: usize = 200;
-const INIT: &str = "server init --address 203.0.113.5 --pool 10.213.7.0/24";
 
 /// Device to serial numbers, oldest first.
 type Devices = BTreeMap<String, Vec<String>>;

@@ -20,6 +20,7 @@ pub mod backup;
 pub mod configuration;
 mod error;
 mod file;
+mod issue;
 pub mod name;
 pub mod password;
 pub mod pool;

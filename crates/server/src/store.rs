@@ -177,7 +177,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::server::{Circumstances, new_serial};
+    use crate::issue::new_serial;
+    use crate::server::Circumstances;
     use crate::testing::{Directory, TestRandom};
 
     #[test]

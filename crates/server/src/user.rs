@@ -10,16 +10,15 @@ use zeroize::Zeroizing;
 
 use crate::configuration::Check;
 use crate::error::{Error, Flaw, Result, refused};
+use crate::issue::{BACKDATED, new_serial};
 use crate::name::Name;
 use crate::published::pkcs8;
-use crate::server::{Circumstances, Key, Server, new_serial};
+use crate::server::{Circumstances, Key, Server};
 use crate::{hex, password, reason, time};
 
 /// How long a client's certificate is valid unless it is said: as long as the server's. Whoever is to be shut out
 /// earlier is, at once, by the revocation list; a short life would only surprise people.
 pub const VALIDITY: i64 = crate::server::CERTIFICATE_VALIDITY;
-/// Clocks of devices are slow sometimes.
-const BACKDATED: i64 = time::DAY;
 /// Folder of the files of a password, beside those of devices.
 pub const PASSWORD: &str = "password";
 

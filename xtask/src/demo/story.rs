@@ -29,16 +29,17 @@ fn server() -> Result<()> {
     let lab = Lab::new()?;
     let mut server = OwnServer::bare(&lab)?;
     let mut commands = Duration::ZERO;
-    let mut step = |host: &str, typed: &str, what: &mut dyn FnMut() -> Result<String>| -> Result<()> {
-        println!("\n{host}# {typed}");
-        let begun = Instant::now();
-        let said = what()?;
-        commands += begun.elapsed();
-        for line in said.trim().lines() {
-            println!("  {line}");
-        }
-        Ok(())
-    };
+    let mut step =
+        |host: &str, typed: &str, what: &mut dyn FnMut() -> Result<String>| -> Result<()> {
+            println!("\n{host}# {typed}");
+            let begun = Instant::now();
+            let said = what()?;
+            commands += begun.elapsed();
+            for line in said.trim().lines() {
+                println!("  {line}");
+            }
+            Ok(())
+        };
     step(
         "server",
         &format!("cygnet server init --address {SERVER}"),

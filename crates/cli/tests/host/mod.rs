@@ -8,6 +8,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// Sets a server up, by addresses alone.
+pub(crate) const INIT: &str =
+    "server init --address 203.0.113.5 --pool 10.213.7.0/24,fd12:3456:789a::/112";
+
 /// Removed when dropped.
 pub(crate) struct Host(PathBuf);
 
