@@ -73,7 +73,7 @@ fn serve(
         step => step,
     };
     match step {
-        Step::Send(packet) => Some(packet),
+        Step::Send(packet) | Step::Reject { packet, .. } => Some(packet),
         Step::Success { packet, .. } | Step::Failure { packet, .. } => packet,
         Step::Ask(_) => panic!("the server asks twice"),
     }
@@ -90,7 +90,7 @@ fn call(
         step => step,
     };
     match step {
-        Step::Send(packet) => Some(packet),
+        Step::Send(packet) | Step::Reject { packet, .. } => Some(packet),
         Step::Success { .. } => {
             assert_ne!(password, UNKNOWN, "a server is believed that knows no password");
             None

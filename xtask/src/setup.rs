@@ -16,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "iputils-ping",
+    "libcharon-extauth-plugins",
     "libcharon-extra-plugins",
     "libstrongswan-extra-plugins",
     "libstrongswan-standard-plugins",

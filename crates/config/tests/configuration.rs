@@ -349,3 +349,25 @@ fn a_server_with_a_pre_shared_key_takes_no_passwords() {
         "{seen:?}"
     );
 }
+
+#[test]
+fn an_eap_method_is_one_that_is_there_and_the_only_proof() {
+    let base = "[tunnel.a]\nremote = \"b\"\n";
+    let seen = mistakes(&format!("{base}eap = \"peap\"\npsk = \"k\"\n"));
+    assert!(
+        seen[0].contains(":3:7: `peap` is no EAP method"),
+        "{seen:?}"
+    );
+    let seen = mistakes(&format!("{base}eap = \"tls\"\npsk = \"k\"\n"));
+    assert!(
+        seen[0].contains(":3:7: both `eap` and a pre-shared key"),
+        "{seen:?}"
+    );
+    let seen = mistakes(&format!(
+        "{base}eap = \"tls\"\nuser = \"alice\"\npassword = \"p\"\nca = \"ca.crt\"\n"
+    ));
+    assert!(
+        seen[0].contains(":3:7: both a user name and `eap`"),
+        "{seen:?}"
+    );
+}

@@ -36,20 +36,5 @@ fn every_example_is_a_good_configuration() {
 }
 
 /// Made for this test with `openssl req -x509 -newkey ed25519`; it opens nothing.
-const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBajCCARygAwIBAgIUAVau22K4fu6Rr25G5FgsgLPVvoYwBQYDK2VwMBsxGTAX\n\
-BgNVBAMMEG1haW4uZXhhbXBsZS5vcmcwIBcNMjYxMTI1MjAyNzAwWhgPMjEyNjEx\n\
-MDEyMDI3MDBaMBsxGTAXBgNVBAMMEG1haW4uZXhhbXBsZS5vcmcwKjAFBgMrZXAD\n\
-IQCAk0F62W60q3xHDD43h+9FW1S5pz7n1Wb3TniPNW7afaNwMG4wHQYDVR0OBBYE\n\
-FGHNjA26ujFqrcRJBwwTVHTvQvjkMB8GA1UdIwQYMBaAFGHNjA26ujFqrcRJBwwT\n\
-VHTvQvjkMA8GA1UdEwEB/wQFMAMBAf8wGwYDVR0RBBQwEoIQbWFpbi5leGFtcGxl\n\
-Lm9yZzAFBgMrZXADQQCXmYVaOMoe5svcvDbJrtaBH+Yf9yD58CZZF8DkmQalIyt5\n\
-w4yp5D5ZvVnqWKsHitGjnnIQo0PVGFQAxVodKUMO\n\
------END CERTIFICATE-----\n\
-";
-const KEY: &str = "\
------BEGIN PRIVATE KEY-----\n\
-MC4CAQAwBQYDK2VwBCIEIB5Z8CVjjNlWCcDd/TRsSKhDd2MEj6ZMMfgidIQh2OGK\n\
------END PRIVATE KEY-----\n\
-";
+const CERTIFICATE: &str = include_str!("data/main.crt");
+const KEY: &str = include_str!("data/main.key");

@@ -46,6 +46,13 @@ use cygnet_wire::eap::EapPayload;
 pub enum Step<Q> {
     /// Send this and wait for the next packet.
     Send(EapPayload<'static>),
+    /// Send this: it has come to nothing, and the other end is told. It answers, or it breaks off.
+    Reject {
+        /// What tells it.
+        packet: EapPayload<'static>,
+        /// One sentence for an operator, as in [`Step::Failure`].
+        why: String,
+    },
     /// The conversation goes on with the answer.
     Ask(Q),
     /// Both sides have proven themselves.

@@ -87,8 +87,8 @@ impl Peer {
                 _ => self.shaken_hands(),
             },
             (EapCode::FAILURE, _) => {
-                let tls = match &mut self.log_in {
-                    LogIn::Tls(handshake) => handshake.take_failure(),
+                let tls = match &self.log_in {
+                    LogIn::Tls(handshake) => handshake.failure().map(str::to_owned),
                     LogIn::Password => None,
                 };
                 match (std::mem::replace(&mut self.state, State::Over), tls) {

@@ -142,8 +142,13 @@ impl Server {
         match handshake.handle(data) {
             Turn::Send(data) => {
                 self.identifier = self.identifier.wrapping_add(1);
+                let packet = self.request(EapType::TLS, data);
+                let failure = handshake.failure().map(str::to_owned);
                 self.state = State::Tls(handshake, true);
-                Step::Send(self.request(EapType::TLS, data))
+                match failure {
+                    Some(why) => Step::Reject { packet, why },
+                    None => Step::Send(packet),
+                }
             }
             Turn::Done => match handshake.msk() {
                 Ok(msk) => Step::Success {
@@ -204,7 +209,7 @@ impl Server {
         };
         let id = self.identifier;
         self.identifier = self.identifier.wrapping_add(1);
-        let message = match verified {
+        match verified {
             Some(Verified {
                 authenticator_response,
                 msk,
@@ -216,23 +221,26 @@ impl Server {
                     .map(|octet| format!("{octet:02X}"))
                     .collect();
                 let text = format!("S={proof} M=Welcome").into_bytes();
-                Message::Success { id, text }
+                let message = Message::Success { id, text };
+                Step::Send(self.request(EapType::MSCHAPV2, message.emit()))
             }
             None => {
-                self.state = State::Failure(format!(
+                let why = format!(
                     "the user name or the password is wrong (user {})",
                     user.escape_debug()
-                ));
+                );
+                self.state = State::Failure(why.clone());
                 // RFC 2759 §6: 691 is a failed authentication, R=0 allows no other try in this conversation.
                 let text = format!(
                     "E=691 R=0 C={} V=3 M=Wrong user or password",
                     "0".repeat(32)
                 );
                 let text = text.into_bytes();
-                Message::Failure { id, text }
+                let message = Message::Failure { id, text };
+                let packet = self.request(EapType::MSCHAPV2, message.emit());
+                Step::Reject { packet, why }
             }
-        };
-        Step::Send(self.request(EapType::MSCHAPV2, message.emit()))
+        }
     }
 
     /// The peer does not do what it was asked for (RFC 3748 §5.3.1).

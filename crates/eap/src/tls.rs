@@ -192,9 +192,9 @@ impl Handshake {
         matches!(self.connection, Connection::Client(_))
     }
 
-    /// Why it failed, when the other end has been told.
-    pub(crate) fn take_failure(&mut self) -> Option<String> {
-        self.failed.take()
+    /// Why it failed, when the other end is told.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
     }
 
     /// Whether the other end has proven itself.

@@ -52,7 +52,7 @@ fn talk(
             Step::Failure { why, .. } => {
                 return (End::Failed(String::new()), End::Failed(why), sent);
             }
-            Step::Ask(_) | Step::Success { .. } => panic!("too early"),
+            _ => panic!("too early"),
         };
         sent.push(response.clone());
         let step = match server.handle(&response, random) {
@@ -64,7 +64,10 @@ fn talk(
             step => step,
         };
         let (end, last) = match step {
-            Step::Send(request) => {
+            Step::Send(request)
+            | Step::Reject {
+                packet: request, ..
+            } => {
                 packet = change(request);
                 continue;
             }
@@ -218,7 +221,10 @@ proptest! {
         for (code, ty, data) in packets {
             let packet = EapPayload::new(EapCode(code), identifier, EapType(ty), data);
             match server.handle(&packet, random) {
-                Step::Send(request) => identifier = request.identifier,
+                Step::Send(request)
+                | Step::Reject {
+                    packet: request, ..
+                } => identifier = request.identifier,
                 Step::Ask(attempt) => {
                     let verified = mschapv2::verify(&nt_hash("secret"), &attempt);
                     prop_assert!(verified.is_none());
@@ -232,7 +238,7 @@ proptest! {
                     peer.responded(mschapv2::respond(&nt_hash("secret"), &challenges));
                 }
                 Step::Success { .. } => prop_assert!(false, "believed"),
-                Step::Send(_) | Step::Failure { .. } => {}
+                Step::Send(_) | Step::Reject { .. } | Step::Failure { .. } => {}
             }
         }
     }

@@ -70,11 +70,14 @@ fn talk(mut server: Server, mut peer: Peer) -> (End, End, Vec<EapPayload<'static
             Step::Failure { why, .. } => {
                 return (End::Failed(String::new()), End::Failed(why), sent);
             }
-            Step::Ask(_) | Step::Success { .. } => panic!("too early"),
+            _ => panic!("too early"),
         };
         sent.push(response.clone());
         let (end, last) = match server.handle(&response, random) {
-            Step::Send(request) => {
+            Step::Send(request)
+            | Step::Reject {
+                packet: request, ..
+            } => {
                 packet = request;
                 continue;
             }
@@ -221,7 +224,10 @@ proptest! {
             let ty = if ty % 2 == 0 { EapType::TLS } else { EapType(ty) };
             let packet = EapPayload::new(EapCode(code), identifier, ty, data);
             match server.handle(&packet, random) {
-                Step::Send(request) => identifier = request.identifier,
+                Step::Send(request)
+                | Step::Reject {
+                    packet: request, ..
+                } => identifier = request.identifier,
                 Step::Success { .. } => prop_assert!(false, "in"),
                 Step::Ask(_) | Step::Failure { .. } => {}
             }

@@ -241,6 +241,13 @@ pub enum Answer {
 pub enum EapStep {
     /// Send this; the peer answers it.
     Send(EapPayload<'static>),
+    /// Send this: it has come to nothing, and the peer is told. It answers, or it breaks off.
+    Reject {
+        /// What tells it.
+        packet: EapPayload<'static>,
+        /// One sentence, as in [`EapStep::Failure`].
+        why: String,
+    },
     /// It came to a good end.
     Success(Box<EapSuccess>),
     /// It came to nothing.

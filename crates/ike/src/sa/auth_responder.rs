@@ -131,9 +131,7 @@ impl AuthResponder {
         }
         let reason = match &self.stage {
             Stage::Waiting => Reason::Protocol("the peer did not authenticate in time".to_owned()),
-            Stage::LogIn(login) if login.waits_for_peer() => {
-                Reason::Protocol("the peer did not finish its log-in in time".to_owned())
-            }
+            Stage::LogIn(login) if login.waits_for_peer() => login.unfinished(),
             Stage::Undecided(_, reason) => reason.clone(),
             _ => Reason::Local("it took too long to authenticate the peer".to_owned()),
         };

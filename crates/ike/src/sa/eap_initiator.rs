@@ -138,7 +138,8 @@ impl AuthInitiator {
     ) -> State {
         let over = matches!(login.turn, Turn::Ask(_, true));
         let payload = match answer {
-            Answer::Eap(Ok(EapStep::Send(packet))) => {
+            // The peer will say that it has failed, too.
+            Answer::Eap(Ok(EapStep::Send(packet) | EapStep::Reject { packet, .. })) => {
                 login.turn = Turn::Peer;
                 Payload::Eap(packet)
             }

@@ -30,6 +30,8 @@ pub(crate) struct LogIn {
     /// What our AUTH covers, the one by certificate and the one by the key.
     octets: Vec<u8>,
     bounds: Bounds,
+    /// Why it has come to nothing, which the peer has been told.
+    rejected: Option<String>,
     turn: Turn,
 }
 
@@ -59,6 +61,9 @@ impl LogIn {
 
     /// Why the peer broke it off.
     pub(super) fn broken_off(&self, exchange: ExchangeType, contents: &Contents) -> Reason {
+        if let Some(why) = &self.rejected {
+            return Reason::PeerAuthentication(why.clone());
+        }
         let refused = contents
             .error()
             .is_some_and(|error| error.ty == NotifyType::AUTHENTICATION_FAILED);
@@ -75,6 +80,14 @@ impl LogIn {
             }
         };
         Reason::AuthenticationRefused(why.to_owned())
+    }
+
+    /// Why it took too long, when it was the peer's turn.
+    pub(super) fn unfinished(&self) -> Reason {
+        match &self.rejected {
+            Some(why) => Reason::PeerAuthentication(why.clone()),
+            None => Reason::Protocol("the peer did not finish its log-in in time".to_owned()),
+        }
     }
 
     fn ask(
@@ -131,6 +144,7 @@ impl AuthResponder {
                     local_id,
                     octets,
                     bounds: Bounds::default(),
+                    rejected: None,
                     turn: Turn::Prove(proving),
                 };
                 self.stage = Stage::LogIn(Box::new(login));
@@ -181,6 +195,12 @@ impl AuthResponder {
             EapStep::Send(packet) => {
                 payloads.push(Payload::Eap(packet));
                 login.turn = Turn::Peer;
+                None
+            }
+            EapStep::Reject { packet, why } => {
+                payloads.push(Payload::Eap(packet));
+                login.turn = Turn::Peer;
+                login.rejected = Some(why);
                 None
             }
             EapStep::Success(mut success) => {

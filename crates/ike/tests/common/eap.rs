@@ -121,6 +121,7 @@ fn told<Q>(
 ) -> EapStep {
     match step {
         Step::Send(packet) => EapStep::Send(packet),
+        Step::Reject { packet, why } => EapStep::Reject { packet, why },
         Step::Success {
             packet,
             login:

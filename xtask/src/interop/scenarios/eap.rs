@@ -259,6 +259,12 @@ fn answers(log: &str) -> Vec<String> {
     answers
 }
 
+/// With what [`Pair`] adds, which a reload could not change.
+fn as_started(mut setup: Setup) -> Setup {
+    setup.daemon.push_str("log = \"debug\"\n");
+    setup
+}
+
 fn reloaded(lab: &Lab) -> Result<String> {
     let plan = device(USER, PASSWORD)?;
     let others = ("bob", "another password");
@@ -266,7 +272,7 @@ fn reloaded(lab: &Lab) -> Result<String> {
     let plan = pair.plan.clone();
     comes_in(&pair)?;
     let reload = |users: &[(&str, &str)]| -> Result<()> {
-        pair.cygnet.write(&server(&plan, users, "")?)?;
+        pair.cygnet.write(&as_started(server(&plan, users, "")?))?;
         pair.cygnet.reload()
     };
     let gone = |why: &str| {
@@ -294,7 +300,7 @@ fn reloaded(lab: &Lab) -> Result<String> {
     gone("nobody is in who was removed")?;
     ensure!(pair.swan.initiate(NET).is_err(), "a removed user is back");
     let setup = server(&plan, &[], "")?.file("passwords", "alice:not a hash\n");
-    pair.cygnet.write(&setup)?;
+    pair.cygnet.write(&as_started(setup))?;
     let told = pair.cygnet.control(&["reload"])?;
     ensure!(
         !told.success()

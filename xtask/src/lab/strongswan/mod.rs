@@ -33,7 +33,7 @@ const DIRECTORIES: [&str; 13] = [
 ];
 
 /// kernel-libipsec has to come before kernel-netlink, so that it wins the IPsec side.
-const PLUGINS: &str = "random nonce aes aesni sha1 sha2 md4 md5 des mgf1 hmac kdf gcm ccm ctr cmac xcbc chapoly drbg \
+const PLUGINS: &str = "random nonce aes aesni sha1 sha2 md5 mgf1 hmac kdf gcm ccm ctr cmac xcbc chapoly drbg \
     curve25519 gmp openssl pem pkcs1 pkcs7 pkcs8 pkcs12 pubkey x509 revocation constraints fips-prf \
     kernel-libipsec kernel-netlink socket-default vici updown resolve attr eap-identity eap-md5 eap-mschapv2 \
     eap-tls eap-ttls eap-gtc counters";

@@ -174,7 +174,7 @@ impl Conversations {
                 }
             }
             Next::Told(step) => {
-                if !matches!(step, Ok(EapStep::Send(_))) {
+                if !matches!(step, Ok(EapStep::Send(_) | EapStep::Reject { .. })) {
                     self.all.remove(&ike_sa);
                 }
                 self.inbox.send(Input::Answer(id, Answer::Eap(step)));
@@ -341,6 +341,9 @@ impl Conversation {
     fn told<Q>(&self, step: Step<Q>, secret: impl FnOnce(&str) -> Option<CredentialId>) -> Next {
         let (packet, Login { proof, msk }) = match step {
             Step::Send(packet) => return Next::Told(Ok(EapStep::Send(packet))),
+            Step::Reject { packet, why } => {
+                return Next::Told(Ok(EapStep::Reject { packet, why }));
+            }
             Step::Failure { packet, why } => {
                 return Next::Told(Ok(EapStep::Failure { packet, why }));
             }
