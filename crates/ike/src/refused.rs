@@ -107,7 +107,7 @@ impl fmt::Display for RefusedCall {
 
 fn remedy(client: Client, candidates: &[impl AsRef<Connection>]) -> String {
     if client == Client::Windows {
-        return "set its proposals with the file windows.ps1 from `cygnet user export`".to_owned();
+        return "set its proposals with the `.ps1` file from `cygnet user export`".to_owned();
     }
     let mut accepted: Vec<String> = Vec::new();
     for proposal in candidates.iter().flat_map(|c| &c.as_ref().ike_proposals) {

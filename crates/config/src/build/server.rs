@@ -17,8 +17,14 @@ use super::{
 use crate::raw::RawServer;
 use crate::{Nat, Pool, SERVER, Server, devices, parse, units};
 
-/// Second to the combined modes, for IKE alone.
-const CBC_FOR_IKE: &str = "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521";
+/// Behind the combined modes, for devices that have none (RouterOS), or do not offer them before they are told to
+/// (Windows, iPhones without a profile): what RFC 8247 §2 wants everybody to have.
+const COMMON_IKE: &str =
+    "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
+
+/// The same for ESP (RFC 8221 §5, §6).
+const COMMON_ESP: &str =
+    "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
 
 impl Builder<'_> {
     pub(super) fn server(&mut self, spanned: &Spanned<RawServer>) -> Option<(Connection, Server)> {
@@ -102,11 +108,12 @@ impl Builder<'_> {
         let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
         let mut ike_proposals = self.ike_proposals(raw.ike.as_deref());
         if raw.ike.is_none() {
-            // Devices whose IKE knows no combined mode (RouterOS) get in by what RFC 8247 §2.1 and §2.3 want
-            // everybody to have; what has one never comes to it.
-            ike_proposals.extend(parse::ike_proposal(CBC_FOR_IKE));
+            ike_proposals.extend(parse::ike_proposal(COMMON_IKE));
         }
-        let esp_proposals = self.esp_proposals(raw.esp.as_deref());
+        let mut esp_proposals = self.esp_proposals(raw.esp.as_deref());
+        if raw.esp.is_none() {
+            esp_proposals.extend(parse::esp_proposal(COMMON_ESP));
+        }
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
         let replay_window = self.replay_window(raw.replay_window.as_ref());
         let mtu = self.mtu(raw.mtu.as_ref());

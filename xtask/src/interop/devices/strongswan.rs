@@ -3,7 +3,7 @@
 use super::super::Scenario;
 use crate::ensure;
 use crate::lab::own_server::OwnServer;
-use crate::lab::strongswan::{CharonCmd, StrongSwan};
+use crate::lab::strongswan::{CharonCmd, PLUGINS, Starter, StrongSwan};
 use crate::lab::world::SERVER;
 use crate::lab::{Exec, Lab, Result};
 use std::fs;
@@ -15,6 +15,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "device-swanctl",
             "a strongSwan whose /etc/swanctl is the folder that `cygnet user add` wrote",
             swanctl,
+        ),
+        Scenario::new(
+            "device-ipsec",
+            "strongSwan's older starter, whose /etc/ipsec.conf and /etc/ipsec.d are what was handed out",
+            ipsec,
         ),
         Scenario::new(
             "device-password",
@@ -48,6 +53,42 @@ fn swanctl(lab: &mut Lab) -> Result<String> {
         child.spi_in,
         server.connected()?.join(", ")
     ))
+}
+
+fn ipsec(lab: &mut Lab) -> Result<String> {
+    let server = OwnServer::set_up(lab)?;
+    server.add("alice", "laptop")?;
+    let mut starter = Starter::prepare(lab, &server.world.laptop)?;
+    let folder = server.folder("alice", "laptop").join("ipsec");
+    let to = starter.directory();
+    for name in ["ipsec.conf", "ipsec.secrets"] {
+        fs::copy(folder.join(name), to.join(name))?;
+    }
+    for name in ["cacerts", "certs", "private"] {
+        let (from, to) = (folder.join(name), to.join("ipsec.d"));
+        Exec::new(["cp", "-r", &from.to_string_lossy(), &to.to_string_lossy()]).run()?;
+    }
+    let plugins = format!("{PLUGINS} stroke");
+    starter.start(&plugins, "", "added configuration 'alice-laptop'")?;
+    server.online(&server.world.laptop)?;
+    // Both are lenient: what they do not understand they leave out.
+    for (whose, text, words) in [
+        (
+            "starter",
+            starter.said(),
+            ["parsing error", "unknown", "ignored"],
+        ),
+        (
+            "charon",
+            starter.log(),
+            ["skipped", "not recognized", "failed"],
+        ),
+    ] {
+        for word in words {
+            ensure!(!text.contains(word), "{whose} said \"{word}\":\n{text}");
+        }
+    }
+    Ok(server.connected()?.join(", "))
 }
 
 fn password(lab: &mut Lab) -> Result<String> {

@@ -25,10 +25,10 @@ struct List {
     suite: &'static str,
 }
 
-const FAMILIES: [Family; 4] = [
+const FAMILIES: [Family; 5] = [
     Family {
         name: "ios",
-        about: "what an iPhone sends that was given a profile with AES-GCM, with SHA-512 as Algo's, or with P-384",
+        about: "what an iPhone sends that was given a profile with AES-GCM, with SHA-512 as Algo's, with P-384, or none",
         lists: &[
             List {
                 ike: &["aes256gcm16-prfsha512-ecp256"],
@@ -39,6 +39,11 @@ const FAMILIES: [Family; 4] = [
                 ike: &["aes256gcm16-prfsha384-ecp384"],
                 esp: &["aes256gcm16-ecp384"],
                 suite: "aes256gcm16-prfsha384-ecp384",
+            },
+            List {
+                ike: &["aes256-sha256-modp2048"],
+                esp: &["aes256-sha256"],
+                suite: "aes256-sha256-prfsha256-modp2048",
             },
         ],
     },
@@ -60,11 +65,27 @@ const FAMILIES: [Family; 4] = [
     },
     Family {
         name: "windows",
-        about: "what Windows sends after Set-VpnConnectionIPsecConfiguration with GCMAES256, SHA384, ECP384",
+        about: "what Windows sends after Set-VpnConnectionIPsecConfiguration with GCMAES256 and ECP384, or AES256 and Group14",
+        lists: &[
+            List {
+                ike: &["aes256gcm16-prfsha384-ecp384"],
+                esp: &["aes256gcm16-ecp384-noesn"],
+                suite: "aes256gcm16-prfsha384-ecp384",
+            },
+            List {
+                ike: &["aes256-sha256-modp2048"],
+                esp: &["aes256-sha256-modp2048-noesn"],
+                suite: "aes256-sha256-prfsha256-modp2048",
+            },
+        ],
+    },
+    Family {
+        name: "routeros",
+        about: "what a MikroTik router sends: AES-CBC for IKE, AES-GCM for ESP",
         lists: &[List {
-            ike: &["aes256gcm16-prfsha384-ecp384"],
+            ike: &["aes256-sha256-ecp384"],
             esp: &["aes256gcm16-ecp384-noesn"],
-            suite: "aes256gcm16-prfsha384-ecp384",
+            suite: "aes256-sha256-prfsha256-ecp384",
         }],
     },
     Family {
@@ -105,9 +126,9 @@ const REFUSED: [(&str, &str, &str); 2] = [
         "key exchange modp1024",
     ),
     (
-        "aes256-sha256-prfsha256-modp2048",
+        "aes256-sha256-prfsha256-modp1536",
         "integrity sha256",
-        "key exchange modp2048",
+        "key exchange modp1536",
     ),
 ];
 

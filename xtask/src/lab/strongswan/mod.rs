@@ -7,10 +7,12 @@
 mod charon_cmd;
 mod config;
 mod sas;
+mod starter;
 
 pub use charon_cmd::CharonCmd;
 pub use config::{Auth, Child, Config, Connection, Pool, Proof, Secret};
 pub use sas::{ChildSa, IkeSa};
+pub use starter::Starter;
 
 use super::Lab;
 use super::failure::{Context, Failure, Result};
@@ -33,7 +35,7 @@ const DIRECTORIES: [&str; 13] = [
 ];
 
 /// kernel-libipsec has to come before kernel-netlink, so that it wins the IPsec side.
-const PLUGINS: &str = "random nonce aes aesni sha1 sha2 md5 mgf1 hmac kdf gcm ccm ctr cmac xcbc chapoly drbg \
+pub(crate) const PLUGINS: &str = "random nonce aes aesni sha1 sha2 md5 mgf1 hmac kdf gcm ccm ctr cmac xcbc chapoly drbg \
     curve25519 gmp openssl pem pkcs1 pkcs7 pkcs8 pkcs12 pubkey x509 revocation constraints fips-prf \
     kernel-libipsec kernel-netlink socket-default vici updown resolve attr eap-identity eap-md5 eap-mschapv2 \
     eap-tls eap-ttls eap-gtc counters";
