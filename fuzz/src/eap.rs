@@ -67,9 +67,7 @@ fn serve(
     password: &str,
 ) -> Option<EapPayload<'static>> {
     let step: server::Step = match server.handle(packet, random) {
-        Step::Ask(attempt) => {
-            server.verified(mschapv2::verify(&nt_hash(password), &attempt))
-        }
+        Step::Ask(attempt) => server.verified(mschapv2::verify(&nt_hash(password), &attempt)),
         step => step,
     };
     match step {
@@ -92,7 +90,10 @@ fn call(
     match step {
         Step::Send(packet) | Step::Reject { packet, .. } => Some(packet),
         Step::Success { .. } => {
-            assert_ne!(password, UNKNOWN, "a server is believed that knows no password");
+            assert_ne!(
+                password, UNKNOWN,
+                "a server is believed that knows no password"
+            );
             None
         }
         Step::Failure { packet, .. } => packet,

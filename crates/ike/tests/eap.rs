@@ -123,6 +123,19 @@ fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
 }
 
 #[test]
+fn who_breaks_off_when_it_is_refused_is_told_of_with_the_reason() {
+    let mut world = asked();
+    world.a.log_ins.own_password = "wrong";
+    world.a.log_ins.breaks_off = true;
+    world.seconds(1);
+    assert!(
+        matches!(&world.b.reasons()[0], Reason::PeerAuthentication(why) if why.contains("password is wrong (user alice)")),
+        "{:?}",
+        world.b.reasons()
+    );
+}
+
+#[test]
 fn a_server_that_cannot_prove_itself_learns_nothing_of_the_password() {
     let mut world = asked();
     world.a.revoked = true;

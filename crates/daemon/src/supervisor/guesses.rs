@@ -205,11 +205,10 @@ mod tests {
         let now = Duration::from_secs(100);
         let mut waiting = 0;
         for user in 0..2000 {
-            for n in 0..=FREE_OF_USER {
+            for _ in 0..=FREE_OF_USER {
                 let source = source((user % 250) as u8);
                 let admitted = guesses.admit(now, &format!("user{user}"), source);
                 waiting += usize::from(matches!(admitted, Admission::After(_)));
-                let _ = n;
             }
         }
         assert_eq!(waiting, WAITING_MAX);

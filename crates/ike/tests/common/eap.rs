@@ -19,6 +19,8 @@ pub struct LogIns {
     pub forgetful: bool,
     /// Another key comes of it than at the other end.
     pub other_key: bool,
+    /// A refusal is not acknowledged: it is over at once, as with strongSwan's devices.
+    pub breaks_off: bool,
     /// Every answer is another request for the identity.
     pub endless: bool,
     servers: BTreeMap<IkeSaId, server::Server>,
@@ -33,6 +35,7 @@ impl Default for LogIns {
             own_password: "correct horse",
             forgetful: false,
             other_key: false,
+            breaks_off: false,
             endless: false,
             servers: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -102,6 +105,13 @@ impl LogIns {
         let LocalAuth::Eap(EapLogin::Password { user, .. }) = &connection.local_auth else {
             panic!("not by password");
         };
+        // EAP-MSCHAPv2's Failure.
+        if self.breaks_off && packet.data.starts_with(&[4]) {
+            return EapStep::Failure {
+                packet: None,
+                why: "the user name or the password is wrong".to_owned(),
+            };
+        }
         let peer = self.peers.entry(ike_sa);
         let peer = peer.or_insert_with(|| peer::Peer::new(user, peer::LogIn::Password));
         let step = match peer.handle(&packet, &mut self.random) {
