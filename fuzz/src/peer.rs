@@ -22,8 +22,8 @@ use cygnet_ike::io::{
 };
 use cygnet_ike::keys::{Exchanged, IkeKeys, Role};
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits, LocalAuth,
-    Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
+    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits,
+    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
 };
 use cygnet_ike::proposal::{self, EspProposal, IkeProposal};
 use cygnet_ike::protect;
