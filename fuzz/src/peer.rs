@@ -340,6 +340,7 @@ impl Peer {
             Ask::Lease { .. } => Answer::Leased(Ok(Lease {
                 addresses: vec![Ipv4Addr::new(10, 99, 0, 2).into()],
                 dns: vec![Ipv4Addr::new(10, 99, 0, 1).into()],
+                domains: Vec::new(),
             })),
         }
     }
@@ -762,6 +763,7 @@ fn refusal(answer: Answer) -> Answer {
         Answer::Signed(_) => Answer::Signed(Err(why)),
         Answer::Mac(_) => Answer::Mac(Err(why)),
         Answer::Chain(_) => Answer::Chain(Err(ChainError::Invalid(why))),
+        Answer::Eap(_) => Answer::Eap(Err(why)),
         Answer::Leased(_) => Answer::Leased(Err(why)),
         Answer::Spi(_) => Answer::Spi(Err(why)),
         Answer::Installed(_) => Answer::Installed(Err(why)),
