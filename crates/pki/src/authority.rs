@@ -126,7 +126,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a new root: CA with path length 0, allowed to sign certificates and CRLs.
+    /// Makes a new root: CA with path length 0, allowed to sign certificates and CRLs, for what a VPN needs alone:
+    /// machines that are told to trust it take neither programs nor mail on its word (`docs/decisions/0014`).
     ///
     /// The name should be one no other authority has, or peers holding two of one name have to try both keys.
     pub fn create(
@@ -139,6 +140,11 @@ impl Authority {
         let mut params = params(common_name, serial, validity)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ipsec_ike(),
+        ];
         params.key_identifier_method = key_identifier(&key);
         let certificate = params.self_signed(&key)?;
         Ok(Self {
@@ -227,11 +233,7 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match request.purpose {
-            Purpose::Server => vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                // id-kp-ipsecIKE, RFC 4945 §5.1.3.12.
-                ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 17]),
-            ],
+            Purpose::Server => vec![ExtendedKeyUsagePurpose::ServerAuth, ipsec_ike()],
             Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
@@ -339,6 +341,11 @@ fn alternative_name(name: &SubjectAltName) -> Result<SanType, AuthorityError> {
             found: other.to_string(),
         }),
     }
+}
+
+/// id-kp-ipsecIKE, RFC 4945 §5.1.3.12.
+fn ipsec_ike() -> ExtendedKeyUsagePurpose {
+    ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 17])
 }
 
 /// RFC 7093 §2 method 1: the leftmost 160 bits of SHA-256 of the public key.

@@ -142,6 +142,19 @@ fn what_is_issued_is_accepted_by_us_and_by_openssl() {
             )
         };
         verify("server", "sslserver").expect("the server, strictly");
+        // The authority vouches for nothing but a VPN, not for whoever signs mail or programs.
+        let purposes = lab
+            .openssl(&["x509", "-in", "ca.pem", "-noout", "-purpose"])
+            .stdout;
+        let purposes = String::from_utf8_lossy(&purposes);
+        for expected in [
+            "SSL client CA : Yes",
+            "SSL server CA : Yes",
+            "S/MIME signing CA : No",
+            "Time Stamp signing CA : No",
+        ] {
+            assert!(purposes.contains(expected), "{expected} in {purposes}");
+        }
         let revoked = verify("client", "sslclient").expect_err("revoked");
         assert!(revoked.contains("certificate revoked"), "{revoked}");
         let text = lab
