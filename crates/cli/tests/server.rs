@@ -44,15 +44,31 @@ fn a_server_in_one_command() {
     assert!(good, "{told}");
     let shown = host.other("openssl x509 -in etc/server/server.crt -noout -text");
     assert!(
-        shown.contains("IP Address:203.0.113.5, IP Address:2001:DB8:0:0:0:0:0:5"),
+        shown.contains(
+            "IP Address:203.0.113.5, DNS:203.0.113.5, IP Address:2001:DB8:0:0:0:0:0:5, DNS:2001:db8::5"
+        ),
         "{shown}"
     );
+    // As Windows and Apple's devices look: for a host name, and for one that lasts 825 days at most.
+    let names = host.other("openssl x509 -in etc/server/server.crt -noout -checkhost 203.0.113.5");
+    assert!(names.contains("does match"), "{names}");
+    let dates = host.other("openssl x509 -in etc/server/server.crt -noout -dates -dateopt iso_8601");
+    assert!(days_between(&dates) <= 825.0, "{dates}");
     assert!(
         shown.contains("Public-Key: (256 bit)") && shown.contains("CN = 203.0.113.5"),
         "{shown}"
     );
     let ca = host.other("openssl x509 -in etc/server/ca.crt -noout -text");
     assert!(ca.contains("CA:TRUE, pathlen:0"), "{ca}");
+    assert!(
+        ca.contains(
+            "TLS Web Server Authentication, TLS Web Client Authentication, ipsec Internet Key Exchange"
+        ),
+        "{ca}"
+    );
+    // strongSwan's plugin, too, knows what the authority is limited to.
+    let told = host.other("pki --verify --cacert etc/server/ca.crt --in etc/server/server.crt");
+    assert!(told.contains("certificate trusted"), "{told}");
 
     // Once more: nothing changes. With other values: refused, and told what differs.
     let before = [host.files("etc"), host.files("state")];
@@ -97,6 +113,21 @@ fn a_server_in_one_command() {
         host.refused("user list")
             .contains("there is no server here")
     );
+}
+
+/// From notBefore to notAfter, as openssl shows them in ISO 8601.
+fn days_between(dates: &str) -> f64 {
+    let seconds = |name: &str| {
+        let line = dates.lines().find_map(|line| line.strip_prefix(name));
+        let date = line.unwrap_or_else(|| panic!("no {name} in {dates}"));
+        let output = std::process::Command::new("date")
+            .args(["-u", "-d", date, "+%s"])
+            .output()
+            .expect("date");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.trim().parse::<f64>().expect("seconds")
+    };
+    (seconds("notAfter=") - seconds("notBefore=")) / 86400.0
 }
 
 #[test]

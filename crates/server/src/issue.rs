@@ -97,10 +97,13 @@ pub(crate) fn certify_server(
             },
         )
         .optional()?;
-    let names: Vec<_> = addresses.iter().map(Address::subject_alt_name).collect();
+    let names: Vec<_> = addresses
+        .iter()
+        .flat_map(Address::subject_alt_names)
+        .collect();
     let serial = new_serial(transaction, with)?;
     let not_before = with.now - BACKDATED;
-    let not_after = with.now + CERTIFICATE_VALIDITY;
+    let not_after = not_before + CERTIFICATE_VALIDITY;
     let request = Request {
         common_name: &first.to_string(),
         names: &names,

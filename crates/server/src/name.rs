@@ -53,11 +53,15 @@ pub enum Address {
 }
 
 impl Address {
-    /// As it stands in the certificate.
-    pub fn subject_alt_name(&self) -> SubjectAltName {
+    /// As it stands in the certificate. An address stands there as a host name, too: Windows compares what it calls
+    /// with host names alone (error 13801), as some of Apple's systems do.
+    pub fn subject_alt_names(&self) -> Vec<SubjectAltName> {
         match self {
-            Self::Name(name) => SubjectAltName::Dns(name.clone()),
-            Self::Ip(address) => SubjectAltName::Ip(*address),
+            Self::Name(name) => vec![SubjectAltName::Dns(name.clone())],
+            Self::Ip(address) => vec![
+                SubjectAltName::Ip(*address),
+                SubjectAltName::Dns(address.to_string()),
+            ],
         }
     }
 }
@@ -115,6 +119,18 @@ mod tests {
             let told = bad.parse::<Name>().expect_err(bad).to_string();
             assert!(told.contains("is no name: expected"), "{told}");
         }
+    }
+
+    #[test]
+    fn an_address_is_found_as_a_host_name_too() {
+        let names = |text: &str| {
+            let address = text.parse::<Address>().expect(text);
+            let names = address.subject_alt_names();
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names("vpn.example.org"), ["DNS:vpn.example.org"]);
+        assert_eq!(names("203.0.113.5"), ["IP:203.0.113.5", "DNS:203.0.113.5"]);
+        assert_eq!(names("2001:DB8::5"), ["IP:2001:db8::5", "DNS:2001:db8::5"]);
     }
 
     #[test]

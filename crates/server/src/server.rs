@@ -23,8 +23,9 @@ use crate::published::{self, DIRECTORY, FILES, Published};
 use crate::store::{self, Store, make_private_dir};
 use crate::time::DAY;
 
-/// How long a server's certificate is valid: the most that Apple's devices take.
-pub const CERTIFICATE_VALIDITY: i64 = 825 * DAY;
+/// How long a server's certificate is valid, from its first moment to its last. Apple's devices take 825 days, and
+/// RFC 5280 counts the last second as well: a day less leaves no doubt.
+pub const CERTIFICATE_VALIDITY: i64 = 824 * DAY;
 
 /// Where things are.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use crate::{hex, password, reason, time};
 
 /// How long a client's certificate is valid unless it is said: as long as the server's. Whoever is to be shut out
 /// earlier is, at once, by the revocation list; a short life would only surprise people.
-pub const VALIDITY: i64 = crate::server::CERTIFICATE_VALIDITY;
+pub const VALIDITY: i64 = crate::server::CERTIFICATE_VALIDITY - BACKDATED;
 /// Folder of the files of a password, beside those of devices.
 pub const PASSWORD: &str = "password";
 

@@ -41,7 +41,7 @@ pub(crate) struct Add {
     pub(crate) devices: Vec<Name>,
     #[command(flatten)]
     pub(crate) password: PasswordInput,
-    /// How long the certificates are valid: 90d, 26w, 2y [default: 825d]
+    /// How long the certificates are valid: 90d, 26w, 2y [default: 823d]
     #[arg(long, value_name = "TIME")]
     pub(crate) valid: Option<String>,
     /// A signing request (PKCS#10) of the one device, whose private key never leaves it
@@ -120,7 +120,7 @@ pub(crate) struct Renew {
     /// Shut the old certificates out now: the devices are offline until they have the new files
     #[arg(long)]
     pub(crate) revoke_old: bool,
-    /// How long the new certificates are valid: 90d, 26w, 2y [default: 825d]
+    /// How long the new certificates are valid: 90d, 26w, 2y [default: 823d]
     #[arg(long, value_name = "TIME")]
     pub(crate) valid: Option<String>,
     /// A signing request (PKCS#10) of the device, whose private key never leaves it
