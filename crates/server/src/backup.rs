@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use crate::age;
 use crate::configuration::{self, Check, Configuration};
 use crate::error::{Error, Result, refused};
-use crate::file::{self, Undo};
-use crate::published::{self, FILES};
+use crate::file;
+use crate::published;
 use crate::server::{Circumstances, Place, Server};
-use crate::store::{Store, make_private_dir};
+use crate::store::Vacant;
 
 /// Refuses a passphrase that is soon guessed: the backup holds every key.
 pub fn check_passphrase(passphrase: &str) -> Result<()> {
@@ -49,29 +49,15 @@ impl Server {
         with: &mut Circumstances<'_>,
         check: Check<'_>,
     ) -> Result<Self> {
-        let state = place.state();
-        if state.exists() {
-            return refused(format!(
-                "there is a server here already ({}); `cygnet server uninstall` removes it",
-                state.display()
-            ));
-        }
+        // Locked first, then looked at; dropped last.
+        let vacant = Vacant::claim(&place.state_dir)?;
         let mut configuration = Configuration::read(&place.config)?;
         configuration.check_no_other()?;
-        published::check_free(&place.published())?;
         let opened = age::open(backup, passphrase)
             .map_err(|told| Error::Refused(format!("the backup cannot be opened: {told}")))?;
-        let mut undo = Undo::default();
-        undo.note(&state);
-        undo.note(&place.published());
-        FILES
-            .iter()
-            .for_each(|name| undo.note(&place.published().join(name)));
-        make_private_dir(&place.state_dir)?;
-        make_private_dir(&place.published())?;
-        file::replace(&state, &opened)?;
+        let undo = published::make(&place.published())?;
+        let store = vacant.fill(&opened)?;
         let nothing = || Error::Refused("the backup holds no server".into());
-        let store = Store::open(&place.state_dir)?.ok_or_else(nothing)?;
         let section = examine(&store.connection).map_err(store.error())?;
         let section = section.map_err(|told| {
             Error::Refused(format!("the backup holds a damaged database: {told}"))
@@ -87,6 +73,7 @@ impl Server {
         let text = configuration.with_section(&section);
         configuration.replace(text, check)?;
         undo.keep();
+        vacant.keep();
         Ok(server)
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Staged {
     path: PathBuf,
     new: PathBuf,
+    file: File,
     placed: bool,
 }
 
@@ -18,36 +19,36 @@ impl Staged {
     /// Writes the content, mode 0600, to a file that did not exist: nothing that somebody put there, a link to
     /// elsewhere for instance, is written through.
     pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let (staged, file) = Self::begin(path, bytes)?;
-        file.sync_all().map_err(Error::file("write", path))?;
+        let staged = Self::draft(path, bytes)?;
+        let synced = staged.file.sync_all();
+        synced.map_err(Error::file("write", path))?;
         Ok(staged)
     }
 
     /// The same without waiting for the disk, for what can be written again at any time.
     pub(crate) fn draft(path: &Path, bytes: &[u8]) -> Result<Self> {
-        Self::begin(path, bytes).map(|(staged, _)| staged)
-    }
-
-    fn begin(path: &Path, bytes: &[u8]) -> Result<(Self, File)> {
         let new = clear(path)?;
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&new)
             .map_err(Error::file("write", path))?;
-        let staged = Self {
+        let mut staged = Self {
             path: path.to_owned(),
             new,
+            file,
             placed: false,
         };
-        file.write_all(bytes).map_err(Error::file("write", path))?;
-        Ok((staged, file))
+        let written = staged.file.write_all(bytes);
+        written.map_err(Error::file("write", path))?;
+        Ok(staged)
     }
 
-    /// The mode that the file is to have.
+    /// The mode that the file is to have: of the file that was written, whatever has its name by now.
     pub(crate) fn set_mode(&self, mode: u32) -> Result<()> {
-        fs::set_permissions(&self.new, Permissions::from_mode(mode))
+        self.file
+            .set_permissions(Permissions::from_mode(mode))
             .map_err(Error::file("set the mode of", &self.new))
     }
 

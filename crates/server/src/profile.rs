@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use cygnet_profile::model::{Authority, Login, OnDemand, Profile};
 use ipnet::IpNet;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, refused};
@@ -134,11 +136,11 @@ impl Server {
             let files = cygnet_profile::write::files(profile).map_err(|error| {
                 Error::Refused(format!("the files for {folder} cannot be made: {error}"))
             })?;
-            make_private_dir(&directory)?;
+            own_directory(&to.join(profile.user.as_str()))?;
+            own_directory(&directory)?;
             for file in &files {
                 let path = directory.join(&file.path);
-                let beside = path.parent().unwrap_or(&directory);
-                make_private_dir(beside)?;
+                own_directory(path.parent().unwrap_or(&directory))?;
                 let staged = Staged::draft(&path, &file.bytes)?;
                 staged.set_mode(if file.secret { 0o600 } else { 0o644 })?;
                 staged.place()?;
@@ -177,7 +179,24 @@ impl Server {
     }
 }
 
-/// Refuses a place where no files can be written, before anything is changed.
+/// Makes a directory that nobody else can change, or takes the one that is there if that is so: whoever could, would
+/// put something else in the place of files with keys.
+fn own_directory(path: &Path) -> Result<()> {
+    make_private_dir(path)?;
+    let metadata = fs::symlink_metadata(path).map_err(Error::file("look at", path))?;
+    let told = match metadata.mode() {
+        _ if !metadata.is_dir() => "it is no directory, or a link to one",
+        _ if metadata.uid() != geteuid().as_raw() => "it belongs to somebody else",
+        mode if mode & 0o022 != 0 => "others can write to it",
+        _ => return Ok(()),
+    };
+    refused(format!(
+        "files with keys cannot go into {}: {told}; move it away, or name another place with --to",
+        path.display()
+    ))
+}
+
+/// Refuses a place where no files can be written, or where everybody can move them, before anything is changed.
 pub fn check_writable(to: &Path) -> Result<()> {
     if !to.exists() {
         make_private_dir(to)?;
@@ -189,6 +208,46 @@ pub fn check_writable(to: &Path) -> Result<()> {
             to.display()
         ));
     }
+    // In one with the sticky bit, such as /tmp, everybody moves what is theirs alone.
+    if metadata.mode() & 0o1002 == 0o0002 {
+        return refused(format!(
+            "everybody can write to {}, and could put something else in the place of files with keys: \
+             `chmod o-w` it, or name another place with --to",
+            to.display()
+        ));
+    }
     // Dropped at once, and with it the file.
     Staged::draft(&to.join("cygnet"), b"").map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::testing::Directory;
+
+    #[test]
+    fn files_with_keys_go_where_nobody_else_writes() {
+        let directory = Directory::new("own");
+        let path = |name: &str| directory.path().join(name);
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
+        };
+        let told = |result: Result<()>| result.expect_err("refused").to_string();
+        own_directory(&path("alice")).expect("made");
+        own_directory(&path("alice")).expect("ours");
+        mode(&path("alice"), 0o770);
+        assert!(told(own_directory(&path("alice"))).contains("others can write to it"));
+        symlink("alice", path("bob")).expect("linked");
+        mode(&path("alice"), 0o700);
+        assert!(told(own_directory(&path("bob"))).contains("or a link to one"));
+
+        check_writable(directory.path()).expect("ours");
+        mode(directory.path(), 0o777);
+        assert!(told(check_writable(directory.path())).contains("everybody can write to"));
+        mode(directory.path(), 0o1777);
+        check_writable(directory.path()).expect("as /tmp");
+    }
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Flaw, Result};
-use crate::file::{Staged, clear, sync_dir};
+use crate::file::{Staged, Undo, clear, sync_dir};
+use crate::store::make_private_dir;
 use crate::{hex, reason, time};
 
 /// The directory beside the configuration.
@@ -171,8 +172,11 @@ fn devices(state: &Connection, now: i64) -> rusqlite::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Refuses to write over what is there but is not ours.
-pub(crate) fn check_free(directory: &Path) -> Result<()> {
+/// Makes the directory, which is taken back with what will be in it; refuses to write over what is there but is not
+/// ours.
+pub(crate) fn make(directory: &Path) -> Result<Undo> {
+    let mut undo = Undo::default();
+    undo.note(directory);
     for name in FILES {
         let path = directory.join(name);
         if fs::symlink_metadata(&path).is_ok() {
@@ -181,8 +185,10 @@ pub(crate) fn check_free(directory: &Path) -> Result<()> {
                 path.display()
             )));
         }
+        undo.note(&path);
     }
-    Ok(())
+    make_private_dir(directory)?;
+    Ok(undo)
 }
 
 /// PKCS#8 (DER) of a key that was just issued as PEM.

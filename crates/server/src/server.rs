@@ -15,12 +15,11 @@ use zeroize::Zeroizing;
 
 use crate::configuration::{self, Check, Configuration};
 use crate::error::{Error, Flaw, Result, refused};
-use crate::file::Undo;
 use crate::hex;
 use crate::issue::{certify_server, found, store_setting};
 use crate::name::Address;
 use crate::published::{self, DIRECTORY, FILES, Published};
-use crate::store::{self, Store, make_private_dir};
+use crate::store::{self, Store, Vacant, make_private_dir};
 use crate::time::DAY;
 
 /// How long a server's certificate is valid, from its first moment to its last. Apple's devices take 825 days, and
@@ -176,17 +175,12 @@ impl Server {
         with: &mut Circumstances<'_>,
         check: Check<'_>,
     ) -> Result<Self> {
+        // Locked first, then looked at; dropped last.
+        let vacant = Vacant::claim(&place.state_dir)?;
         let mut configuration = Configuration::read(&place.config)?;
         configuration.check_no_other()?;
-        published::check_free(&place.published())?;
-        let mut undo = Undo::default();
-        undo.note(&place.state());
-        undo.note(&place.published());
-        FILES
-            .iter()
-            .for_each(|name| undo.note(&place.published().join(name)));
-        make_private_dir(&place.published())?;
-        let mut store = Store::create(&place.state_dir)?;
+        let undo = published::make(&place.published())?;
+        let mut store = vacant.fill(b"")?;
         let error = store.error();
         let transaction = store
             .connection
@@ -204,6 +198,7 @@ impl Server {
         let text = configuration.with_section(&configuration::section(settings));
         configuration.replace(text, check)?;
         undo.keep();
+        vacant.keep();
         Ok(server)
     }
 

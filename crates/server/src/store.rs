@@ -2,9 +2,9 @@
 //!
 //! Every change is one transaction, on the disk before anything outside shows it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result, refused};
+use crate::file::{self, Undo};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "server.sqlite";
@@ -47,25 +48,6 @@ impl Store {
         }
     }
 
-    /// Opens what is there, or makes it; also the state directory.
-    pub(crate) fn create(state_dir: &Path) -> Result<Self> {
-        make_private_dir(state_dir)?;
-        let lock = lock(state_dir)?;
-        let path = state_dir.join(FILE);
-        // Before SQLite does: it would ask the umask who may read the keys.
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        match made {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                Err(Error::file("make", &path)(error))
-            }
-            _ => Self::with(path, lock),
-        }
-    }
-
     fn with(path: PathBuf, lock: File) -> Result<Self> {
         let metadata = fs::symlink_metadata(&path).map_err(Error::file("look at", &path))?;
         if !metadata.is_file() {
@@ -97,6 +79,67 @@ impl Store {
     }
 }
 
+/// A place for a state where there was none when it was looked at under the lock, which it holds until it is dropped:
+/// nothing that another command has made meanwhile is written over, or taken back.
+pub(crate) struct Vacant {
+    path: PathBuf,
+    /// The state, and those of its directory and above it that were made for it; dropped before the lock.
+    made: Undo,
+    lock: File,
+}
+
+impl Vacant {
+    /// Makes the state directory where it is missing; refuses one that holds a state.
+    pub(crate) fn claim(state_dir: &Path) -> Result<Self> {
+        let (mut made, lock) = loop {
+            let mut made = Undo::default();
+            made.note(state_dir);
+            make_private_dir(state_dir)?;
+            match lock(state_dir) {
+                Ok(lock) => break (made, lock),
+                // The command that held it took it away.
+                Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    made.keep();
+                }
+                Err(error) => {
+                    // It is another command's by now.
+                    made.keep();
+                    return Err(error);
+                }
+            }
+        };
+        let path = state_dir.join(FILE);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                made.note(&path);
+                Ok(Self { path, made, lock })
+            }
+            Err(error) => Err(Error::file("look at", &path)(error)),
+            Ok(_) => refused(format!(
+                "there is a server here already ({}); `cygnet server uninstall` removes it",
+                path.display()
+            )),
+        }
+    }
+
+    /// Makes the state, with this content; empty is one that knows nothing yet.
+    pub(crate) fn fill(&self, content: &[u8]) -> Result<Store> {
+        // Before SQLite does: it would ask the umask who may read the keys.
+        file::replace(&self.path, content)?;
+        // One lock, held by both.
+        let lock = self.lock.try_clone();
+        Store::with(
+            self.path.clone(),
+            lock.map_err(Error::file("lock", &self.path))?,
+        )
+    }
+
+    /// What was made for it stays.
+    pub(crate) fn keep(self) {
+        self.made.keep();
+    }
+}
+
 /// Makes a directory that only its owner can look into, and those above it.
 pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new()
@@ -107,11 +150,15 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
 }
 
 fn lock(state_dir: &Path) -> Result<File> {
-    let directory = File::open(state_dir).map_err(Error::file("open", state_dir))?;
     let until = Instant::now() + PATIENCE;
+    let mut directory = File::open(state_dir).map_err(Error::file("open", state_dir))?;
     loop {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(directory),
+            // It may have been removed while it was waited for, and another may be in its place.
+            Ok(()) if is_at(&directory, state_dir) => return Ok(directory),
+            Ok(()) => {
+                directory = File::open(state_dir).map_err(Error::file("open", state_dir))?;
+            }
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
                 sleep(Duration::from_millis(20));
             }
@@ -119,6 +166,12 @@ fn lock(state_dir: &Path) -> Result<File> {
             Err(error) => return Err(Error::file("lock", state_dir)(error.into())),
         }
     }
+}
+
+fn is_at(opened: &File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = fs::metadata(path).map(identity);
+    there.is_ok_and(|there| opened.metadata().map(identity).is_ok_and(|it| it == there))
 }
 
 enum Flaw {
@@ -181,12 +234,56 @@ mod tests {
     use crate::server::Circumstances;
     use crate::testing::{Directory, TestRandom};
 
+    fn create(state_dir: &Path) -> Store {
+        let vacant = Vacant::claim(state_dir).expect("nothing there");
+        let store = vacant.fill(b"").expect("made");
+        vacant.keep();
+        store
+    }
+
+    #[test]
+    fn what_another_command_made_meanwhile_stays() {
+        let directory = Directory::new("vacant");
+        let state = directory.path().join("state");
+        make_private_dir(&state).expect("made");
+        let other = lock(&state).expect("free");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Vacant::claim(&state).map(drop));
+            sleep(Duration::from_millis(200));
+            assert!(!waiting.is_finished(), "it waits for the lock");
+            fs::write(state.join(FILE), "keys").expect("written");
+            drop(other);
+            let told = waiting.join().expect("no panic").expect_err("refused");
+            assert!(told.to_string().contains("there is a server here already"));
+        });
+        assert_eq!(fs::read(state.join(FILE)).expect("still there"), b"keys");
+    }
+
+    #[test]
+    fn a_directory_that_was_taken_away_is_made_anew() {
+        let directory = Directory::new("taken-away");
+        let state = directory.path().join("state");
+        make_private_dir(&state).expect("made");
+        let other = lock(&state).expect("free");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| create(&state).path.clone());
+            sleep(Duration::from_millis(200));
+            assert!(!waiting.is_finished(), "it waits for the lock");
+            fs::remove_dir(&state).expect("removed");
+            drop(other);
+            let path = waiting.join().expect("made");
+            assert!(path.exists(), "{}", path.display());
+        });
+        drop(Vacant::claim(&directory.path().join("deep/state")).expect("nothing there"));
+        assert!(!directory.path().join("deep").exists(), "nothing stays behind");
+    }
+
     #[test]
     fn it_is_private_and_opens_again() {
         let directory = Directory::new("store");
         let state = directory.path().join("deep/state");
         assert!(Store::open(&state).expect("nothing there").is_none());
-        let store = Store::create(&state).expect("made");
+        let store = create(&state);
         for path in [&state, &store.path] {
             let mode = fs::metadata(path).expect("there").permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
@@ -199,7 +296,7 @@ mod tests {
     fn what_is_not_ours_is_left_alone() {
         let directory = Directory::new("foreign");
         let refused = |change: &str| {
-            let store = Store::create(directory.path()).expect("made");
+            let store = create(directory.path());
             let path = store.path.clone();
             store.connection.execute_batch(change).expect(change);
             drop(store);
@@ -241,7 +338,7 @@ mod tests {
     #[test]
     fn a_serial_that_was_given_is_drawn_again() {
         let directory = Directory::new("serial");
-        let store = Store::create(directory.path()).expect("made");
+        let store = create(directory.path());
         let mut random = Stuck(5, TestRandom::new(1));
         let mut with = Circumstances {
             now: 1,
