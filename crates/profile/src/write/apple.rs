@@ -159,7 +159,10 @@ fn vpn(facts: &Facts<'_>, choice: Choice, mut ikev2: Dictionary) -> Dictionary {
         "ServerCertificateIssuerCommonName",
         profile.authority.common_name.as_str(),
     );
-    put(&mut ikev2, "DeadPeerDetectionRate", "Medium");
+    // Every minute, or every ten: where nobody looks, a server that was started anew is to be called soon.
+    let rules = rules(&profile.on_demand);
+    let detection = if rules.is_empty() { "Medium" } else { "High" };
+    put(&mut ikev2, "DeadPeerDetectionRate", detection);
     put(&mut ikev2, "DisableMOBIKE", 0);
     put(&mut ikev2, "DisableRedirect", 1);
     // The authority's CRL is the server's own affair; a device cannot reach it before it is connected.
@@ -177,7 +180,6 @@ fn vpn(facts: &Facts<'_>, choice: Choice, mut ikev2: Dictionary) -> Dictionary {
     let group = choice.esp.group.unwrap_or(choice.ike.group);
     let child = association(choice.esp.encryption, hash, group, facts.child_rekey());
     ikev2.insert("ChildSecurityAssociationParameters".into(), child);
-    let rules = rules(&profile.on_demand);
     put(&mut ikev2, "OnDemandEnabled", i64::from(!rules.is_empty()));
     if !rules.is_empty() {
         ikev2.insert("OnDemandRules".into(), Value::Array(rules));
@@ -213,21 +215,28 @@ fn certificate_login(facts: &Facts<'_>, identity: &str, kind: KeyKind) -> Dictio
     put(&mut ikev2, "LocalIdentifier", identity);
     let certificate = facts.uuid("apple pkcs12").to_string().to_uppercase();
     put(&mut ikev2, "PayloadCertificateUUID", certificate);
-    let kind = match kind {
+    put(&mut ikev2, "CertificateType", certificate_type(kind));
+    ikev2
+}
+
+/// RSA where it is left out: a device then takes no other signature from the server.
+fn certificate_type(kind: KeyKind) -> &'static str {
+    match kind {
         KeyKind::Rsa { .. } => "RSA",
         KeyKind::EcdsaP256 => "ECDSA256",
         KeyKind::EcdsaP384 => "ECDSA384",
         KeyKind::EcdsaP521 => "ECDSA521",
         KeyKind::Ed25519 => "Ed25519",
-    };
-    put(&mut ikev2, "CertificateType", kind);
-    ikev2
+    }
 }
 
-/// User name and password: the latter is asked for when the profile is installed.
+/// User name and password: the latter is asked for when the profile is installed. `Certificate` is how the server
+/// proves itself; `None` would ask it for EAP alone (RFC 5998).
 fn password_login(facts: &Facts<'_>) -> Dictionary {
     let mut ikev2 = Dictionary::new();
-    put(&mut ikev2, "AuthenticationMethod", "None");
+    put(&mut ikev2, "AuthenticationMethod", "Certificate");
+    let kind = certificate_type(facts.server_kind);
+    put(&mut ikev2, "CertificateType", kind);
     put(&mut ikev2, "ExtendedAuthEnabled", 1);
     put(&mut ikev2, "AuthName", facts.profile.user.as_str());
     put(&mut ikev2, "LocalIdentifier", facts.profile.user.as_str());
@@ -292,10 +301,11 @@ fn rules(on_demand: &OnDemand) -> Vec<Value> {
             put(&mut connect, "URLStringProbe", PROBE);
             connect
         } else {
-            rule("Disconnect", Some(interface))
+            // As the person left it: Disconnect would cut off what is switched on by hand.
+            rule("Ignore", Some(interface))
         });
     }
-    // Whatever else there is (a cable): as the person left it.
+    // Whatever else there is (a cable), likewise.
     rules.push(rule("Ignore", None));
     rules.into_iter().map(Value::Dictionary).collect()
 }

@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) esp: Vec<EspProposal>,
     /// The authority's certificate, PEM.
     pub(super) ca: String,
+    /// Kind of the authority's key, which is that of the server's own.
+    pub(super) server_kind: KeyKind,
     /// `None` for logins with a password.
     pub(super) certificate: Option<Certificate<'a>>,
 }
@@ -61,12 +63,13 @@ impl<'a> Facts<'a> {
             // IEEE 802.11 §9.4.2.2.
             text::printable("the name of a trusted Wi-Fi network", ssid, 32)?;
         }
-        key_kind("the authority's", &profile.authority.certificate)?;
+        let server_kind = key_kind("the authority's", &profile.authority.certificate)?;
         let stem = format!("{}.{}", profile.user, profile.device);
         Ok(Self {
             profile,
             ike: parse(&profile.ike)?,
             esp: parse(&profile.esp)?,
+            server_kind,
             ca: to_pem("CERTIFICATE", &profile.authority.certificate),
             certificate: match &profile.login {
                 Login::Password => None,

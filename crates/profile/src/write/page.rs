@@ -5,7 +5,7 @@
 use qrcode::QrCode;
 use qrcode::render::svg;
 
-use super::{Error, File, apple, facts::Facts, networkmanager, swanctl};
+use super::{Error, File, apple, facts::Facts, networkmanager, swanctl, windows};
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -122,6 +122,11 @@ fn android(facts: &Facts<'_>) -> Result<String, Error> {
 }
 
 fn windows(facts: &Facts<'_>, present: bool) -> String {
+    if !present && windows::is_left_out(facts) {
+        return "<p>There is no file here: this server signs with RSA, and Windows takes such signatures with an outdated \
+                hash (SHA-1) alone. It needs a server with other keys (<code>cygnet server init --key p256</code>).</p>\n"
+            .to_owned();
+    }
     if !present {
         return missing(facts, "Windows");
     }

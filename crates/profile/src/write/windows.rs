@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cygnet_crypto::signature::KeyKind;
 use cygnet_crypto::suite::{Encryption, Group, Prf};
 
 use super::proposals::{Choice, Known};
@@ -27,8 +28,17 @@ const KNOWN: Known = Known {
     group: &[Group::EcpP384, Group::EcpP256, Group::Modp2048],
 };
 
+/// Whether Windows would refuse the server's signature: by RSA it takes the first method of IKEv2 alone, which is SHA-1
+/// (RFC 7296 §3.8), and not that of RFC 7427.
+pub(super) fn is_left_out(facts: &Facts<'_>) -> bool {
+    matches!(facts.server_kind, KeyKind::Rsa { .. })
+}
+
 /// Nothing, if Windows knows nothing the server accepts, or the key is not here to be handed over.
 pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {
+    if is_left_out(facts) {
+        return Vec::new();
+    }
     let Some(choice) = KNOWN.choose(&facts.ike, &facts.esp) else {
         return Vec::new();
     };
@@ -52,10 +62,19 @@ fn script(facts: &Facts<'_>, choice: Choice) -> String {
     // Windows sends IPv6 into a tunnel only by routes of its own.
     let routes = match facts.is_split() {
         true => facts.networks(),
-        false => vec!["::/1".to_owned(), "8000::/1".to_owned()],
+        // Public addresses, and private ones that nothing nearer has. `::/1` and `8000::/1` would hold link-local and
+        // multicast addresses as well, and are refused in places.
+        false => vec!["2000::/3".to_owned(), "fc00::/7".to_owned()],
     };
-    let routes: Vec<String> = routes.iter().map(|route| quote(route)).collect();
+    // The suffix of the connection can be but one; rules for names, one a domain, send the rest.
     let domain = profile.domains.first().map_or("", String::as_str);
+    let (domains, resolvers) = match facts.is_split() && !profile.dns.is_empty() {
+        true => (
+            profile.domains.clone(),
+            profile.dns.iter().map(ToString::to_string).collect(),
+        ),
+        false => (Vec::new(), Vec::new()),
+    };
     let ike = match choice.ike.encryption {
         Encryption::AesGcm16_128 => "GCMAES128",
         Encryption::AesCbc128 => "AES128",
@@ -82,8 +101,10 @@ fn script(facts: &Facts<'_>, choice: Choice) -> String {
         ("OwnBase64", own.map_or(quote(""), |own| der(own.der))),
         ("AuthorityBase64", der(&profile.authority.certificate)),
         ("Split", format!("${}", facts.is_split())),
-        ("Routes", format!("@({})", routes.join(", "))),
+        ("Routes", list(&routes)),
         ("Domain", quote(domain)),
+        ("Domains", list(&domains)),
+        ("Resolvers", list(&resolvers)),
         ("IkeCipher", quote(ike)),
         ("IkeHash", quote(hash)),
         ("IkeGroup", quote(group(choice.ike.group))),
@@ -104,6 +125,12 @@ fn group(group: Group) -> &'static str {
         Group::Modp2048 => "Group14",
         _ => "ECP384",
     }
+}
+
+/// An expression that is a list of these texts.
+fn list(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+    format!("@({})", texts.join(", "))
 }
 
 /// An expression that is this text. In single quotes nothing has a meaning but the quotes themselves, which

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cygnet_pki::authority::KeyKind;
-use cygnet_profile::{OnDemand, Profile};
+use cygnet_profile::{Login, OnDemand, Profile};
 use serde_json::{Value, json};
 
 use crate::{pkcs12, sample, tools};
@@ -54,6 +54,7 @@ fn a_login_by_certificate_holds_all_it_needs() {
         ("DisableMOBIKE", json!(0)),
         ("EnablePFS", json!(true)),
         ("OnDemandEnabled", json!(0)),
+        ("DeadPeerDetectionRate", json!("Medium")),
     ] {
         assert_eq!(ikev2[key], value, "{key}");
     }
@@ -88,11 +89,13 @@ fn a_login_by_password_holds_the_user_alone() {
         return;
     };
     let ikev2 = &payload(&root, "com.apple.vpn.managed")["IKEv2"];
-    assert_eq!(ikev2["AuthenticationMethod"], "None");
+    // The server proves itself by its certificate, whose kind Apple's devices have to be told.
+    assert_eq!(ikev2["AuthenticationMethod"], "Certificate");
+    assert_eq!(ikev2["CertificateType"], "ECDSA256");
     assert_eq!(ikev2["ExtendedAuthEnabled"], 1);
     assert_eq!(ikev2["AuthName"], "alice");
     assert_eq!(ikev2["LocalIdentifier"], "alice");
-    for absent in ["AuthPassword", "PayloadCertificateUUID", "CertificateType"] {
+    for absent in ["AuthPassword", "PayloadCertificateUUID"] {
         assert!(ikev2.get(absent).is_none(), "{absent}");
     }
     assert_eq!(root["PayloadContent"].as_array().map(Vec::len), Some(2));
@@ -104,6 +107,12 @@ fn the_certificate_s_type_is_that_of_its_key() {
         if let Some(root) = read(&sample::of_kind(kind)) {
             let ikev2 = &payload(&root, "com.apple.vpn.managed")["IKEv2"];
             assert_eq!(ikev2["CertificateType"], name);
+        }
+        let mut profile = sample::of_kind(kind);
+        profile.login = Login::Password;
+        if let Some(root) = read(&profile) {
+            let ikev2 = &payload(&root, "com.apple.vpn.managed")["IKEv2"];
+            assert_eq!(ikev2["CertificateType"], name, "that of the server");
         }
     }
 }
@@ -146,6 +155,7 @@ fn on_demand_rules_are_in_the_order_that_decides() {
     let Some(root) = read(&profile) else { return };
     let ikev2 = &payload(&root, "com.apple.vpn.managed")["IKEv2"];
     assert_eq!(ikev2["OnDemandEnabled"], 1);
+    assert_eq!(ikev2["DeadPeerDetectionRate"], "High");
     let probe = "http://captive.apple.com/hotspot-detect.html";
     assert_eq!(
         ikev2["OnDemandRules"],
@@ -161,7 +171,8 @@ fn on_demand_rules_are_in_the_order_that_decides() {
     let rules = &payload(&root, "com.apple.vpn.managed")["IKEv2"]["OnDemandRules"];
     assert_eq!(
         rules[1],
-        json!({"Action": "Disconnect", "InterfaceTypeMatch": "WiFi"})
+        json!({"Action": "Ignore", "InterfaceTypeMatch": "WiFi"}),
+        "what a person switches on there stays on"
     );
 }
 

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cygnet_pki::authority::KeyKind;
 
 use crate::sample;
 
@@ -172,6 +173,51 @@ fn the_lexer_knows_quotes_of_every_shape() {
     );
 }
 
+/// The texts of a list.
+fn texts(tokens: &[Token], name: &str) -> Vec<String> {
+    let texts = assigned(tokens, name).iter().filter_map(|token| match token {
+        Token::Verbatim(text) => Some(text.clone()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn every_domain_of_a_split_tunnel_is_asked_through_it() {
+    let mut profile = sample::certificate();
+    profile.dns = vec!["10.0.0.53".parse().expect("an address")];
+    profile.domains = vec!["example.org".to_owned(), "example.net".to_owned()];
+    for split in [false, true] {
+        if split {
+            profile.networks = vec!["10.0.0.0/8".parse().expect("a network")];
+        }
+        let files = sample::files(&profile);
+        let tokens = lex(sample::text(&files, "windows/alice.phone.ps1"));
+        let expected = |all: &[&str]| match split {
+            true => all.iter().map(|it| (*it).to_owned()).collect(),
+            false => Vec::<String>::new(),
+        };
+        let domains = expected(&["example.org", "example.net"]);
+        assert_eq!(texts(&tokens, "Domains"), domains);
+        assert_eq!(texts(&tokens, "Resolvers"), expected(&["10.0.0.53"]));
+        assert_eq!(value(assigned(&tokens, "Domain")), "example.org");
+    }
+}
+
+#[test]
+fn a_server_that_signs_with_rsa_has_no_script() {
+    let mut profile = sample::of_kind(KeyKind::Rsa3072);
+    for login in [None, Some(cygnet_profile::Login::Password)] {
+        if let Some(login) = login {
+            profile.login = login;
+        }
+        let files = sample::files(&profile);
+        assert!(!files.iter().any(|file| file.path.starts_with("windows/")));
+        let page = sample::text(&files, "README.html");
+        assert!(page.contains("this server signs with RSA") && !page.contains(".ps1"));
+    }
+}
+
 #[test]
 fn the_script_sets_proposals_the_server_accepts() {
     let files = sample::files(&sample::certificate());
@@ -208,10 +254,14 @@ fn the_script_sets_proposals_the_server_accepts() {
         "Import-PfxCertificate",
         "Import-Certificate",
         "Remove-VpnConnection",
+        "Add-DnsClientNrptRule",
+        "Remove-DnsClientNrptRule",
         "rasdial.exe",
     ] {
         assert!(words.contains(&command), "{command}");
     }
+    assert_eq!(texts(&tokens, "Routes"), ["2000::/3", "fc00::/7"]);
+    assert!(texts(&tokens, "Domains").is_empty());
     let brackets = |open: char, close: char| {
         let count = |sign: char| {
             tokens

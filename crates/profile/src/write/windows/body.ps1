@@ -11,12 +11,19 @@ function Get-OwnCertificate {
         Where-Object { $_.Subject -eq $own.Subject -and $_.Issuer -eq $own.Issuer }
 }
 
+# Rules for names that an earlier script of this connection has made.
+function Remove-NameRule {
+    Get-DnsClientNrptRule | Where-Object { $_.Comment -eq $Name } |
+        ForEach-Object { Remove-DnsClientNrptRule -Name $_.Name -Force }
+}
+
 function Remove-Connection {
     $known = Get-VpnConnection -AllUserConnection | Where-Object { $_.Name -eq $Name }
     if ($known) {
         rasdial.exe $Name /disconnect | Out-Null
         Remove-VpnConnection -Name $Name -AllUserConnection -Force
     }
+    Remove-NameRule
     Get-OwnCertificate | Remove-Item
 }
 
@@ -70,7 +77,15 @@ function Add-Connection {
     }
     Set-VpnConnectionIPsecConfiguration @proposals
     foreach ($route in $Routes) {
-        Add-VpnConnectionRoute -ConnectionName $Name -DestinationPrefix $route -AllUserConnection
+        try {
+            Add-VpnConnectionRoute -ConnectionName $Name -DestinationPrefix $route -AllUserConnection
+        } catch {
+            Write-Warning ($route + ' does not go through the VPN: ' + $_)
+        }
+    }
+    foreach ($domain in $Domains) {
+        # The name itself, and all that end with it.
+        Add-DnsClientNrptRule -Namespace $domain, ('.' + $domain) -NameServers $Resolvers -Comment $Name
     }
     Write-Host 'Added. Connect by the network symbol of the task bar, or in Settings under Network and internet, VPN.'
 }
