@@ -5,6 +5,7 @@ mod connection;
 mod gateway;
 mod import;
 mod place;
+mod read;
 mod reload;
 mod secret;
 mod server;

@@ -134,8 +134,10 @@ fn days_between(dates: &str) -> f64 {
 fn other_kinds_of_keys() {
     for (kind, shown) in [("p384", "(384 bit)"), ("rsa3072", "(3072 bit)")] {
         let host = Host::new(kind);
-        host.cygnet(&format!("{INIT} --key {kind}"));
+        let told = host.cygnet(&format!("{INIT} --key {kind}"));
+        assert_eq!(told.contains("Windows will not connect"), kind == "rsa3072");
         host.cygnet("user add alice");
+        assert_eq!(host.path("alice/device/windows").exists(), kind != "rsa3072");
         for (file, purpose) in [
             ("etc/server/server.crt", "sslserver"),
             ("alice/device/swanctl/x509/alice.device.crt", "sslclient"),
@@ -294,13 +296,31 @@ fn a_key_that_never_leaves_its_device() {
         host.refused("user add dora --csr own.key")
             .contains("signing request")
     );
+    host.write("long.csr", &"x".repeat(65_537));
+    for (file, told) in [("long.csr", "at most 65536 bytes"), ("/dev/zero", "regular file")] {
+        assert!(
+            host.refused(&format!("user add dora --csr {file}"))
+                .contains(told)
+        );
+    }
 }
 
 #[test]
 fn passwords_are_published_as_mschapv2_needs_them() {
     let host = Host::new("passwords");
     host.cygnet(INIT);
-    host.write("password", "clientPass\n");
+    host.secret("password", "clientPass\n");
+    host.write("open", "clientPass\n");
+    host.other("chmod 644 open");
+    assert!(
+        host.refused("user add dave --password-file open")
+            .contains("run `chmod 600")
+    );
+    host.other("mkfifo -m 600 fifo");
+    assert!(
+        host.refused("user add dave --password-file fifo")
+            .contains("expected a regular file")
+    );
     host.cygnet("user add dave --password-file password");
     // The hash of RFC 2759 §9.2.
     assert!(
@@ -316,7 +336,7 @@ fn passwords_are_published_as_mschapv2_needs_them() {
         host.text("etc/server/passwords")
             .contains("\neve:44ebba8d5312b8d611474411f56989ae\n")
     );
-    host.write("password", "another one");
+    host.secret("password", "another one");
     host.cygnet("user password eve --password-file password");
     let text = host.text("etc/server/passwords");
     assert!(
@@ -325,7 +345,7 @@ fn passwords_are_published_as_mschapv2_needs_them() {
     );
     host.cygnet("user password eve --remove");
     assert!(!host.text("etc/server/passwords").contains("eve"));
-    host.write("password", "short\n");
+    host.secret("password", "short\n");
     assert!(
         host.refused("user add frank --password-file password")
             .contains("expected 8 to 256")
@@ -389,7 +409,7 @@ fn a_backup_comes_back_elsewhere_and_age_opens_it() {
         .text("etc/cygnet.toml")
         .replace("[server]\n", "[server]\nunique = false # ours\n");
     here.write("etc/cygnet.toml", &text);
-    here.write("passphrase", "correct horse battery\n");
+    here.secret("passphrase", "correct horse battery\n");
     let file = there.path("backup.age");
     here.cygnet(&format!(
         "server backup {} --passphrase-file passphrase",
@@ -400,14 +420,14 @@ fn a_backup_comes_back_elsewhere_and_age_opens_it() {
         0
     );
 
-    there.write("passphrase", "wrong horse battery\n");
+    there.secret("passphrase", "wrong horse battery\n");
     assert!(
         there
             .refused("server restore backup.age --passphrase-file passphrase")
             .contains("passphrase is not the right one")
     );
     assert!(!there.path("state").exists() && !there.path("etc").exists());
-    there.write("passphrase", "correct horse battery\n");
+    there.secret("passphrase", "correct horse battery\n");
     assert!(
         there
             .refused("server restore passphrase --passphrase-file passphrase")

@@ -7,6 +7,7 @@ use super::world::{SERVER, World};
 use super::{Exec, Failure, Finished, Lab, Namespace, Result, wait_for};
 use crate::{ensure, project};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ impl OwnServer {
     pub fn add_with_password(&self, user: &str, password: &str) -> Result<String> {
         let file = self.handed_out.join("password");
         fs::write(&file, format!("{password}\n"))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         let (file, to) = (file.to_string_lossy(), self.handed_out.to_string_lossy());
         self.cygnet(&["user", "add", user, "--password-file", &file, "--to", &to])
     }

@@ -65,7 +65,8 @@ pub(crate) struct Init {
     /// Interface by which clients' traffic leaves [default: that of the default route]
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) uplink: Option<String>,
-    /// Kind of all keys: p256 (every device knows it), p384, rsa3072 [default: p256]
+    /// Kind of all keys: p256, p384, or rsa3072 for iPhones that are set up by hand, which shuts
+    /// Windows out [default: p256]
     #[arg(long, value_name = "KIND")]
     pub(crate) key: Option<Key>,
     /// Let systemd start it now and at every boot

@@ -1,25 +1,21 @@
 //! Passwords and passphrases: from a prompt or a file, never from the command line, which others can read.
 
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
+use cygnet_pki::load;
 use cygnet_server::{Error, Result};
 use zeroize::Zeroizing;
+
+use super::read::read;
 
 /// More than any password; the file may be the wrong one.
 const FILE_MAX: u64 = 4096;
 
-/// The first line of a file.
+/// The first line of a file that nobody else can read.
 pub(super) fn of_file(path: &Path) -> Result<Zeroizing<String>> {
     let refuse = |what: &str| Error::Refused(format!("cannot read {}: {what}", path.display()));
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX as usize + 1));
-    fs::File::open(path)
-        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| refuse(&error.to_string()))?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(refuse("expected one line, found more than 4096 bytes"));
-    }
+    let (bytes, metadata) = read(path, FILE_MAX)?;
+    load::check_key_mode(&metadata, path, "a secret")?;
     let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|_| refuse("expected text in UTF-8"))?;

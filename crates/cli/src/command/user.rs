@@ -12,11 +12,15 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::place::{self, Context, check};
+use super::read::read;
 use super::secret;
 use super::server::soon;
 use crate::args::user::{
     Add, Export, List, One, Password, PasswordInput, Remove, Rename, Renew, Show, User,
 };
+
+/// No signing request is longer.
+const REQUEST_MAX: u64 = 64 << 10;
 
 /// The device of a user for whom none is named.
 const DEVICE: &str = "device";
@@ -295,8 +299,7 @@ fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {
 
 fn signing_request(path: Option<&Path>) -> Result<Option<PublicKey>> {
     let Some(path) = path else { return Ok(None) };
-    let bytes = std::fs::read(path)
-        .map_err(|error| Error::Refused(format!("cannot read {}: {error}", path.display())))?;
+    let (bytes, _) = read(path, REQUEST_MAX)?;
     Ok(Some(PublicKey::from_request(&bytes, path)?))
 }
 

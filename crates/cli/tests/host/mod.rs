@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -45,6 +46,13 @@ impl Host {
 
     pub(crate) fn write(&self, file: &str, text: &str) {
         fs::write(self.path(file), text).expect("written");
+    }
+
+    /// A file that its owner alone can read.
+    pub(crate) fn secret(&self, file: &str, text: &str) {
+        self.write(file, text);
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.path(file), mode).expect("ours");
     }
 
     /// A command of cygnet for this machine, whose daemon does not run.

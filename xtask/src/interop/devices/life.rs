@@ -8,6 +8,7 @@ use crate::lab::traffic::ping;
 use crate::lab::world::{SERVER, WEB};
 use crate::lab::{Lab, Namespace, Result, wait_for};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -137,6 +138,7 @@ fn restored(lab: &mut Lab) -> Result<String> {
     let kept = lab.subdirectory("kept")?;
     let (file, phrase) = (kept.join("backup"), kept.join("phrase"));
     fs::write(&phrase, "a passphrase of several words\n")?;
+    fs::set_permissions(&phrase, fs::Permissions::from_mode(0o600))?;
     let (file, phrase) = (file.to_string_lossy(), phrase.to_string_lossy());
     server.cygnet(&["server", "backup", &file, "--passphrase-file", &phrase])?;
     server.cygnet.stop()?;

@@ -1,12 +1,11 @@
 //! `cygnet server backup` and `restore`
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use cygnet_server::{Error, Result, Server, backup, pool};
-use zeroize::Zeroizing;
+use cygnet_server::{Result, Server, backup, pool};
 
 use super::super::place::{Context, check};
+use super::super::read::read;
 use super::super::secret;
 use super::network;
 use crate::args::server::{Backup, Restore};
@@ -33,7 +32,7 @@ pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
 
 pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
-    let sealed = read(&options.file)?;
+    let (sealed, _) = read(&options.file, FILE_MAX)?;
     let passphrase = match &options.passphrase_file {
         Some(path) => secret::of_file(path)?,
         None => secret::known("passphrase of the backup")?,
@@ -66,17 +65,4 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
          What was changed after the backup is not in it: remove again whoever was removed since."
     );
     Ok(context.reload().told())
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let failed =
-        |error: std::io::Error| Error::Refused(format!("cannot read {}: {error}", path.display()));
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FILE_MAX {
-        return Err(Error::Refused(format!(
-            "{} is no backup of cygnet: it is larger than any",
-            path.display()
-        )));
-    }
-    std::fs::read(path).map(Zeroizing::new).map_err(failed)
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
-use cygnet_server::{Error, Result, Server, Settings, pool};
+use cygnet_server::{Error, Key, Result, Server, Settings, pool};
 
 use super::super::place::{Context, check};
 use super::{network, unit};
@@ -60,6 +60,12 @@ pub(super) fn init(options: &Init) -> Result<ExitCode> {
             .unwrap_or_default(),
         pools.join(" and ")
     );
+    if settings.key == Key::Rsa3072 {
+        println!(
+            "Windows will not connect: it takes signatures by RSA with an outdated hash (SHA-1) alone. If it has to, \
+             `cygnet server uninstall` and init again with --key p256."
+        );
+    }
     println!(
         "Written: {}, {}, {}.",
         place.config.display(),
