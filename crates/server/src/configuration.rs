@@ -263,10 +263,26 @@ fn ours(text: &str) -> std::result::Result<Option<Range<usize>>, String> {
     }
     match (begin, end) {
         (None, None) => Ok(None),
+        // Marks are comments: a text means the same without them, unless they stand inside a value.
+        (Some(_), Some(_)) if !means_the_same_without_marks(text) => Err(format!(
+            "the line `{BEGIN_MARK}` or `{END_MARK}` stands inside a value, so it cannot be told which section is ours: \
+             change that value"
+        )),
         (Some(begin), Some(end)) if begin < end => Ok(Some(begin..end)),
         _ => Err(format!(
             "of the lines `{BEGIN_MARK}` and `{END_MARK}` one is missing or out of order: put it back around [server]"
         )),
+    }
+}
+
+/// Where it is no TOML, that is told when it is read as such.
+fn means_the_same_without_marks(text: &str) -> bool {
+    let is_mark = |line: &&str| line.starts_with(BEGIN_MARK) || line.starts_with(END_MARK);
+    let lines = text.split_inclusive('\n');
+    let without: String = lines.filter(|it| !is_mark(it)).collect();
+    match text.parse::<toml::Table>() {
+        Ok(table) => without.parse::<toml::Table>().ok() == Some(table),
+        Err(_) => true,
     }
 }
 
@@ -313,6 +329,16 @@ mod tests {
             of(&of("").with_section("[server]\n")).without_section(),
             None
         );
+    }
+
+    #[test]
+    fn marks_inside_a_value_are_none() {
+        let forged = format!("[tunnel.a]\nremote = \"\"\"\n{BEGIN}\n{END}\n\"\"\"\n");
+        assert!(ours(&forged).is_err_and(|it| it.contains("inside a value")));
+        // Neither may one reach from a value to the true end.
+        let reaching = format!("[tunnel.a]\nremote = \"\"\"\n{BEGIN}\n\"\"\"\n{END}\n");
+        assert!(ours(&reaching).is_err());
+        assert!(ours(&format!("{BEGIN}\n[server]\n{END}\n")).is_ok_and(|it| it.is_some()));
     }
 
     #[test]

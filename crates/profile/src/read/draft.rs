@@ -99,6 +99,9 @@ impl Draft {
         } else if self.remote.is_empty() {
             self.remote = vec![self.guessed_remote(&credentials)?];
         }
+        if !self.remote.iter().all(|it| is_sane(it)) {
+            return Err(Error::new(format!("the server's name or address: {UNFIT}")));
+        }
         let remote_identity = self.remote_identity()?;
         let identity = self.identity(&credentials)?;
         self.notes.sort_by_key(Note::line);
@@ -273,6 +276,9 @@ impl Draft {
         let name = name.ok_or_else(|| {
             Error::new("no user name for the login by name and password (EAP): expected eap_identity or eap_id")
         })?;
+        if !is_sane(&name) {
+            return Err(Error::new(format!("the user name: {UNFIT}")));
+        }
         let secret = material.secret(SecretKind::Eap, &[&name]);
         let told = secret
             .and_then(|it| std::str::from_utf8(&it.value).ok())
@@ -324,6 +330,9 @@ impl Draft {
             return Ok(Some(text));
         }
         let wrong = |error: String| Error::at(&said.place, error);
+        if !is_sane(&text) {
+            return Err(wrong(format!("the server's identity: {UNFIT}")));
+        }
         if ike_identity::is_distinguished_name(&text) {
             let name = text.parse::<DistinguishedName>();
             name.map_err(|error| wrong(error.to_string()))?;
@@ -341,6 +350,10 @@ impl Draft {
         let text = plain_identity(&said.value);
         if text == "any" {
             return Ok(None);
+        }
+        if !is_sane(&text) {
+            let text = format!("our identity: {UNFIT}");
+            return Err(Error::at(&said.place, text));
         }
         let parsed = if ike_identity::is_distinguished_name(&text) {
             let name = text.parse::<DistinguishedName>();
@@ -370,6 +383,10 @@ impl Draft {
         }
     }
 }
+
+/// A line break in one would be a line of its own in `cygnet.toml`.
+const UNFIT: &str =
+    "expected text on one line, found nothing, a control character, or more than 1024 bytes";
 
 const NO_AUTHORITY: &str = "no certificate of the authority that vouches for the server: name it as well (Algo calls it cacert.pem)";
 

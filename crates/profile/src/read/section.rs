@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use cygnet_pki::encode_pem;
+use toml_writer::{ToTomlValue, TomlStringBuilder};
 use zeroize::Zeroizing;
 
 use super::draft::names_of;
@@ -173,8 +174,10 @@ fn pem(certificates: &[Vec<u8>]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(blocks.collect::<String>().into_bytes())
 }
 
+/// One line, whatever is in it: of one over several lines each would be taken for one of the file's own.
 fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    let basic = TomlStringBuilder::new(text).as_basic();
+    basic.to_toml_value()
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

@@ -228,6 +228,73 @@ fn a_swanctl_conf_is_read_with_its_folders() {
 }
 
 #[test]
+fn no_line_break_gets_from_a_file_into_the_configuration() {
+    let openssl = authority();
+    let read = |text: &str| {
+        let mut folder = Folder::new()
+            .with("swanctl.conf", text)
+            .with("x509/alice.crt", openssl.read("alice.crt"))
+            .with("private/anything.key", openssl.read("alice.key"))
+            .with("x509ca/root.pem", openssl.read("cacert.pem"));
+        folder.import(&["swanctl.conf"])
+    };
+    let text = SWANCTL.replace("vpn.\\\nexample", "vpn.example");
+    let forged = "CN=a\\n# end of [tunnel.home]\\n[daemon]";
+    for (old, new, line) in [
+        (
+            "vpn.example.org\"",
+            format!("{forged}\""),
+            "swanctl.conf:15: ",
+        ),
+        ("alice@example.org", forged.to_owned(), "swanctl.conf:12: "),
+        (
+            "remote_addrs = vpn.example.org",
+            format!("remote_addrs = \"{forged}\""),
+            "swanctl.conf:5: ",
+        ),
+    ] {
+        let told = read(&text.replacen(old, &new, 1))
+            .err()
+            .expect(old)
+            .to_string();
+        assert!(
+            told.starts_with(line) && told.contains("expected one line"),
+            "{told}"
+        );
+    }
+    // A secret may be of any characters.
+    let secret = text.replace("token-x { handle = 1 }", "ike-x { secret = \"a\\nb\" }");
+    assert!(read(&secret).is_ok());
+    // A user name that our side is to say, from JSON.
+    let mut folder = Folder::new().with(
+        "a.sswan",
+        "{\"type\":\"ikev2-eap\",\"remote\":{\"addr\":\"a.b\"},\"local\":{\"eap_id\":\"a\\n[daemon]\"}}",
+    );
+    let told = folder.import(&["a.sswan"]).err().expect("two lines");
+    assert!(
+        told.to_string()
+            .contains("the user name: expected text on one line"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_is_written_is_one_line_a_key() {
+    let openssl = authority();
+    let text = SWANCTL.replace("vpn.\\\nexample", "vpn.example");
+    let mut folder = Folder::new()
+        .with("swanctl.conf", text)
+        .with("x509/alice.crt", openssl.read("alice.crt"))
+        .with("private/anything.key", openssl.read("alice.key"))
+        .with("x509ca/root.pem", openssl.read("cacert.pem"));
+    let mut imported = folder.import(&["swanctl.conf"]).expect("read");
+    let lines = imported.section("home", "home").text.lines().count();
+    imported.remote_identity = Some("CN=a\n# end of [tunnel.home]\n'\"".into());
+    let section = imported.section("home", "home").text;
+    assert_eq!(section.lines().count(), lines, "{section}");
+}
+
+#[test]
 fn braces_that_do_not_fit_are_told_by_line() {
     for (text, part) in [
         (

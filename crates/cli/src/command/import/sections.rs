@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use toml::{Table, Value};
+use toml_writer::{ToTomlValue, TomlStringBuilder};
 
 /// A configuration as text.
 pub(super) struct Sections {
@@ -38,6 +39,12 @@ impl Sections {
             return Err(format!(
                 "{shown} is not good as it is; mend it first (`cygnet check`): {}",
                 error.message()
+            ));
+        }
+        if let Some(line) = mark_in_value(&text) {
+            return Err(format!(
+                "{shown}, line {line}: a mark of `cygnet import` stands inside a value there, so it cannot be told what an \
+                 import wrote: change that value first"
             ));
         }
         Ok(Self { text })
@@ -101,10 +108,12 @@ impl Sections {
                 "there is a [gateway] already: {remedy}, or import without --gateway"
             ));
         }
-        let quoted = |text: &str| Value::from(text).to_string();
         let lan = match lan {
             [one] => quoted(one),
-            several => Value::from(several.to_vec()).to_string(),
+            several => {
+                let names: Vec<String> = several.iter().map(|it| quoted(it)).collect();
+                format!("[{}]", names.join(", "))
+            }
         };
         let section = format!("[gateway]\ntunnel = {}\nlan = {lan}\n", quoted(tunnel));
         Ok(self.with(GATEWAY, &section))
@@ -151,6 +160,31 @@ impl Sections {
 }
 
 const GATEWAY: &str = "[gateway]";
+
+/// On one line, whatever is in it.
+fn quoted(text: &str) -> String {
+    let basic = TomlStringBuilder::new(text).as_basic();
+    basic.to_toml_value()
+}
+
+/// The first line that looks like a mark and is part of a value: marks are comments, without which a text means the same.
+fn mark_in_value(text: &str) -> Option<usize> {
+    let is_mark = |line: &str| {
+        let begins = line.starts_with("# [") && line.contains("] was written by `cygnet import`");
+        begins || line.starts_with("# end of [")
+    };
+    let table = text.parse::<Table>().ok();
+    let matters = |at: usize| {
+        let lines = text.split_inclusive('\n').enumerate();
+        let without: String = lines.filter(|(it, _)| *it != at).map(|it| it.1).collect();
+        without.parse::<Table>().ok() != table
+    };
+    let marks = text.lines().enumerate().filter(|(_, line)| is_mark(line));
+    marks
+        .map(|(at, _)| at)
+        .find(|at| matters(*at))
+        .map(|at| at + 1)
+}
 
 fn tunnel_title(name: &str) -> String {
     format!("[tunnel.{name}]")
@@ -209,6 +243,26 @@ mod tests {
                 .tunnel("home", true)
                 .is_err_and(|it| it.contains("not imported"))
         );
+    }
+
+    #[test]
+    fn a_mark_inside_a_value_is_no_mark() {
+        let own = Sections::of(String::new()).with_tunnel("home", SECTION);
+        assert_eq!(mark_in_value(&own), None);
+        let title = tunnel_title("home");
+        for mark in [begin(&title), end(&title)] {
+            let value = format!("[tunnel.a]\nremote = \"\"\"\n{mark}\n\"\"\"\n{own}");
+            assert_eq!(mark_in_value(&value), Some(3), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_line_whatever_is_in_it() {
+        let odd = "a\n# end of [tunnel.home]\n\"'\u{7f}";
+        let written = quoted(odd);
+        assert_eq!(written.lines().count(), 1, "{written}");
+        let table: Table = format!("x = {written}").parse().expect("TOML");
+        assert_eq!(table.get("x").and_then(Value::as_str), Some(odd));
     }
 
     #[test]

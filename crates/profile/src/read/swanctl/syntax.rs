@@ -124,6 +124,7 @@ pub(super) fn parse(file: &File, notes: &mut Vec<Note>) -> Result<Node, Error> {
                         format!("{name}: a quotation mark is not closed within {VALUE_MAX} bytes");
                     Error::at(&at(line), text)
                 })?;
+                let value = one_line(name, value).map_err(|text| Error::at(&at(line), text))?;
                 let node = open.last_mut().map_or(&mut root, |it| &mut it.node);
                 node.settings.push(Setting {
                     key: name.to_owned(),
@@ -143,6 +144,20 @@ pub(super) fn parse(file: &File, notes: &mut Vec<Note>) -> Result<Node, Error> {
             format!("{} {{ is not closed", section.name),
         )),
         None => Ok(root),
+    }
+}
+
+/// What a secret is made of is its own affair; everything else is named in one line of ours.
+fn one_line(name: &str, value: String) -> Result<String, String> {
+    if name == "secret" {
+        return Ok(value);
+    }
+    let value = value.replace('\t', " ");
+    match value.chars().any(char::is_control) {
+        true => Err(format!(
+            "{name}: expected one line, found a line break or another control character in it"
+        )),
+        false => Ok(value),
     }
 }
 
