@@ -27,8 +27,8 @@ mod san;
 mod validity;
 
 pub use chain::{
-    ChainError, CrlPolicy, Crls, NotACertificate, NotACrl, PeerRole, TrustAnchors, ValidatedPeer,
-    validate_chain,
+    ChainError, CrlPolicy, CrlRefused, Crls, NotACertificate, NotACrl, PeerRole, SignedCrl,
+    TrustAnchors, ValidatedPeer, validate_chain,
 };
 pub use identity::{IdentityError, certificate_contains};
 pub use name::{DistinguishedName, NameError};

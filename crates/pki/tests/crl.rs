@@ -2,7 +2,7 @@
 
 mod openssl;
 
-use cygnet_pki::{ChainError, CrlPolicy, PeerRole, ValidatedPeer, validate_chain};
+use cygnet_pki::{ChainError, CrlPolicy, PeerRole, SignedCrl, ValidatedPeer, validate_chain};
 use openssl::{CA, LEAF, Lab, NOW, at, crls, make};
 
 const FROM: &str = "20270601000000Z";
@@ -232,4 +232,38 @@ fn lists_that_are_not_the_issuers_say_nothing() {
             why: "the CRL of its issuer is of no use: its issuer's keyUsage lacks cRLSign".into()
         })
     );
+}
+
+#[test]
+fn a_list_is_known_for_an_anchors_own_before_there_is_a_chain() {
+    let lab = world("signed");
+    let anchors = lab.anchors(&["root"]);
+    let first = lab.crl("root", &[], FROM, TO);
+    let second = lab.crl("root", &[], "20270602000000Z", TO);
+    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW)));
+    let (old, new) = (
+        verify(&first).expect("good"),
+        verify(&second).expect("good"),
+    );
+    assert!(old.is_older_than(&new) && !new.is_older_than(&old) && !new.is_older_than(&new));
+    assert_eq!(new.this_update() - old.this_update(), 86_400);
+    assert!(
+        old.next_update()
+            .is_some_and(|next| next > old.this_update())
+    );
+
+    let mut forged = first.clone();
+    *forged.last_mut().expect("not empty") ^= 1;
+    let refused = |der: &[u8]| verify(der).expect_err("refused").to_string();
+    assert!(refused(&forged).contains("does not carry its issuer's signature"));
+    assert!(refused(&lab.crl("inter", &[], FROM, TO)).contains("none of the authorities in `ca`"));
+    let future = lab.crl("root", &[], "20370601000000Z", "20370701000000Z");
+    assert!(refused(&future).contains("not valid before 2037-06-01"));
+    assert!(
+        SignedCrl::verify(&future, &anchors, None).is_ok(),
+        "no date, no future"
+    );
+    assert!(refused(b"<html>").contains("expected one X.509 CRL"));
+    let stale = lab.crl("root", &[], "20270401000000Z", "20270501000000Z");
+    assert!(verify(&stale).is_ok(), "it still revokes what it lists");
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension};
 
+use crate::DistinguishedName;
 use crate::name::{self, Rdns};
 
+use rustls_pki_types::UnixTime;
+
 use super::{
-    Certificate, ChainError, MAX_SIGNATURES, certificate::strip_zeros, check::day, path::Budget,
-    signature,
+    Certificate, ChainError, MAX_SIGNATURES, TrustAnchors, certificate::strip_zeros, check::day,
+    path::Budget, signature,
 };
 
 /// What is asked of CRLs.
@@ -42,6 +45,8 @@ pub struct Crls {
 struct Crl {
     der: Vec<u8>,
     issuer: Rdns,
+    /// Big-endian, without leading zeros (RFC 5280 §5.2.3).
+    number: Option<Vec<u8>>,
     this_update: i64,
     next_update: Option<i64>,
     /// Serial without leading zeros, to time and reason.
@@ -193,6 +198,7 @@ impl Crl {
         }
         Ok(Self {
             issuer,
+            number: list.crl_number().map(|number| number.to_bytes_be()),
             this_update: list.last_update().timestamp(),
             next_update: list.next_update().map(|it| it.timestamp()),
             revoked,
@@ -210,18 +216,8 @@ impl Crl {
         budget: &mut Budget,
         certificate: &Certificate<'_>,
     ) -> Result<Option<String>, ChainError> {
-        if self.unusable.is_some() {
-            return Ok(self.unusable.clone());
-        }
-        // RFC 5280 §6.3.3 (f).
-        if issuer.extensions.key_usage.is_some_and(|it| !it.crl_sign()) {
-            return Ok(Some("its issuer's keyUsage lacks cRLSign".into()));
-        }
-        if self.this_update > now {
-            return Ok(Some(format!(
-                "it is not valid before {}",
-                day(self.this_update)
-            )));
+        if let Some(flaw) = self.unfit(issuer, Some(now)) {
+            return Ok(Some(flaw));
         }
         if !budget.take() {
             return Err(ChainError::TooComplex {
@@ -229,14 +225,118 @@ impl Crl {
                 limit: MAX_SIGNATURES,
             });
         }
-        Ok(match signature::check_signed(&self.der, issuer) {
+        Ok(self.unsigned(issuer))
+    }
+
+    /// What is wrong with it whoever signed it.
+    fn unfit(&self, issuer: &Certificate<'_>, now: Option<i64>) -> Option<String> {
+        if self.unusable.is_some() {
+            return self.unusable.clone();
+        }
+        // RFC 5280 §6.3.3 (f).
+        if issuer.extensions.key_usage.is_some_and(|it| !it.crl_sign()) {
+            return Some("its issuer's keyUsage lacks cRLSign".into());
+        }
+        now.is_some_and(|now| self.this_update > now)
+            .then(|| format!("it is not valid before {}", day(self.this_update)))
+    }
+
+    fn unsigned(&self, issuer: &Certificate<'_>) -> Option<String> {
+        match signature::check_signed(&self.der, issuer) {
             Ok(()) => None,
             Err(signature::Flaw::Wrong) => Some("it does not carry its issuer's signature".into()),
             Err(signature::Flaw::Unsupported(algorithm)) => {
                 Some(format!("it is signed with {algorithm}"))
             }
-        })
+        }
     }
+}
+
+/// A CRL that an anchor has signed, known before there is a certificate to judge by it.
+#[derive(Debug, Clone)]
+pub struct SignedCrl(Crl);
+
+/// Why a CRL is none that an anchor vouches for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CrlRefused {
+    /// The bytes are none.
+    #[error(transparent)]
+    NotACrl(#[from] NotACrl),
+    /// It is of somebody else.
+    #[error("the revocation list is of {issuer}, who is none of the authorities in `ca`")]
+    Stranger {
+        /// Whose it is.
+        issuer: String,
+    },
+    /// It is of an anchor, and of no use.
+    #[error("the revocation list of {issuer} is of no use: {why}")]
+    Flawed {
+        /// Whose it is.
+        issuer: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl SignedCrl {
+    /// Reads a CRL (DER) and checks it as validation does; whether it is out of date remains to be seen.
+    /// While the clock is not set, neither is looked at whether it is of the future.
+    pub fn verify(
+        der: &[u8],
+        anchors: &TrustAnchors,
+        utc: Option<UnixTime>,
+    ) -> Result<Self, CrlRefused> {
+        let crl = Crl::parse(der.to_vec())?;
+        let now = utc.map(|utc| i64::try_from(utc.as_secs()).unwrap_or(i64::MAX));
+        let mut refused = None;
+        for anchor in anchors.iter() {
+            let Ok(anchor) = Certificate::parse(anchor) else {
+                continue;
+            };
+            if anchor.subject != crl.issuer {
+                continue;
+            }
+            match crl.unfit(&anchor, now).or_else(|| crl.unsigned(&anchor)) {
+                None => return Ok(Self(crl)),
+                Some(why) => {
+                    let issuer = anchor.subject_text();
+                    refused = Some(CrlRefused::Flawed { issuer, why });
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| CrlRefused::Stranger {
+            issuer: issuer_text(der),
+        }))
+    }
+
+    /// When it was made (`thisUpdate`), in seconds since 1970.
+    #[must_use]
+    pub fn this_update(&self) -> i64 {
+        self.0.this_update
+    }
+
+    /// When the next one is there at the latest (`nextUpdate`), in seconds since 1970.
+    #[must_use]
+    pub fn next_update(&self) -> Option<i64> {
+        self.0.next_update
+    }
+
+    /// Whether the same authority has made `other` later: by its number (RFC 5280 §5.2.3), or its date.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let by_number = match (&self.0.number, &other.0.number) {
+            (Some(own), Some(others)) => (own.len(), own) < (others.len(), others),
+            _ => false,
+        };
+        self.0.issuer == other.0.issuer && (by_number || self.0.this_update < other.0.this_update)
+    }
+}
+
+fn issuer_text(der: &[u8]) -> String {
+    CertificateRevocationList::from_der(der)
+        .ok()
+        .and_then(|(_, list)| DistinguishedName::from_der(list.issuer().as_raw()).ok())
+        .map_or_else(|| "somebody".into(), |name| name.to_string())
 }
 
 /// What the list covers (RFC 5280 §5.2.5), and why it may not be used.

@@ -17,7 +17,7 @@ use rustls_pki_types::UnixTime;
 
 pub use certificate::NotACertificate;
 pub(crate) use certificate::{Certificate, strip_zeros};
-pub use crl::{CrlPolicy, Crls, NotACrl};
+pub use crl::{CrlPolicy, CrlRefused, Crls, NotACrl, SignedCrl};
 pub use error::ChainError;
 
 use crate::{DistinguishedName, SubjectAltName};
