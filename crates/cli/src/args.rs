@@ -55,6 +55,12 @@ pub(crate) enum Command {
         /// The name
         name: String,
     },
+    /// Fetches one revocation list for `run`, unprivileged
+    #[command(hide = true)]
+    FetchCrl {
+        /// Where from
+        url: String,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -35,6 +35,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Import(options) => import::import(&options),
         Command::Engine => ExitCode::from(cygnet_daemon::engine()),
         Command::Resolve { name } => ExitCode::from(cygnet_daemon::resolve(&name)),
+        Command::FetchCrl { url } => ExitCode::from(cygnet_daemon::fetch_crl(&url)),
     }
 }
 

@@ -189,6 +189,8 @@ pub struct Trust {
     pub anchors: Vec<Vec<u8>>,
     /// CRL files' contents, as read.
     pub crls: Vec<Vec<u8>>,
+    /// Where further CRLs are fetched from: `http://host[:port]/path`.
+    pub crl_urls: Vec<String>,
 }
 
 /// Addresses to lend.

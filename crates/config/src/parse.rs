@@ -170,6 +170,88 @@ pub(crate) fn crl(path: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes.to_vec())
 }
 
+/// Where a CRL is fetched from.
+pub(crate) fn crl_url(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected http://HOST[:PORT]/PATH, or the name of a file";
+    let refuse = |what: &str| Err(format!("`{text}` {what}: {EXPECTED}"));
+    if text.len() > URL_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return refuse("is too long for a URL, or holds what must be written %XX there");
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    if scheme.eq_ignore_ascii_case("https") {
+        return Err(format!(
+            "`{text}`: revocation lists are fetched over http:// alone; their authority has signed them, so that \
+             nothing is gained by trusting somebody else for https"
+        ));
+    }
+    if scheme != "http" {
+        return refuse("is no URL of a revocation list");
+    }
+    let Some((authority, path)) = rest.split_once('/') else {
+        return refuse("names no file of that host");
+    };
+    if path.contains('#') || authority.contains(['@', '?', '#']) {
+        return refuse("holds what has no place in such a URL (user names, `#`)");
+    }
+    let bracketed = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'));
+    let (name, port) = match bracketed {
+        Some((address, port)) => (address, port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let good_port = port.is_empty()
+        || (port.strip_prefix(':')).is_some_and(|port| port.parse::<u16>().is_ok_and(|p| p != 0));
+    let good_host = match host(name) {
+        Ok(Host::Address(address)) => address.is_ipv6() == bracketed.is_some(),
+        Ok(Host::Name(_)) => bracketed.is_none(),
+        Err(_) => false,
+    };
+    if !good_host || !good_port {
+        return refuse("names no host");
+    }
+    Ok(text.to_owned())
+}
+
+/// Longer URLs are of no use to anybody.
+const URL_MAX: usize = 1024;
+
 pub(crate) fn key_hash(certificate: &[u8]) -> Option<[u8; 20]> {
     certreq::key_hash(certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_crl_is_fetched_from_is_judged_before_it_is_fetched() {
+        for good in [
+            "http://crl.example.org/root.crl",
+            "http://crl.example.org:8080/a/b?c=d",
+            "http://192.0.2.1/",
+            "http://[2001:db8::1]:8080/list.crl",
+        ] {
+            assert_eq!(crl_url(good).as_deref(), Ok(good));
+        }
+        let https = crl_url("https://crl.example.org/root.crl").unwrap_err();
+        assert!(https.contains("their authority has signed them"), "{https}");
+        for bad in [
+            "ftp://crl.example.org/root.crl",
+            "http://crl.example.org",
+            "http:///root.crl",
+            "http://user:secret@crl.example.org/root.crl",
+            "http://crl.example.org/root.crl#x",
+            "http://crl.example.org:0/root.crl",
+            "http://crl.example.org:99999/root.crl",
+            "http://2001:db8::1/root.crl",
+            "http://[192.0.2.1]/root.crl",
+            "http://crl.example.org/a b",
+            "http://crl.example.org/\r\nHost:%20other",
+        ] {
+            let told = crl_url(bad).unwrap_err();
+            assert!(told.contains("expected http://HOST"), "{told}");
+        }
+        assert!(crl_url(&format!("http://a/{}", "x".repeat(URL_MAX))).is_err());
+    }
 }

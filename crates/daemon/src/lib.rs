@@ -8,6 +8,8 @@ mod clock;
 mod engine;
 mod error;
 mod events;
+mod fetch;
+mod fetch_crl;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod ipc;
@@ -36,6 +38,12 @@ pub fn engine() -> u8 {
 /// Resolves a name and prints its addresses, a line each. Returns the exit code.
 pub fn resolve(name: &str) -> u8 {
     resolve::run(name)
+}
+
+/// Fetches the CRL of a URL for the supervisor, which says on standard input who has to have signed it.
+/// Returns the exit code.
+pub fn fetch_crl(url: &str) -> u8 {
+    fetch_crl::run(url)
 }
 
 /// Checks a configuration with all the files it names; one line that sums it up.

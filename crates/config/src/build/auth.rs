@@ -230,15 +230,22 @@ impl Builder<'_> {
             .filter_map(|w| self.file(w, parse::anchors))
             .flatten()
             .collect();
-        let crls: Vec<Vec<u8>> = keys
-            .crl
-            .into_iter()
-            .flat_map(OneOrMany::iter)
-            .filter_map(|w| self.file(w, parse::crl))
-            .collect();
+        let (mut crls, mut crl_urls) = (Vec::new(), Vec::new());
+        for written in keys.crl.into_iter().flat_map(OneOrMany::iter) {
+            if written.get_ref().contains("://") {
+                crl_urls.extend(self.value(written, parse::crl_url));
+            } else {
+                crls.extend(self.file(written, parse::crl));
+            }
+        }
         let authorities = anchors.iter().filter_map(|a| parse::key_hash(a)).collect();
         let trust = TrustId(keys.owner.to_owned());
-        self.trusts.insert(trust.clone(), Trust { anchors, crls });
+        let trusted = Trust {
+            anchors,
+            crls,
+            crl_urls,
+        };
+        self.trusts.insert(trust.clone(), trusted);
         RemoteAuth::Certificate {
             trust,
             authorities,

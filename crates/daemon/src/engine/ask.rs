@@ -23,7 +23,9 @@ use super::datapath::Datapath;
 use super::eap::{Job, LogIns};
 use super::{Inbox, Input};
 use crate::clock::{Clock, NotSet};
-use crate::ipc::{Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
+use crate::ipc::{
+    Bundle, Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of,
+};
 
 /// Chains of callers waiting to be validated; one that does not fit is asked for again by the core.
 const CHAINS_MAX: usize = 64;
@@ -34,7 +36,7 @@ pub(super) struct Asker {
     chains: Sender<ChainJob>,
     /// How many of them are of callers.
     callers: Arc<AtomicUsize>,
-    trusts: BTreeMap<TrustId, Arc<Result<Trusted, String>>>,
+    trusts: Trusts,
     /// What the supervisor works on, by its number.
     pending: BTreeMap<u64, Pending>,
     log_ins: LogIns,
@@ -68,6 +70,9 @@ pub(super) struct Trusted {
     crls: Crls,
 }
 
+/// By connection.
+pub(super) type Trusts = BTreeMap<TrustId, Arc<Result<Trusted, String>>>;
+
 struct ChainJob {
     id: AskId,
     trust: Arc<Result<Trusted, String>>,
@@ -82,7 +87,7 @@ impl Asker {
     pub(super) fn new(
         channel: Arc<Channel>,
         inbox: Inbox,
-        config: &Config,
+        trusts: Trusts,
         clock: Arc<Clock>,
     ) -> Result<Self, String> {
         let numbers = Arc::new(AtomicU64::new(0));
@@ -123,16 +128,12 @@ impl Asker {
             log_ins,
             numbers,
         };
-        asker.configure(config);
+        asker.configure(trusts);
         Ok(asker)
     }
 
-    pub(super) fn configure(&mut self, config: &Config) {
-        self.trusts = config
-            .trusts
-            .iter()
-            .map(|(id, trust)| (id.clone(), Arc::new(Trusted::new(trust))))
-            .collect();
+    pub(super) fn configure(&mut self, trusts: Trusts) {
+        self.trusts = trusts;
         self.log_ins.configure(self.trusts.clone());
     }
 
@@ -385,7 +386,15 @@ impl Trusted {
             .collect()
     }
 
-    fn new(trust: &Trust) -> Result<Self, String> {
+    /// Whom the connections of a configuration trust.
+    pub(super) fn of(config: &Config, bundle: &Bundle) -> Trusts {
+        let trusts = config.trusts.iter();
+        trusts
+            .map(|(id, trust)| (id.clone(), Arc::new(Trusted::new(trust, &bundle.fetched))))
+            .collect()
+    }
+
+    fn new(trust: &Trust, fetched: &BTreeMap<String, Vec<u8>>) -> Result<Self, String> {
         let mut anchors = TrustAnchors::new();
         for anchor in &trust.anchors {
             anchors.add(anchor.clone()).map_err(|e| e.to_string())?;
@@ -396,6 +405,14 @@ impl Trusted {
                 .map_err(|e| e.to_string())?
             {
                 crls.add(crl).map_err(|e| e.to_string())?;
+            }
+        }
+        for url in &trust.crl_urls {
+            // Who fetched it has judged it; what a network said may keep nobody out all the same.
+            if let Some(crl) = fetched.get(url)
+                && let Err(error) = crls.add(crl.clone())
+            {
+                tracing::warn!("the revocation list {url} is not heeded: {error}");
             }
         }
         Ok(Self { anchors, crls })

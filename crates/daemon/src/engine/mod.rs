@@ -28,7 +28,7 @@ use cygnet_ike::time::{Instant, Now};
 use crate::clock::Clock;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
 use crate::said::Said;
-use ask::Asker;
+use ask::{Asker, Trusted};
 use datapath::Datapath;
 use virtuals::Virtuals;
 
@@ -144,7 +144,12 @@ impl Engine {
                 from_supervisor.send(Input::SupervisorGone);
             })
             .map_err(|e| format!("cannot start a thread: {e}"))?;
-        let asker = Asker::new(Arc::clone(&channel), sender, &config, Arc::clone(&clock))?;
+        let asker = Asker::new(
+            Arc::clone(&channel),
+            sender,
+            Trusted::of(&config, &setup.bundle),
+            Arc::clone(&clock),
+        )?;
         let mut endpoint = Endpoint::new(Box::new(SystemRandom), Arc::clone(&config.policy));
         let now = clock.now();
         endpoint.handle_policy(now, Arc::clone(&config.policy));
@@ -284,7 +289,7 @@ impl Engine {
             }
         };
         self.add_tuns(tuns, fds);
-        self.asker.configure(&config);
+        self.asker.configure(Trusted::of(&config, bundle));
         self.clock.configure(&config);
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
         // A CRL or an authority may have changed.

@@ -90,6 +90,8 @@ pub(crate) struct Bundle {
     pub(crate) text: String,
     /// Contents by the path as written in `text`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// CRLs by the URL as written in `text`; those that are there.
+    pub(crate) fetched: BTreeMap<String, Vec<u8>>,
 }
 
 /// One UDP socket.

@@ -5,6 +5,7 @@
 //! starts the engine again when it dies. One loop; whatever may take long runs beside it.
 
 pub(crate) mod control;
+mod crls;
 mod devices;
 mod engine;
 mod expiry;
@@ -31,8 +32,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::Status;
 use crate::clock::{Clock, LastKnown};
 use crate::error::StartError;
+use crate::fetch_crl::Found;
 use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
+use crls::Crls;
 use engine::{Engine, EngineEvent};
 use guesses::Guesses;
 use leases::Leases;
@@ -109,6 +112,11 @@ enum Done {
     LocalChange { gone: Vec<IpAddr>, egress: bool },
     /// Somebody deleted a TUN.
     TunsMissing,
+    /// What came of fetching a revocation list.
+    Crl {
+        url: String,
+        found: Result<Found, String>,
+    },
 }
 
 /// Everything the supervisor owns.
@@ -120,6 +128,7 @@ struct Supervisor {
     network: Network,
     leases: Leases,
     guesses: Guesses,
+    crls: Crls,
     clock: Clock,
     last_known: LastKnown,
     /// Whether the clock was set when it was last looked at.
@@ -167,6 +176,8 @@ impl Supervisor {
         leases.configure(pools(&loaded));
         let last_known = LastKnown::read(&loaded.config.daemon.state_dir);
         let clock = Clock::new(&loaded.config, last_known.kept());
+        let crls = Crls::read(&loaded.config, Instant::now());
+        crls.fill(&mut loaded.bundle);
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
         tokio::task::spawn_local(control::serve(listener, control_sender));
@@ -178,6 +189,7 @@ impl Supervisor {
             network,
             leases,
             guesses: Guesses::default(),
+            crls,
             clock_set: clock.date().is_ok(),
             clock,
             last_known,
@@ -423,6 +435,7 @@ impl Supervisor {
                 self.tell(&ToEngine::LocalChange { gone, egress });
             }
             Done::TunsMissing => self.restore_tuns().await,
+            Done::Crl { url, found } => self.crl(&url, found),
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {
                     self.network.report(self.status(None), reply);
@@ -458,6 +471,7 @@ impl Supervisor {
         }
         self.network.watch();
         self.watch_clock();
+        self.fetch_crls();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator wants, by the control socket or by a signal.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 
@@ -110,6 +110,8 @@ impl Supervisor {
         let replaced = loaded.secrets.replaced_since(&self.secrets);
         self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         self.loaded = loaded;
+        self.crls.configure(&self.loaded.config, Instant::now());
+        self.crls.fill(&mut self.loaded.bundle);
         self.clock.configure(&self.loaded.config);
         self.tell_expiry();
         self.leases.configure(pools(&self.loaded));
@@ -120,6 +122,7 @@ impl Supervisor {
             replaced,
         };
         self.tell_with(&reload, &fds);
+        self.fetch_crls();
         tracing::info!("configuration read again");
         Ok(())
     }
@@ -139,6 +142,8 @@ impl Supervisor {
         if let Some(server) = &self.loaded.config.server {
             devices::name(&server.devices, engine.as_mut(), &mut leases);
         }
+        let mut warnings = expiry::warnings(&self.loaded.config, self.clock.date());
+        warnings.extend(self.crls.warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             processes: Processes {
@@ -149,7 +154,7 @@ impl Supervisor {
             engine_restarts: self.restarts,
             // Filled in by whoever looks at the kernel, who has more to warn of.
             guard: Guard::NotConfigured,
-            warnings: expiry::warnings(&self.loaded.config, self.clock.date()),
+            warnings,
             engine,
             leases,
         }

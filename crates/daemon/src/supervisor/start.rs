@@ -131,7 +131,13 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
         files.insert(written.to_owned(), bytes.clone());
         Ok(bytes)
     })?;
-    Ok((config, Bundle { name, text, files }))
+    let bundle = Bundle {
+        name,
+        text,
+        files,
+        fetched: BTreeMap::new(),
+    };
+    Ok((config, bundle))
 }
 
 /// What to do about a file that is not there.

@@ -23,10 +23,11 @@ use cygnet_ike::policy::{Connection, CredentialId, EapLogin, EapMethods, LocalAu
 use cygnet_wire::eap::EapPayload;
 use cygnet_wire::id::Identification;
 
+use super::ask::Trusts;
 use super::{Inbox, Input};
 use crate::clock::Clock;
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor};
-use tls::{Shown, Signatures, Trusts, Verdict};
+use tls::{Shown, Signatures, Verdict};
 
 /// Log-ins at once: each holds some kilobytes for somebody who has proven nothing.
 const CONVERSATIONS_MAX: usize = 256;

@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use cygnet_crypto::signature::{KeyKind, SignatureScheme};
 use cygnet_eap::tls::{Credential, Handshake};
-use cygnet_ike::policy::{Connection, EapLogin, LocalAuth, RemoteAuth, TrustId};
+use cygnet_ike::policy::{Connection, EapLogin, LocalAuth, RemoteAuth};
 use cygnet_ike::time::UtcTime;
 use cygnet_pki::PeerRole;
 use cygnet_wire::id::{IdType, Identification};
 
 use crate::clock::Clock;
-use crate::engine::ask::{Trusted, judge};
+use crate::engine::ask::{Trusted, Trusts, judge};
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
 /// How long a signature may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-pub(super) type Trusts = BTreeMap<TrustId, Arc<Result<Trusted, String>>>;
 
 /// What a certificate that holds says.
 pub(super) struct Shown {

@@ -1,0 +1,227 @@
+//! `cygnet fetch-crl URL`: gets a revocation list over HTTP and judges it, in a process of its own.
+//!
+//! A list is bytes from a network until its signature is checked, and the check itself parses them: the
+//! supervisor must not, and the engine has no way to fetch. This process has nothing to lose. What it hands
+//! back is dates and a list that one of the authorities has signed; the supervisor keeps the list without
+//! looking into it, and the engine judges it again.
+
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use cygnet_pki::{SignedCrl, TrustAnchors, UnixTime, load};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::fetch::{self, Limits};
+
+/// The longest list, in octets.
+pub(crate) const LIST_MAX: usize = 8 << 20;
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    whole: Duration::from_secs(20),
+    body: LIST_MAX,
+    redirects: 3,
+};
+/// A process that has not ended by itself by then is ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Octets of an errand (authorities, and a list that is had) and of what comes of it.
+const MESSAGE_MAX: u64 = 16 << 20;
+/// Memory of the process: a list of this size, decoded.
+const MEMORY_MAX: u64 = 1 << 30;
+/// Seconds it may compute.
+const COMPUTING_MAX: u64 = 30;
+
+/// What the supervisor wants to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Errand {
+    /// One of these has to have signed the list (DER).
+    pub(crate) anchors: Vec<Vec<u8>>,
+    /// The list that is had (DER): an older one is not taken.
+    pub(crate) held: Option<Vec<u8>>,
+    /// The date, in seconds since 1970, if it is known.
+    pub(crate) date: Option<i64>,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// Of the list that is had, if these authorities vouch for it.
+    pub(crate) held: Option<Dates>,
+    /// A list (DER) that is as new or newer; or a sentence why there is none.
+    pub(crate) fetched: Result<(Dates, Vec<u8>), String>,
+}
+
+/// Of a list, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dates {
+    /// When it was made.
+    pub(crate) this_update: i64,
+    /// When the next one is there at the latest.
+    pub(crate) next_update: Option<i64>,
+}
+
+impl Dates {
+    fn of(list: &SignedCrl) -> Self {
+        Self {
+            this_update: list.this_update(),
+            next_update: list.next_update(),
+        }
+    }
+}
+
+/// The process itself.
+pub(crate) fn run(url: &str) -> u8 {
+    let done = confine().and_then(|()| {
+        let mut errand = Vec::new();
+        std::io::stdin()
+            .take(MESSAGE_MAX)
+            .read_to_end(&mut errand)?;
+        let errand = postcard::from_bytes(&errand).map_err(std::io::Error::other)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()?;
+        let bytes = runtime.block_on(fetch::get(url, &LIMITS));
+        // A resolver that does not answer is not waited for.
+        runtime.shutdown_background();
+        let found = postcard::to_allocvec(&judge(&errand, bytes)).map_err(std::io::Error::other)?;
+        std::io::stdout().write_all(&found)
+    });
+    u8::from(done.is_err())
+}
+
+fn confine() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    rustix::thread::set_no_new_privs(true)?;
+    let limit = |resource, most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)
+    };
+    limit(Resource::Core, 0)?;
+    // It writes no files.
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Data, MEMORY_MAX)?;
+    limit(Resource::Cpu, COMPUTING_MAX)?;
+    if rustix::process::geteuid().is_root() {
+        return Err(std::io::Error::other("still root"));
+    }
+    Ok(())
+}
+
+fn judge(errand: &Errand, bytes: Result<Vec<u8>, String>) -> Found {
+    let mut anchors = TrustAnchors::new();
+    for anchor in &errand.anchors {
+        // Those of the configuration decode.
+        let _ = anchors.add(anchor.clone());
+    }
+    let held = errand.held.as_deref();
+    let held = held.and_then(|held| SignedCrl::verify(held, &anchors, None).ok());
+    let fetched = bytes.and_then(|bytes| {
+        let der = only_list(&bytes)?;
+        let date = errand.date.and_then(|date| u64::try_from(date).ok());
+        let date = date.map(|date| UnixTime::since_unix_epoch(Duration::from_secs(date)));
+        let list = SignedCrl::verify(&der, &anchors, date).map_err(|e| e.to_string())?;
+        if held.as_ref().is_some_and(|held| list.is_older_than(held)) {
+            return Err(
+                "what came is an older revocation list than the one that is had".to_owned(),
+            );
+        }
+        Ok((Dates::of(&list), der))
+    });
+    Found {
+        held: held.as_ref().map(Dates::of),
+        fetched,
+    }
+}
+
+/// PEM or DER to DER.
+fn only_list(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    const EXPECTED: &str = "expected one revocation list in DER or PEM";
+    if bytes.trim_ascii_start().starts_with(b"<") {
+        return Err(format!(
+            "what came is a web page: {EXPECTED}; open the URL in a browser to see what it says"
+        ));
+    }
+    let lists = load::crls(bytes, std::path::Path::new("what came"));
+    let mut lists = lists.map_err(|e| format!("{EXPECTED}, what came is {}", e.found))?;
+    match (lists.pop(), lists.len()) {
+        (Some(list), 0) => Ok(list),
+        (_, more) => Err(format!("{EXPECTED}, what came is {} of them", more + 1)),
+    }
+}
+
+/// Sends such a process, as user `uid`.
+pub(crate) async fn send(
+    url: &str,
+    errand: &Errand,
+    (uid, gid): (u32, u32),
+) -> Result<Found, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("the process that fetches it failed: {e}");
+    let errand = postcard::to_allocvec(errand).map_err(|e| failed(&e))?;
+    let mut child = tokio::process::Command::new("/proc/self/exe")
+        .arg("fetch-crl")
+        .arg("--")
+        .arg(url)
+        .uid(uid)
+        .gid(gid)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed(&e))?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(failed(&"no pipe"));
+    };
+    let mut found = Vec::new();
+    let asked = async {
+        stdin.write_all(&errand).await?;
+        drop(stdin);
+        stdout.take(MESSAGE_MAX).read_to_end(&mut found).await?;
+        child.wait().await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(status)) if status.success() => {}
+        Ok(Ok(status)) => return Err(failed(&status)),
+        Ok(Err(e)) => return Err(failed(&e)),
+        Err(_) => {
+            return Err(failed(&format!("not done within {} s", PATIENCE.as_secs())));
+        }
+    }
+    postcard::from_bytes(&found).map_err(|e| failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_list_is_named() {
+        let errand = Errand {
+            anchors: Vec::new(),
+            held: None,
+            date: None,
+        };
+        for (bytes, expected) in [
+            (&b"\n<!DOCTYPE html><title>Log in</title>"[..], "a web page"),
+            (b"", "expected one revocation list"),
+            (b"\x30\x03\x02\x01\x01", "do not decode"),
+            (
+                b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+                "do not decode",
+            ),
+        ] {
+            let told = judge(&errand, Ok(bytes.to_vec())).fetched.unwrap_err();
+            assert!(told.contains(expected), "{told}");
+        }
+        let failed = judge(&errand, Err("no answer".to_owned()));
+        assert_eq!(failed.fetched, Err("no answer".to_owned()));
+        assert_eq!(failed.held, None);
+    }
+}
