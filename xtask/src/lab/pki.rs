@@ -100,6 +100,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// The number of the certificate.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Certificate and intermediates in one file, as TLS servers like it.
     pub fn chain(&self) -> String {
         let mut chain = self.certificate.clone();
@@ -185,6 +190,11 @@ impl Authority {
             subject: format!("C=XX, O=lab, CN={}", request.common_name),
             serial,
         })
+    }
+
+    /// Its private key, PKCS#8 PEM, for other programs.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// The list of revoked certificates, PEM.

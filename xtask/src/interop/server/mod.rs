@@ -4,6 +4,7 @@
 
 mod devices;
 mod families;
+mod fetched;
 mod networking;
 mod overlap;
 
@@ -26,6 +27,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(devices::scenarios());
     all.extend(families::scenarios());
     all.extend(overlap::scenarios());
+    all.extend(fetched::scenarios());
     all
 }
 
