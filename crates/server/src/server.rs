@@ -390,6 +390,24 @@ impl Server {
         })
     }
 
+    /// Whether the running daemon has taken up all that was published.
+    pub fn is_confirmed(&self) -> Result<bool> {
+        let confirmed = "SELECT confirmed = generation FROM server";
+        self.store
+            .connection
+            .query_row(confirmed, [], |row| row.get(0))
+            .map_err(self.store.error())
+    }
+
+    /// Notes that the running daemon has taken up what is published now.
+    pub fn confirm(&mut self) -> Result<()> {
+        self.store
+            .connection
+            .execute("UPDATE server SET confirmed = published", [])
+            .map(|_| ())
+            .map_err(self.store.error())
+    }
+
     /// Notes what was done to systemd, or that it was undone.
     pub fn note_unit(&mut self, unit: Option<Unit>) -> Result<()> {
         let unit = unit.map(|it| match it {

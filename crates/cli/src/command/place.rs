@@ -72,16 +72,23 @@ impl Context {
         }
     }
 
-    /// The server, if there is one.
+    /// The server, if there is one. What an earlier command did not come to tell the running daemon, or it refused,
+    /// is told now: somebody who was removed may be connected still.
     pub(super) fn find(&mut self) -> Result<Option<Server>> {
         let place = self.place.clone();
-        let found = Server::open(&place, &mut self.with(), &check)?;
-        Ok(found.map(|(server, flaw)| {
-            if let Some(flaw) = flaw {
-                eprintln!("cygnet: warning: {flaw}");
-            }
-            server
-        }))
+        let Some((mut server, flaw)) = Server::open(&place, &mut self.with(), &check)? else {
+            return Ok(None);
+        };
+        if let Some(flaw) = flaw {
+            eprintln!("cygnet: warning: {flaw}");
+        } else if !server.is_confirmed()?
+            && let ReloadOutcome::Failed(told) = self.reload(&mut server)
+        {
+            eprintln!(
+                "cygnet: warning: the running cygnet has not taken up an earlier change: {told}"
+            );
+        }
+        Ok(Some(server))
     }
 
     /// The server.
@@ -95,7 +102,19 @@ impl Context {
     }
 
     /// Lets the running daemon read what was published. One that does not run reads it when it starts.
-    pub(super) fn reload(&self) -> ReloadOutcome {
+    pub(super) fn reload(&self, server: &mut Server) -> ReloadOutcome {
+        match self.reload_daemon() {
+            // One that was told and is not noted is told again, which does no harm.
+            ReloadOutcome::Done => match server.confirm() {
+                Ok(()) => ReloadOutcome::Done,
+                Err(error) => ReloadOutcome::Failed(error.to_string()),
+            },
+            other => other,
+        }
+    }
+
+    /// The same where no server is left.
+    pub(super) fn reload_daemon(&self) -> ReloadOutcome {
         match UnixStream::connect(&self.socket) {
             Err(error)
                 if matches!(
@@ -178,7 +197,8 @@ impl ReloadOutcome {
                 ExitCode::SUCCESS
             }
             Self::Failed(told) => super::fail(&format!(
-                "the change is made, but the running cygnet did not take it up: {told}"
+                "the change is made, but the running cygnet did not take all of it up: {told}; \
+                 the next command tries again"
             )),
         }
     }

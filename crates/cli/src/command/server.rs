@@ -108,7 +108,7 @@ fn renew(place: &Where) -> Result<ExitCode> {
         "The server has a new certificate, valid until {}. Clients need nothing new.",
         day(summary.certificate_not_after)
     );
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn set_address(options: &SetAddress) -> Result<ExitCode> {
@@ -141,5 +141,5 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
             outdated.join("\n  ")
         );
     }
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }

@@ -82,7 +82,7 @@ fn add(options: &Add) -> Result<ExitCode> {
         (true, false) => println!("{name} is added, with {list}."),
         (false, _) => println!("{name} has {list} now, too."),
     }
-    let code = context.reload().told();
+    let code = context.reload(&mut server).told();
     // Of a user who was there, only what is new.
     let profiles: Vec<_> = server
         .profiles(name, None, &terms)?
@@ -168,32 +168,33 @@ fn show(options: &Show) -> Result<ExitCode> {
 fn suspend(options: &One) -> Result<ExitCode> {
     let name = &options.name;
     let mut context = Context::new(&options.place)?;
-    context.open()?.suspend(name, &mut context.with(), &check)?;
+    let mut server = context.open()?;
+    server.suspend(name, &mut context.with(), &check)?;
     println!("Nothing of {name} is let in until `cygnet user resume {name}`.");
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn resume(options: &One) -> Result<ExitCode> {
     let name = &options.name;
     let mut context = Context::new(&options.place)?;
-    context.open()?.resume(name, &mut context.with(), &check)?;
+    let mut server = context.open()?;
+    server.resume(name, &mut context.with(), &check)?;
     println!("{name} is let in again.");
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn remove(options: &Remove) -> Result<ExitCode> {
     let (name, device) = (&options.name, options.device.as_ref());
     let mut context = Context::new(&options.place)?;
-    context
-        .open()?
-        .remove_user(name, device, &mut context.with(), &check)?;
+    let mut server = context.open()?;
+    server.remove_user(name, device, &mut context.with(), &check)?;
     match device {
         Some(device) => println!("{name}'s {device} is removed and its certificate revoked."),
         None => {
             println!("{name} is removed and every certificate revoked; the name may be used again.")
         }
     }
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn renew(options: &Renew) -> Result<ExitCode> {
@@ -216,7 +217,7 @@ fn renew(options: &Renew) -> Result<ExitCode> {
             false => "The old ones work until their end, or until --revoke-old.",
         }
     );
-    let code = context.reload().told();
+    let code = context.reload(&mut server).told();
     let profiles: Vec<_> = server
         .profiles(name, device, &terms)?
         .into_iter()
@@ -235,7 +236,7 @@ fn rename(options: &Rename) -> Result<ExitCode> {
     if server.user(new)?.password {
         println!("Whoever logs in by name and password logs in as {new} from now on.");
     }
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn set_password(options: &Password) -> Result<ExitCode> {
@@ -248,14 +249,13 @@ fn set_password(options: &Password) -> Result<ExitCode> {
             password_file: options.password_file.clone(),
         })?,
     };
-    context
-        .open()?
-        .set_password(name, nt_hash.as_deref(), &mut context.with(), &check)?;
+    let mut server = context.open()?;
+    server.set_password(name, nt_hash.as_deref(), &mut context.with(), &check)?;
     match nt_hash {
         Some(_) => println!("{name} logs in by the new password from now on."),
         None => println!("{name} can no longer log in by password."),
     }
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }
 
 fn export(options: &Export) -> Result<ExitCode> {

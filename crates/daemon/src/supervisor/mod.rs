@@ -4,6 +4,7 @@
 //! the engine and hands it what it needs, answers its questions, serves the control socket, and
 //! starts the engine again when it dies. One loop; whatever may take long runs beside it.
 
+mod admission;
 pub(crate) mod control;
 mod crls;
 mod devices;

@@ -1,5 +1,6 @@
 //! What the operator wants, by the control socket or by a signal.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,10 @@ use axum::http::StatusCode;
 
 use super::control::{ControlRequest, Refusal};
 use super::engine::Engine;
-use super::{Done, Supervisor, devices, expiry, pools, start};
+use super::start::Loaded;
+use super::{Done, Supervisor, admission, devices, expiry, pools, start};
 use crate::api::{EngineStatus, Guard, LeaseStatus, Processes, Status};
-use crate::ipc::{Bundle, Control, ToEngine};
+use crate::ipc::{Bundle, Control, ToEngine, TunRole};
 
 /// How long `status` waits for the engine.
 const STATUS_MAX: Duration = Duration::from_secs(2);
@@ -93,20 +95,37 @@ impl Supervisor {
     }
 
     pub(super) async fn reload(&mut self) -> Result<(), Refusal> {
-        let refused = |e: &dyn std::fmt::Display| {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string())
+        let Err(why) = self.reload_all().await else {
+            tracing::info!("configuration read again");
+            return Ok(());
         };
-        let mut loaded = start::load(&self.path).map_err(|e| refused(&e))?;
+        let told = match admission::read_again(&self.path, &self.loaded, &self.secrets) {
+            Ok(None) => why,
+            Ok(Some(loaded)) => {
+                self.take_up(loaded, Vec::new(), &[]);
+                tracing::info!("revocations, passwords and devices read again; nothing else");
+                format!("{why} (revocations, passwords and devices were taken up all the same)")
+            }
+            Err(error) => format!("{why} (nor were revocations, passwords and devices: {error})"),
+        };
+        Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, told))
+    }
+
+    async fn reload_all(&mut self) -> Result<(), String> {
+        let loaded = start::load(&self.path).map_err(|e| e.to_string())?;
         if loaded.config.daemon != self.loaded.config.daemon {
-            return Err(refused(
-                &"the [daemon] section changed, which only a restart can apply: `systemctl restart cygnet`",
-            ));
+            return Err(
+                "the [daemon] section changed, which only a restart can apply: `systemctl restart cygnet`"
+                    .to_owned(),
+            );
         }
-        let (tuns, fds) = self
-            .network
-            .reconfigure(&loaded.config)
-            .await
-            .map_err(|e| refused(&e))?;
+        let (tuns, fds) = self.network.reconfigure(&loaded.config).await?;
+        self.take_up(loaded, tuns, &fds);
+        Ok(())
+    }
+
+    /// Obeys what was read, here and in the engine.
+    fn take_up(&mut self, mut loaded: Loaded, tuns: Vec<TunRole>, fds: &[OwnedFd]) {
         let replaced = loaded.secrets.replaced_since(&self.secrets);
         self.secrets = Rc::new(std::mem::take(&mut loaded.secrets));
         self.loaded = loaded;
@@ -121,10 +140,8 @@ impl Supervisor {
             tuns,
             replaced,
         };
-        self.tell_with(&reload, &fds);
+        self.tell_with(&reload, fds);
         self.fetch_crls();
-        tracing::info!("configuration read again");
-        Ok(())
     }
 
     /// The report, but for what the kernel has to be asked for.

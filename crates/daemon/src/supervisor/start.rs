@@ -144,7 +144,7 @@ pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
 pub(super) const RELATIVE: &str =
     "; check the name (paths are relative to the configuration's directory)";
 
-fn read(path: &Path, shown: &dyn Display, missing: &str) -> Result<Vec<u8>, StartError> {
+pub(super) fn read(path: &Path, shown: &dyn Display, missing: &str) -> Result<Vec<u8>, StartError> {
     open(path, shown, missing).map(|(bytes, _)| bytes)
 }
 

@@ -38,7 +38,7 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         None => secret::known("passphrase of the backup")?,
     };
     let place = context.place.clone();
-    let server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
+    let mut server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
     let summary = server.summary()?;
     println!(
         "The server is back, with {} users and {} devices; it is called by {}.",
@@ -64,5 +64,5 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         "If its address is another one now, point the name to it, or `cygnet server set-address`.\n\
          What was changed after the backup is not in it: remove again whoever was removed since."
     );
-    Ok(context.reload().told())
+    Ok(context.reload(&mut server).told())
 }

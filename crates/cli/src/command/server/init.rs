@@ -87,7 +87,7 @@ fn started(options: &Init, context: &Context, server: &mut Server) -> Result<Exi
     if options.enable {
         return unit::enable(&context.place, server);
     }
-    match context.reload() {
+    match context.reload(server) {
         super::super::place::ReloadOutcome::NotRunning => {
             println!("It does not run yet: `systemctl enable --now cygnet`, or --enable here.");
             Ok(ExitCode::SUCCESS)

@@ -30,7 +30,7 @@ pub(super) fn uninstall(options: &Uninstall) -> Result<ExitCode> {
     if disabled {
         return Ok(ExitCode::SUCCESS);
     }
-    match context.reload() {
+    match context.reload_daemon() {
         ReloadOutcome::Failed(told) => {
             println!("The running cygnet did not take that up ({told}): stop it.");
             Ok(ExitCode::from(super::super::FAILED))
