@@ -52,7 +52,8 @@ fn a_server_in_one_command() {
     // As Windows and Apple's devices look: for a host name, and for one that lasts 825 days at most.
     let names = host.other("openssl x509 -in etc/server/server.crt -noout -checkhost 203.0.113.5");
     assert!(names.contains("does match"), "{names}");
-    let dates = host.other("openssl x509 -in etc/server/server.crt -noout -dates -dateopt iso_8601");
+    let dates =
+        host.other("openssl x509 -in etc/server/server.crt -noout -dates -dateopt iso_8601");
     assert!(days_between(&dates) <= 825.0, "{dates}");
     assert!(
         shown.contains("Public-Key: (256 bit)") && shown.contains("CN = 203.0.113.5"),
@@ -137,7 +138,10 @@ fn other_kinds_of_keys() {
         let told = host.cygnet(&format!("{INIT} --key {kind}"));
         assert_eq!(told.contains("Windows will not connect"), kind == "rsa3072");
         host.cygnet("user add alice");
-        assert_eq!(host.path("alice/device/windows").exists(), kind != "rsa3072");
+        assert_eq!(
+            host.path("alice/device/windows").exists(),
+            kind != "rsa3072"
+        );
         for (file, purpose) in [
             ("etc/server/server.crt", "sslserver"),
             ("alice/device/swanctl/x509/alice.device.crt", "sslclient"),
@@ -264,6 +268,89 @@ fn a_device_is_let_in_and_shut_out_alone() {
 }
 
 #[test]
+fn apple_s_devices_connect_by_themselves_where_it_is_said() {
+    let host = Host::new("on-demand");
+    host.cygnet(INIT);
+    host.cygnet("user add alice --devices phone --on-demand wifi,cellular --trusted-ssid Home --trusted-ssid Lab");
+    let profile = |path: &str| host.text(path);
+    let phone = "alice/phone/alice.phone.mobileconfig";
+    let text = profile(phone);
+    for part in [
+        "<key>OnDemandRules</key>",
+        "<string>Home</string>",
+        "<string>Lab</string>",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    // Kept for the next files, whoever asks for them, until it is said otherwise.
+    host.cygnet("user renew alice");
+    assert!(profile(phone).contains("<string>Home</string>"));
+    host.cygnet("user add alice --devices laptop");
+    assert!(!profile("alice/laptop/alice.laptop.mobileconfig").contains("OnDemandRules"));
+    host.cygnet("user export alice --device phone --on-demand never");
+    assert!(!profile(phone).contains("OnDemandRules"));
+    for (words, told) in [
+        ("--on-demand never,wifi", "stands alone"),
+        ("--trusted-ssid Home", "--on-demand"),
+        ("--device none --on-demand wifi", "no such device"),
+    ] {
+        let line = format!("user export alice {words}");
+        assert!(host.refused(&line).contains(told), "{line}");
+    }
+}
+
+/// A running cygnet as far as `reload` sees one: what it answers, and how often it was asked.
+fn daemon(host: &Host, answers: &'static [&'static str]) -> std::thread::JoinHandle<()> {
+    use std::io::{Read, Write};
+    let listener =
+        std::os::unix::net::UnixListener::bind(host.path("control.sock")).expect("bound");
+    let path = host.path("control.sock");
+    std::thread::spawn(move || {
+        for answer in answers {
+            // One connection asks whether somebody is there; the next one is the request.
+            loop {
+                let (mut stream, _) = listener.accept().expect("asked");
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).expect("a request");
+                if length > 0 {
+                    assert!(request.starts_with(b"POST /v1/reload "));
+                    stream.write_all(answer.as_bytes()).expect("answered");
+                    break;
+                }
+            }
+        }
+        fs::remove_file(path).expect("there");
+    })
+}
+
+#[test]
+fn what_the_running_daemon_has_not_taken_up_is_told_again() {
+    const REFUSED: &str =
+        "HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 17\r\n\r\n{\"error\": \"busy\"}";
+    const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+    let host = Host::new("confirmed");
+    host.cygnet(INIT);
+    host.cygnet("user add alice --devices phone");
+    // Started meanwhile: told by whatever comes next. Then it refuses what is done.
+    let running = daemon(&host, &[DONE, REFUSED]);
+    host.cygnet("user list");
+    host.cygnet("user list");
+    let output = host.command("user remove alice").output().expect("starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("busy") && told.contains("the next command tries again"),
+        "{told}"
+    );
+    running.join().expect("was asked twice");
+    let running = daemon(&host, &[DONE]);
+    host.cygnet("user list");
+    running.join().expect("was asked once more");
+    let output = host.command("user list").output().expect("starts");
+    assert!(output.status.success());
+}
+
+#[test]
 fn a_key_that_never_leaves_its_device() {
     let host = Host::new("csr");
     host.cygnet(INIT);
@@ -297,7 +384,10 @@ fn a_key_that_never_leaves_its_device() {
             .contains("signing request")
     );
     host.write("long.csr", &"x".repeat(65_537));
-    for (file, told) in [("long.csr", "at most 65536 bytes"), ("/dev/zero", "regular file")] {
+    for (file, told) in [
+        ("long.csr", "at most 65536 bytes"),
+        ("/dev/zero", "regular file"),
+    ] {
         assert!(
             host.refused(&format!("user add dora --csr {file}"))
                 .contains(told)

@@ -13,11 +13,13 @@
 //! - [`configuration`]: the `[server]` section.
 //! - [`pool`]: addresses lent to clients.
 //! - [`profile`]: what is handed to devices.
+//! - [`demand`]: when Apple's devices connect by themselves.
 //! - [`backup`]: the state in one encrypted file.
 
 mod age;
 pub mod backup;
 pub mod configuration;
+pub mod demand;
 mod error;
 mod file;
 mod issue;
@@ -35,6 +37,7 @@ pub mod time;
 pub mod user;
 
 pub use configuration::{Check, Configuration};
+pub use cygnet_profile::OnDemand;
 pub use error::{Error, Result};
 pub use name::{Address, Name};
 pub use server::{Circumstances, Key, Place, Server, Settings, Summary, Unit};

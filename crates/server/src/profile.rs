@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::demand;
 use crate::error::{Error, Result, refused};
 use crate::file::Staged;
 use crate::name::Name;
@@ -66,20 +67,24 @@ impl Server {
                     key: handout.key,
                     p12_password: handout.p12_password,
                 };
-                profiles.push(self.profile(name, handout.device, id, login, terms)?);
+                let mut profile = self.profile(name, handout.device, id, login, terms)?;
+                profile.on_demand = handout.on_demand;
+                profiles.push(profile);
             }
         }
-        let password: bool = state
+        let (password, on_demand): (bool, Option<String>) = state
             .query_row(
-                "SELECT nt_hash IS NOT NULL FROM user WHERE id = ?",
+                "SELECT nt_hash IS NOT NULL, on_demand FROM user WHERE id = ?",
                 [user],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .map_err(&error)?;
         if password && wanted(PASSWORD) {
             let id = format!("{}/{name}/{PASSWORD}", self.id);
             let folder = PASSWORD.to_owned();
-            profiles.push(self.profile(name, folder, id, Login::Password, terms)?);
+            let mut profile = self.profile(name, folder, id, Login::Password, terms)?;
+            profile.on_demand = demand::of(on_demand.as_deref());
+            profiles.push(profile);
         }
         match device {
             _ if !profiles.is_empty() => Ok(profiles),

@@ -275,7 +275,10 @@ mod tests {
             assert!(path.exists(), "{}", path.display());
         });
         drop(Vacant::claim(&directory.path().join("deep/state")).expect("nothing there"));
-        assert!(!directory.path().join("deep").exists(), "nothing stays behind");
+        assert!(
+            !directory.path().join("deep").exists(),
+            "nothing stays behind"
+        );
     }
 
     #[test]

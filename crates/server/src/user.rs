@@ -4,11 +4,13 @@ use cygnet_crypto::Random;
 use cygnet_pki::SubjectAltName;
 use cygnet_pki::authority::{Authority, Purpose, Request, Validity};
 use cygnet_pki::csr::PublicKey;
+use cygnet_profile::OnDemand;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::configuration::Check;
+use crate::demand;
 use crate::error::{Error, Flaw, Result, refused};
 use crate::issue::{BACKDATED, new_serial};
 use crate::name::Name;
@@ -34,6 +36,8 @@ pub struct NewUser<'a> {
     pub nt_hash: Option<&'a [u8; 16]>,
     /// Of the certificates, in seconds.
     pub validity: i64,
+    /// When Apple's devices among them connect by themselves.
+    pub on_demand: &'a OnDemand,
 }
 
 /// A user, as `user list` and `user show` tell.
@@ -84,6 +88,8 @@ impl Server {
         if new.key.is_some() && new.devices.len() != 1 {
             return refused("a signing request is that of one device: name it with --devices");
         }
+        demand::check(new.on_demand)?;
+        let on_demand = demand::stored(new.on_demand);
         let not_after = self.end(new.validity, with.now)?;
         let (id, kind) = (self.id.clone(), self.key);
         self.change(with, check, |state, authority, with| {
@@ -98,16 +104,26 @@ impl Server {
                 Some(user) => user,
                 None => {
                     state.execute(
-                        "INSERT INTO user (name, created, nt_hash) VALUES (?, ?, ?)",
-                        params![new.name.as_str(), with.now, new.nt_hash.map(|it| &it[..])],
+                        "INSERT INTO user (name, created, nt_hash, on_demand) VALUES (?, ?, ?, ?)",
+                        params![
+                            new.name.as_str(),
+                            with.now,
+                            new.nt_hash.map(|it| &it[..]),
+                            on_demand
+                        ],
                     )?;
                     state.last_insert_rowid()
                 }
             };
             for device in new.devices {
                 let identity = add_device(state, user, new.name, device, &id, with.random)?;
+                let device = state.last_insert_rowid();
+                state.execute(
+                    "UPDATE device SET on_demand = ? WHERE id = ?",
+                    params![on_demand, device],
+                )?;
                 let issue = Issue {
-                    device: state.last_insert_rowid(),
+                    device,
                     identity: &identity,
                     key: new.key,
                     kind,
@@ -553,11 +569,12 @@ pub(crate) struct Handout {
     pub(crate) p12_password: Zeroizing<String>,
     pub(crate) certificate: Vec<u8>,
     pub(crate) key: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) on_demand: OnDemand,
 }
 
 pub(crate) fn handouts(state: &Connection, user: i64) -> rusqlite::Result<Vec<Handout>> {
     let mut statement = state.prepare(
-        "SELECT name, identity, p12_password, der, key FROM device
+        "SELECT name, identity, p12_password, der, key, on_demand FROM device
          JOIN certificate ON certificate.position =
              (SELECT max(position) FROM certificate WHERE device = device.id AND revoked IS NULL)
          WHERE user = ? ORDER BY name",
@@ -569,6 +586,7 @@ pub(crate) fn handouts(state: &Connection, user: i64) -> rusqlite::Result<Vec<Ha
             p12_password: Zeroizing::new(row.get(2)?),
             certificate: row.get(3)?,
             key: row.get::<_, Option<Vec<u8>>>(4)?.map(Zeroizing::new),
+            on_demand: demand::of(row.get::<_, Option<String>>(5)?.as_deref()),
         })
     })?;
     rows.collect()

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use cygnet_server::Name;
 
 use super::server::Where;
@@ -48,9 +48,32 @@ pub(crate) struct Add {
     #[arg(long, value_name = "FILE")]
     pub(crate) csr: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) demand: Demand,
+    #[command(flatten)]
     pub(crate) to: To,
     #[command(flatten)]
     pub(crate) place: Where,
+}
+
+/// When iPhone, iPad and Mac connect by themselves.
+#[derive(Debug, Args)]
+pub(crate) struct Demand {
+    /// Where iPhone, iPad and Mac connect by themselves: wifi,cellular; never: by hand
+    #[arg(long, value_name = "WHERE", value_enum, value_delimiter = ',')]
+    pub(crate) on_demand: Vec<Network>,
+    /// A Wi-Fi network where they do not; several times for several
+    #[arg(long = "trusted-ssid", value_name = "NAME", requires = "on_demand")]
+    pub(crate) trusted_ssids: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// On Wi-Fi
+    Wifi,
+    /// On mobile networks
+    Cellular,
+    /// Nowhere: by hand
+    Never,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +186,8 @@ pub(crate) struct Export {
     /// Only this device
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<Name>,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
     #[command(flatten)]
     pub(crate) to: To,
     #[command(flatten)]

@@ -115,7 +115,7 @@ impl Context {
 
     /// The same where no server is left.
     pub(super) fn reload_daemon(&self) -> ReloadOutcome {
-        match UnixStream::connect(&self.socket) {
+        match UnixStream::connect(&self.socket).map(drop) {
             Err(error)
                 if matches!(
                     error.kind(),

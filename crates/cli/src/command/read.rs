@@ -23,7 +23,11 @@ pub(super) fn read(path: &Path, most: u64) -> Result<(Zeroizing<Vec<u8>>, Metada
     if !metadata.is_file() {
         return Err(refuse("expected a regular file"));
     }
-    let too_long = || refuse(&format!("expected at most {most} bytes; is it the right file?"));
+    let too_long = || {
+        refuse(&format!(
+            "expected at most {most} bytes; is it the right file?"
+        ))
+    };
     if metadata.len() > most {
         return Err(too_long());
     }

@@ -7,7 +7,7 @@ use cygnet_pki::csr::PublicKey;
 use cygnet_server::profile::{Exported, check_writable};
 use cygnet_server::time::{day, validity};
 use cygnet_server::user::{Device, PASSWORD, VALIDITY};
-use cygnet_server::{Error, Name, NewUser, Renewal, Result, password};
+use cygnet_server::{Error, Name, NewUser, OnDemand, Renewal, Result, password};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -16,7 +16,8 @@ use super::read::read;
 use super::secret;
 use super::server::soon;
 use crate::args::user::{
-    Add, Export, List, One, Password, PasswordInput, Remove, Rename, Renew, Show, User,
+    Add, Demand, Export, List, Network, One, Password, PasswordInput, Remove, Rename, Renew, Show,
+    User,
 };
 
 /// No signing request is longer.
@@ -61,6 +62,7 @@ fn add(options: &Add) -> Result<ExitCode> {
         key: key.as_ref(),
         nt_hash: nt_hash.as_deref(),
         validity: seconds(options.valid.as_deref())?,
+        on_demand: &on_demand(&options.demand)?.unwrap_or_default(),
     };
     let mut server = context.open()?;
     if options.devices.is_empty() && nt_hash.is_none() && server.has_user(name)? {
@@ -261,9 +263,13 @@ fn set_password(options: &Password) -> Result<ExitCode> {
 fn export(options: &Export) -> Result<ExitCode> {
     let (name, to) = (&options.name, &options.to.to);
     let mut context = Context::new(&options.place)?;
-    let server = context.open()?;
+    let on_demand = on_demand(&options.demand)?;
+    let mut server = context.open()?;
     let terms = context.terms()?;
     check_writable(to)?;
+    if let Some(on_demand) = on_demand {
+        server.set_on_demand(name, options.device.as_ref(), &on_demand)?;
+    }
     let profiles = server.profiles(name, options.device.as_ref(), &terms)?;
     written(&server.export(&profiles, to)?, to);
     Ok(ExitCode::SUCCESS)
@@ -301,6 +307,21 @@ fn signing_request(path: Option<&Path>) -> Result<Option<PublicKey>> {
     let Some(path) = path else { return Ok(None) };
     let (bytes, _) = read(path, REQUEST_MAX)?;
     Ok(Some(PublicKey::from_request(&bytes, path)?))
+}
+
+/// What was typed; `None` for nothing.
+fn on_demand(typed: &Demand) -> Result<Option<OnDemand>> {
+    let has = |network| typed.on_demand.contains(&network);
+    if has(Network::Never) && (typed.on_demand.len() > 1 || !typed.trusted_ssids.is_empty()) {
+        return Err(Error::Refused(
+            "--on-demand never stands alone: expected it, or wifi and cellular".into(),
+        ));
+    }
+    Ok((!typed.on_demand.is_empty()).then(|| OnDemand {
+        cellular: has(Network::Cellular),
+        wifi: has(Network::Wifi),
+        trusted_ssids: typed.trusted_ssids.clone(),
+    }))
 }
 
 fn seconds(valid: Option<&str>) -> Result<i64> {

@@ -175,10 +175,12 @@ fn the_lexer_knows_quotes_of_every_shape() {
 
 /// The texts of a list.
 fn texts(tokens: &[Token], name: &str) -> Vec<String> {
-    let texts = assigned(tokens, name).iter().filter_map(|token| match token {
-        Token::Verbatim(text) => Some(text.clone()),
-        _ => None,
-    });
+    let texts = assigned(tokens, name)
+        .iter()
+        .filter_map(|token| match token {
+            Token::Verbatim(text) => Some(text.clone()),
+            _ => None,
+        });
     texts.collect()
 }
 

@@ -1,0 +1,120 @@
+//! When Apple's devices connect by themselves: as text in the state, and as a profile holds it.
+
+use cygnet_profile::OnDemand;
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, refused};
+use crate::name::Name;
+use crate::server::Server;
+use crate::user::{PASSWORD, known_user};
+
+/// Longest name of a Wi-Fi network, in octets (IEEE 802.11 §9.4.2.2).
+const SSID_MAX: usize = 32;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored {
+    cellular: bool,
+    wifi: bool,
+    trusted_ssids: Vec<String>,
+}
+
+/// Refuses names that no Wi-Fi network has.
+pub fn check(on_demand: &OnDemand) -> Result<()> {
+    for ssid in &on_demand.trusted_ssids {
+        if ssid.is_empty() || ssid.len() > SSID_MAX || ssid.contains(char::is_control) {
+            return refused(format!(
+                "{ssid:?} is no name of a Wi-Fi network: expected 1 to {SSID_MAX} octets without control characters"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// As the state holds it; nothing where a person connects by hand.
+pub(crate) fn stored(on_demand: &OnDemand) -> Option<String> {
+    (on_demand.cellular || on_demand.wifi).then(|| {
+        let stored = Stored {
+            cellular: on_demand.cellular,
+            wifi: on_demand.wifi,
+            trusted_ssids: on_demand.trusted_ssids.clone(),
+        };
+        serde_json::to_string(&stored).expect("strings and truths are JSON")
+    })
+}
+
+pub(crate) fn of(stored: Option<&str>) -> OnDemand {
+    let stored: Stored = stored
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    OnDemand {
+        cellular: stored.cellular,
+        wifi: stored.wifi,
+        trusted_ssids: stored.trusted_ssids,
+    }
+}
+
+impl Server {
+    /// Notes when a user's devices, or the one named, connect by themselves; for their next files. The daemon has no
+    /// part in it.
+    pub fn set_on_demand(
+        &mut self,
+        name: &Name,
+        device: Option<&Name>,
+        on_demand: &OnDemand,
+    ) -> Result<()> {
+        check(on_demand)?;
+        let error = self.store.error();
+        let state = &self.store.connection;
+        let user = known_user(state, name).map_err(|flaw| flaw.with(&error))?;
+        let stored = stored(on_demand);
+        let mut changed = 0;
+        if device.is_none_or(|device| device.as_str() != PASSWORD) {
+            changed += state
+                .execute(
+                    "UPDATE device SET on_demand = ?1 WHERE user = ?2 AND (?3 IS NULL OR name = ?3)",
+                    params![stored, user, device.map(Name::as_str)],
+                )
+                .map_err(&error)?;
+        }
+        if device.is_none_or(|device| device.as_str() == PASSWORD) {
+            changed += state
+                .execute(
+                    "UPDATE user SET on_demand = ?1 WHERE id = ?2",
+                    params![stored, user],
+                )
+                .map_err(&error)?;
+        }
+        match changed {
+            0 => Err(Error::Refused(format!(
+                "{name} has no such device; `cygnet user show {name}` lists them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_comes_back() {
+        let on_demand = OnDemand {
+            cellular: true,
+            wifi: false,
+            trusted_ssids: vec!["Home & \"Garden\"".to_owned(), "büro".to_owned()],
+        };
+        assert_eq!(of(stored(&on_demand).as_deref()), on_demand);
+        assert_eq!(stored(&OnDemand::default()), None);
+        assert_eq!(of(None), OnDemand::default());
+        for bad in ["", "a\nb", &"x".repeat(33)] {
+            let bad = OnDemand {
+                trusted_ssids: vec![bad.to_owned()],
+                ..on_demand.clone()
+            };
+            assert!(check(&bad).is_err());
+        }
+    }
+}
