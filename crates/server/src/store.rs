@@ -115,6 +115,7 @@ impl Vacant {
                 Ok(Self { path, made, lock })
             }
             Err(error) => Err(Error::file("look at", &path)(error)),
+            Ok(_) if is_left_over(&path, &lock)? => Ok(Self { path, made, lock }),
             Ok(_) => refused(format!(
                 "there is a server here already ({}); `cygnet server uninstall` removes it",
                 path.display()
@@ -166,6 +167,17 @@ fn lock(state_dir: &Path) -> Result<File> {
             Err(error) => return Err(Error::file("lock", state_dir)(error.into())),
         }
     }
+}
+
+/// Whether a state is that of a setting up that a crash cut short: it knows of no server.
+fn is_left_over(path: &Path, lock: &File) -> Result<bool> {
+    let lock = lock.try_clone().map_err(Error::file("lock", path))?;
+    let store = Store::with(path.to_owned(), lock)?;
+    let known = "SELECT count(*) FROM server";
+    let servers = store.connection.query_row(known, [], |row| row.get(0));
+    servers
+        .map(|servers: i64| servers == 0)
+        .map_err(store.error())
 }
 
 fn is_at(opened: &File, path: &Path) -> bool {
@@ -254,7 +266,7 @@ mod tests {
             fs::write(state.join(FILE), "keys").expect("written");
             drop(other);
             let told = waiting.join().expect("no panic").expect_err("refused");
-            assert!(told.to_string().contains("there is a server here already"));
+            assert!(told.to_string().contains("no database of cygnet"), "{told}");
         });
         assert_eq!(fs::read(state.join(FILE)).expect("still there"), b"keys");
     }
@@ -274,6 +286,8 @@ mod tests {
             let path = waiting.join().expect("made");
             assert!(path.exists(), "{}", path.display());
         });
+        // What a crash left of a setting up is in nobody's way.
+        drop(Vacant::claim(&state).expect("no server in it"));
         drop(Vacant::claim(&directory.path().join("deep/state")).expect("nothing there"));
         assert!(
             !directory.path().join("deep").exists(),
