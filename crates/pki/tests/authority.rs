@@ -151,7 +151,7 @@ fn what_is_issued_is_accepted_by_us_and_by_openssl() {
             "SSL client CA : Yes",
             "SSL server CA : Yes",
             "S/MIME signing CA : No",
-            "Time Stamp signing CA : No",
+            "S/MIME encryption CA : No",
         ] {
             assert!(purposes.contains(expected), "{expected} in {purposes}");
         }
