@@ -95,6 +95,10 @@ impl Admission {
         self.refused.list()
     }
 
+    pub(crate) fn note_refused(&mut self, call: RefusedCall) {
+        self.refused.note(call);
+    }
+
     /// How many calls have cost work without an IKE SA to show for it.
     fn pressure(&self) -> usize {
         self.half_open.len().saturating_add(self.failed)
@@ -431,8 +435,10 @@ impl Endpoint {
             return Admission::answer_call(&mut self.cx, path, header, len, payload);
         }
         let call = (header.initiator_spi, message.bytes);
+        let client = contents.client.unwrap_or(Client::Unknown);
         match IkeSa::answer(&mut self.cx, candidates, &choice, path, call, contents) {
-            Ok(sa) => {
+            Ok(mut sa) => {
+                sa.channel.client = client;
                 self.admission.admit(sa.id(), path, header.initiator_spi);
                 self.insert(sa);
             }

@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
 use crate::narrowing::Packet;
 use crate::policy::{Connection, Policy, Remote};
+use crate::refused::RefusedCall;
 use crate::sa::IkeSa;
 use crate::sa::established::Estate;
 use crate::time::{Instant, Now};
@@ -104,6 +105,8 @@ pub(crate) enum Upcall {
     Established { sa: IkeSaId, initial_contact: bool },
     /// Somebody who has not authenticated: told to the operator unless there are too many.
     Stranger(Event),
+    /// A peer offers for ESP only what is not accepted.
+    Offers(Box<RefusedCall>),
     /// A rekey made a new IKE SA.
     Rekeyed(Box<IkeSa>),
     /// `to` takes what `from` holds: the peer uses it already (RFC 7296 §2.8.2).

@@ -276,6 +276,7 @@ impl Endpoint {
                 initial_contact,
             } => self.handle_established(sa, initial_contact),
             Upcall::Stranger(event) => self.admission.report_stranger(&mut self.cx, event),
+            Upcall::Offers(call) => self.admission.note_refused(*call),
             Upcall::Rekeyed(sa) => {
                 if let Some(state) = sa.established() {
                     let replaces = state.replaces;

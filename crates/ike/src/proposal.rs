@@ -194,7 +194,8 @@ pub fn offers_ike_group(proposals: &[IkeProposal], group: Group) -> bool {
     proposals.iter().any(|p| p.group.contains(&group))
 }
 
-/// The group of CREATE_CHILD_SA to begin with; `None`: no key exchange.
+/// The group of CREATE_CHILD_SA to begin with where nothing is known of the peer; `None`: no key
+/// exchange.
 pub fn first_esp_group(proposals: &[EspProposal]) -> Option<Group> {
     proposals.first().and_then(|p| p.group.first()).copied()
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use cygnet_wire::sa::SaPayload;
 
 use crate::policy::Connection;
-use crate::proposal;
+use crate::proposal::{self, EspProposal};
 use crate::time::Instant;
 
 /// Remembered at once; the one longest ago makes room.
@@ -83,11 +83,30 @@ impl RefusedCall {
         offer: &SaPayload,
         candidates: &[impl AsRef<Connection>],
     ) -> Self {
+        let accepted = candidates.iter().flat_map(|c| &c.as_ref().ike_proposals);
         Self {
             from,
             client,
             offered: proposal::summary(offer),
-            remedy: remedy(client, candidates),
+            remedy: remedy(client, accepted),
+            count: 1,
+            last: now,
+        }
+    }
+
+    /// One that is let in, and then offers for ESP only what is not accepted.
+    pub(crate) fn of_esp(
+        now: Instant,
+        from: IpAddr,
+        client: Client,
+        offer: &SaPayload,
+        accepted: &[EspProposal],
+    ) -> Self {
+        Self {
+            from,
+            client,
+            offered: format!("{} for ESP", proposal::summary(offer)),
+            remedy: remedy(client, accepted),
             count: 1,
             last: now,
         }
@@ -105,12 +124,12 @@ impl fmt::Display for RefusedCall {
     }
 }
 
-fn remedy(client: Client, candidates: &[impl AsRef<Connection>]) -> String {
+fn remedy<P: ToString>(client: Client, proposals: impl IntoIterator<Item = P>) -> String {
     if client == Client::Windows {
         return "set its proposals with the `.ps1` file from `cygnet user export`".to_owned();
     }
     let mut accepted: Vec<String> = Vec::new();
-    for proposal in candidates.iter().flat_map(|c| &c.as_ref().ike_proposals) {
+    for proposal in proposals {
         let proposal = proposal.to_string();
         if accepted.len() < NAMED && !accepted.contains(&proposal) {
             accepted.push(proposal);

@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::*;
+use cygnet_crypto::suite::Group;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Command, DataEvent};
 use cygnet_ike::policy::{Connection, Lifetime, Start};
@@ -100,6 +103,49 @@ fn other_group_is_taken_for_a_child_when_the_peer_asks_for_it() {
     world.seconds(10);
     world.assert_in_step(&["one"]);
     assert_ne!(before, child_spi(&mut world));
+}
+
+/// CREATE_CHILD_SA requests that one rekey of the child by A takes.
+fn requests_of_a_rekey(world: &mut World) -> usize {
+    let seen = Rc::new(Cell::new(0));
+    let count = Rc::clone(&seen);
+    world.fate = Box::new(move |flight| {
+        let request = flight.is(ExchangeType::CREATE_CHILD_SA, false);
+        count.set(count.get() + usize::from(request));
+        Fate::Deliver
+    });
+    let before = child_spi(world);
+    world.command(A, rekey_child("one"));
+    world.seconds(10);
+    world.assert_in_step(&["one"]);
+    assert_ne!(before, child_spi(world));
+    seen.get()
+}
+
+#[test]
+fn a_rekey_begins_with_the_group_that_the_peer_is_known_to_take() {
+    let of_groups = |end, ike: &[Group], esp: &[Group]| {
+        let mut connection = connection(end);
+        for proposal in &mut connection.ike_proposals {
+            proposal.group = ike.to_vec();
+        }
+        let mut child = child(end, "one", connection.children[0].start);
+        for proposal in &mut child.esp_proposals {
+            proposal.group = esp.to_vec();
+        }
+        connection.children = vec![child.into()];
+        connection
+    };
+    let (first, other) = (Group::Curve25519, Group::EcpP256);
+    // That of the IKE SA, though another one is first for ESP.
+    let a = of_groups(A, &[other], &[first, other]);
+    let mut world = up_with(a, of_groups(B, &[other], &[other]));
+    assert_eq!(requests_of_a_rekey(&mut world), 1);
+    // Another than that of the IKE SA is found out once.
+    let a = of_groups(A, &[first], &[first, other]);
+    let mut world = up_with(a, of_groups(B, &[first], &[other]));
+    assert_eq!(requests_of_a_rekey(&mut world), 2);
+    assert_eq!(requests_of_a_rekey(&mut world), 1);
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::sa::initiator::Begun;
 use crate::sa::mobike;
 use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
 use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
-use crate::sa::serve_child::{Refusal, choose_policy};
+use crate::sa::serve_child::{Refusal, choose_policy, refuse_offer};
 use crate::sa::{Peering, State, closed};
 use crate::time::{Instant, UtcTime};
 
@@ -527,10 +527,10 @@ impl AuthResponder {
             let proposals = &policy.esp_proposals;
             match proposal::select_esp(proposals, offer, ChildExchange::IkeAuth, None) {
                 Ok(choice) => Ok((policy, sides, choice)),
-                Err(why) => Err(Refusal::because(
-                    NotifyType::NO_PROPOSAL_CHOSEN,
-                    Reason::NoProposal(why.to_string()),
-                )),
+                Err(why) => {
+                    let peering = &proven.peering;
+                    Err(refuse_offer(channel, cx, peering, &policy, offer, &why))
+                }
             }
         });
         match agreed {

@@ -16,6 +16,7 @@ use crate::keys::{IkeKeys, Role};
 use crate::nat::Nat;
 use crate::policy::Retransmit;
 use crate::protect::{self, Authenticated, Content, Opened};
+use crate::refused::Client;
 use crate::sa::contents::Contents;
 use crate::sa::mobike::Mobility;
 use crate::time::Instant;
@@ -31,6 +32,8 @@ pub(crate) struct Channel {
     pub(crate) spi_i: Spi,
     pub(crate) spi_r: Spi,
     pub(crate) path: Path,
+    /// Whose implementation the peer is, if it called and said so.
+    pub(crate) client: Client,
     pub(crate) nat: Nat,
     pub(crate) mobility: Mobility,
     pub(crate) keys: Option<IkeKeys>,
@@ -101,6 +104,7 @@ impl Channel {
             spi_i,
             spi_r,
             path,
+            client: Client::Unknown,
             nat: Nat::default(),
             mobility: Mobility::default(),
             keys: None,

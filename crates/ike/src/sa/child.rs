@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::Secret;
+use cygnet_crypto::suite::Group;
 
 use crate::context::{Bearer, Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
@@ -31,6 +32,8 @@ pub(crate) struct ChildSa {
     pub(crate) since: Instant,
     /// Of the CREATE_CHILD_SA exchange that made it, if we started that.
     pub(crate) nonces: Option<Nonces>,
+    /// Of the key exchange that made its keys, if there was one of its own.
+    pub(crate) group: Option<Group>,
     /// When and how the first of this line of rekeyed Child SAs was made by a request of ours.
     pub(crate) line: Option<(Instant, Nonces)>,
     /// Lost to this one, which the peer may not know yet: it serves until that sends.
@@ -94,6 +97,7 @@ impl ChildSa {
             expires_at: Some(due.hard),
             since: now,
             nonces: None,
+            group: None,
             line: None,
             yields_to: None,
             forgotten: false,

@@ -296,7 +296,7 @@ impl Established {
                 )
             }
         };
-        let group = create.tries.group.or(proposal::first_esp_group(proposals));
+        let group = (create.tries.group).or_else(|| self.group_to_begin_with(channel, create));
         let ephemeral = group.map(|group| Ephemeral::generate(group, cx.random.as_mut()));
         let offer = proposal::offer_esp(proposals, spi_in, ChildExchange::CreateChildSa);
         let nonce = negotiate::nonce(cx.random.as_mut());
@@ -320,6 +320,22 @@ impl Established {
             offer,
             sides: (local, remote),
         })
+    }
+
+    /// The group to begin with; `None`: no key exchange. The peer has shown that it takes the one of the
+    /// last exchange, and that of the IKE SA; not every peer gets over another (RFC 7296 §1.3).
+    fn group_to_begin_with(&self, channel: &Channel, create: &CreateChild) -> Option<Group> {
+        let proposals = &create.policy.esp_proposals;
+        let first = proposal::first_esp_group(proposals)?;
+        let replaced = create.replaces.and_then(|old| self.children.get(&old));
+        let last = match replaced {
+            Some(old) => old.group,
+            None => self.children.values().rev().find_map(|child| child.group),
+        };
+        let of_ike = channel.keys.as_ref().map(|keys| keys.suite().group);
+        let known = [last, of_ike].into_iter().flatten();
+        let mut offered = known.filter(|group| proposal::offers_esp_group(proposals, *group));
+        Some(offered.next().unwrap_or(first))
     }
 
     pub(crate) fn handle_create_response(
@@ -368,10 +384,11 @@ impl Established {
                 cx.data(DataCommand::FreeSpi { spi: draft.spi_in });
                 cx.upcall(Upcall::Reconsider(channel.id));
             }
-            Ok((draft, keys, nonces)) => {
+            Ok((draft, keys, nonces, group)) => {
                 let (mut child, ask) =
                     draft.install(cx, channel, &self.peering, keys, Role::Initiator);
                 child.nonces = Some(nonces);
+                child.group = group;
                 self.current = Some(Exchange::CreateChild(Box::new(CreateChild {
                     policy,
                     replaces,
@@ -400,7 +417,7 @@ impl Established {
         policy: &Arc<ChildPolicy>,
         replaces: Option<ChildSaId>,
         contents: Contents,
-    ) -> Result<(Draft, crate::keys::ChildKeys, Nonces), (u32, String)> {
+    ) -> Result<(Draft, crate::keys::ChildKeys, Nonces, Option<Group>), (u32, String)> {
         let spi_in = sent.spi_in;
         let fail = |error: String| (spi_in, error);
         let missing = |what: &str| {
@@ -446,7 +463,7 @@ impl Established {
             initiator: sent.nonce,
             responder,
         };
-        Ok((draft, keys, nonces))
+        Ok((draft, keys, nonces, choice.group))
     }
 
     /// It is installed: the better of two that were made at once stays (RFC 7296 §2.8.1).

@@ -336,6 +336,7 @@ impl Established {
     fn successor(&self, channel: &Channel, cx: &mut Context, new: New) -> Box<IkeSa> {
         let id = cx.new_ike_sa_id();
         let mut next = Channel::new(cx, id, new.role, new.spis, channel.path, channel.retransmit);
+        next.client = channel.client;
         next.nat = channel.nat;
         next.mobility = channel.mobility.heir();
         next.dialed = channel.dialed;

@@ -11,12 +11,13 @@ use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::{ProposalSpi, ProtocolId, SaPayload, TransformId};
 
-use crate::context::{Context, Waiting};
+use crate::context::{Context, Upcall, Waiting};
 use crate::event::{EventKind, Reason};
 use crate::io::{Answer, AskId, ChildSaId, DataCommand, Path};
 use crate::keys::Role;
 use crate::policy::ChildPolicy;
-use crate::proposal::{self, ChildExchange, EspChoice};
+use crate::proposal::{self, ChildExchange, EspChoice, Explanation};
+use crate::refused::RefusedCall;
 use crate::sa::channel::Channel;
 use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::collision::Nonces;
@@ -107,6 +108,27 @@ impl ServeChild {
             child.abandon(cx);
         }
     }
+}
+
+/// What the peer offers for ESP is not accepted; one that called is remembered with what mends it.
+pub(crate) fn refuse_offer(
+    channel: &Channel,
+    cx: &mut Context,
+    peering: &Peering,
+    policy: &ChildPolicy,
+    offer: &SaPayload,
+    why: &Explanation,
+) -> Refusal {
+    let reason = if peering.dialed {
+        why.to_string()
+    } else {
+        let (now, from) = (cx.boot(), channel.path.remote.ip());
+        let call = RefusedCall::of_esp(now, from, channel.client, offer, &policy.esp_proposals);
+        let reason = format!("{call}; {why}");
+        cx.upcall(Upcall::Offers(Box::new(call)));
+        reason
+    };
+    Refusal::because(NotifyType::NO_PROPOSAL_CHOSEN, Reason::NoProposal(reason))
 }
 
 /// Which child of the connection the peer's selectors fit best: (policy, our side, its side).
@@ -242,10 +264,7 @@ impl Established {
             ChildExchange::CreateChildSa,
             sent,
         )
-        .map_err(|why| {
-            let reason = Reason::NoProposal(why.to_string());
-            Refusal::because(NotifyType::NO_PROPOSAL_CHOSEN, reason)
-        })?;
+        .map_err(|why| refuse_offer(channel, cx, &self.peering, &policy, offer, &why))?;
         if let Some(group) = choice.wrong_group(sent) {
             return Err(Refusal {
                 notify: NotifyPayload::invalid_ke(TransformId(group.to_wire())).into(),
@@ -457,6 +476,7 @@ impl Established {
         mut child: ChildSa,
     ) {
         let id = child.id();
+        child.group = serving.choice.group;
         let mut payloads = vec![
             serving.choice.answer(child.params.spi_in).into(),
             nonce_payload(&serving.nonces.responder),

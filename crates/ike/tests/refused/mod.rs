@@ -1,6 +1,6 @@
 //! Callers that offer only what is refused are told of: who they are, what they offer, what to do.
 
-use cygnet_ike::policy::Start;
+use cygnet_ike::policy::{ChildPolicy, Start};
 use cygnet_ike::refused::Client;
 use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
@@ -88,6 +88,32 @@ fn somebody_else_hears_what_would_do() {
     assert_eq!((list[0].client, list[0].count), (Client::Unknown, 1));
     let expected = "let it offer some of aes128gcm16-prfsha256-curve25519";
     assert!(list[0].remedy.starts_with(expected), "{list:?}");
+}
+
+#[test]
+fn windows_whose_esp_is_refused_is_named_with_the_file_that_mends_it() {
+    let mut connection = scripted::known(Start::Manual);
+    let mut child = ChildPolicy::clone(&connection.children[0]);
+    child.esp_proposals = vec!["aes256gcm16".parse().unwrap()];
+    connection.children = vec![child.into()];
+    let mut peer = Peer::caller(connection);
+    peer.call(vec![vendor(9)]);
+    let answer = peer.authenticate(Vec::new());
+    let refused = notifies(&answer).any(|n| n.ty == NotifyType::NO_PROPOSAL_CHOSEN);
+    assert!(refused, "{answer:?}");
+    let list = peer.world.a.endpoint.status(at(peer.world.now)).refused;
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert_eq!((list[0].client, list[0].count), (Client::Windows, 1));
+    assert!(
+        list[0].offered.starts_with("encryption aes128gcm16"),
+        "{list:?}"
+    );
+    assert!(list[0].offered.ends_with(" for ESP"), "{list:?}");
+    assert!(list[0].remedy.contains(".ps1"), "{list:?}");
+    let told = peer.world.a.reasons().last().unwrap().to_string();
+    for part in ["Windows at ", ".ps1", "no ESP proposal in common"] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 #[test]

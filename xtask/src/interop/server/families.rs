@@ -49,7 +49,7 @@ const FAMILIES: [Family; 5] = [
     },
     Family {
         name: "macos",
-        about: "what a Mac sends that was given a profile with AES-GCM: no group for the ESP keys",
+        about: "what a Mac sends that was given a profile with AES-GCM, or none: no group for the ESP keys",
         lists: &[
             List {
                 ike: &["aes256gcm16-prfsha256-ecp256"],
@@ -61,11 +61,16 @@ const FAMILIES: [Family; 5] = [
                 esp: &["aes128gcm16"],
                 suite: "aes128gcm16-prfsha512-ecp256",
             },
+            List {
+                ike: &["aes256-sha256-modp2048"],
+                esp: &["aes256-sha256"],
+                suite: "aes256-sha256-prfsha256-modp2048",
+            },
         ],
     },
     Family {
         name: "windows",
-        about: "what Windows sends after Set-VpnConnectionIPsecConfiguration with GCMAES256 and ECP384, or AES256 and Group14",
+        about: "what Windows sends after Set-VpnConnectionIPsecConfiguration with GCMAES256 and ECP384, with a group for the ESP keys and without",
         lists: &[
             List {
                 ike: &["aes256gcm16-prfsha384-ecp384"],
@@ -73,9 +78,9 @@ const FAMILIES: [Family; 5] = [
                 suite: "aes256gcm16-prfsha384-ecp384",
             },
             List {
-                ike: &["aes256-sha256-modp2048"],
-                esp: &["aes256-sha256-modp2048-noesn"],
-                suite: "aes256-sha256-prfsha256-modp2048",
+                ike: &["aes256gcm16-prfsha384-ecp384"],
+                esp: &["aes256gcm16-noesn"],
+                suite: "aes256gcm16-prfsha384-ecp384",
             },
         ],
     },
@@ -118,18 +123,31 @@ const FAMILIES: [Family; 5] = [
     },
 ];
 
-/// What Windows sends by itself, and others that stand for it: AES with SHA-1 and a group of 1024 bits.
-const REFUSED: [(&str, &str, &str); 2] = [
-    (
-        "aes256-sha1-modp1024",
-        "encryption aes256",
-        "key exchange modp1024",
-    ),
-    (
-        "aes256-sha256-prfsha256-modp1536",
-        "integrity sha256",
-        "key exchange modp1536",
-    ),
+/// What is refused: for IKE, for ESP, and two of the things that are told of it.
+struct Refused {
+    ike: &'static str,
+    esp: &'static str,
+    told: [&'static str; 2],
+}
+
+/// Windows with NegotiateDH2048_AES256, which gets as far as ESP; what it sends by itself (AES with SHA-1
+/// and a group of 1024 bits), and another that stands for it.
+const REFUSED: [Refused; 3] = [
+    Refused {
+        ike: "aes256-sha256-modp2048",
+        esp: "aes256-aes128-sha1-noesn",
+        told: ["integrity sha1_96", " for ESP"],
+    },
+    Refused {
+        ike: "aes256-sha1-modp1024",
+        esp: "aes256-sha1",
+        told: ["encryption aes256", "key exchange modp1024"],
+    },
+    Refused {
+        ike: "aes256-sha256-prfsha256-modp1536",
+        esp: "aes256-sha1",
+        told: ["integrity sha256", "key exchange modp1536"],
+    },
 ];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -220,14 +238,20 @@ fn admitted(lab: &Lab, family: &Family) -> Result<String> {
             "agreed on {suite}, not {}",
             list.suite
         );
-        // Keys for ESP anew, with the group if there is one.
-        let before = swan.child(NET)?.spi_in;
-        swan.rekey_child(NET)?;
-        wait_for("new ESP keys", SOON, || {
-            let now = swan.installed_children(NET)?;
-            Ok(now.iter().all(|child| child.spi_in != before).then_some(()))
-        })?;
-        traffic::ping_all(bench.laptop(), WEB, 3)?;
+        // Keys for ESP anew, with the group if there is one: the client begins, then the server.
+        for by_client in [true, false] {
+            let before = swan.child(NET)?.spi_in;
+            match by_client {
+                true => swan.rekey_child(NET)?,
+                false => bench.server.request("server", "rekey", Some("clients"))?,
+            }
+            wait_for("new ESP keys", SOON, || {
+                let now = swan.installed_children(NET)?;
+                let new = !now.is_empty() && now.iter().all(|child| child.spi_in != before);
+                Ok(new.then_some(()))
+            })?;
+            traffic::ping_all(bench.laptop(), WEB, 3)?;
+        }
         agreed.push(suite);
         drop(swan);
         wait_for("the server has no client", SOON, || {
@@ -242,21 +266,21 @@ fn admitted(lab: &Lab, family: &Family) -> Result<String> {
 
 fn refused(lab: &mut Lab) -> Result<String> {
     let bench = Bench::new(lab)?;
-    for (number, (list, ..)) in REFUSED.iter().enumerate() {
-        let swan = bench.client(lab, &[list], &["aes256-sha1"])?;
+    for (number, list) in REFUSED.iter().enumerate() {
+        let swan = bench.client(lab, &[list.ike], &[list.esp])?;
         for _ in 0..=number {
-            ensure!(swan.initiate(NET).is_err(), "{list} is let in");
+            ensure!(swan.initiate(NET).is_err(), "{} is let in", list.ike);
         }
     }
     let status = bench.server.command(&["status"])?;
     let (_, lately) = status.split_once("refused lately\n").unwrap_or_default();
     let lines: Vec<&str> = lately.lines().collect();
     // The latest first, a line for the caller and one for what to do.
-    for (told, (_, cipher, group)) in lines.chunks(2).zip(REFUSED.iter().rev()) {
+    for (told, list) in lines.chunks(2).zip(REFUSED.iter().rev()) {
         let [caller, remedy] = told else {
             return Err(crate::lab::Failure::new(format!("it says {status}")));
         };
-        for part in ["203.0.113.2", cipher, group] {
+        for part in ["203.0.113.2"].iter().chain(&list.told) {
             ensure!(caller.contains(part), "{part} is not in {caller}");
         }
         ensure!(
@@ -265,13 +289,16 @@ fn refused(lab: &mut Lab) -> Result<String> {
         );
     }
     ensure!(
-        lines.len() >= 4 && lines[0].contains(" 2 times") && lines[2].contains(", once,"),
+        lines.len() >= 6 && lines[0].contains(" 3 times") && lines[4].contains(", once,"),
         "it says {lately}"
     );
     let json = bench.server.command(&["status", "--json"])?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     let listed = json["engine"]["refused"].as_array().map_or(0, Vec::len);
-    ensure!(listed == 2, "the API lists {listed} refused callers");
+    ensure!(
+        listed == REFUSED.len(),
+        "the API lists {listed} refused callers"
+    );
     let line = bench
         .server
         .wait_for_log("key exchange modp1024", Duration::from_secs(2))?;
