@@ -479,6 +479,55 @@ fn a_rebound_nat_is_followed_though_a_request_of_the_server_is_in_flight() {
 }
 
 #[test]
+fn a_rebound_nat_is_followed_when_the_peer_asks_for_anything() {
+    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
+    world.nat = Some((third(), 1000));
+    world.seconds(20);
+    let another = ip("203.0.113.99");
+    world.nat = Some((another, 2000));
+    // B asks in vain at the old mapping.
+    world.command(B, rekey_child("one"));
+    world.run(Duration::from_millis(50));
+    // Nothing in this request speaks of addresses, and there is no ESP.
+    world.command(A, rekey_ike());
+    world.seconds(1);
+    assert_eq!(world.b.established(world.now)[0].path.remote.ip(), another);
+    assert_eq!(esp(&mut world, B).remote.ip(), another);
+    assert_eq!(moved(&world, A), 0, "{}", world.tail());
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+    assert_eq!(calls(&world), 1);
+}
+
+#[test]
+fn updates_from_forged_places_bring_these_little_and_nobody_is_waited_for_without_end() {
+    let mut world = up_mobile();
+    let asked = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&asked);
+    lose(&mut world, move |flight| {
+        // A hears answers, as somebody does who forges where its requests come from.
+        let header = flight.header();
+        let request = flight.to == A && header.is_some_and(|h| !h.flags.is_response());
+        seen.set(seen.get() + usize::from(request));
+        request
+    });
+    let places = [second(), third()];
+    for place in places.iter().cycle().take(60) {
+        world.move_to(A, &[*place]);
+        world.run(Duration::from_millis(500));
+    }
+    // Four times at once, and by the schedule of one request.
+    assert!(asked.get() < 20, "{} requests", asked.get());
+    let given_up = |kind: &EventKind| {
+        let EventKind::IkeDown { reason } = kind else {
+            return false;
+        };
+        matches!(reason, Reason::NoAnswer { .. })
+    };
+    assert!(world.b.count(given_up) > 0, "{}", world.tail());
+}
+
+#[test]
 fn an_address_of_the_server_that_fails_is_left_for_its_other_one() {
     let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
     world.a.own.push(a6());

@@ -30,6 +30,9 @@ pub(crate) const MAX_ADDRESSES: usize = 8;
 const COOKIE2: usize = 16;
 /// How often a request is sent by one way before it goes by the others as well.
 const ALONE: u32 = 3;
+/// How often a request in flight goes after a peer that says it is elsewhere, at once and with all its time
+/// again; then by its schedule alone. Whoever is there has not asked for it.
+const FOLLOWED: u32 = 4;
 /// RFC 4555 §3.9: how often an update is tried that met a NAT where none may be.
 const UNEXPECTED_NATS: u32 = 5;
 
@@ -68,6 +71,8 @@ struct Sending {
     scattered: bool,
     /// Further ways were asked for.
     sought: bool,
+    /// How often it has gone after the peer.
+    followed: u32,
 }
 
 /// INFORMATIONAL about ways, in flight: UPDATE_SA_ADDRESSES by who called, a return routability check
@@ -165,6 +170,19 @@ impl Channel {
             self.window.restart(cx.boot());
         }
         self.send_again(cx);
+    }
+
+    /// The same at the peer's word. Nobody has proven that it is there, but the check that does cannot be sent
+    /// before the request in flight has its answer.
+    fn turn_after(&mut self, cx: &mut Context, path: Path) {
+        let followed = self.mobility.sending.followed;
+        if followed < FOLLOWED {
+            self.mobility.sending.followed += 1;
+            return self.turn_to(cx, path);
+        }
+        self.gather();
+        self.mobility.sending.scattered |= path != self.path;
+        self.path = path;
     }
 
     /// NAT detection as any INFORMATIONAL may carry it (RFC 4555 §3.8), for `path`; a NAT that is

@@ -239,7 +239,7 @@ impl Established {
                 self.child_peer_ready(channel, cx, *child);
             }
             DataEvent::PeerMoved { path, .. } if channel.mobility.enabled => {
-                self.esp_moved(channel, cx, *path);
+                self.seen_by(channel, cx, *path);
             }
             DataEvent::PeerMoved { path, .. } => {
                 self.heard = now;

@@ -89,7 +89,7 @@ impl Established {
         contents: &Contents,
     ) {
         let (from, esp) = (channel.path, channel.esp_path());
-        channel.turn_to(cx, path);
+        channel.turn_after(cx, path);
         channel.mobility.seen_at = None;
         channel.mobility.others.clear();
         self.observe_nat(channel, cx, contents);
@@ -103,12 +103,13 @@ impl Established {
         self.esp_follows(channel, cx);
     }
 
-    /// Authenticated ESP of the peer came by `path`. RFC 4555 §3.8 lets us follow it; who called decides
-    /// by itself. A NAT's other port is followed at once, another address when the peer has shown that it
-    /// receives there: the source of a packet can be forged.
-    pub(crate) fn esp_moved(&mut self, channel: &mut Channel, cx: &mut Context, path: Path) {
+    /// Authenticated ESP of the peer, or a request, came by `path`. RFC 4555 §3.8 lets us follow it; who
+    /// called decides by itself. A NAT's other port is followed at once, another address when the peer has
+    /// shown that it receives there: the source of a packet can be forged.
+    pub(crate) fn seen_by(&mut self, channel: &mut Channel, cx: &mut Context, path: Path) {
         let now = cx.boot();
-        if self.peering.dialed || !channel.nat.remote || self.life != Life::Live {
+        let follows = channel.mobility.enabled && !self.peering.dialed && channel.nat.remote;
+        if !follows || self.life != Life::Live {
             return;
         }
         self.heard = now;
@@ -120,12 +121,12 @@ impl Established {
         if let Some(esp) = mobility.esp_at {
             // It may not be where its update seemed to come from: the check goes to where it is.
             if path.remote.ip() != esp.remote.ip() {
-                channel.turn_to(cx, path);
+                channel.turn_after(cx, path);
             }
             return;
         }
         if path.remote.ip() == from.remote.ip() {
-            channel.turn_to(cx, path);
+            channel.turn_after(cx, path);
             cx.event(self.event(channel, EventKind::PeerMoved { from }));
             return self.esp_follows(channel, cx);
         }
