@@ -47,11 +47,14 @@ pub(crate) struct Doubt {
 
 impl Endpoint {
     /// This machine has lost the addresses `gone`; with `egress`, its ways out are others. Those who
-    /// called us look after themselves: they cannot be called.
+    /// called us look after themselves: they cannot be called. With MOBIKE they are told where we are
+    /// instead.
     pub(crate) fn handle_local_change(&mut self, gone: &[IpAddr], egress: bool) {
         let now = self.cx.boot();
         let has_lost = |sa: &IkeSa| gone.contains(&sa.channel.path.local.ip());
+        self.cx.own_addresses.retain(|own| !gone.contains(own));
         let mut affected = Vec::new();
+        let mut left = Vec::new();
         let mut mobile = BTreeSet::new();
         for sa in self.sas.values() {
             let Some(state) = sa.established() else {
@@ -63,6 +66,9 @@ impl Endpoint {
                     mobile.insert(state.peering.authenticated_as);
                 }
                 continue;
+            }
+            if lost && sa.channel.mobility.enabled {
+                left.push(sa.id());
             }
             if !state.may_be_doubted() {
                 continue;
@@ -80,6 +86,12 @@ impl Endpoint {
                 // Nothing can go out by it: there is no answer to wait for.
                 self.reauthenticate(id);
             }
+        }
+        for id in left {
+            self.change(id, |state, channel, cx| {
+                channel.mobility.lost = true;
+                state.leave_lost_address(channel, cx);
+            });
         }
         for line in mobile {
             self.ask_ways(line, true);
@@ -168,7 +180,10 @@ impl Endpoint {
         self.cx.own_addresses = addresses.to_vec();
         let ids: Vec<_> = self.sas.keys().copied().collect();
         for id in ids {
-            self.change(id, |state, channel, _| state.tell_addresses(channel));
+            self.change(id, |state, channel, cx| {
+                state.tell_addresses(channel);
+                state.leave_lost_address(channel, cx);
+            });
         }
     }
 

@@ -560,6 +560,22 @@ fn a_server_that_gets_another_address_tells_those_who_called() {
 }
 
 #[test]
+fn a_server_whose_address_is_another_one_tells_those_who_called() {
+    let mut world = up_mobile();
+    let before = spis(&world);
+    let new = ip("198.51.100.99");
+    world.move_to(B, &[new]);
+    let addresses = world.b.own.clone();
+    world.data(B, DataEvent::OwnAddresses { addresses });
+    world.seconds(1);
+    // A has heard of it; it goes there when the old one does not answer.
+    world.seconds(60);
+    assert_between(&mut world, A.address(), A.address(), new);
+    world.assert_in_step(&["one"]);
+    assert_eq!((spis(&world), calls(&world)), (before, 1));
+}
+
+#[test]
 fn a_private_address_is_nobodys_business_who_comes_from_the_internet() {
     let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
     let addresses = vec![B.address(), ip("10.9.9.9"), ip("fd00::9")];

@@ -51,6 +51,8 @@ pub(crate) struct Mobility {
     others: Vec<Path>,
     /// Our own addresses have changed since the peer that called was told of them.
     untold: bool,
+    /// We were called at an address that this machine has not got any more.
+    pub(crate) lost: bool,
     /// The peer's ESP came from here: whether the peer is there is to be seen.
     seen_at: Option<Path>,
     /// When that was last looked at.

@@ -1,6 +1,7 @@
 //! The end that was called: it goes where the peer says, and with ESP where the peer has shown that it
 //! receives (RFC 4555 §3.5 to §3.9).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_wire::header::ExchangeType;
@@ -60,6 +61,10 @@ impl Established {
         if lists && self.peering.dialed {
             channel.mobility.learn_addresses(contents);
             let here = channel.path.remote.ip();
+            // Those it lists are beside the one that it sends from (RFC 4555 §3.6).
+            if path.remote.ip() != here {
+                channel.mobility.peer.insert(0, path.remote.ip());
+            }
             if path.remote.ip() != here && !channel.mobility.peer.contains(&here) {
                 cx.upcall(Upcall::SeekWays(channel.id));
             }
@@ -90,6 +95,7 @@ impl Established {
     ) {
         let (from, esp) = (channel.path, channel.esp_path());
         channel.turn_after(cx, path);
+        channel.mobility.lost = false;
         channel.mobility.seen_at = None;
         channel.mobility.others.clear();
         self.observe_nat(channel, cx, contents);
@@ -143,6 +149,27 @@ impl Established {
     /// Our own addresses have changed: the peer is to be told of those beside the one it uses.
     pub(crate) fn tell_addresses(&self, channel: &mut Channel) {
         channel.mobility.untold = channel.mobility.enabled && !self.peering.dialed;
+    }
+
+    /// The address that the peer uses is gone: what is to be said, and ESP, come from another one, whichever
+    /// way the peer then chooses.
+    pub(crate) fn leave_lost_address(&mut self, channel: &mut Channel, cx: &mut Context) {
+        let mut path = channel.path;
+        let fits = |own: &&IpAddr| own.is_ipv4() == path.remote.is_ipv4();
+        let Some(own) = cx.own_addresses.iter().find(fits).copied() else {
+            return;
+        };
+        if !std::mem::take(&mut channel.mobility.lost) {
+            return;
+        }
+        channel.mobility.untold = true;
+        path.local.set_ip(own);
+        channel.turn_to(cx, path);
+        match &mut channel.mobility.esp_at {
+            Some(esp) if esp.remote.is_ipv4() == own.is_ipv4() => esp.local.set_ip(own),
+            Some(_) => {}
+            None => self.esp_follows(channel, cx),
+        }
     }
 
     pub(super) fn start_telling(
