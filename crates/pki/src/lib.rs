@@ -28,7 +28,7 @@ mod validity;
 
 pub use chain::{
     ChainError, CrlPolicy, CrlRefused, Crls, NotACertificate, NotACrl, PeerRole, SignedCrl,
-    TrustAnchors, ValidatedPeer, validate_chain,
+    TrustAnchors, ValidatedPeer, is_issued_by, validate_chain,
 };
 pub use identity::{IdentityError, certificate_contains};
 pub use name::{DistinguishedName, NameError};

@@ -29,6 +29,17 @@ pub const MAX_SENT: usize = 24;
 /// How many signatures (certificates and CRLs) are checked for one peer.
 pub const MAX_SIGNATURES: usize = 40;
 
+/// Whether a certificate names another as its issuer and has its signature (both DER); nothing else is judged.
+pub fn is_issued_by(certificate: &[u8], issuer: &[u8]) -> bool {
+    let (Ok(certificate), Ok(issuer)) =
+        (Certificate::parse(certificate), Certificate::parse(issuer))
+    else {
+        return false;
+    };
+    certificate.issuer == issuer.subject
+        && signature::check_certificate(&certificate, &issuer).is_ok()
+}
+
 /// The authorities trusted for a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustAnchors {

@@ -15,9 +15,7 @@ use zeroize::Zeroizing;
 use super::imported::{Credentials, Subject};
 use crate::write::PASSWORD_GOES_HERE;
 
-use super::material::{
-    AUTHORITIES, CERTIFICATES, Material, Own, P12S, SecretKind, base_name, is_root,
-};
+use super::material::{CERTIFICATES, Material, Own, P12S, SecretKind, base_name, is_root};
 use super::{Error, Imported, Note, Options, Place, Surroundings};
 
 /// Servers that do not rekey end an IKE SA after 3 hours (strongSwan's default), a Child SA after one: new keys have to
@@ -90,6 +88,11 @@ impl Draft {
             Login::PreShared => self.by_secret(&material)?,
             Login::User(name) => self.by_password(name, &mut material, around)?,
         };
+        if !material.found.is_empty() {
+            let names = material.found.join(", ");
+            let text = format!("taken as well, from beside the files given: {names}");
+            self.notes.push(Note::Concluded(text));
+        }
         if nothing_described {
             // A `.p12` alone: whoever has one is a client that is lent an address.
             self.virtual_address = true;
@@ -134,7 +137,7 @@ impl Draft {
         around: &mut dyn Surroundings,
     ) -> Result<(), Error> {
         let name = base_name(&wanted.value).unwrap_or_default();
-        if !material.has_certificate(name) && !material.find(name, AUTHORITIES, around)? {
+        if !material.has_certificate(name) && !material.find_authority(name, around)? {
             let text = format!(
                 "the authority's certificate {name} is neither among the files given nor beside them"
             );

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cygnet_pki::load::{self, LoadError, PrivateKey, is_key_of};
 use cygnet_pki::pkcs12::{self, Pkcs12Error};
-use cygnet_pki::{DistinguishedName, identity};
+use cygnet_pki::{identity, is_issued_by};
 use zeroize::Zeroizing;
 
 use super::kind::Kind;
@@ -14,12 +14,11 @@ use super::{Error, File, Note, PASSWORD_TRIES, Place, Surroundings, kind, legacy
 const MOST: usize = 64;
 
 /// Folders beside a description where strongSwan and Algo (2017 and today) keep a kind of file. Fixed: no file says in
-/// which folder to look.
+/// which folder to look. None is above it, where others may write: into /tmp above /tmp/download, say.
 pub(super) const CERTIFICATES: &[&str] = &[
     "",
     "pki/certs",
     ".pki/certs",
-    "../.pki/certs",
     "certs",
     "ipsec.d/certs",
     "x509",
@@ -28,7 +27,6 @@ pub(super) const KEYS: &[&str] = &[
     "",
     "pki/private",
     ".pki/private",
-    "../.pki/private",
     "private",
     "ipsec.d/private",
     "rsa",
@@ -39,20 +37,10 @@ pub(super) const P12S: &[&str] = &[
     "",
     "pki/private",
     ".pki/private",
-    "../.pki/private",
     "pkcs12",
     "ipsec.d/private",
 ];
-pub(super) const AUTHORITIES: &[&str] = &[
-    "",
-    "..",
-    "pki",
-    ".pki",
-    "../.pki",
-    "../manual",
-    "ipsec.d/cacerts",
-    "x509ca",
-];
+pub(super) const AUTHORITIES: &[&str] = &["", "pki", ".pki", "ipsec.d/cacerts", "x509ca"];
 /// What the authority's certificate is called there: by Algo, and by others.
 const AUTHORITY_NAMES: &[&str] = &[
     "cacert.pem",
@@ -76,12 +64,16 @@ pub(super) struct Material {
     pub(super) named: Vec<Named>,
     pub(super) secrets: Vec<Secret>,
     has_secrets: bool,
+    /// Files that nobody gave, and that were taken, by their paths beside those given.
+    pub(super) found: Vec<String>,
 }
 
 struct Certificate {
     /// Name of the file it came from.
     file: String,
     der: Vec<u8>,
+    /// It lay beside the files given, and none of them calls it the server's authority.
+    beside: bool,
 }
 
 struct P12 {
@@ -179,8 +171,11 @@ impl Material {
             ));
         }
         if !self.certificates.iter().any(|it| it.der == der) {
-            let file = file.to_owned();
-            self.certificates.push(Certificate { file, der });
+            self.certificates.push(Certificate {
+                file: file.to_owned(),
+                der,
+                beside: false,
+            });
         }
         Ok(())
     }
@@ -255,7 +250,8 @@ impl Material {
             return Ok(false);
         };
         for folder in folders {
-            if let Some(bytes) = around.read(&join(folder, base)) {
+            let path = join(folder, base);
+            if let Some(bytes) = around.read(&path) {
                 let file = File {
                     name: base.to_owned(),
                     bytes,
@@ -265,11 +261,37 @@ impl Material {
                 if kind.is_description() {
                     continue;
                 }
+                let known = self.certificates.len();
                 self.add(&file, kind, &mut Vec::new())?;
+                self.lay_beside(known, path);
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The same for one that a description calls the server's authority.
+    pub(super) fn find_authority(
+        &mut self,
+        name: &str,
+        around: &mut dyn Surroundings,
+    ) -> Result<bool, Error> {
+        let known = self.certificates.len();
+        let found = self.find(name, AUTHORITIES, around)?;
+        for it in self.certificates.iter_mut().skip(known) {
+            it.beside = false;
+        }
+        Ok(found)
+    }
+
+    /// Remembers that a file was taken which nobody gave, and which certificates it brought.
+    fn lay_beside(&mut self, known: usize, path: String) {
+        for it in self.certificates.iter_mut().skip(known) {
+            it.beside = true;
+        }
+        if !self.found.contains(&path) {
+            self.found.push(path);
+        }
     }
 
     /// Our certificate with its key: the one from a file of these names first.
@@ -319,9 +341,8 @@ impl Material {
     }
 
     fn issuer_of(&self, der: &[u8]) -> Option<&Certificate> {
-        let issuer = identity::issuer(der).ok()?;
         let mut all = self.certificates.iter();
-        all.find(|it| is_called(&it.der, &issuer))
+        all.find(|it| is_issued_by(der, &it.der))
     }
 
     /// The files with keys that secrets name.
@@ -368,7 +389,11 @@ impl Material {
                 bytes,
             };
             if let Ok(kind @ (Kind::Pem | Kind::Der)) = kind::of(&file) {
+                let (certificates, keys) = (self.certificates.len(), self.keys.len());
                 let _ = self.add(&file, kind, &mut Vec::new());
+                if self.certificates.len() > certificates || self.keys.len() > keys {
+                    self.lay_beside(certificates, path.to_owned());
+                }
             }
         }
     }
@@ -388,8 +413,8 @@ impl Material {
         Ok(())
     }
 
-    /// Who vouches for the server: whoever a file calls that; else the root that issued our certificate; else every
-    /// root at hand.
+    /// Who vouches for the server: whoever a file calls that; else the root whose signature our certificate has; else
+    /// every root that was given. One that only lay beside counts by that signature, or where we have no certificate.
     pub(super) fn trusted(
         &mut self,
         own: Option<&Own>,
@@ -398,21 +423,20 @@ impl Material {
         if !self.authorities.is_empty() {
             return Ok(self.authorities.clone());
         }
-        let issuer = own
-            .and_then(|own| own.chain.last())
-            .and_then(|last| identity::issuer(last).ok());
+        let last = own.and_then(|own| own.chain.last());
         let choose = |it: &Self| {
-            let roots = || it.certificates.iter().filter(|it| is_root(&it.der));
-            let fits = |it: &&Certificate| {
-                issuer
-                    .as_ref()
-                    .is_some_and(|issuer| is_called(&it.der, issuer))
+            let of = |fits: &dyn Fn(&Certificate) -> bool| -> Vec<Vec<u8>> {
+                let roots = it.certificates.iter().filter(|it| is_root(&it.der));
+                roots
+                    .filter(|it| fits(it))
+                    .map(|it| it.der.clone())
+                    .collect()
             };
-            let mut chosen: Vec<_> = roots().filter(fits).map(|it| it.der.clone()).collect();
-            if chosen.is_empty() {
-                chosen = roots().map(|it| it.der.clone()).collect();
-            }
-            chosen
+            let issuers = of(&|it| last.is_some_and(|last| is_issued_by(last, &it.der)));
+            let given = of(&|it| !it.beside);
+            let beside = of(&|it| own.is_none() && it.beside);
+            let mut all = [issuers, given, beside].into_iter();
+            all.find(|it| !it.is_empty()).unwrap_or_default()
         };
         let mut chosen = choose(self);
         if chosen.is_empty() {
@@ -482,10 +506,6 @@ pub(super) fn is_root(der: &[u8]) -> bool {
         (Ok(issuer), Ok(subject)) => issuer == subject,
         _ => false,
     }
-}
-
-fn is_called(der: &[u8], name: &DistinguishedName) -> bool {
-    identity::subject(der).is_ok_and(|subject| subject == *name)
 }
 
 /// The last part of a path that a file has written; `None` where that is no name of a file.

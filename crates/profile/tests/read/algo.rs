@@ -219,7 +219,7 @@ fn all_formats_of_today_lead_to_the_same_tunnel() {
 }
 
 #[test]
-fn a_retained_pki_of_today_is_found_beside() {
+fn a_retained_pki_of_today_has_to_be_named() {
     let openssl = OpenSsl::authority("P-384", CA_2026, ALICE_2026);
     let mut folder = Folder::new()
         .with("alice.conf", conf("algovpn", IKE_2026, ESP_2026))
@@ -227,7 +227,19 @@ fn a_retained_pki_of_today_is_found_beside() {
         .with("../.pki/cacert.pem", openssl.read("cacert.pem"))
         .with("../.pki/certs/alice.crt", openssl.read("alice.crt"))
         .with("../.pki/private/alice.key", openssl.read("alice.key"));
-    let imported = folder.import(&["alice.conf"]).expect("read");
+    // It lies in no folder below the one of the file that is given.
+    let told = folder
+        .import(&["alice.conf"])
+        .err()
+        .expect("not looked for");
+    assert!(told.to_string().contains("alice.crt is neither"), "{told}");
+    let imported = folder.import(&[
+        "alice.conf",
+        "../.pki/cacert.pem",
+        "../.pki/certs/alice.crt",
+        "../.pki/private/alice.key",
+    ]);
+    let imported = imported.expect("read");
     is_algos(&imported, IKE_2026, ESP_2026);
     assert_eq!(imported.name, "algovpn-203-0-113-5");
 }

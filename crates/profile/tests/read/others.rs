@@ -330,6 +330,40 @@ fn braces_that_do_not_fit_are_told_by_line() {
 }
 
 #[test]
+fn an_authority_that_only_lies_there_has_to_have_issued_our_certificate() {
+    let openssl = authority();
+    let stranger = authority();
+    let conf = "conn a\n right=vpn.example.org\n leftcert=alice.crt\n leftsourceip=%config\n";
+    let folder = |root: Vec<u8>| {
+        Folder::new()
+            .with("a.conf", conf)
+            .with("alice.crt", openssl.read("alice.crt"))
+            .with("alice.key", openssl.read("alice.key"))
+            .with("given.pem", root.clone())
+            .with("ca.pem", root.clone())
+            .with("x509ca/any.pem", root)
+    };
+    // It is called as ours is, and that is all it has in common with it.
+    let told = folder(stranger.read("cacert.pem"))
+        .import(&["a.conf"])
+        .err();
+    let told = told.expect("not trusted").to_string();
+    assert!(told.contains("no certificate of the authority"), "{told}");
+    // Given by hand it is trusted: servers may have another authority than we do.
+    let mut both = folder(stranger.read("cacert.pem"));
+    assert!(both.import(&["a.conf", "given.pem"]).is_ok());
+    let imported = folder(openssl.read("cacert.pem"))
+        .import(&["a.conf"])
+        .expect("ours");
+    let told = text_of(&imported.notes);
+    assert!(
+        told.contains("beside the files given: alice.crt, alice.key, ca.pem"),
+        "{told}"
+    );
+    is_good(&imported);
+}
+
+#[test]
 fn a_bundle_is_all_in_one() {
     let openssl = authority();
     let text = |name: &str| String::from_utf8(openssl.read(name)).expect("PEM");

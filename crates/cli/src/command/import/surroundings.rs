@@ -1,18 +1,29 @@
 //! The files that were named, those beside them, and whoever knows the password.
 
-use std::fs;
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
 
 use cygnet_pki::load;
 use cygnet_profile::read::{Error, FILE_MAX, FILES_MAX, File, Surroundings};
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::folder_of;
 
+const ROOT: u32 = 0;
+
+/// A folder with files that were given.
+struct Folder {
+    path: PathBuf,
+    /// Root, and the owners of those files.
+    owners: Vec<u32>,
+}
+
 pub(super) struct Disk {
     /// Where the given files are.
-    folders: Vec<PathBuf>,
+    folders: Vec<Folder>,
     /// The content of `--password-file`.
     password: Option<Zeroizing<String>>,
     /// A password was needed, and there was nobody to ask.
@@ -21,10 +32,11 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new(files: &[PathBuf], password: Option<&Path>) -> Result<Self, String> {
-        let mut folders: Vec<PathBuf> = Vec::new();
-        for folder in files.iter().map(|it| folder_of(it)) {
-            if !folders.contains(&folder) {
-                folders.push(folder);
+        let mut folders: Vec<Folder> = Vec::new();
+        for path in files.iter().map(|it| folder_of(it)) {
+            if !folders.iter().any(|it| it.path == path) {
+                let owners = vec![ROOT];
+                folders.push(Folder { path, owners });
             }
         }
         Ok(Self {
@@ -35,13 +47,19 @@ impl Disk {
     }
 
     /// The files that were named.
-    pub(super) fn given(&self, paths: &[PathBuf]) -> Result<Vec<File>, String> {
+    pub(super) fn given(&mut self, paths: &[PathBuf]) -> Result<Vec<File>, String> {
         let file = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let (bytes, metadata) = content(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let of = folder_of(path);
+            let mut folders = self.folders.iter_mut();
+            if let Some(folder) = folders.find(|it| it.path == of) {
+                folder.owners.push(metadata.uid());
+            }
             Ok(File {
                 name: name.into_owned(),
-                bytes: content(path)
-                    .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+                bytes,
             })
         };
         paths.iter().map(file).collect()
@@ -59,17 +77,40 @@ impl Disk {
     }
 }
 
+impl Folder {
+    /// A file below it. Where others may write they can put one there, or a link: each part of the way to it counts only
+    /// if it is root's, or of whoever the files are that were given.
+    fn content(&self, path: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let mut at = self.path.clone();
+        for part in Path::new(path).components() {
+            let Component::Normal(part) = part else {
+                return None;
+            };
+            at.push(part);
+            let metadata = fs::symlink_metadata(&at).ok()?;
+            if !is_owned(&metadata, &self.owners) {
+                return None;
+            }
+        }
+        let (bytes, metadata) = content(&at).ok()?;
+        is_owned(&metadata, &self.owners).then_some(bytes)
+    }
+}
+
+fn is_owned(metadata: &Metadata, owners: &[u32]) -> bool {
+    owners.contains(&metadata.uid())
+}
+
 impl Surroundings for Disk {
     fn read(&mut self, path: &str) -> Option<Zeroizing<Vec<u8>>> {
-        let mut candidates = self.folders.iter().map(|folder| folder.join(path));
-        candidates.find_map(|path| content(&path).ok())
+        self.folders.iter().find_map(|it| it.content(path))
     }
 
     fn list(&mut self, folder: &str) -> Vec<String> {
         let entries = self
             .folders
             .iter()
-            .filter_map(|it| fs::read_dir(it.join(folder)).ok());
+            .filter_map(|it| fs::read_dir(it.path.join(folder)).ok());
         let names = entries.flatten().flatten().take(FILES_MAX);
         let mut names: Vec<String> = names
             .filter_map(|it| it.file_name().into_string().ok())
@@ -96,10 +137,16 @@ impl Surroundings for Disk {
     }
 }
 
-/// A regular file of a sane size.
-fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Looked at before it is opened: a FIFO would be waited for.
-    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+/// A regular file of a sane size, and who owns it.
+fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), String> {
+    // A FIFO is not waited for, and what was opened is what is looked at.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path);
+    let file = file.map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
     if metadata.is_dir() {
         return Err("it is a folder; name the files in it".into());
     }
@@ -113,23 +160,93 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
             metadata.len()
         ));
     }
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
     // Of one size: growing would leave copies of a key behind in freed memory.
     let size = usize::try_from(metadata.len()).unwrap_or(0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    let read = file.take(most).read_to_end(&mut bytes);
+    let read = file.take(metadata.len()).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
-    Ok(bytes)
+    Ok((bytes, metadata))
 }
 
 /// The first line of a file that only its owner can read.
 fn password_of(path: &Path) -> Result<Zeroizing<String>, String> {
     let refuse = |error: String| format!("cannot read {}: {error}", path.display());
-    let bytes = content(path).map_err(refuse)?;
-    let metadata = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    let (bytes, metadata) = content(path).map_err(refuse)?;
     load::check_key_mode(&metadata, path, "a password").map_err(|error| error.to_string())?;
     let text = std::str::from_utf8(&bytes).map_err(|_| refuse("not UTF-8".into()))?;
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().to_owned(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::*;
+
+    /// A folder of the test's own; removed when dropped.
+    struct Own(PathBuf);
+
+    impl Drop for Own {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn own(name: &str) -> Own {
+        let name = format!("cygnet-beside-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a folder");
+        Own(path)
+    }
+
+    #[test]
+    fn what_a_stranger_put_beside_is_not_taken() {
+        let place = own("owner");
+        fs::create_dir(place.0.join("x509ca")).expect("a folder");
+        fs::write(place.0.join("x509ca/ca.pem"), "a").expect("written");
+        let uid = fs::metadata(&place.0).expect("there").uid();
+        let folder = |owner: u32| Folder {
+            path: place.0.clone(),
+            owners: vec![owner],
+        };
+        assert!(folder(uid).content("x509ca/ca.pem").is_some());
+        assert!(folder(uid + 1).content("x509ca/ca.pem").is_none());
+        // Nor is what lies elsewhere.
+        for path in [
+            "../ca.pem",
+            "x509ca/../x509ca/ca.pem",
+            "/etc/hostname",
+            "x509ca",
+        ] {
+            assert!(folder(uid).content(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_a_stranger_to_a_file_of_root_is_not_followed() {
+        let place = own("link");
+        fs::write(place.0.join("b.pem"), "a").expect("written");
+        symlink("b.pem", place.0.join("ca.pem")).expect("a link");
+        let link = fs::symlink_metadata(place.0.join("ca.pem")).expect("there");
+        assert!(is_owned(&link, &[link.uid()]));
+        assert!(!is_owned(&link, &[link.uid() + 1]));
+        let folder = Folder {
+            path: place.0.clone(),
+            owners: vec![link.uid()],
+        };
+        assert!(folder.content("ca.pem").is_some());
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let place = own("pipe");
+        let path = place.0.join("a.pem");
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        let told = content(&path).err().expect("refused");
+        assert!(told.contains("regular file"), "{told}");
+    }
 }
