@@ -94,6 +94,74 @@ fn a_wrong_password_is_called_that() {
 }
 
 #[test]
+fn work_without_bound_is_refused_before_it_is_done() {
+    let lab = lab("p12-work");
+    // Each part by itself is within what is taken, all of them together are not.
+    let many = export(&lab, "x", &["-iter", "900000"]);
+    let told = read(&many, "x").err().map(|error| error.to_string());
+    assert!(
+        told.as_ref().is_some_and(|it| it.contains("rounds in all")),
+        "{told:?}"
+    );
+    assert!(read(&export(&lab, "x", &["-iter", "20000"]), "x").is_ok());
+    // Nine keys, each encrypted by itself.
+    let shrouded = shrouded_bag(&export(&lab, "x", &["-nomac"]));
+    for (count, refused) in [(8, false), (9, true)] {
+        let told = read(&with_bags(&shrouded, count), "x").err();
+        let told = told.map_or(String::new(), |error| error.to_string());
+        assert_eq!(told.contains("encrypted parts"), refused, "{count}: {told}");
+    }
+}
+
+/// One element: its length with its head, and where its content begins.
+fn element(bytes: &[u8]) -> (usize, usize) {
+    let count = match bytes[1] {
+        short @ 0..0x80 => return (2 + usize::from(short), 2),
+        long => usize::from(long & 0x7f),
+    };
+    let length = bytes[2..2 + count].iter();
+    let length = length.fold(0, |sum, byte| sum * 256 + usize::from(*byte));
+    (2 + count + length, 2 + count)
+}
+
+/// The bag with the key in a file of openssl's: around the object identifier that says so.
+fn shrouded_bag(file: &[u8]) -> Vec<u8> {
+    const SHROUDED: &[u8] = &[
+        0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01, 0x02,
+    ];
+    let at = file.windows(SHROUDED.len()).position(|it| it == SHROUDED);
+    let at = at.expect("a shrouded key");
+    // Its head is in front of it: two to four bytes.
+    let mut heads = (2..=4).filter(|head| file[at - head] == 0x30);
+    let head = heads.find(|head| element(&file[at - head..]).1 == *head);
+    let bag = &file[at - head.expect("a bag around it")..];
+    bag[..element(bag).0].to_vec()
+}
+
+fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).expect("short").to_be_bytes();
+    match content.len() {
+        0..0x80 => [&[tag, length[1]], content].concat(),
+        0x80..0x100 => [&[tag, 0x81, length[1]], content].concat(),
+        _ => [&[tag, 0x82, length[0], length[1]], content].concat(),
+    }
+}
+
+/// A file without MAC of so many of these bags.
+fn with_bags(bag: &[u8], count: usize) -> Vec<u8> {
+    let data = [
+        0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
+    ];
+    let info = |octets: &[u8]| {
+        let content = wrapped(0xa0, &wrapped(0x04, octets));
+        wrapped(0x30, &[&data[..], &content].concat())
+    };
+    let bags = wrapped(0x30, &bag.repeat(count));
+    let safe = info(&wrapped(0x30, &info(&bags)));
+    wrapped(0x30, &[&[0x02, 0x01, 0x03][..], &safe].concat())
+}
+
+#[test]
 fn what_is_no_use_is_told_apart() {
     let lab = lab("p12-useless");
     let told = |bytes: &[u8]| read(bytes, "x").err().map(|error| error.to_string());

@@ -3,6 +3,7 @@
 use p12_keystore::{Pkcs12Archive, error::Error};
 use zeroize::Zeroizing;
 
+use super::work;
 use crate::identity::{issuer, subject};
 use crate::load::{PrivateKey, is_key_of};
 
@@ -56,6 +57,7 @@ pub fn read(bytes: &[u8], password: &str) -> Result<Opened, Pkcs12Error> {
     if bytes.windows(SCRYPT.len()).any(|it| it == SCRYPT) {
         return Err(Pkcs12Error::Unsupported("scrypt".into()));
     }
+    work::check(bytes)?;
     let archive = Pkcs12Archive::from_pkcs12(bytes, password).map_err(refusal)?;
     let certificates: Vec<&[u8]> = archive.certs.iter().map(|it| it.cert.as_der()).collect();
     let found = archive.keys.iter().find_map(|bag| {
