@@ -40,7 +40,7 @@ struct Remote {
 
 #[derive(Default, Deserialize)]
 struct Local {
-    p12: Option<String>,
+    p12: Option<Zeroizing<String>>,
     id: Option<String>,
     eap_id: Option<String>,
 }

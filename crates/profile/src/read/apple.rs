@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use plist::{Dictionary, Value};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::draft::{Draft, Login, Said, is_sane};
 use super::material::{Material, Secret, SecretKind};
@@ -13,6 +13,26 @@ use super::{Error, File, Note, Place};
 
 /// Lists and dictionaries in one file. Freed one within the other, many more would be too deep for the stack.
 const COLLECTIONS_MAX: usize = 512;
+
+/// A property list with passwords and keys in it, which go when it does.
+struct Wiped(Value);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// No deeper than [`COLLECTIONS_MAX`].
+fn wipe(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Dictionary(items) => items.values_mut().for_each(wipe),
+        Value::Data(bytes) => bytes.zeroize(),
+        Value::String(text) => text.zeroize(),
+        _ => {}
+    }
+}
 
 pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error> {
     let place = Place::file(&file.name);
@@ -29,8 +49,10 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
         ));
     }
     let root = Value::from_reader_xml(Cursor::new(file.bytes.as_slice()))
+        .map(Wiped)
         .map_err(|error| refuse(&format!("no property list that can be read: {error}")))?;
     let payloads = root
+        .0
         .as_dictionary()
         .and_then(|it| it.get("PayloadContent"))
         .and_then(Value::as_array)
@@ -182,4 +204,22 @@ fn number(dictionary: &Dictionary, key: &str) -> Option<u64> {
 fn flag(dictionary: &Dictionary, key: &str) -> bool {
     let value = dictionary.get(key);
     value.and_then(Value::as_boolean) == Some(true) || number(dictionary, key) == Some(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_keys_are_wiped_however_deep_they_are() {
+        let mut payload = Dictionary::new();
+        payload.insert("Password".into(), Value::from("secret"));
+        payload.insert("PayloadContent".into(), Value::Data(vec![7; 32]));
+        let mut list = Value::Array(vec![Value::Dictionary(payload)]);
+        wipe(&mut list);
+        let payload = list.as_array().and_then(|it| it.first());
+        let payload = payload.and_then(Value::as_dictionary).expect("still there");
+        assert_eq!(text(payload, "Password"), Some(""));
+        assert_eq!(data(payload, "PayloadContent"), Some([].as_slice()));
+    }
 }

@@ -138,14 +138,16 @@ pub(crate) fn decoded(value: &str) -> Result<Zeroizing<Vec<u8>>, String> {
                 .and_then(|d| u8::try_from(d).ok())
         };
         let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-        let bytes = pairs
-            .iter()
-            .map(|[h, l]| Some(digit(*h)? << 4 | digit(*l)?));
-        let bytes: Option<Zeroizing<Vec<u8>>> =
-            bytes.collect::<Option<Vec<u8>>>().map(Zeroizing::new);
-        return bytes
-            .filter(|_| rest.is_empty())
-            .ok_or_else(|| "expected an even number of hexadecimal digits behind 0x".into());
+        // Of one size, so that no copy of a secret stays behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+        for [high, low] in pairs {
+            let both = digit(*high).zip(digit(*low));
+            bytes.extend(both.map(|(high, low)| high << 4 | low));
+        }
+        if bytes.len() != pairs.len() || !rest.is_empty() {
+            return Err("expected an even number of hexadecimal digits behind 0x".into());
+        }
+        return Ok(bytes);
     }
     if let Some(digits) = value.strip_prefix("0s") {
         let bytes = STANDARD.decode(digits.trim());

@@ -47,7 +47,7 @@ impl Reader<'_> {
 
     fn said(&self, setting: &Setting) -> Said<String> {
         Said {
-            value: setting.value.clone(),
+            value: setting.value.as_str().to_owned(),
             place: self.place(setting),
         }
     }
@@ -95,7 +95,10 @@ impl Reader<'_> {
 
     fn connection(&self, connection: &Section, draft: &mut Draft) -> Result<(), Error> {
         let node = &connection.node;
-        if let Some(version) = node.setting("version").filter(|it| it.value == "1") {
+        if let Some(version) = node
+            .setting("version")
+            .filter(|it| it.value.as_str() == "1")
+        {
             let text =
                 "the connection speaks IKEv1, which is not spoken here: expected version = 2";
             return Err(Error::at(&self.place(version), text));
@@ -335,7 +338,10 @@ impl Reader<'_> {
                         .settings
                         .iter()
                         .filter(|it| it.key.starts_with("id"));
-                    let ids = ids.map(|it| it.value.clone()).take(16).collect();
+                    let ids = ids
+                        .map(|it| it.value.as_str().to_owned())
+                        .take(16)
+                        .collect();
                     let value = match value.starts_with("0x") || value.starts_with("0s") {
                         true => decoded(value),
                         false => Ok(Zeroizing::new(value.as_bytes().to_vec())),
@@ -381,14 +387,15 @@ impl Reader<'_> {
     }
 
     fn not_obeyed(&self, setting: &Setting, instead: &str, draft: &mut Draft) {
-        let text = format!("{} = {}: {instead}", setting.key, setting.value);
+        let text = format!("{} = {}: {instead}", setting.key, setting.value.as_str());
         draft.notes.push(Note::NotObeyed(self.place(setting), text));
     }
 
     fn not_read(&self, setting: &Setting, draft: &mut Draft) {
         let text = format!(
             "{} = {} is not known here; it is left out",
-            setting.key, setting.value
+            setting.key,
+            setting.value.as_str()
         );
         draft.notes.push(Note::NotRead(self.place(setting), text));
     }

@@ -1,5 +1,7 @@
 //! The grammar of strongSwan's newer configuration: `name { … }`, `key = value`, `#` comments.
 
+use zeroize::Zeroizing;
+
 use super::super::{Error, File, Note, Place};
 
 /// Sections within sections, and how many things there are in all.
@@ -16,7 +18,8 @@ pub(super) struct Node {
 
 pub(super) struct Setting {
     pub(super) key: String,
-    pub(super) value: String,
+    /// A secret, as often as not.
+    pub(super) value: Zeroizing<String>,
     pub(super) line: usize,
 }
 
@@ -148,11 +151,11 @@ pub(super) fn parse(file: &File, notes: &mut Vec<Note>) -> Result<Node, Error> {
 }
 
 /// What a secret is made of is its own affair; everything else is named in one line of ours.
-fn one_line(name: &str, value: String) -> Result<String, String> {
+fn one_line(name: &str, value: Zeroizing<String>) -> Result<Zeroizing<String>, String> {
     if name == "secret" {
         return Ok(value);
     }
-    let value = value.replace('\t', " ");
+    let value = Zeroizing::new(value.replace('\t', " "));
     match value.chars().any(char::is_control) {
         true => Err(format!(
             "{name}: expected one line, found a line break or another control character in it"
@@ -199,16 +202,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// To the end of the line, or in quotation marks; `None` where these are not closed.
-    fn value(&mut self) -> Option<String> {
+    fn value(&mut self) -> Option<Zeroizing<String>> {
         self.take_while(|c| c == ' ' || c == '\t');
         if self.peek() != Some('"') {
-            return Some(self.take_while(|c| !"\n#}".contains(c)).trim().to_owned());
+            let value = self.take_while(|c| !"\n#}".contains(c)).trim();
+            return Some(Zeroizing::new(value.to_owned()));
         }
         self.next();
-        let mut out = String::new();
+        // Of one size: growing would leave copies of a secret behind. One character more than it may have ends it.
+        let most = self.rest.len().min(VALUE_MAX + 4);
+        let mut out = Zeroizing::new(String::with_capacity(most));
         loop {
             match self.next()? {
-                '"' => return Some(out),
+                '"' => return Some(Zeroizing::new(out.as_str().to_owned())),
                 '\\' => out.push(match self.next()? {
                     'n' => '\n',
                     't' => '\t',
