@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::fs::{FlockOperation, flock};
+
 const CONF: &str = "conn algovpn-203.0.113.5
     rekey=no
     keyexchange=ikev2
@@ -184,6 +186,24 @@ fn what_was_there_stays_and_only_an_import_is_replaced() {
     // The keys of before are gone, those of now are in a folder of their own.
     assert_eq!(place.names("etc"), ["cygnet.toml", "home-2"]);
     place.done(&["check"]);
+}
+
+#[test]
+fn an_import_waits_for_a_command_that_changes_the_server() {
+    let place = Place::new("locked");
+    for directory in ["etc", "state"] {
+        fs::create_dir(place.0.join(directory)).expect("made");
+    }
+    let state = place.0.join("state");
+    let text = format!("[daemon]\nstate_dir = \"{}\"\n", state.display());
+    place.write("etc/cygnet.toml", &text);
+    let directory = fs::File::open(&state).expect("opened");
+    flock(&directory, FlockOperation::LockExclusive).expect("locked");
+    let told = place.refused(&["import", "alice.conf", "--name", "home"]);
+    assert!(told.contains("another cygnet command"), "{told}");
+    assert_eq!(place.read("etc/cygnet.toml"), text);
+    drop(directory);
+    place.done(&["import", "alice.conf", "--name", "home"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `cygnet import`: the files of another VPN's server become a tunnel, and with `--gateway` this machine's way out.
 
 mod commit;
+mod lock;
 mod sections;
 mod surroundings;
 
@@ -31,6 +32,7 @@ pub(super) fn import(options: &Import) -> ExitCode {
 }
 
 fn run(options: &Import) -> Result<(), String> {
+    cygnet_daemon::keep_keys_in_memory();
     let mut disk = Disk::new(&options.files, options.password_file.as_deref())?;
     let files = disk.given(&options.files)?;
     let imported = read::import(
@@ -46,6 +48,7 @@ fn run(options: &Import) -> Result<(), String> {
     show(options, &imported);
 
     let config = &options.file.config;
+    let _lock = lock::of_server(config)?;
     let sections = Sections::read(config)?;
     let name = options.name.as_ref().unwrap_or(&imported.name);
     check_name(name)?;
@@ -67,7 +70,7 @@ fn run(options: &Import) -> Result<(), String> {
         println!("Nothing was written.");
         return Ok(());
     }
-    commit::commit(config, &text, &folder, &section.files)?;
+    commit::commit(config, &sections, &text, &folder, &section.files)?;
     if let Some(old) = replaced.and_then(|old| old.folder) {
         commit::remove_folder(&config.with_file_name(old));
     }
@@ -208,7 +211,10 @@ fn folder_of(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Args, Command};
 
     #[test]
     fn the_lan_is_guessed_where_there_is_one_interface() {
@@ -219,6 +225,18 @@ mod tests {
         let more = format!("{table}docker0\t000011AC\t00000000\n");
         assert_eq!(interfaces_of(&more), ["docker0", "eth0"]);
         assert!(interfaces_of("").is_empty());
+    }
+
+    #[test]
+    fn no_core_file_is_written_of_keys() {
+        use rustix::process::{Resource, getrlimit};
+        let arguments = ["cygnet", "import", "/absent/alice.p12"];
+        let parsed = Args::try_parse_from(arguments);
+        let Ok(Command::Import(options)) = parsed.map(|it| it.command) else {
+            panic!("no import");
+        };
+        assert!(run(&options).is_err());
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use cygnet_profile::read::KeyFile;
 
 use super::folder_of;
+use super::sections::Sections;
 
 /// What an import writes into its folder.
 const FILES: [&str; 5] = [
@@ -19,15 +20,17 @@ const FILES: [&str; 5] = [
 ];
 
 /// Writes the keys into a new folder, then the configuration beside the old one, has it checked as the daemon would,
-/// and puts it in its place. What was written is taken away again where a step fails.
+/// and puts it in its place, if that is still what it was made from. What was written is taken away again where a step
+/// fails.
 pub(super) fn commit(
     config: &Path,
+    before: &Sections,
     text: &str,
     folder: &str,
     files: &[KeyFile],
 ) -> Result<(), String> {
     let mut made = Made::default();
-    let outcome = write(config, text, folder, files, &mut made);
+    let outcome = write(config, before, text, folder, files, &mut made);
     if outcome.is_err() {
         made.undo();
     }
@@ -53,6 +56,7 @@ impl Made {
 
 fn write(
     config: &Path,
+    before: &Sections,
     text: &str,
     folder: &str,
     files: &[KeyFile],
@@ -104,6 +108,12 @@ fn write(
         let mode = Permissions::from_mode(before.permissions().mode() & 0o7777);
         fs::set_permissions(&candidate, mode).map_err(|error| failed(&candidate, error))?;
     }
+    if Sections::read(config)? != *before {
+        return Err(format!(
+            "{} was changed by somebody else meanwhile, and stays as it is: import once more",
+            config.display()
+        ));
+    }
     fs::rename(&candidate, config).map_err(|error| failed(config, error))?;
     // It is in place; that a power cut might take it back is no reason to do so now.
     let _ = sync(&base);
@@ -135,4 +145,37 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_is_not_lost() {
+        let name = format!("cygnet-commit-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        fs::create_dir(&place).expect("a folder");
+        let config = place.join("cygnet.toml");
+        fs::write(&config, "# before\n").expect("written");
+        let before = Sections::read(&config).expect("good");
+        fs::write(&config, "# meanwhile\n").expect("written");
+        let files = [KeyFile {
+            name: "shared.psk",
+            bytes: zeroize::Zeroizing::new(b"0x00112233445566778899aabbccddeeff\n".to_vec()),
+        }];
+        let text = "[tunnel.home]\nremote = \"192.0.2.1\"\nidentity = \"a.example\"\npsk = \"home/shared.psk\"\nvirtual_address = true\n";
+        let told = commit(&config, &before, text, "home", &files).err();
+        let after = fs::read_to_string(&config).expect("still there");
+        let names = fs::read_dir(&place).expect("still there").count();
+        let now = Sections::read(&config).expect("good");
+        let again = commit(&config, &now, text, "home", &files);
+        let _ = fs::remove_dir_all(&place);
+        assert!(
+            told.as_ref().is_some_and(|it| it.contains("meanwhile")),
+            "{told:?}"
+        );
+        assert_eq!((after.as_str(), names), ("# meanwhile\n", 1));
+        assert_eq!(again, Ok(()));
+    }
 }

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use toml_writer::{ToTomlValue, TomlStringBuilder};
 
 /// A configuration as text.
+#[derive(PartialEq, Eq)]
 pub(super) struct Sections {
     text: String,
 }
