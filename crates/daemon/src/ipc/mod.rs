@@ -283,8 +283,8 @@ pub(crate) enum SupervisorAsk {
 pub(crate) enum SupervisorAnswer {
     /// To `Sign` and `PskAuth`.
     Octets(Result<Vec<u8>, String>),
-    /// To `EapVerify`: `None` where it does not, or there is no such user.
-    EapVerified(Result<Option<EapKeys>, String>),
+    /// To `EapVerify`: the user's name as it is in the list; `None` where it does not, or there is no such user.
+    EapVerified(Result<Option<(String, EapKeys)>, String>),
     /// To `EapRespond`: the answer, and what it leads to.
     EapResponded(Result<([u8; 24], EapKeys), String>),
     /// To `Resolve`.

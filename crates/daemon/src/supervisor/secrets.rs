@@ -49,29 +49,41 @@ impl Secrets {
         Ok(psk_auth(prf, psk.expose(), octets).expose().to_vec())
     }
 
-    /// Whether the attempt proves the password of one of these users. What is not there takes as long as what
-    /// is wrong.
-    pub(super) fn verify(&self, credential: &str, attempt: &Attempt) -> Option<EapKeys> {
+    /// Whether the attempt proves the password of one of these users, and of which. What is not there takes as
+    /// long as what is wrong.
+    pub(super) fn verify(&self, credential: &str, attempt: &Attempt) -> Option<(String, EapKeys)> {
         static NOBODY: LazyLock<Secret> = LazyLock::new(|| {
             let mut hash = Secret::new(vec![0; HASH_LEN]);
             SystemRandom.fill(hash.expose_mut());
             hash
         });
-        let name = EapMethods::secret_of(&CredentialId(credential.to_owned()), &attempt.user);
-        let known = self.hashes.get(&name.0).map(Arc::as_ref);
-        let verified = mschapv2::verify(known.unwrap_or(&NOBODY), attempt);
-        let verified = verified.filter(|_| known.is_some())?;
-        Some(told(verified.authenticator_response, &verified.msk))
+        let credential = CredentialId(credential.to_owned());
+        let known = |user: String| {
+            let hash = self.users.get(&EapMethods::secret_of(&credential, &user).0);
+            hash.map(|hash| (user, hash.as_ref()))
+        };
+        // Phones begin a name with a capital. The proof is of the name as it was sent (RFC 2759 §8.2).
+        let (exact, lower) = (
+            known(attempt.user.clone()),
+            known(attempt.user.to_lowercase()),
+        );
+        let known = exact.or(lower);
+        let hash = known.as_ref().map_or(&*NOBODY, |(_, hash)| hash);
+        let verified = mschapv2::verify(hash, attempt);
+        let ((user, _), verified) = known.zip(verified)?;
+        let keys = told(verified.authenticator_response, &verified.msk);
+        Some((user, keys))
     }
 
-    /// Our own answer to challenges.
+    /// Our own answer to challenges, with a password of ours: under a user's, an engine that was taken over could
+    /// log in elsewhere, or take the password apart.
     pub(super) fn respond(
         &self,
         credential: &str,
         challenges: &Challenges,
     ) -> Result<([u8; RESPONSE_LEN], EapKeys), String> {
         let hash = self
-            .hashes
+            .passwords
             .get(credential)
             .ok_or_else(|| format!("there is no password `{credential}` any more"))?;
         let responded = mschapv2::respond(hash, challenges);
@@ -95,4 +107,57 @@ fn bounded(octets: &[u8]) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> Secrets {
+        let hash = |password: &str| Arc::new(mschapv2::nt_hash(password));
+        Secrets {
+            passwords: [("home/password".to_owned(), hash("ours"))].into(),
+            users: [("server/passwords/alice".to_owned(), hash("hers"))].into(),
+            ..Secrets::default()
+        }
+    }
+
+    #[test]
+    fn a_user_is_known_in_whatever_case_the_name_is_sent() {
+        let challenges = [[1; 16], [2; 16]];
+        let verify = |user: &str, password: &str| {
+            let sent = Challenges {
+                user: user.to_owned(),
+                challenges,
+            };
+            let responded = mschapv2::respond(&mschapv2::nt_hash(password), &sent);
+            let attempt = Attempt {
+                user: user.to_owned(),
+                challenges,
+                nt_response: responded.nt_response,
+            };
+            let verified = secrets().verify("server/passwords", &attempt);
+            verified.map(|(user, keys)| {
+                assert_eq!(*keys.msk, responded.msk.expose());
+                user
+            })
+        };
+        for user in ["alice", "Alice", "ALICE"] {
+            assert_eq!(verify(user, "hers").as_deref(), Some("alice"));
+            assert_eq!(verify(user, "ours"), None);
+        }
+        assert_eq!(verify("bob", "hers"), None);
+    }
+
+    #[test]
+    fn nothing_is_answered_with_the_password_of_a_user() {
+        let challenges = || Challenges {
+            user: "alice".to_owned(),
+            challenges: [[1; 16], [2; 16]],
+        };
+        let secrets = secrets();
+        assert!(secrets.respond("home/password", &challenges()).is_ok());
+        let refused = secrets.respond("server/passwords/alice", &challenges());
+        assert!(refused.err().unwrap().contains("no password"));
+    }
 }

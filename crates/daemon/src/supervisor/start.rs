@@ -43,8 +43,11 @@ pub(super) struct Secrets {
     pub(super) keys: BTreeMap<String, Arc<SigningKey>>,
     /// Pre-shared keys.
     pub(super) psks: BTreeMap<String, Arc<Secret>>,
-    /// Hashes of passwords, those of users under the names that [`EapMethods::secret_of`] makes.
-    pub(super) hashes: BTreeMap<String, Arc<Secret>>,
+    /// Hashes of our own passwords, by credential: what they answer to challenges is told.
+    pub(super) passwords: BTreeMap<String, Arc<Secret>>,
+    /// Hashes of the passwords of users, by the names that [`EapMethods::secret_of`] makes: they prove who
+    /// a user is, and answer nothing.
+    pub(super) users: BTreeMap<String, Arc<Secret>>,
 }
 
 impl Secrets {
@@ -54,12 +57,25 @@ impl Secrets {
             let now = self.psks.get(*name);
             now.is_some_and(|now| !now.ct_eq(psk.expose()))
         });
-        let hashes = before.hashes.iter().filter(|(name, hash)| {
-            let now = self.hashes.get(*name);
-            now.is_none_or(|now| !now.ct_eq(hash.expose()))
-        });
-        psks.chain(hashes).map(|(name, _)| name.clone()).collect()
+        let own = replaced_or_gone(&self.passwords, &before.passwords);
+        let users = replaced_or_gone(&self.users, &before.users);
+        let psks = psks.map(|(name, _)| name);
+        psks.chain(own).chain(users).cloned().collect()
     }
+}
+
+fn replaced_or_gone<'a>(
+    now: &BTreeMap<String, Arc<Secret>>,
+    before: &'a BTreeMap<String, Arc<Secret>>,
+) -> impl Iterator<Item = &'a String> {
+    let is_other = |name: &String, hash: &Secret| {
+        let now = now.get(name);
+        now.is_none_or(|now| !now.ct_eq(hash.expose()))
+    };
+    let others = before
+        .iter()
+        .filter(move |(name, hash)| is_other(name, hash));
+    others.map(|(name, _)| name)
 }
 
 impl Loaded {
@@ -205,12 +221,12 @@ fn secrets(
             }
             CredentialFile::Password { path } => {
                 let hash = passwords::own(base, path, &section(&id.0))?;
-                secrets.hashes.insert(id.0.clone(), Arc::new(hash));
+                secrets.passwords.insert(id.0.clone(), Arc::new(hash));
             }
             CredentialFile::Passwords { path } => {
                 for (user, hash) in passwords::of_users(base, path)? {
                     let name = EapMethods::secret_of(id, &user);
-                    secrets.hashes.insert(name.0, Arc::new(hash));
+                    secrets.users.insert(name.0, Arc::new(hash));
                 }
             }
         }
@@ -394,8 +410,11 @@ mod tests {
         let mut now = secrets(&[("a/psk", "one"), ("b/psk", "2"), ("d/psk", "four")]);
         assert_eq!(now.replaced_since(&before), ["b/psk"]);
         // A user that is gone may not stay; a connection that is gone has ended.
-        before.hashes = std::mem::take(&mut before.psks);
-        now.hashes = std::mem::take(&mut now.psks);
+        before.users = std::mem::take(&mut before.psks);
+        now.users = std::mem::take(&mut now.psks);
+        assert_eq!(now.replaced_since(&before), ["b/psk", "c/psk"]);
+        before.passwords = std::mem::take(&mut before.users);
+        now.passwords = std::mem::take(&mut now.users);
         assert_eq!(now.replaced_since(&before), ["b/psk", "c/psk"]);
     }
 

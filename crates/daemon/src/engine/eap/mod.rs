@@ -126,6 +126,8 @@ struct Conversation {
     until: Instant,
     /// Of the certificates that are shown in TLS.
     verdict: Verdict,
+    /// The user whose password was proven, as the list of users has the name.
+    user: Option<String>,
 }
 
 enum Side {
@@ -254,6 +256,7 @@ impl Conversations {
             remote: job.remote,
             until,
             verdict,
+            user: None,
         })
     }
 }
@@ -278,10 +281,12 @@ impl Conversation {
     fn resume(&mut self, answer: SupervisorAnswer) -> Next {
         match (&mut self.side, answer) {
             (Side::Server(server), SupervisorAnswer::EapVerified(Ok(verified))) => {
-                let step = server.verified(verified.map(|keys| Verified {
+                let (user, keys) = verified.unzip();
+                let step = server.verified(keys.map(|keys| Verified {
                     authenticator_response: keys.authenticator_response,
                     msk: Secret::from_slice(&keys.msk),
                 }));
+                self.user = user;
                 self.serve(step)
             }
             (Side::Peer(peer), SupervisorAnswer::EapResponded(Ok((nt_response, keys)))) => {
@@ -352,14 +357,18 @@ impl Conversation {
             Step::Success { packet, login } => (packet, login),
         };
         let success = match proof {
-            Proof::Password(user) => EapSuccess {
-                packet,
-                msk,
-                secret: secret(&user),
-                identity: Identification::key_id(user.as_bytes()),
-                certificates: Vec::new(),
-                not_after: None,
-            },
+            Proof::Password(sent) => {
+                // However the name was sent, it is one user.
+                let user = self.user.as_ref().unwrap_or(&sent);
+                EapSuccess {
+                    packet,
+                    msk,
+                    secret: secret(user),
+                    identity: Identification::key_id(user.as_bytes()),
+                    certificates: Vec::new(),
+                    not_after: None,
+                }
+            }
             Proof::Certificates(certificates) => {
                 let shown = self
                     .verdict
