@@ -225,6 +225,11 @@ impl IkeSa {
 
     /// A datagram with our SPI in it.
     pub(crate) fn handle_datagram(&mut self, cx: &mut Context, path: Path, message: &Message<'_>) {
+        let only = self.channel.only_from;
+        if only.is_some_and(|only| only != path.remote.ip()) {
+            cx.counters.stray += 1;
+            return;
+        }
         self.step(|state, channel| match state {
             State::Initiating(state) => state.handle_datagram(channel, cx, path, message),
             // A responder that is done before us may send requests: they come again when we are.

@@ -169,7 +169,8 @@ impl AuthResponder {
         cx: &mut Context,
         inbound: Inbound,
     ) -> State {
-        // RFC 7296 §2.23: an initiator that found a NAT goes on from its other port.
+        // RFC 7296 §2.23: an initiator that found a NAT goes on from its other port. The address is the one
+        // that it began with (`Channel::only_from`).
         channel.path = inbound.path;
         let exchange = inbound.exchange;
         let contents = match inbound.contents {
@@ -622,6 +623,7 @@ impl AuthResponder {
         }
         let sent = channel.respond(cx, ExchangeType::IKE_AUTH, request.path, payloads);
         let initial_contact = request.contents.has(NotifyType::INITIAL_CONTACT);
+        channel.only_from = None;
         let mut state = establish(cx, channel, peering, None, initial_contact);
         if let Err(reason) = sent {
             if let Ok(Some((_, child))) = child {

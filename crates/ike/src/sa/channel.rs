@@ -1,6 +1,7 @@
 //! The protected channel between the two ends of one IKE SA: keys, message windows, fragments,
 //! retransmission, and the way to the peer.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_wire::ParseError;
@@ -34,6 +35,9 @@ pub(crate) struct Channel {
     pub(crate) path: Path,
     /// Whose implementation the peer is, if it called and said so.
     pub(crate) client: Client,
+    /// Whoever calls and has not authenticated: nothing counts that does not come from this address, to
+    /// which our first answer went. What goes to another would be more than somebody else asked for.
+    pub(crate) only_from: Option<IpAddr>,
     pub(crate) nat: Nat,
     pub(crate) mobility: Mobility,
     pub(crate) keys: Option<IkeKeys>,
@@ -105,6 +109,7 @@ impl Channel {
             spi_r,
             path,
             client: Client::Unknown,
+            only_from: None,
             nat: Nat::default(),
             mobility: Mobility::default(),
             keys: None,
