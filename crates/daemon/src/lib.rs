@@ -16,6 +16,7 @@ mod ipc;
 mod log;
 mod resolve;
 mod said;
+mod source;
 mod supervisor;
 
 use std::path::Path;

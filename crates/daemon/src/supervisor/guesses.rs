@@ -1,28 +1,57 @@
-//! Slows down who guesses passwords: by the user whose password is guessed, known or not, and by where the guesses
-//! come from.
+//! Slows down who guesses passwords: by the user whose password is guessed, known or not, by where the guesses come
+//! from, and by both together.
 //!
 //! The first few failures cost nothing. After that each attempt waits for twice as long as the one before; one that
-//! would have to wait for more than some seconds is not looked at, and counts as wrong. A minute without a failure
-//! makes up for one. The tables have a fixed size: names and sources that share a place wait for each other, and
-//! nobody outside can tell which do.
+//! would have to wait for more than some seconds is not looked at: it counts as wrong for whoever made it, and here
+//! not at all. Time makes up for failures.
+//!
+//! Guesses are not to keep out the one whose password is guessed. What comes from one place alone stays below what a
+//! user bears from all; and where a user has logged in before, nothing counts but what fails there under that name.
+//!
+//! The tables have a fixed size: names and sources that share a place wait for each other, and nobody outside can
+//! tell which do.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::source::network;
+
 /// Places of each table.
 const PLACES: usize = 4096;
-/// Failures that cost nothing: of one user, and of one source, behind which there may be many.
-const FREE_OF_USER: u32 = 5;
-const FREE_OF_SOURCE: u32 = 15;
 /// The longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 /// The longest that an attempt is kept waiting: IKE gives up a log-in after half a minute.
 const WAIT_MAX: Duration = Duration::from_secs(8);
-/// The time that makes up for a failure.
-const FORGIVEN: Duration = Duration::from_secs(60);
 /// Attempts kept waiting at once.
 const WAITING_MAX: usize = 64;
+
+/// What failures cost.
+#[derive(Clone, Copy)]
+struct Measure {
+    /// So many nothing.
+    free: u32,
+    /// The time that makes up for one.
+    forgiven: Duration,
+}
+
+const fn measure(free: u32, forgiven: u64) -> Measure {
+    Measure {
+        free,
+        forgiven: Duration::from_secs(forgiven),
+    }
+}
+
+/// One user, from everywhere. More in the long run than one network may make, or that one could keep the user out.
+const OF_USER: Measure = measure(20, 30);
+/// One user, from one network.
+const OF_PAIR: Measure = measure(5, 60);
+/// All users, from one source, behind which there may be many: an IPv4 address, or a /64 of IPv6.
+const OF_SOURCE: Measure = measure(15, 60);
+/// From what one customer may have of IPv6 (RFC 6177): a /56, and a /48.
+const OF_56: Measure = measure(30, 60);
+const OF_48: Measure = measure(60, 60);
+const MEASURES: [Measure; 5] = [OF_USER, OF_PAIR, OF_SOURCE, OF_56, OF_48];
 
 /// When an attempt is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +65,10 @@ pub(super) enum Admission {
 /// Who has guessed wrongly lately. Times are those since the start.
 pub(super) struct Guesses {
     hasher: RandomState,
-    users: Vec<Place>,
-    sources: Vec<Place>,
+    /// One for each of [`MEASURES`].
+    tables: [Vec<Place>; MEASURES.len()],
+    /// Where users have logged in.
+    homes: Vec<Home>,
     waiting: usize,
 }
 
@@ -50,12 +81,19 @@ struct Place {
     free_at: Duration,
 }
 
+/// A user at a source. A stranger whose name and source fall on this place is told apart by the whole hash.
+#[derive(Clone, Copy, Default)]
+struct Home {
+    of: Option<u64>,
+    place: Place,
+}
+
 impl Default for Guesses {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            users: vec![Place::default(); PLACES],
-            sources: vec![Place::default(); PLACES],
+            tables: MEASURES.map(|_| vec![Place::default(); PLACES]),
+            homes: vec![Home::default(); PLACES],
             waiting: 0,
         }
     }
@@ -64,21 +102,22 @@ impl Default for Guesses {
 impl Guesses {
     /// When this attempt may be looked at. It counts as a failure until [`Guesses::was_right`].
     pub(super) fn admit(&mut self, now: Duration, user: &str, source: IpAddr) -> Admission {
-        let (user, source) = self.places(user, source);
-        user.forgive(now);
-        source.forgive(now);
-        let at = now.max(user.free_at).max(source.free_at);
+        let full = self.waiting >= WAITING_MAX;
+        let mut places = self.places(user, source);
+        let mut at = now;
+        for (place, measure) in &mut places {
+            place.forgive(now, *measure);
+            at = at.max(place.free_at);
+        }
         let wait = at - now;
-        if wait > WAIT_MAX {
+        if wait > WAIT_MAX || full && !wait.is_zero() {
             return Admission::Refused;
         }
-        user.note(at, FREE_OF_USER);
-        source.note(at, FREE_OF_SOURCE);
+        for (place, measure) in places {
+            place.note(at, measure);
+        }
         if wait.is_zero() {
             return Admission::Now;
-        }
-        if self.waiting >= WAITING_MAX {
-            return Admission::Refused;
         }
         self.waiting += 1;
         Admission::After(wait)
@@ -91,35 +130,61 @@ impl Guesses {
 
     /// The attempt proved the password.
     pub(super) fn was_right(&mut self, user: &str, source: IpAddr) {
-        let (user, source) = self.places(user, source);
-        *user = Place::default();
-        // Others behind the same address may be guessing.
-        source.failures = source.failures.saturating_sub(1);
-        if source.failures < FREE_OF_SOURCE {
-            source.free_at = Duration::ZERO;
+        for (place, measure) in self.places(user, source) {
+            // Others may be guessing: their failures stay.
+            place.failures = place.failures.saturating_sub(1);
+            if place.failures < measure.free {
+                place.free_at = Duration::ZERO;
+            }
+        }
+        let of = self.home(user, source);
+        if let Some(home) = self.homes.get_mut(index(of)) {
+            *home = Home {
+                of: Some(of),
+                place: Place::default(),
+            };
         }
     }
 
-    fn places(&mut self, user: &str, source: IpAddr) -> (&mut Place, &mut Place) {
-        // Whoever has an IPv6 address has its /64.
-        let network = match source {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).unwrap_or_default(),
-        };
-        let user = self.hasher.hash_one(user);
-        let source = self.hasher.hash_one((source.is_ipv6(), network));
-        // The remainder is an index of the table.
-        let place = |hash: u64| usize::try_from(hash % PLACES as u64).unwrap_or_default();
-        (
-            &mut self.users[place(user)],
-            &mut self.sources[place(source)],
-        )
+    /// All that the attempt is judged by.
+    fn places(&mut self, user: &str, source: IpAddr) -> Vec<(&mut Place, Measure)> {
+        let of = self.home(user, source);
+        let home = self.homes.get_mut(index(of));
+        if let Some(home) = home.filter(|home| home.of == Some(of)) {
+            return vec![(&mut home.place, OF_PAIR)];
+        }
+        let user = user.to_lowercase();
+        let hash = |bits| self.hasher.hash_one(network(source, bits));
+        let keys = [
+            Some(self.hasher.hash_one(&user)),
+            Some(self.hasher.hash_one((&user, network(source, 48)))),
+            Some(hash(64)),
+            source.is_ipv6().then(|| hash(56)),
+            source.is_ipv6().then(|| hash(48)),
+        ];
+        let tables = self.tables.iter_mut().zip(MEASURES);
+        let places = tables.zip(keys).filter_map(|((table, measure), key)| {
+            let place = table.get_mut(index(key?))?;
+            Some((place, measure))
+        });
+        places.collect()
+    }
+
+    /// A user is one in whatever case the name is written.
+    fn home(&self, user: &str, source: IpAddr) -> u64 {
+        let user = user.to_lowercase();
+        self.hasher.hash_one((user, network(source, 64)))
     }
 }
 
+/// In a table.
+fn index(hash: u64) -> usize {
+    usize::try_from(hash % PLACES as u64).unwrap_or_default()
+}
+
 impl Place {
-    fn forgive(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.since).as_secs() / FORGIVEN.as_secs();
+    fn forgive(&mut self, now: Duration, measure: Measure) {
+        let passed = now.saturating_sub(self.since).as_secs() / measure.forgiven.as_secs();
         let forgiven = u32::try_from(passed).unwrap_or(u32::MAX);
         if forgiven > 0 {
             self.failures = self.failures.saturating_sub(forgiven);
@@ -127,12 +192,12 @@ impl Place {
         }
     }
 
-    fn note(&mut self, at: Duration, free: u32) {
+    fn note(&mut self, at: Duration, measure: Measure) {
         if self.failures == 0 {
             self.since = at;
         }
         self.failures = self.failures.saturating_add(1);
-        if let Some(over) = self.failures.checked_sub(free) {
+        if let Some(over) = self.failures.checked_sub(measure.free) {
             let pause = Duration::from_secs(1u64.checked_shl(over).unwrap_or(u64::MAX));
             self.free_at = at + pause.min(PAUSE_MAX);
         }
@@ -161,12 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_guessed_at_about_once_a_minute() {
+    fn a_user_is_guessed_at_about_twice_a_minute() {
         // From anywhere.
         let hour = looked_at(3600, |second| {
             ("alice".to_owned(), source((second % 250) as u8))
         });
-        assert!((20..120).contains(&hour), "{hour}");
+        assert!((60..180).contains(&hour), "{hour}");
+        // In whatever case the name is written.
+        let hour = looked_at(3600, |second| {
+            let name = ["alice", "Alice", "ALICE", "aLICE"];
+            let name = name[(second % 4) as usize];
+            (name.to_owned(), source((second % 250) as u8))
+        });
+        assert!((60..180).contains(&hour), "{hour}");
     }
 
     #[test]
@@ -176,10 +248,84 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_a_network_of_ipv6_is_one_source() {
+        for shift in [56 + 8, 72] {
+            let hour = looked_at(3600, |second| {
+                let prefix = 0x2001_0db8_0001_u128 << 80;
+                let address = prefix | u128::from(second % 200) << shift | 1;
+                (format!("user{second}"), IpAddr::V6(address.into()))
+            });
+            assert!((20..200).contains(&hour), "{hour}");
+        }
+    }
+
+    /// How often alice, who logs in from `own` each ten minutes, is let in at once while `stranger` guesses at her
+    /// password each second.
+    fn let_in(first: bool, own: impl Fn(u64) -> IpAddr, stranger: impl Fn(u64) -> IpAddr) -> usize {
+        let mut guesses = Guesses::default();
+        if first {
+            guesses.admit(Duration::ZERO, "alice", own(0));
+            guesses.was_right("alice", own(0));
+        }
+        let mut let_in = 0;
+        for second in 1..=6000 {
+            let now = Duration::from_secs(second);
+            guesses.waited();
+            guesses.admit(now, "alice", stranger(second));
+            if second % 600 == 0 && guesses.admit(now, "alice", own(second)) == Admission::Now {
+                guesses.was_right("alice", own(second));
+                let_in += 1;
+            }
+        }
+        let_in
+    }
+
+    #[test]
+    fn who_guesses_does_not_keep_out_the_one_whose_password_it_is() {
+        // From one place not even where she never was.
+        let travels = |second: u64| source((second / 600 + 100) as u8);
+        assert_eq!(let_in(false, travels, |_| source(1)), 10);
+        // From everywhere not where she was before.
+        let everywhere = |second: u64| IpAddr::from([203, 0, 113, (second % 250) as u8]);
+        assert_eq!(let_in(true, |_| source(1), everywhere), 10);
+    }
+
+    #[test]
+    fn where_a_user_has_logged_in_others_guess_no_faster() {
+        let mut guesses = Guesses::default();
+        guesses.was_right("alice", source(1));
+        let looked_at = (0..3600).filter(|second| {
+            guesses.waited();
+            let now = Duration::from_secs(*second);
+            guesses.admit(now, "alice", source(1)) != Admission::Refused
+        });
+        let hour = looked_at.count();
+        assert!((20..120).contains(&hour), "{hour}");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_noted() {
+        let mut guesses = Guesses::default();
+        let now = Duration::from_secs(100);
+        let mut last = Admission::Now;
+        for _ in 0..=OF_PAIR.free {
+            last = guesses.admit(now, "alice", source(1));
+        }
+        assert!(matches!(last, Admission::After(_)), "{last:?}");
+        guesses.waiting = WAITING_MAX;
+        for _ in 0..100 {
+            assert_eq!(guesses.admit(now, "alice", source(1)), Admission::Refused);
+        }
+        guesses.waiting = 0;
+        let next = guesses.admit(now, "alice", source(1));
+        assert!(matches!(next, Admission::After(_)), "{next:?}");
+    }
+
+    #[test]
     fn who_mistypes_a_few_times_does_not_wait() {
         let mut guesses = Guesses::default();
         let now = Duration::from_secs(100);
-        for _ in 0..FREE_OF_USER {
+        for _ in 0..OF_PAIR.free {
             assert_eq!(guesses.admit(now, "alice", source(1)), Admission::Now);
         }
         let waits = guesses.admit(now, "alice", source(1));
@@ -205,7 +351,7 @@ mod tests {
         let now = Duration::from_secs(100);
         let mut waiting = 0;
         for user in 0..2000 {
-            for _ in 0..=FREE_OF_USER {
+            for n in 0..=OF_PAIR.free {
                 let source = source((user % 250) as u8);
                 let admitted = guesses.admit(now, &format!("user{user}"), source);
                 waiting += usize::from(matches!(admitted, Admission::After(_)));
