@@ -138,7 +138,8 @@ pub enum Ask {
         again: bool,
     },
     /// The next step of a log-in by EAP (RFC 7296 §2.16). Answer: [`Answer::Eap`]. Whoever answers
-    /// keeps the conversations, one an IKE SA, each for [`crate::policy::Limits::half_open_timeout`].
+    /// keeps the conversations, one an IKE SA, each for [`crate::policy::Limits::half_open_timeout`], or
+    /// until [`DataCommand::EndLogIn`].
     Eap {
         /// Whose conversation.
         ike_sa: IkeSaId,
@@ -384,6 +385,12 @@ pub enum DataCommand {
         /// The holder.
         ike_sa: IkeSaId,
     },
+    /// An IKE SA has come to nothing while somebody logged in: nobody goes on with what
+    /// [`Ask::Eap`] began.
+    EndLogIn {
+        /// Whose conversation it was.
+        ike_sa: IkeSaId,
+    },
 }
 
 impl DataCommand {
@@ -410,6 +417,7 @@ impl fmt::Debug for DataCommand {
             DataCommand::RemoveTrap { .. } => "RemoveTrap",
             DataCommand::SetVirtual { .. } => "SetVirtual",
             DataCommand::ReleaseLease { .. } => "ReleaseLease",
+            DataCommand::EndLogIn { .. } => "EndLogIn",
         })
     }
 }

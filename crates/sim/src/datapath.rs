@@ -215,6 +215,11 @@ impl Datapath {
                     return Err(format!("ReleaseLease of {ike_sa:?}, which holds none"));
                 }
             }
+            DataCommand::EndLogIn { ike_sa } => {
+                return Err(format!(
+                    "EndLogIn of {ike_sa:?}, and nobody logs in by EAP here"
+                ));
+            }
         }
         Ok(None)
     }

@@ -12,7 +12,7 @@ use cygnet_config::{Config, Trust};
 use cygnet_crypto::Secret;
 use cygnet_ike::identity;
 use cygnet_ike::io::{
-    Answer, Ask, AskId, ChainError, Lease, Path, PeerKey, Transport, WantedAddress,
+    Answer, Ask, AskId, ChainError, IkeSaId, Lease, Path, PeerKey, Transport, WantedAddress,
 };
 use cygnet_ike::policy::{Connection, Host, Remote, TrustId};
 use cygnet_ike::time::UtcTime;
@@ -261,6 +261,11 @@ impl Asker {
                 None
             }
         }
+    }
+
+    /// Nobody goes on with the log-in of this IKE SA.
+    pub(super) fn end_log_in(&self, ike_sa: IkeSaId) {
+        self.log_ins.end(ike_sa);
     }
 
     /// An answer of the supervisor; what the core is to hear, if it is complete.

@@ -351,6 +351,7 @@ impl Engine {
             DataCommand::ReleaseLease { ike_sa } => {
                 self.tell(&ToSupervisor::ReleaseLease { ike_sa: ike_sa.0 });
             }
+            DataCommand::EndLogIn { ike_sa } => self.asker.end_log_in(ike_sa),
             other => {
                 if let Some(answer) = self.datapath.obey(other) {
                     self.answers.push_back(answer);

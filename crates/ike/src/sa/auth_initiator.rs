@@ -47,6 +47,8 @@ pub(crate) struct AuthInitiator {
     /// It is to end as soon as it is up: the peer may have it already.
     unwanted: Option<Reason>,
     pub(super) stage: Stage,
+    /// Whether a log-in has begun, which ends with this.
+    pub(super) logging_in: bool,
 }
 
 pub(super) enum Stage {
@@ -112,6 +114,7 @@ impl AuthInitiator {
             wanted,
             unwanted: None,
             stage: Stage::Sent,
+            logging_in: false,
         });
         match child {
             Some(child) => {
@@ -511,6 +514,9 @@ impl AuthInitiator {
     ) -> State {
         if let Some(first) = self.first.as_ref().filter(|first| first.spi_in != 0) {
             cx.data(DataCommand::FreeSpi { spi: first.spi_in });
+        }
+        if self.logging_in {
+            cx.data(DataCommand::EndLogIn { ike_sa: channel.id });
         }
         let reason = match &self.stage {
             Stage::Refusing(reason) => reason.clone(),

@@ -49,6 +49,8 @@ pub(crate) struct AuthResponder {
     /// The peer's first IKE_AUTH, once it is here.
     pub(super) request: Option<Request>,
     pub(super) stage: Stage,
+    /// Whether a log-in has begun, which ends with this.
+    pub(super) logging_in: bool,
     /// Why candidates were passed over.
     pub(super) why: Vec<Reason>,
 }
@@ -107,6 +109,7 @@ impl AuthResponder {
             deadline: cx.boot() + cx.policy.limits.half_open_timeout,
             request: None,
             stage: Stage::Waiting,
+            logging_in: false,
             why: Vec::new(),
         }
     }
@@ -148,6 +151,9 @@ impl AuthResponder {
         cx: &mut Context,
         reason: Reason,
     ) -> State {
+        if self.logging_in {
+            cx.data(DataCommand::EndLogIn { ike_sa: channel.id });
+        }
         match self.stage {
             Stage::Install(_, proven, _, child) => {
                 child.abandon(cx);

@@ -48,7 +48,7 @@ impl LogIn {
 impl AuthInitiator {
     /// The peer is the one that we called.
     pub(super) fn log_in(
-        self: Box<Self>,
+        mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
         answered: Answered,
@@ -63,6 +63,7 @@ impl AuthInitiator {
             bounds: Bounds::default(),
             turn: Turn::Peer,
         };
+        self.logging_in = true;
         self.log_in_goes_on(channel, cx, Box::new(login), contents)
     }
 

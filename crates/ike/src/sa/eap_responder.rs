@@ -170,6 +170,7 @@ impl AuthResponder {
             (Turn::Prove(proving), answer) => match proving.payload(answer) {
                 Ok(proof) => {
                     let ask = login.ask(channel, cx, None);
+                    self.logging_in = true;
                     login.turn = Turn::Ask(ask, Some(proof));
                     self.stage = Stage::LogIn(login);
                     return State::AuthResponder(self);

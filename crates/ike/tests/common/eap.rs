@@ -45,6 +45,16 @@ impl Default for LogIns {
 }
 
 impl LogIns {
+    /// Conversations that have come to no end.
+    pub fn under_way(&self) -> usize {
+        self.servers.len() + self.peers.len()
+    }
+
+    pub(super) fn end(&mut self, ike_sa: IkeSaId) {
+        self.servers.remove(&ike_sa);
+        self.peers.remove(&ike_sa);
+    }
+
     pub(super) fn answer(
         &mut self,
         ike_sa: IkeSaId,
@@ -64,6 +74,9 @@ impl LogIns {
             && self.other_key
         {
             success.msk.expose_mut().reverse();
+        }
+        if !matches!(step, EapStep::Send(_) | EapStep::Reject { .. }) {
+            self.end(ike_sa);
         }
         Answer::Eap(Ok(step))
     }

@@ -577,6 +577,7 @@ impl World {
             DataCommand::ReleaseLease { ike_sa } => {
                 node.leases.remove(&ike_sa);
             }
+            DataCommand::EndLogIn { ike_sa } => node.log_ins.end(ike_sa),
         }
         if let Some((id, answer)) = reply {
             if node.hold {

@@ -273,8 +273,10 @@ impl Datapath {
                 self.sad.remove_trap(&connection, &child);
                 None
             }
-            // The supervisor's.
-            DataCommand::SetVirtual { .. } | DataCommand::ReleaseLease { .. } => return None,
+            // The supervisor's, and of those who log in.
+            DataCommand::SetVirtual { .. }
+            | DataCommand::ReleaseLease { .. }
+            | DataCommand::EndLogIn { .. } => return None,
         };
         self.publish();
         answer

@@ -2,6 +2,7 @@
 //!
 //! Passwords are the supervisor's: it is asked whether one is right, and for our answer to a challenge.
 
+mod room;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -27,12 +28,14 @@ use super::ask::Trusts;
 use super::{Inbox, Input};
 use crate::clock::Clock;
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor};
+use room::UnderWay;
 use tls::{Shown, Signatures, Verdict};
 
-/// Log-ins at once: each holds some kilobytes for somebody who has proven nothing.
-const CONVERSATIONS_MAX: usize = 256;
+/// Log-ins of our own at once: not those that peers may take up.
+const OWN_MAX: usize = 256;
 /// How long one may take; IKE forgets it before.
 const PATIENCE: Duration = Duration::from_secs(40);
+const GIVEN_UP: &str = "the log-in took too long, or gave way to those of others";
 
 /// The way to the thread.
 pub(super) struct LogIns {
@@ -52,6 +55,8 @@ pub(super) struct Job {
 
 enum Work {
     Job(Box<Job>),
+    /// The IKE SA is gone.
+    End(IkeSaId),
     /// The supervisor's answer to the question of this number.
     Answered(u64, SupervisorAnswer),
     /// Who vouches for others from now on.
@@ -93,6 +98,11 @@ impl LogIns {
     /// `false`: the thread has ended.
     pub(super) fn ask(&self, job: Job) -> bool {
         self.sender.send(Work::Job(Box::new(job))).is_ok()
+    }
+
+    /// The IKE SA has come to nothing, and with it the log-in.
+    pub(super) fn end(&self, ike_sa: IkeSaId) {
+        let _ = self.sender.send(Work::End(ike_sa));
     }
 
     pub(super) fn answered(&self, number: u64, answer: SupervisorAnswer) {
@@ -148,6 +158,11 @@ impl Conversations {
                 self.trusts = trusts;
                 return;
             }
+            Work::End(ike_sa) => {
+                self.all.remove(&ike_sa);
+                self.asked.retain(|_, (asked, _)| *asked != ike_sa);
+                return;
+            }
             Work::Job(job) => {
                 let (ike_sa, id) = (job.ike_sa, job.id);
                 // A bug met by one peer is not to keep all others from logging in.
@@ -195,8 +210,8 @@ impl Conversations {
             false => !self.all.contains_key(&job.ike_sa),
         };
         if begins {
-            if self.all.len() >= CONVERSATIONS_MAX {
-                return Next::Told(Err("too many others log in at this moment".to_owned()));
+            if let Err(why) = self.make_room(&job) {
+                return Next::Told(Err(why));
             }
             let conversation = match self.begin(&job, now + PATIENCE) {
                 Ok(conversation) => conversation,
@@ -206,14 +221,38 @@ impl Conversations {
         }
         match self.all.get_mut(&job.ike_sa) {
             Some(conversation) => conversation.handle(job.packet.as_ref()),
-            None => Next::Told(Err("the log-in took too long".to_owned())),
+            None => Next::Told(Err(GIVEN_UP.to_owned())),
         }
+    }
+
+    /// Whoever logs in with us gives way to others; we do not.
+    fn make_room(&mut self, job: &Job) -> Result<(), String> {
+        let is_peers = |one: &&Conversation| matches!(one.side, Side::Server(_));
+        if !job.peer_logs_in {
+            let own = self.all.values().filter(|one| !is_peers(one)).count();
+            return match own < OWN_MAX {
+                true => Ok(()),
+                false => Err("too many tunnels log in at this moment".to_owned()),
+            };
+        }
+        let of_peers = self.all.iter().filter(|(_, one)| is_peers(one));
+        let under_way: Vec<_> = of_peers
+            .map(|(ike_sa, one)| UnderWay {
+                key: *ike_sa,
+                source: one.remote,
+                until: one.until,
+            })
+            .collect();
+        if let Some(ike_sa) = room::gives_way(&under_way, job.remote) {
+            self.all.remove(&ike_sa);
+        }
+        Ok(())
     }
 
     fn resume(&mut self, ike_sa: IkeSaId, answer: SupervisorAnswer) -> Next {
         match self.all.get_mut(&ike_sa) {
             Some(conversation) => conversation.resume(answer),
-            None => Next::Told(Err("the log-in took too long".to_owned())),
+            None => Next::Told(Err(GIVEN_UP.to_owned())),
         }
     }
 }
