@@ -34,6 +34,15 @@ fn a_server_takes_passwords_and_certificates_in_tls_where_it_is_told_to() {
         path: "users".to_owned(),
     };
     assert_eq!(config.credentials.get(&passwords), Some(&file));
+    // People have one password and several devices, unless somebody says that they do not.
+    assert!(eap.shared && connection(&config, "server").unique);
+    for (unique, shared) in [(true, false), (false, true)] {
+        let config = parse(&format!(
+            "{SERVER}passwords = \"users\"\nunique = {unique}\n"
+        ));
+        let server = connection(&config, "server");
+        assert_eq!((server.unique, server.eap.shared), (unique, shared));
+    }
     let config = parse(&format!("{SERVER}eap_tls = false\n"));
     assert!(!connection(&config, "server").eap.any());
 }

@@ -62,7 +62,7 @@ impl Endpoint {
             // RFC 7296 §2.4: who shares its identity with other devices must not say this, and says
             // it all the same; it speaks for the device at this very place then, and for no other.
             let (there, here) = (other.channel.path.remote, sa.channel.path.remote);
-            let speaks_for_it = new.peering.connection.unique || there == here;
+            let speaks_for_it = new.peering.is_unique() || there == here;
             // Only what was there before the peer called can be what it has forgotten.
             if initial_contact && speaks_for_it && old.since < begun {
                 verdicts.push((other.id(), Verdict::Drop));
@@ -83,7 +83,7 @@ impl Endpoint {
             } else if new.peering.dialed {
                 let since = new.peering.authenticated_at;
                 verdicts.push((other.id(), Verdict::Replace(since)));
-            } else if new.peering.connection.unique {
+            } else if new.peering.is_unique() {
                 verdicts.push((other.id(), Verdict::Supersede));
             } else if there.ip() == here.ip() {
                 verdicts.push((other.id(), Verdict::Probe));
@@ -128,7 +128,7 @@ impl Endpoint {
         let Some(new) = established(&id).filter(|new| !new.peering.dialed) else {
             return;
         };
-        let most = match new.peering.connection.unique {
+        let most = match new.peering.is_unique() {
             true => CALLS_OF_ONE,
             false => CALLS_OF_SEVERAL,
         };

@@ -227,6 +227,9 @@ pub struct EapMethods {
     pub passwords: Option<CredentialId>,
     /// EAP-TLS, with our own certificate, by those whom [`RemoteAuth::Certificate`] trusts.
     pub tls: bool,
+    /// A user with a password may be on several devices at once, as [`Connection::unique`] says of identities:
+    /// people have one password, and more than one device.
+    pub shared: bool,
 }
 
 impl EapMethods {

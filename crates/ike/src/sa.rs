@@ -142,6 +142,12 @@ impl Peering {
         self.reauthenticate_at = Some(self.reauthenticate_at.map_or(at, |own| own.min(at)));
     }
 
+    /// Whether the peer's identity is that of one device ([`Connection::unique`]).
+    pub(crate) fn is_unique(&self) -> bool {
+        let by_password = self.secret.is_some();
+        self.connection.unique && !(by_password && self.connection.eap.shared)
+    }
+
     /// Addresses are lent here, and this peer has none.
     pub(crate) fn needs_lease(&self) -> bool {
         let lent = self.lent.as_ref();

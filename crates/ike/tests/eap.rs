@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::Command;
-use cygnet_ike::policy::{CredentialId, EapMethods, LocalAuth};
+use cygnet_ike::policy::{CredentialId, EapMethods, LocalAuth, Policy};
 use cygnet_wire::header::ExchangeType;
 use cygnet_wire::id::Identification;
 
@@ -153,6 +153,8 @@ fn a_server_that_cannot_prove_itself_learns_nothing_of_the_password() {
     // IKE_SA_INIT, IKE_AUTH without a word about the user, INFORMATIONAL.
     let now = at(world.now);
     assert!(world.a.endpoint.status(now).ike_sas.is_empty());
+    // Nothing is kept of a log-in that was broken off.
+    assert_eq!(world.b.log_ins.under_way(), 0);
 }
 
 #[test]
@@ -280,6 +282,7 @@ fn a_log_in_without_end_is_given_up() {
     );
     let now = world.now;
     assert!(world.a.established(now).is_empty() && world.b.established(now).is_empty());
+    assert_eq!(world.b.log_ins.under_way(), 0);
 }
 
 #[test]
@@ -301,6 +304,49 @@ fn who_does_not_go_on_is_forgotten_in_time() {
     assert!(world.b.reasons().iter().any(why), "{:?}", world.b.reasons());
     let now = world.now;
     assert!(world.b.ike_sas(now).is_empty());
+    assert_eq!(world.b.log_ins.under_way(), 0);
+}
+
+#[test]
+fn who_began_at_one_address_is_not_answered_at_another_before_it_is_in() {
+    let mut world = asked();
+    world.until(5, "IKE_SA_INIT is answered", |world| {
+        let now = world.now;
+        !world.b.ike_sas(now).is_empty()
+    });
+    let answers = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&answers);
+    world.fate = Box::new(move |flight| {
+        if flight.is(ExchangeType::IKE_AUTH, true) {
+            seen.set(seen.get() + 1);
+        }
+        Fate::Deliver
+    });
+    // Somebody else, as far as B can tell.
+    world.nat = Some(("203.0.113.9".parse().unwrap(), 0));
+    world.seconds(5);
+    assert_eq!(answers.get(), 0, "{}", world.tail());
+    assert_eq!(world.b.log_ins.under_way(), 0);
+}
+
+/// How many IKE SAs a server has of one user, whose devices call one after the other.
+fn devices(shared: bool) -> usize {
+    let mut b = with_password(B);
+    b.eap.shared = shared;
+    let mut world = World::new(Policy::default(), policy(b));
+    for port in [10_000, 20_000] {
+        world.nat = Some(("203.0.113.9".parse().unwrap(), port));
+        world.reboot(A, policy(with_password(A)));
+        world.seconds(3);
+        assert_eq!(world.a.child_sas(world.now).len(), 1, "{}", world.tail());
+    }
+    world.b.established(world.now).len()
+}
+
+#[test]
+fn a_user_is_on_several_devices_unless_an_identity_is_to_be_one() {
+    assert_eq!(devices(true), 2);
+    assert_eq!(devices(false), 1);
 }
 
 #[test]

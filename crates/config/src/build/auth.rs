@@ -142,6 +142,7 @@ impl Builder<'_> {
                 id
             }),
             tls: tls.is_some(),
+            shared: false,
         };
         Some(Auth {
             local: LocalAuth::Certificate {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, IdentityPattern, PoolId, Remote, Retransmit, SelectorTemplate, Start,
+    ChildPolicy, Connection, EapMethods, IdentityPattern, PoolId, Remote, Retransmit,
+    SelectorTemplate, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
@@ -149,7 +150,10 @@ impl Builder<'_> {
             remote_identity: IdentityPattern::Any,
             local_auth: auth.local,
             remote_auth: auth.remote,
-            eap: auth.eap,
+            eap: EapMethods {
+                shared: auth.eap.passwords.is_some() && raw.unique != Some(true),
+                ..auth.eap
+            },
             ike_proposals,
             children: vec![Arc::new(child)],
             request_virtual: Vec::new(),

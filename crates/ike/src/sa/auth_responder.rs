@@ -495,7 +495,7 @@ impl AuthResponder {
         match &proven.peering.connection.pool {
             Some(pool) if !wanted.is_empty() => {
                 let at = channel.path.remote;
-                let several = !proven.peering.connection.unique;
+                let several = !proven.peering.is_unique();
                 let ask = Ask::Lease {
                     pool: pool.clone(),
                     identity: proven.peering.peer_id.clone(),

@@ -153,6 +153,7 @@ pub fn with_password(end: End) -> Connection {
             eap: EapMethods {
                 passwords: Some(CredentialId("passwords".to_owned())),
                 tls: false,
+                shared: false,
             },
             ..with_certificates(B)
         },
