@@ -448,10 +448,14 @@ fn holder(identity: &Identification) -> String {
                 format!("FQDN {name}")
             }
         }
-        IdType::ID_RFC822_ADDR => match shown.rsplit_once('@') {
-            Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
-            None => format!("e-mail {shown}"),
-        },
+        IdType::ID_RFC822_ADDR => {
+            // What stands before a space or a `=` says the type elsewhere.
+            let is_plain = !shown.contains(|c: char| c.is_whitespace() || c == '=');
+            match shown.rsplit_once('@').filter(|_| is_plain) {
+                Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
+                None => format!("e-mail {shown}"),
+            }
+        }
         IdType::ID_KEY_ID => format!("user {shown}"),
         IdType::ID_DER_ASN1_DN => {
             let words: Vec<&str> = shown.split_whitespace().collect();
@@ -543,5 +547,11 @@ mod tests {
             holder(&Identification::fqdn("alice")),
             holder(&Identification::key_id(b"alice"))
         );
+        // Nor is one that is called as users are written here, or as subjects are.
+        let email = |address| holder(&Identification::email(address));
+        let user = holder(&Identification::key_id(b"alice@example.org"));
+        assert_eq!(user, "user alice@example.org");
+        assert_ne!(email("user alice@example.org"), user);
+        assert_eq!(email("cn=alice@b.c"), "e-mail cn=alice@b.c");
     }
 }
