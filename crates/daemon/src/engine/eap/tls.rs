@@ -17,8 +17,9 @@ use crate::clock::Clock;
 use crate::engine::ask::{Trusted, Trusts, judge};
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
-/// How long a signature may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a signature may take: all other log-ins wait meanwhile. How many want one at once is bounded by the
+/// calls of one source that may be half open.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a certificate that holds says.
 pub(super) struct Shown {
