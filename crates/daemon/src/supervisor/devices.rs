@@ -5,14 +5,14 @@ use cygnet_config::{Device, SERVER};
 use crate::api::{EngineStatus, LeaseStatus};
 
 /// The device of this identity, as `status` writes it: the e-mail address in its certificate, or, as
-/// Windows has it, the certificate's subject.
+/// Windows has it, the certificate's subject, which is what stands before the `@`. Today's names of the user and
+/// the device may be those of another certificate, after one was renamed.
 fn device<'a>(devices: &'a [Device], identity: &str) -> Option<&'a Device> {
     devices.iter().find(|device| {
-        let name = identity.strip_prefix("CN=");
-        let is_subject = |name: &str| {
-            name.split_once('.') == Some((device.user.as_str(), device.device.as_str()))
-        };
-        device.identity.eq_ignore_ascii_case(identity) || name.is_some_and(is_subject)
+        let (kind, name) = identity.split_once('=').unwrap_or(("", identity));
+        let certified = device.identity.split_once('@').map(|(name, _)| name);
+        device.identity.eq_ignore_ascii_case(identity)
+            || kind.eq_ignore_ascii_case("CN") && certified == Some(name)
     })
 }
 
@@ -55,18 +55,24 @@ mod tests {
                     not_after: 0,
                 }
             });
+        // The laptop was renamed since its certificate was made, and another got its name.
+        let mut devices = devices.to_vec();
+        devices[1].device = "old".to_owned();
+        devices.push(Device {
+            device: "laptop".to_owned(),
+            identity: "alice.laptop-2@1a2b3c4d.cygnet.internal".to_owned(),
+            ..devices[1].clone()
+        });
         let known =
             |identity: &str| device(&devices, identity).map(|d| format!("{} {}", d.user, d.device));
         for identity in [
             "alice.laptop@1a2b3c4d.cygnet.internal",
             "alice.laptop@1A2B3C4D.Cygnet.Internal",
             "CN=alice.laptop",
+            // As leases have it.
+            "cn=alice.laptop",
         ] {
-            assert_eq!(
-                known(identity).as_deref(),
-                Some("alice laptop"),
-                "{identity}"
-            );
+            assert_eq!(known(identity).as_deref(), Some("alice old"), "{identity}");
         }
         for identity in [
             "alice.laptop",
