@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cygnet_config::{Config, ConfigError, CredentialFile, Nat};
+use cygnet_crypto::suite::Group;
 use cygnet_ike::policy::{Host, IdentityPattern, LocalAuth, Remote, SelectorTemplate, Start};
+use cygnet_ike::proposal::{ChildExchange, offer_esp, select_esp};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     let files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -98,6 +100,44 @@ fn a_server_waits_for_clients_that_move_unless_they_may_not() {
         assert_eq!(server.retransmit.patience() >= five_minutes, patient);
         assert!(office.retransmit.patience() < five_minutes);
     }
+}
+
+#[test]
+fn a_server_takes_new_keys_with_a_key_exchange_and_without_and_leaves_the_first_move_to_clients() {
+    let server = "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n";
+    let config = parse(server).unwrap();
+    let connection = &config.policy.connections[0];
+    let child = &connection.children[0];
+    let exchange = ChildExchange::CreateChildSa;
+    for (offer, group) in [
+        ("aes256gcm16", None),
+        ("aes256gcm16-ecp384", Some(Group::EcpP384)),
+        ("aes256-sha256", None),
+        ("aes256-sha256-modp2048", Some(Group::Modp2048)),
+    ] {
+        let offered = offer_esp(&[offer.parse().unwrap()], 0x1000, exchange);
+        let chosen = select_esp(&child.esp_proposals, &offered, exchange, None);
+        assert_eq!(chosen.map(|chosen| chosen.group), Ok(group), "{offer}");
+    }
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    assert_eq!(child.lifetime.time, hours(2));
+    assert_eq!(connection.lifetime.time, hours(9));
+}
+
+#[test]
+fn a_server_lends_addresses_of_the_families_that_are_reached() {
+    let lent = |lines: &str| {
+        let pools = "pools = [\"10.99.0.0/24\", \"fd99::/112\"]";
+        let config = parse(&format!("[server]\npsk = \"k\"\n{pools}\n{lines}\n")).unwrap();
+        let pool = config.pools.values().next().unwrap();
+        let networks: Vec<String> = pool.networks.iter().map(ToString::to_string).collect();
+        networks.join(" ")
+    };
+    assert_eq!(lent(""), "10.99.0.0/24 fd99::/112");
+    assert_eq!(lent("networks = [\"10.0.0.0/16\"]"), "10.99.0.0/24");
+    assert_eq!(lent("networks = [\"fd00::/48\"]"), "fd99::/112");
+    let together = "networks = [\"10.0.0.0/16\"]\nclient_to_client = true";
+    assert_eq!(lent(together), "10.99.0.0/24 fd99::/112");
 }
 
 #[test]

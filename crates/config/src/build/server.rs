@@ -7,25 +7,31 @@ use cygnet_ike::policy::{
     ChildPolicy, Connection, EapMethods, IdentityPattern, PoolId, Remote, Retransmit,
     SelectorTemplate, Start,
 };
+use cygnet_ike::proposal::EspProposal;
 use ipnet::IpNet;
 use toml::Spanned;
 
 use super::auth::{AuthKeys, LogIn};
 use super::{
-    Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, SERVER_INTERFACE,
-    default_retransmit, everything, templates,
+    Builder, KEEPALIVE, LIVENESS, SERVER_INTERFACE, default_retransmit, everything, templates,
 };
 use crate::raw::RawServer;
 use crate::{Nat, Pool, SERVER, Server, devices, parse, units};
 
 /// Behind the combined modes, for devices that have none (RouterOS), or do not offer them before they are told to
-/// (Windows, iPhones without a profile): what RFC 8247 §2 wants everybody to have.
+/// (iPhones and Macs without a profile): what RFC 8247 §2 wants everybody to have.
 const COMMON_IKE: &str =
     "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
 
 /// The same for ESP (RFC 8221 §5, §6).
 const COMMON_ESP: &str =
     "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
+
+/// Longer than devices keep their keys by themselves (mostly one hour, and eight): they go first. Windows
+/// behind a NAT does not take new ESP keys that the server begins with.
+const CLIENTS_CHILD_LIFETIME: Duration = Duration::from_secs(2 * 3600);
+/// The same for IKE SAs.
+const CLIENTS_IKE_LIFETIME: Duration = Duration::from_secs(9 * 3600);
 
 impl Builder<'_> {
     pub(super) fn server(&mut self, spanned: &Spanned<RawServer>) -> Option<(Connection, Server)> {
@@ -104,8 +110,13 @@ impl Builder<'_> {
             .uplink
             .as_ref()
             .and_then(|w| self.value(w, units::interface));
-        let child_lifetime = self.lifetime(raw.child_lifetime.as_ref(), CHILD_LIFETIME, None, None);
-        let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), IKE_LIFETIME, None, None);
+        let child_lifetime = self.lifetime(
+            raw.child_lifetime.as_ref(),
+            CLIENTS_CHILD_LIFETIME,
+            None,
+            None,
+        );
+        let lifetime = self.lifetime(raw.ike_lifetime.as_ref(), CLIENTS_IKE_LIFETIME, None, None);
         let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
         let mut ike_proposals = self.ike_proposals(raw.ike.as_deref());
         if raw.ike.is_none() {
@@ -113,7 +124,7 @@ impl Builder<'_> {
         }
         let mut esp_proposals = self.esp_proposals(raw.esp.as_deref());
         if raw.esp.is_none() {
-            esp_proposals.extend(parse::esp_proposal(COMMON_ESP));
+            esp_proposals.extend(common_esp());
         }
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
         let replay_window = self.replay_window(raw.replay_window.as_ref());
@@ -128,7 +139,7 @@ impl Builder<'_> {
         self.pools.insert(
             pool.clone(),
             Pool {
-                networks: pools.clone(),
+                networks: lent(&pools, &reached),
                 dns,
                 domains,
             },
@@ -188,6 +199,19 @@ impl Builder<'_> {
     }
 }
 
+/// [`COMMON_ESP`], with a key exchange of its own and without: who has no combined mode often has no
+/// perfect forward secrecy either, and would lose its tunnel when the keys are made anew.
+fn common_esp() -> Vec<EspProposal> {
+    let Ok(with_group) = parse::esp_proposal(COMMON_ESP) else {
+        return Vec::new();
+    };
+    let without = EspProposal {
+        group: Vec::new(),
+        ..with_group.clone()
+    };
+    vec![with_group, without]
+}
+
 /// RFC 4555 §3.11: a client that is between two networks says where it is when it is there. Five
 /// minutes.
 fn patient() -> Retransmit {
@@ -196,6 +220,16 @@ fn patient() -> Retransmit {
         tries: 16,
         ..default_retransmit()
     }
+}
+
+/// The pools of those families of which something is reached. A client that is lent an address of the
+/// other one, and no network, has none of its routes set up (iOS).
+fn lent(pools: &[IpNet], reached: &[IpNet]) -> Vec<IpNet> {
+    let of_use = |pool: &&IpNet| {
+        let family = |net: &IpNet| matches!(net, IpNet::V4(_)) == matches!(pool, IpNet::V4(_));
+        reached.iter().any(family)
+    };
+    pools.iter().filter(of_use).copied().collect()
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {
