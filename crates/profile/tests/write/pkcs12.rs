@@ -50,7 +50,12 @@ fn openssl_opens_each_in_the_encryption_its_system_takes() {
     for kind in [KeyKind::EcdsaP256, KeyKind::EcdsaP384, KeyKind::Rsa3072] {
         let profile = sample::of_kind(kind);
         let files = sample::files(&profile);
-        for path in ["alice.phone.p12", "windows/alice.phone.p12"] {
+        let windows = "windows/alice.phone.p12";
+        for path in ["alice.phone.p12", windows] {
+            if path == windows && kind == KeyKind::Rsa3072 {
+                // Windows refuses such a server.
+                continue;
+            }
             let p12 = sample::bytes(&files, path);
             check(&profile, p12, "MAC: sha256", "AES-256-CBC");
         }
