@@ -32,6 +32,7 @@ pub(super) fn read_again(
     let mut admitted = Secrets {
         keys: secrets.keys.clone(),
         psks: secrets.psks.clone(),
+        passwords: secrets.passwords.clone(),
         ..Secrets::default()
     };
     let mut users = false;
@@ -41,16 +42,12 @@ pub(super) fn read_again(
                 users = true;
                 for (user, hash) in passwords::of_users(base, path)? {
                     let name = EapMethods::secret_of(id, &user);
-                    admitted.hashes.insert(name.0, Arc::new(hash));
+                    admitted.users.insert(name.0, Arc::new(hash));
                 }
             }
-            // Our own.
-            CredentialFile::Password { .. } => {
-                let hash = secrets.hashes.get_key_value(&id.0);
-                let hash = hash.map(|(name, hash)| (name.clone(), Arc::clone(hash)));
-                admitted.hashes.extend(hash);
-            }
-            CredentialFile::Key { .. } | CredentialFile::Psk { .. } => {}
+            CredentialFile::Key { .. }
+            | CredentialFile::Psk { .. }
+            | CredentialFile::Password { .. } => {}
         }
     }
     if names.is_empty() && !users {
@@ -74,7 +71,9 @@ fn named(text: &str) -> Vec<String> {
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
         one => Vec::from_iter(one.as_str()),
     });
-    names.map(str::to_owned).collect()
+    // What is fetched is no file.
+    let files = names.filter(|name| !name.contains("://"));
+    files.map(str::to_owned).collect()
 }
 
 #[cfg(test)]
