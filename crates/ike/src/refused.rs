@@ -13,9 +13,6 @@ use crate::time::Instant;
 /// Remembered at once; the one longest ago makes room.
 const MOST: usize = 16;
 
-/// Proposals of ours named as a remedy.
-const NAMED: usize = 4;
-
 /// Whose implementation calls, by its Vendor ID (RFC 7296 §3.12); Apple's and Android's have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
@@ -128,17 +125,10 @@ fn remedy<P: ToString>(client: Client, proposals: impl IntoIterator<Item = P>) -
     if client == Client::Windows {
         return "set its proposals with the `.ps1` file from `cygnet user export`".to_owned();
     }
-    let mut accepted: Vec<String> = Vec::new();
-    for proposal in proposals {
-        let proposal = proposal.to_string();
-        if accepted.len() < NAMED && !accepted.contains(&proposal) {
-            accepted.push(proposal);
-        }
-    }
-    format!(
-        "let it offer some of {}, as the files from `cygnet user export` do",
-        accepted.join(", or of ")
-    )
+    // The best of ours alone: who has the choice takes it, and a line of the log is short.
+    let best = proposals.into_iter().next();
+    let best = best.map_or_else(|| "what is configured".to_owned(), |it| it.to_string());
+    format!("let it offer some of {best}, as the files from `cygnet user export` do")
 }
 
 /// The latest of them, one for each place and offer.

@@ -94,7 +94,7 @@ fn other_group_is_taken_for_a_child_when_the_peer_asks_for_it() {
     let mut b = connection(B);
     let mut only = child(B, "one", Start::Manual);
     for proposal in &mut only.esp_proposals {
-        proposal.group = vec![cygnet_crypto::suite::Group::EcpP256];
+        proposal.group = vec![Group::EcpP256];
     }
     b.children = vec![only.into()];
     let mut world = up_with(connection(A), b);

@@ -104,9 +104,9 @@ impl OwnServer {
     pub fn p12_password(said: &str) -> Result<String> {
         let line = said
             .lines()
-            .find_map(|line| line.trim().strip_prefix("password of its .p12 files: "));
+            .find_map(|line| line.trim().strip_prefix("import password: "));
         line.map(str::to_owned)
-            .ok_or_else(|| Failure::new(format!("no password of .p12 files in: {said}")))
+            .ok_or_else(|| Failure::new(format!("no import password in: {said}")))
     }
 
     /// Waits until `device` reaches the web host as the server, and pings the server's inner address.

@@ -351,7 +351,7 @@ mod tests {
         let now = Duration::from_secs(100);
         let mut waiting = 0;
         for user in 0..2000 {
-            for n in 0..=OF_PAIR.free {
+            for _ in 0..=OF_PAIR.free {
                 let source = source((user % 250) as u8);
                 let admitted = guesses.admit(now, &format!("user{user}"), source);
                 waiting += usize::from(matches!(admitted, Admission::After(_)));

@@ -141,6 +141,15 @@ impl CreateChild {
     }
 }
 
+/// A Child SA as both ends want it.
+struct Agreed {
+    draft: Draft,
+    keys: crate::keys::ChildKeys,
+    nonces: Nonces,
+    /// Of the key exchange, if there was one.
+    group: Option<Group>,
+}
+
 impl Established {
     pub(crate) fn start_create(
         &mut self,
@@ -379,12 +388,17 @@ impl Established {
             return self.create_refused(channel, cx, create, error, offered);
         }
         match self.agree(channel, *sent, &policy, replaces, contents) {
-            Ok((draft, ..)) if doomed.contains(&draft.spi_out) => {
+            Ok(Agreed { draft, .. }) if doomed.contains(&draft.spi_out) => {
                 // The peer's DELETE has overtaken its response.
                 cx.data(DataCommand::FreeSpi { spi: draft.spi_in });
                 cx.upcall(Upcall::Reconsider(channel.id));
             }
-            Ok((draft, keys, nonces, group)) => {
+            Ok(Agreed {
+                draft,
+                keys,
+                nonces,
+                group,
+            }) => {
                 let (mut child, ask) =
                     draft.install(cx, channel, &self.peering, keys, Role::Initiator);
                 child.nonces = Some(nonces);
@@ -417,7 +431,7 @@ impl Established {
         policy: &Arc<ChildPolicy>,
         replaces: Option<ChildSaId>,
         contents: Contents,
-    ) -> Result<(Draft, crate::keys::ChildKeys, Nonces, Option<Group>), (u32, String)> {
+    ) -> Result<Agreed, (u32, String)> {
         let spi_in = sent.spi_in;
         let fail = |error: String| (spi_in, error);
         let missing = |what: &str| {
@@ -463,7 +477,12 @@ impl Established {
             initiator: sent.nonce,
             responder,
         };
-        Ok((draft, keys, nonces, choice.group))
+        Ok(Agreed {
+            draft,
+            keys,
+            nonces,
+            group: choice.group,
+        })
     }
 
     /// It is installed: the better of two that were made at once stays (RFC 7296 §2.8.1).
