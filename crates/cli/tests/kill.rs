@@ -180,7 +180,7 @@ fn an_init_that_was_killed_is_gone_on_with() {
         );
     }
     assert!(
-        written.len() > 2,
+        written.len() > 1,
         "the moments were all early or all late: {written:?}"
     );
 }
