@@ -88,12 +88,25 @@ impl Namespace {
     /// A UDP socket inside.
     pub(crate) fn udp(&self, local: &str) -> UdpSocket {
         let local: SocketAddr = local.parse().unwrap();
-        let socket = self.run(|| UdpSocket::bind(local).unwrap());
+        let socket = self.run(|| bind(local));
         socket
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
         socket
     }
+}
+
+/// A process that another test starts holds what is open here until its exec, a port that was closed too.
+fn bind(local: SocketAddr) -> UdpSocket {
+    for _ in 0..100 {
+        match UdpSocket::bind(local) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+    panic!("{local} stays in use");
 }
 
 impl Drop for Namespace {
