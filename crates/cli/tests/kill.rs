@@ -158,12 +158,17 @@ fn kill(host: &Host, line: &str, longest: Duration, random: &mut ChaCha8Rng) -> 
 fn an_init_that_was_killed_is_gone_on_with() {
     let started = Instant::now();
     Host::new("kill-init").cygnet(INIT);
-    let longest = started.elapsed();
+    let mut longest = started.elapsed();
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut written = BTreeSet::new();
     for number in 0..30 {
         let host = Host::new(&format!("kill-init-{number}"));
-        kill(&host, INIT, longest, &mut random);
+        let status = kill(&host, INIT, longest, &mut random);
+        // Moments fall all over it, however busy the machine is now.
+        longest = longest.mul_f64(match status.code() {
+            None => 1.2,
+            Some(_) => 0.8,
+        });
         written.insert(host.names("").len());
         host.cygnet(INIT);
         assert!(host.cygnet(INIT).contains("nothing was changed"));
@@ -180,7 +185,7 @@ fn an_init_that_was_killed_is_gone_on_with() {
         );
     }
     assert!(
-        written.len() > 1,
+        written.len() > 2,
         "the moments were all early or all late: {written:?}"
     );
 }
