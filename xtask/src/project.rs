@@ -19,7 +19,8 @@ const CYGNET: &str = "CYGNET";
 pub enum Build {
     /// Optimised: what is measured, and what is shown.
     Release,
-    /// As `cargo test` has built it already; integer overflows are found in it.
+    /// As `cargo test` has built it already: a second build of everything costs a test run minutes, and
+    /// integer overflows are found in this one. `bench` and `demo` by themselves use the optimised one.
     Test,
 }
 

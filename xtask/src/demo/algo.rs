@@ -1,13 +1,13 @@
 //! A server that Algo has set up, and the Cygnet that joins it from the files Algo hands out.
 
-use super::VpnEnd;
+use super::end::{VpnEnd, accept_rules};
 use crate::ensure;
-use crate::lab::algo::{Deployment, Format, Server, Year};
+use crate::lab::algo::{Deployment, Format, Year, serve};
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::process::last_lines;
+use crate::lab::strongswan::Starter;
 use crate::lab::world::{SERVER, World};
 use crate::lab::{Failure, Lab, Namespace, Result};
-use crate::project;
 use std::rc::Rc;
 
 /// The tunnel that is imported.
@@ -36,7 +36,7 @@ pub(crate) fn seen_through(
 pub(crate) struct AlgoServer {
     namespace: Namespace,
     deployment: Rc<Deployment>,
-    server: Option<Server>,
+    server: Option<Starter>,
 }
 
 impl AlgoServer {
@@ -51,7 +51,7 @@ impl AlgoServer {
 
 impl VpnEnd for AlgoServer {
     fn start(&mut self, lab: &Lab) -> Result<()> {
-        self.server = Some(Server::start(lab, &self.namespace, &self.deployment)?);
+        self.server = Some(serve(lab, &self.namespace, &self.deployment)?);
         Ok(())
     }
 
@@ -69,20 +69,17 @@ impl VpnEnd for AlgoServer {
     fn pids(&self) -> Vec<u32> {
         self.server
             .as_ref()
-            .and_then(Server::pid)
+            .and_then(Starter::pid)
             .into_iter()
             .collect()
     }
 
     fn firewall_advice(&self) -> Result<Vec<String>> {
-        let rule = |direction: &str| {
-            format!("nft insert rule inet foreign forward {direction} \"ipsec0\" accept")
-        };
-        Ok(vec![rule("iifname"), rule("oifname")])
+        Ok(accept_rules("ipsec0"))
     }
 
     fn last_words(&self) -> String {
-        let log = self.server.as_ref().map_or_else(String::new, Server::log);
+        let log = self.server.as_ref().map_or_else(String::new, Starter::log);
         last_lines(&log, 20)
     }
 }
@@ -107,23 +104,20 @@ impl ImportedGateway {
 
     /// `cygnet import FILE… --name home --gateway`, as a person types it but for the password.
     fn import(&self, cygnet: &Cygnet) -> Result<String> {
-        let program = project::cygnet();
-        let config = cygnet.config_path();
-        let password = self.deployment.password_file();
-        let mut argv = vec![program.to_string_lossy().into_owned(), "import".to_owned()];
-        argv.extend(
-            self.format
-                .files
-                .iter()
-                .map(|it| it.to_string_lossy().into_owned()),
+        let files = self.format.files.iter().map(|it| it.to_string_lossy());
+        let files: Vec<_> = files.collect();
+        let password = self.deployment.password_file().to_string_lossy();
+        let mut arguments = vec!["import"];
+        arguments.extend(files.iter().map(|it| &**it));
+        arguments.extend(["--name", TUNNEL, "--gateway"]);
+        arguments.extend(["--password-file", &*password]);
+        let finished = cygnet.configured(&arguments)?;
+        ensure!(
+            finished.success(),
+            "cygnet import: {}",
+            finished.stderr.trim()
         );
-        argv.extend(["--name", TUNNEL, "--gateway"].map(str::to_owned));
-        argv.extend(["--config".to_owned(), config.to_string_lossy().into_owned()]);
-        argv.extend([
-            "--password-file".to_owned(),
-            password.to_string_lossy().into_owned(),
-        ]);
-        self.namespace.exec(argv)
+        Ok(finished.stdout)
     }
 
     pub(crate) fn running(&self) -> Result<&Cygnet> {
@@ -147,10 +141,12 @@ impl VpnEnd for ImportedGateway {
             names.join(" ")
         );
         ensure!(told.contains("To go online:"), "cygnet import said {told}");
-        let (program, config) = (project::cygnet(), cygnet.config_path());
-        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-        self.namespace
-            .exec([&*program, "gateway", "on", "--config", &*config])?;
+        let guarded = cygnet.configured(&["gateway", "on"])?;
+        ensure!(
+            guarded.success(),
+            "cygnet gateway on: {}",
+            guarded.stderr.trim()
+        );
         self.cygnet = Some(cygnet);
         Ok(())
     }
@@ -176,10 +172,7 @@ impl VpnEnd for ImportedGateway {
 
     fn firewall_advice(&self) -> Result<Vec<String>> {
         // It does not run yet when this is asked.
-        let rule = |direction: &str| {
-            format!("nft insert rule inet foreign forward {direction} \"cyg-{TUNNEL}\" accept")
-        };
-        Ok(vec![rule("iifname"), rule("oifname")])
+        Ok(accept_rules(&format!("cyg-{TUNNEL}")))
     }
 
     fn last_words(&self) -> String {

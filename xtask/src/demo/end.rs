@@ -69,6 +69,14 @@ pub trait VpnEnd {
     fn last_words(&self) -> String;
 }
 
+/// What lets the packets of this interface through the lab's foreign firewall.
+pub(super) fn accept_rules(interface: &str) -> Vec<String> {
+    let rule = |direction: &str| {
+        format!("nft insert rule inet foreign forward {direction} \"{interface}\" accept")
+    };
+    vec![rule("iifname"), rule("oifname")]
+}
+
 /// The certificates of the demo.
 #[derive(Debug)]
 pub(super) struct Certificates {

@@ -55,8 +55,8 @@ const UP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Installs and builds what is lacking, runs the demo, prints; true when every claim was verified.
 pub fn run(options: &Options) -> Result<bool> {
+    setup::ensure()?;
     if let Some(story) = options.story {
-        setup::ensure()?;
         project::build_cygnet()?;
         return tell(story).map(|()| true);
     }
@@ -66,7 +66,6 @@ pub fn run(options: &Options) -> Result<bool> {
             "Algo sets up servers, and this shows how Cygnet joins one: say `--server algo-2017` or `--server algo-2026` alone",
         ));
     }
-    setup::ensure()?;
     if options.server == Program::Cygnet || options.gateway == Program::Cygnet {
         eprintln!("building cygnet");
         project::build_cygnet()?;
@@ -154,7 +153,7 @@ fn play_algo(
     server.stop()
 }
 
-fn explained(failure: &Failure, gateway: &dyn VpnEnd, server: &dyn VpnEnd) -> Failure {
+pub(crate) fn explained(failure: &Failure, gateway: &dyn VpnEnd, server: &dyn VpnEnd) -> Failure {
     let (gateway, server) = (gateway.last_words(), server.last_words());
     Failure::new(format!(
         "{failure}\n--- gateway:\n{gateway}\n--- server:\n{server}"

@@ -1,10 +1,10 @@
 //! `cargo xtask demo --story server`: from nothing to a connected device, each command as a person types it.
 
 use crate::ensure;
-use crate::lab::own_server::OwnServer;
+use crate::lab::own_server::{OwnServer, SOON};
 use crate::lab::strongswan::StrongSwan;
 use crate::lab::world::{SERVER, WEB};
-use crate::lab::{Lab, Result};
+use crate::lab::{Lab, Result, wait_for};
 use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,9 @@ fn server() -> Result<()> {
         "cygnet user remove alice --device laptop",
         &mut || server.cygnet(&["user", "remove", "alice", "--device", "laptop"]),
     )?;
+    wait_for("the laptop is cut off", SOON, || {
+        Ok(server.connected()?.is_empty().then_some(()))
+    })?;
     println!("\nthe commands took {:.1} s", commands.as_secs_f64());
     ensure!(commands < BOUND, "that is more than {BOUND:?}");
     Ok(())

@@ -1,7 +1,7 @@
 //! strongSwan at either end, with everything around it done by hand: addresses translated, MSS
 //! clamped, forwarding closed, policy routing mended.
 
-use super::end::{Certificates, GATEWAY_NAME, POOL, SERVER_NAME, VpnEnd};
+use super::end::{Certificates, GATEWAY_NAME, POOL, SERVER_NAME, VpnEnd, accept_rules};
 use crate::lab::process::last_lines;
 use crate::lab::strongswan::{Auth, Child, Config, Connection, Setup, StrongSwan};
 use crate::lab::world::{LAN, SERVER, World};
@@ -153,10 +153,7 @@ impl VpnEnd for StrongSwanEnd {
 
     fn firewall_advice(&self) -> Result<Vec<String>> {
         // What the operator of a strongSwan has to know.
-        let rule = |direction: &str| {
-            format!("nft insert rule inet foreign forward {direction} \"ipsec0\" accept")
-        };
-        Ok(vec![rule("iifname"), rule("oifname")])
+        Ok(accept_rules("ipsec0"))
     }
 
     fn last_words(&self) -> String {

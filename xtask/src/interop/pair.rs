@@ -185,6 +185,14 @@ impl Pair {
         Ok(all)
     }
 
+    /// Waits until the IKE SA is another than `old`, at both ends.
+    pub(super) fn wait_for_new_ike_sa(&self, old: &cygnet::IkeSa) -> Result<()> {
+        wait_for("the IKE SA has new keys", SOON, || {
+            let new = self.ike_sa()?.0;
+            Ok((!same(&new.initiator_spi, &old.initiator_spi)).then_some(()))
+        })
+    }
+
     /// The one IKE SA that is up at both ends, as each sees it; waits until there is just one.
     pub(super) fn ike_sa(&self) -> Result<(cygnet::IkeSa, strongswan::IkeSa)> {
         let mut seen = String::new();

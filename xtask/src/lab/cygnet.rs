@@ -142,6 +142,17 @@ impl Cygnet {
             .finish()
     }
 
+    /// Runs a command that works on its configuration, such as `["check"]`; gives what became of it.
+    pub fn configured(&self, arguments: &[&str]) -> Result<Finished> {
+        let (program, config) = (project::cygnet(), self.config_path());
+        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+        let argv = [&*program]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .chain(["--config", &*config]);
+        self.namespace.finish(argv)
+    }
+
     /// Runs a control command such as `["down", "home"]`; gives what became of it.
     pub fn control(&self, arguments: &[&str]) -> Result<Finished> {
         let (program, socket) = (project::cygnet(), self.socket());
@@ -325,6 +336,14 @@ impl Cygnet {
                 "{failure}; its last words:\n{}",
                 last_lines(&self.log(), 15)
             ))
+        })
+    }
+
+    /// Waits until `status` has a warning that contains `text`; gives it.
+    pub fn wait_for_warning(&self, text: &str, patience: Duration) -> Result<String> {
+        wait_for(&format!("`status` warns: {text}"), patience, || {
+            let warnings = self.status()?.warnings;
+            Ok(warnings.into_iter().find(|warning| warning.contains(text)))
         })
     }
 

@@ -178,7 +178,7 @@ impl Link {
             let between = format!("{family} saddr {{ {from} }} {family} daddr {{ {to} }}");
             // Later fragments carry no ports; the bridge does not put them together.
             let fragment = if v6 {
-                "exthdr frag exists"
+                "frag nexthdr udp"
             } else {
                 "ip frag-off & 0x1fff != 0 ip protocol udp"
             };

@@ -4,8 +4,8 @@ use super::cygnet::{Cygnet, Setup};
 use super::process::last_lines;
 use super::traffic::ping_all;
 use super::world::{SERVER, World};
-use super::{Exec, Failure, Finished, Lab, Namespace, Result, wait_for};
-use crate::{ensure, project};
+use super::{Failure, Lab, Namespace, Result, wait_for};
+use crate::ensure;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub const SOON: Duration = Duration::from_secs(15);
 /// The pool; the first address is the server's own.
 const POOL: &str = "10.99.0.0/24";
 /// The server's address in it.
-pub const INNER: &str = "10.99.0.1";
+const INNER: &str = "10.99.0.1";
 
 /// The demo's world with a server of one's own in it.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl OwnServer {
 
     /// Runs a command of the operator; fails unless it ended with 0.
     pub fn cygnet(&self, arguments: &[&str]) -> Result<String> {
-        let finished = self.try_cygnet(arguments)?;
+        let finished = self.cygnet.configured(arguments)?;
         let said = format!("{}{}", finished.stdout, finished.stderr);
         ensure!(
             finished.success(),
@@ -81,18 +81,6 @@ impl OwnServer {
             said.trim()
         );
         Ok(said)
-    }
-
-    /// Runs a command of the operator.
-    pub fn try_cygnet(&self, arguments: &[&str]) -> Result<Finished> {
-        let (program, config) = (project::cygnet(), self.cygnet.config_path());
-        let argv = [&*program.to_string_lossy()]
-            .into_iter()
-            .chain(arguments.iter().copied())
-            .chain(["--config", &*config.to_string_lossy()])
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
-        self.world.server.place(Exec::new(argv)).finish()
     }
 
     /// The folder that was made for a device.
@@ -130,7 +118,7 @@ impl OwnServer {
         Ok(format!("online as {SERVER}"))
     }
 
-    /// How many devices are connected.
+    /// Who is connected.
     pub fn connected(&self) -> Result<Vec<String>> {
         let sas = self.cygnet.connection("server")?.ike_sas;
         let up = sas.into_iter().filter(|sa| sa.state == "up");

@@ -2,10 +2,10 @@
 
 use super::super::Scenario;
 use crate::ensure;
+use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::own_server::{OwnServer, SOON};
 use crate::lab::strongswan::StrongSwan;
-use crate::lab::traffic::ping;
-use crate::lab::world::{SERVER, WEB};
+use crate::lab::world::WEB;
 use crate::lab::{Lab, Namespace, Result, wait_for};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,8 +48,8 @@ fn join(lab: &Lab, server: &OwnServer, host: &Namespace, device: &str) -> Result
 
 /// Runs a command that cuts a device off; gives how long its SA lived on after the command had begun.
 fn cut_off(server: &OwnServer, arguments: &[&str], left: usize) -> Result<Duration> {
-    server.cygnet(arguments)?;
     let begun = Instant::now();
+    server.cygnet(arguments)?;
     wait_for("the IKE SA ends", SOON, || {
         Ok((server.connected()?.len() == left).then_some(()))
     })?;
@@ -76,19 +76,28 @@ fn lost(lab: &mut Lab) -> Result<String> {
     server.cygnet.stop()?;
     server.cygnet.restart()?;
     server.online(&server.world.laptop)?;
-    let refused = server.cygnet.wait_for_log("revoked", SOON)?;
-    ensure!(
-        server.connected()?.len() == 1,
-        "connected are {:?}",
-        server.connected()?
-    );
+    refused(&server, &phone)?;
     // A name can be used again; the lost files stay worthless.
     server.add("alice", "phone")?;
-    ensure!(
-        phone.initiate("alice-phone").is_err(),
-        "the lost phone came back"
-    );
-    Ok(format!("gone after {lived:?}; {refused}"))
+    let told = refused(&server, &phone)?;
+    Ok(format!("gone after {lived:?}; {told}"))
+}
+
+/// The phone calls once more, and the server says that its certificate is revoked.
+fn refused(server: &OwnServer, phone: &StrongSwan) -> Result<String> {
+    let before = server.cygnet.log().len();
+    phone.is_refused("alice-phone", "AUTHENTICATION_FAILED")?;
+    let told = wait_for("the server says why", SOON, || {
+        let log = server.cygnet.log();
+        let new = log.get(before..).unwrap_or_default();
+        Ok(new
+            .lines()
+            .find(|line| line.contains("was revoked by its issuer"))
+            .map(str::to_owned))
+    })?;
+    let connected = server.connected()?;
+    ensure!(connected.len() == 1, "connected are {connected:?}");
+    Ok(told)
 }
 
 fn suspended(lab: &mut Lab) -> Result<String> {
@@ -118,7 +127,13 @@ fn renewed(lab: &mut Lab) -> Result<String> {
         .to_string_lossy()
         .into_owned();
     server.cygnet(&["user", "renew", "alice", "--device", "laptop", "--to", &to])?;
+    let own = server.cygnet.directory().join("server/server.crt");
+    let own_before = fs::read(&own)?;
     server.cygnet(&["server", "renew"])?;
+    ensure!(
+        fs::read(&own)? != own_before,
+        "the server's certificate is the old one"
+    );
     let read = |folder: &std::path::Path| fs::read(folder.join("swanctl/x509/alice.laptop.crt"));
     ensure!(
         read(&old)? != read(&kept.join("laptop"))?,
@@ -143,17 +158,15 @@ fn restored(lab: &mut Lab) -> Result<String> {
     server.cygnet(&["server", "backup", &file, "--passphrase-file", &phrase])?;
     server.cygnet.stop()?;
     server.cygnet(&["server", "uninstall", "--yes"])?;
-    let left: Vec<_> = fs::read_dir(server.cygnet.directory())?
-        .flatten()
-        .map(|it| it.file_name())
-        .collect();
-    ensure!(
-        !server.cygnet.directory().join("server").exists(),
-        "left behind: {left:?}"
-    );
+    for gone in ["server", "state/server.sqlite"] {
+        let path = server.cygnet.directory().join(gone);
+        ensure!(!path.exists(), "left behind: {}", path.display());
+    }
+    // Another machine: nothing of this one carries over but the backup.
+    fs::remove_dir_all(server.cygnet.directory())?;
+    server.cygnet = Cygnet::prepare(lab, &server.world.server, &Setup::new(""))?;
     server.cygnet(&["server", "restore", &file, "--passphrase-file", &phrase])?;
     server.cygnet.restart()?;
     let _laptop = join(lab, &server, &server.world.laptop, "laptop")?;
-    ping(&server.world.laptop, SERVER, 1)?;
     Ok("online with the files of before".to_owned())
 }

@@ -3,7 +3,7 @@
 
 use super::super::Scenario;
 use crate::ensure;
-use crate::lab::own_server::OwnServer;
+use crate::lab::own_server::{OwnServer, SOON};
 use crate::lab::strongswan::{Auth, Child, Config, Connection, StrongSwan};
 use crate::lab::{Context, Exec, Failure, Lab, Result};
 use serde::Deserialize;
@@ -105,7 +105,10 @@ fn connect(lab: &mut Lab, kind: &str, reader: &str) -> Result<String> {
         .map_err(|failure| server.with_log(failure))?;
     server.online(&server.world.phone)?;
     // A rekey with what the file says about its keys, too.
+    let before = swan.child("internet")?.spi_in;
     swan.rekey_child("internet")?;
+    swan.wait_for_new_child("internet", &before, SOON)
+        .map_err(|failure| server.with_log(failure))?;
     server.online(&server.world.phone)?;
     let peers = server.connected()?;
     ensure!(peers.len() == 1, "connected are {peers:?}");

@@ -57,10 +57,8 @@ pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
 /// The world in which laptop and phone send everything to the box, and the box forwards: from the
 /// beginning to the end, whatever Cygnet does.
 pub(in crate::interop) fn forwarding_world(lab: &Lab) -> Result<World> {
-    let mut world = World::build(lab)?;
+    let world = World::build(lab)?;
     add_ipv6(&world)?;
-    // MOBIKE: what gets no answer by IPv4 goes by IPv6 as well.
-    world.provider.add_ends(&[GATEWAY6], &[SERVER6])?;
     world.gateway.forward_packets()?;
     world.route_through_gateway()?;
     for device in [&world.laptop, &world.phone] {
@@ -117,7 +115,9 @@ impl Home {
 
     /// Starts the server alone.
     pub(in crate::interop) fn prepare(lab: &Lab, setup: &Setup) -> Result<Self> {
-        let world = forwarding_world(lab)?;
+        let mut world = forwarding_world(lab)?;
+        // MOBIKE: what gets no answer by IPv4 goes by IPv6 as well.
+        world.provider.add_ends(&[GATEWAY6], &[SERVER6])?;
         let server = Cygnet::start(lab, &world.server, &server_setup())?;
         let gateway = Cygnet::prepare(lab, &world.gateway, setup)?;
         Ok(Self {
@@ -206,20 +206,18 @@ pub(in crate::interop) fn reaches_web(device: &Namespace) -> Result<bool> {
 
 /// `cygnet gateway on|off` with the configuration of `cygnet`.
 pub(super) fn guard(cygnet: &Cygnet, onoff: &str) -> Result<String> {
-    let (program, config) = (project::cygnet(), cygnet.config_path());
-    let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-    cygnet
-        .namespace()
-        .exec([&*program, "gateway", onoff, "--config", &*config])
+    let finished = cygnet.configured(&["gateway", onoff])?;
+    ensure!(
+        finished.success(),
+        "cygnet gateway {onoff}: {}",
+        finished.stderr.trim()
+    );
+    Ok(finished.stdout)
 }
 
 /// `cygnet check` with the configuration of `cygnet`.
 pub(in crate::interop) fn check(cygnet: &Cygnet) -> Result<Finished> {
-    let (program, config) = (project::cygnet(), cygnet.config_path());
-    let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-    cygnet
-        .namespace()
-        .finish([&*program, "check", "--config", &*config])
+    cygnet.configured(&["check"])
 }
 
 /// `cygnet run` behind a line of shell that prepares its surroundings (a mount, another user) and

@@ -528,12 +528,7 @@ fn lan_interface(lab: &mut Lab) -> Result<String> {
     let mut setup = gateway_setup(QUICK, "");
     setup.config = setup.config.replace("lan = \"eth0\"", "lan = \"eth9\"");
     let gateway = Cygnet::start(lab, &world.gateway, &setup)?;
-    let warning = wait_for("a warning", Duration::from_secs(5), || {
-        let warnings = gateway.status()?.warnings;
-        Ok(warnings
-            .into_iter()
-            .find(|warning| warning.contains("eth9")))
-    })?;
+    let warning = gateway.wait_for_warning("eth9", Duration::from_secs(5))?;
     if !(warning.contains("lan") && warning.contains("ip link")) {
         bail!("the warning does not say where and what to do: {warning}");
     }

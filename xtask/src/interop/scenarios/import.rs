@@ -1,13 +1,13 @@
 //! Servers as Algo sets them up, joined from the files that Algo hands out.
 
 use super::super::Scenario;
-use crate::demo::VpnEnd;
 use crate::demo::algo::{AlgoServer, ImportedGateway, TUNNEL, deploy, seen_through};
+use crate::demo::{VpnEnd, explained};
 use crate::ensure;
 use crate::lab::algo::Year;
 use crate::lab::cygnet::Cygnet;
 use crate::lab::world::{SERVER, World};
-use crate::lab::{Failure, Lab, Result, wait_for};
+use crate::lab::{Lab, Result, wait_for};
 use std::time::Duration;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -37,10 +37,7 @@ fn join(lab: &mut Lab, year: Year) -> Result<String> {
         let mut gateway = ImportedGateway::new(&world, &deployment, format);
         let seen = seen_through(lab, &world, &mut gateway);
         let seen = seen.map_err(|failure| {
-            let (gateway, server) = (gateway.last_words(), server.last_words());
-            Failure::new(format!(
-                "from {title}: {failure}\n--- gateway:\n{gateway}\n--- server:\n{server}"
-            ))
+            explained(&failure, &gateway, &server).while_doing(format!("from {title}"))
         })?;
         ensure!(seen == [SERVER, SERVER], "from {title}: seen as {seen:?}");
         joined.push(title);

@@ -171,7 +171,7 @@ fn is_at(pair: &Pair, role: Role, address: &str) -> Result<()> {
         let (own, theirs) = pair.ike_sa()?;
         let (told, known) = match role {
             Role::Initiator => (own.local, theirs.remote_host),
-            Role::Responder => (own.remote, address.to_owned()),
+            Role::Responder => (own.remote, theirs.local_host),
         };
         seen = format!("{told} and {known}");
         let host = told.rsplit_once(':').map_or("", |(host, _)| host);
@@ -222,12 +222,15 @@ fn rekeyed(lab: &Lab, role: Role) -> Result<String> {
     let ways = [road.way(role)];
     let connection = pair.plan.connection;
     for (by_cygnet, place) in [(true, "192.0.2.71"), (false, "192.0.2.72")] {
+        let before = pair.ike_sa()?.0;
         match by_cygnet {
             true => pair.cygnet.request(connection, "rekey", None)?,
             false => pair.swan.rekey(OFFICE)?,
         }
         road.move_to(&pair, place)?;
         is_at(&pair, role, place)?;
+        pair.wait_for_new_ike_sa(&before)
+            .map_err(|failure| pair.with_log(failure))?;
         pair.carry_on(&ways)?;
     }
     ensure!(calls(&pair)? == 1, "Cygnet or strongSwan has called again");

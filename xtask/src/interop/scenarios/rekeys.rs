@@ -128,10 +128,7 @@ fn rekey_ike(lab: &Lab, role: Role, by: By) -> Result<String> {
             || pair.cygnet.request(OFFICE, "rekey", None),
             || pair.swan.rekey(OFFICE),
         )?;
-        wait_for("the IKE SA has new keys", SOON, || {
-            let new = pair.ike_sa()?.0;
-            Ok((!same(&new.initiator_spi, &old.initiator_spi)).then_some(()))
-        })
+        pair.wait_for_new_ike_sa(&old)
     })?;
     let kept = pair.wait_for_child(NET)?;
     ensure!(

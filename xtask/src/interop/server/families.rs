@@ -245,11 +245,7 @@ fn admitted(lab: &Lab, family: &Family) -> Result<String> {
                 true => swan.rekey_child(NET)?,
                 false => bench.server.request("server", "rekey", Some("clients"))?,
             }
-            wait_for("new ESP keys", SOON, || {
-                let now = swan.installed_children(NET)?;
-                let new = !now.is_empty() && now.iter().all(|child| child.spi_in != before);
-                Ok(new.then_some(()))
-            })?;
+            swan.wait_for_new_child(NET, &before, SOON)?;
             traffic::ping_all(bench.laptop(), WEB, 3)?;
         }
         agreed.push(suite);

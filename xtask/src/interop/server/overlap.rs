@@ -26,19 +26,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn warned(cygnet: &Cygnet, of: &str) -> Result<String> {
-    wait_for(&format!("status warns of \"{of}\""), SOON, || {
-        let warnings = cygnet.status()?.warnings;
-        Ok(warnings.into_iter().find(|warning| warning.contains(of)))
-    })
-}
-
 fn pool_overlap(lab: &mut Lab) -> Result<String> {
     let world = super::world(lab)?;
     // As a router's lease might.
     world.server.ip("addr add 10.99.0.5/24 dev eth0")?;
     let server = Cygnet::start(lab, &world.server, &server_setup())?;
-    let told = warned(&server, "pool 10.99.0.0/24 overlaps")?;
+    let told = server.wait_for_warning("pool 10.99.0.0/24 overlaps", SOON)?;
     let checked = check(&server)?;
     ensure!(
         !checked.success() && checked.stderr.contains("pool 10.99.0.0/24 overlaps"),
@@ -84,7 +77,7 @@ fn lent_from_the_lan(lab: &mut Lab) -> Result<String> {
     home.world.provider.reset()?;
     gateway.restart()?;
     wait_for_state(&gateway, "home", "up")?;
-    let told = warned(&gateway, "which was not taken: it is one of the LAN")?;
+    let told = gateway.wait_for_warning("which was not taken: it is one of the LAN", SOON)?;
     gateway.wait_for_log("which was not taken", SOON)?;
     let addresses = gateway.namespace().ip("-o -4 addr show dev cyg-home")?;
     ensure!(addresses.trim().is_empty(), "the tunnel has {addresses}");

@@ -5,7 +5,7 @@ mod certificates;
 mod files;
 mod server;
 
-pub use server::Server;
+pub use server::serve;
 
 use super::failure::Result;
 use super::{Context, Lab};
@@ -93,11 +93,6 @@ impl Deployment {
         certificates::make(&deployment)?;
         files::write_all(&deployment)?;
         Ok(deployment)
-    }
-
-    /// Whose way of doing it this is.
-    pub fn year(&self) -> Year {
-        self.year
     }
 
     /// A file with the password of the `.p12`, for root alone.

@@ -10,48 +10,25 @@ use std::fs;
 const PLUGINS: &str = "aes sha1 sha2 random nonce x509 revocation pubkey pkcs1 pkcs7 pkcs8 pkcs12 pgp pem openssl hmac \
     kdf gcm kernel-libipsec kernel-netlink socket-default stroke";
 
-/// A running server; stopped when dropped.
-#[derive(Debug)]
-pub struct Server {
-    starter: Starter,
-}
-
-impl Server {
-    /// Starts it on `namespace`; returns when it waits for clients.
-    pub fn start(lab: &Lab, namespace: &Namespace, deployment: &Deployment) -> Result<Self> {
-        let mut starter = Starter::prepare(lab, namespace)?;
-        write_all(&starter, deployment)?;
-        namespace.nft(&rules(deployment.year))?;
-        // Today's authority has constraints of kinds that strongSwan does not know.
-        let relaxed = match deployment.year {
-            Year::Y2017 => "",
-            Year::Y2026 => "x509 { enforce_critical = no }",
-        };
-        let settings = format!(
-            "close_ike_on_child_failure = yes
+/// Starts it on `namespace`; returns when it waits for clients.
+pub fn serve(lab: &Lab, namespace: &Namespace, deployment: &Deployment) -> Result<Starter> {
+    let mut starter = Starter::prepare(lab, namespace)?;
+    write_all(&starter, deployment)?;
+    namespace.nft(&rules(deployment.year))?;
+    // Today's authority has constraints of kinds that strongSwan does not know.
+    let relaxed = match deployment.year {
+        Year::Y2017 => "",
+        Year::Y2026 => "x509 { enforce_critical = no }",
+    };
+    let settings = format!(
+        "close_ike_on_child_failure = yes
   half_open_timeout = 5
   inactivity_close_ike = yes
   keep_alive = 25s
   {relaxed}"
-        );
-        starter.start(PLUGINS, &settings, "added configuration 'ikev2-pubkey'")?;
-        Ok(Self { starter })
-    }
-
-    /// Ends it in good order.
-    pub fn stop(&mut self) {
-        self.starter.stop();
-    }
-
-    /// The process id of the starter.
-    pub fn pid(&self) -> Option<u32> {
-        self.starter.pid()
-    }
-
-    /// What charon has logged.
-    pub fn log(&self) -> String {
-        self.starter.log()
-    }
+    );
+    starter.start(PLUGINS, &settings, "added configuration 'ikev2-pubkey'")?;
+    Ok(starter)
 }
 
 fn write_all(starter: &Starter, deployment: &Deployment) -> Result<()> {

@@ -154,6 +154,23 @@ impl StrongSwan {
         self.command(&["--initiate", "--child", child, "--timeout", "20"])
     }
 
+    /// Tries to bring up a child, and fails unless the peer refuses it: charon logs `said` then.
+    pub fn is_refused(&self, child: &str, said: &str) -> Result<()> {
+        let before = self.log().len();
+        if self.initiate(child).is_ok() {
+            return Err(Failure::new(format!("{}: {child} is let in", self.name)));
+        }
+        wait_for(
+            &format!("{} is told {said}", self.name),
+            Duration::from_secs(2),
+            || {
+                let log = self.log();
+                let new = log.get(before..).unwrap_or_default();
+                Ok(new.contains(said).then_some(()))
+            },
+        )
+    }
+
     /// Takes down a child SA.
     pub fn terminate_child(&self, child: &str) -> Result<()> {
         self.command(&["--terminate", "--child", child, "--timeout", "10"])
@@ -167,6 +184,15 @@ impl StrongSwan {
     /// Starts the rekeying of a child SA.
     pub fn rekey_child(&self, child: &str) -> Result<()> {
         self.command(&["--rekey", "--child", child])
+    }
+
+    /// Waits until every installed child SA of this name is another than `before`, an inbound SPI.
+    pub fn wait_for_new_child(&self, child: &str, before: &str, patience: Duration) -> Result<()> {
+        wait_for("new ESP keys", patience, || {
+            let now = self.installed_children(child)?;
+            let new = !now.is_empty() && now.iter().all(|child| child.spi_in != before);
+            Ok(new.then_some(()))
+        })
     }
 
     /// Starts the rekeying of an IKE SA.

@@ -19,6 +19,8 @@ pub struct IkeSa {
     pub local_id: String,
     /// Identity of the peer.
     pub remote_id: String,
+    /// Its own address.
+    pub local_host: String,
     /// Address of the peer.
     pub remote_host: String,
     /// UDP port of the peer.
@@ -143,6 +145,7 @@ fn ike_sa(name: String, node: Node) -> IkeSa {
         initiator: node.flag("initiator"),
         local_id: node.text("local-id"),
         remote_id: node.text("remote-id"),
+        local_host: node.text("local-host"),
         remote_host: node.text("remote-host"),
         remote_port: node.number("remote-port"),
         virtual_addresses,
