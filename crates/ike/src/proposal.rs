@@ -215,19 +215,21 @@ pub fn describe(sa: &SaPayload) -> String {
     proposals.join(", ")
 }
 
-/// Algorithms named of one type in a [`summary`].
+/// Algorithms named of one kind in a [`summary`].
 const NAMED: usize = 12;
 
-/// The algorithms of an offer, each once, type by type, however they are combined: what a peer knows.
+/// The algorithms of an offer, each once, kind by kind, however they are combined: what a peer knows.
+/// Anybody may have sent it: it is short, whatever types there are in it.
 pub fn summary(sa: &SaPayload) -> String {
-    let mut types: Vec<(TransformType, Vec<&Transform>, bool)> = Vec::new();
+    let mut kinds: Vec<(&str, Vec<&Transform>, bool)> = Vec::new();
     for transform in sa.proposals.iter().flat_map(|p| &p.transforms) {
-        let at = types.iter().position(|(ty, ..)| *ty == transform.ty);
+        let kind = kind(transform.ty);
+        let at = kinds.iter().position(|(known, ..)| *known == kind);
         let at = at.unwrap_or_else(|| {
-            types.push((transform.ty, Vec::new(), false));
-            types.len() - 1
+            kinds.push((kind, Vec::new(), false));
+            kinds.len() - 1
         });
-        let Some((_, known, more)) = types.get_mut(at) else {
+        let Some((_, known, more)) = kinds.get_mut(at) else {
             continue;
         };
         if known.contains(&transform) {
@@ -239,10 +241,10 @@ pub fn summary(sa: &SaPayload) -> String {
             *more = true;
         }
     }
-    let words = types.iter().map(|(ty, known, more)| {
+    let words = kinds.iter().map(|(kind, known, more)| {
         let known: Vec<String> = known.iter().map(|t| keyword(t)).collect();
         let more = if *more { " and more" } else { "" };
-        format!("{} {}{more}", kind(*ty), list(&known))
+        format!("{kind} {}{more}", list(&known))
     });
     words.collect::<Vec<_>>().join("; ")
 }

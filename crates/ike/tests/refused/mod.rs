@@ -116,25 +116,52 @@ fn windows_whose_esp_is_refused_is_named_with_the_file_that_mends_it() {
     }
 }
 
-#[test]
-fn a_long_list_is_cut_and_who_is_let_in_is_not_on_it() {
-    let many = (100..160).map(|id| Transform::new(TransformType::ENCR, TransformId(id)));
-    let offer = SaPayload {
-        proposals: vec![Proposal {
-            number: 1,
-            protocol: ProtocolId::IKE,
-            spi: ProposalSpi::None,
-            transforms: many.collect(),
-        }],
-    };
+/// A proposal of the transforms that `ids` has for each of these types.
+fn offer_of(types: impl Iterator<Item = u8>, ids: std::ops::Range<u16>) -> SaPayload {
+    let proposals = types.zip(1..).map(|(ty, number)| Proposal {
+        number,
+        protocol: ProtocolId::IKE,
+        spi: ProposalSpi::None,
+        transforms: (ids.clone())
+            .map(|id| Transform::new(TransformType(ty), TransformId(id)))
+            .collect(),
+    });
+    SaPayload {
+        proposals: proposals.collect(),
+    }
+}
+
+/// What is kept of a refused call with this offer.
+fn offered(offer: SaPayload) -> String {
     let mut peer = Peer::caller(scripted::known(Start::Manual));
     peer.call_with(offer, Vec::new());
     let now = at(peer.world.now);
-    let offered = peer.world.a.endpoint.status(now).refused[0].offered.clone();
+    peer.world.a.endpoint.status(now).refused[0].offered.clone()
+}
+
+#[test]
+fn a_long_list_is_cut_and_who_is_let_in_is_not_on_it() {
+    let offered = offered(offer_of(1..=1, 100..160));
     assert!(offered.ends_with(" and more"), "{offered}");
     assert!(offered.len() < 400, "{offered}");
     let mut peer = Peer::caller(scripted::known(Start::Manual));
     peer.call(Vec::new());
     let now = at(peer.world.now);
     assert!(peer.world.a.endpoint.status(now).refused.is_empty());
+}
+
+#[test]
+fn a_list_of_types_that_nobody_knows_is_cut_as_well() {
+    let offered = offered(offer_of(6..=255, 60_000..60_004));
+    assert!(offered.len() < 1000, "{} octets", offered.len());
+    let unknown = "a transform type unknown to this side transform type 13 number 60000, ";
+    assert!(offered.contains(unknown), "{offered}");
+    assert!(offered.ends_with(" and more"), "{offered}");
+}
+
+#[test]
+fn the_longest_offer_makes_no_long_list() {
+    let offered = offered(offer_of(1..=255, 60_000..60_016));
+    assert_eq!(offered.matches(" and more").count(), 7, "{offered}");
+    assert!(offered.len() < 4096, "{} octets", offered.len());
 }
