@@ -160,7 +160,7 @@ pub(crate) enum Upcall {
     Removed(ChildSaId),
     /// Time to authenticate anew.
     Reauthenticate(IkeSaId),
-    /// The way to the peer may be gone: are there others (RFC 4555)?
+    /// The way to the peer of this line may be gone: are there others (RFC 4555)?
     SeekWays(IkeSaId),
 }
 

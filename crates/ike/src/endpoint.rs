@@ -350,7 +350,7 @@ impl Endpoint {
             Upcall::Outlived(sa) => self.change(sa, |state, _, _| state.outlive()),
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
-            Upcall::SeekWays(sa) => self.seek_ways(sa),
+            Upcall::SeekWays(line) => self.ask_ways(line, false),
         }
     }
 

@@ -81,7 +81,7 @@ impl Endpoint {
         }
         let mut not_yet = BTreeSet::new();
         while let Some(line) = self.examination.due.pop_first() {
-            let ask = self.of_line(line).find_map(question);
+            let ask = self.sas_of_line(line).find_map(|(_, state)| question(&state.peering));
             if let Some(ask) = ask {
                 self.examination.asked = Some(line);
                 self.cx.ask(Waiting::Examination(line), ask);
@@ -127,11 +127,8 @@ impl Endpoint {
             return;
         }
         self.examination.undecided.remove(&line);
-        let of_line = self.sas.values().find_map(|sa| {
-            let state = sa.established().filter(|state| state.is_of(line))?;
-            Some((sa, state))
-        });
-        if let Some((sa, state)) = of_line {
+        let first = self.sas_of_line(line).next();
+        if let Some((sa, state)) = first {
             let reason = Reason::Local(error);
             let event = state.event(&sa.channel, EventKind::Unexamined { reason });
             self.cx.event(event);
@@ -139,8 +136,7 @@ impl Endpoint {
     }
 
     pub(crate) fn expel_line(&mut self, line: IkeSaId, reason: &Reason) {
-        let of_line = |sa: &&IkeSa| sa.established().is_some_and(|state| state.is_of(line));
-        let ids: Vec<_> = self.sas.values().filter(of_line).map(IkeSa::id).collect();
+        let ids: Vec<_> = self.sas_of_line(line).map(|(sa, _)| sa.id()).collect();
         for id in ids {
             self.expel(id, reason.clone());
         }
@@ -183,11 +179,14 @@ impl Endpoint {
         replaced
     }
 
-    fn of_line(&self, line: IkeSaId) -> impl Iterator<Item = &Peering> {
-        let established = self.sas.values().filter_map(IkeSa::established);
-        established
-            .map(|state| &state.peering)
-            .filter(move |peering| peering.authenticated_as == line)
+    /// The IKE SAs of a line: those that came of one authentication by rekeying.
+    pub(crate) fn sas_of_line(
+        &self,
+        line: IkeSaId,
+    ) -> impl Iterator<Item = (&IkeSa, &Established)> {
+        let all = self.sas.values();
+        let all = all.filter_map(|sa| Some((sa, sa.established()?)));
+        all.filter(move |(_, state)| state.is_of(line))
     }
 
     /// Ends an IKE SA whose peer is to get nothing more: the DELETE is sent if nothing is in flight,

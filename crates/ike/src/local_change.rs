@@ -110,24 +110,9 @@ impl Endpoint {
         }
     }
 
-    /// The IKE SAs of a line: those that came of one authentication by rekeying.
-    fn sas_of_line(&self, line: IkeSaId) -> impl Iterator<Item = (&IkeSa, &Established)> {
-        let all = self.sas.values();
-        let all = all.filter_map(|sa| Some((sa, sa.established()?)));
-        all.filter(move |(_, state)| state.peering.authenticated_as == line)
-    }
-
-    /// A request of this IKE SA gets no answer.
-    pub(crate) fn seek_ways(&mut self, id: IkeSaId) {
-        let state = self.sas.get(&id).and_then(IkeSa::established);
-        if let Some(line) = state.map(|state| state.peering.authenticated_as) {
-            self.ask_ways(line, false);
-        }
-    }
-
     /// Asks which ways lead to any address of the peer: the one in use first, then those it has told of,
     /// then those of the configuration.
-    fn ask_ways(&mut self, line: IkeSaId, changed: bool) {
+    pub(crate) fn ask_ways(&mut self, line: IkeSaId, changed: bool) {
         let Some((sa, state)) = self
             .sas_of_line(line)
             .max_by_key(|(_, state)| state.is_live())

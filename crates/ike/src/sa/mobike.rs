@@ -450,7 +450,7 @@ impl Established {
             && waits(channel)
             && !std::mem::replace(&mut channel.mobility.sending.sought, true)
         {
-            cx.upcall(Upcall::SeekWays(channel.id));
+            cx.upcall(Upcall::SeekWays(self.peering.authenticated_as));
         }
     }
 

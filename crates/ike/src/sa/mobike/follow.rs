@@ -66,7 +66,7 @@ impl Established {
                 channel.mobility.peer.insert(0, path.remote.ip());
             }
             if path.remote.ip() != here && !channel.mobility.peer.contains(&here) {
-                cx.upcall(Upcall::SeekWays(channel.id));
+                cx.upcall(Upcall::SeekWays(self.peering.authenticated_as));
             }
         }
         if contents.has(NotifyType::NAT_DETECTION_SOURCE_IP)
