@@ -201,19 +201,12 @@ impl ChildSa {
         });
     }
 
-    /// The peer is reached another way.
-    pub(crate) fn update_path(&mut self, cx: &mut Context, path: Path) {
-        Arc::make_mut(&mut self.params).path = path;
-        cx.data(DataCommand::UpdatePath {
-            child: self.id(),
-            path,
-        });
-    }
-
-    /// The peer moved while this one was being made.
+    /// The peer is reached by `path`.
     pub(crate) fn follow(&mut self, cx: &mut Context, path: Path) {
         if self.params.path != path {
-            self.update_path(cx, path);
+            Arc::make_mut(&mut self.params).path = path;
+            let child = self.id();
+            cx.data(DataCommand::UpdatePath { child, path });
         }
     }
 

@@ -364,7 +364,14 @@ impl Established {
         matches!(self.life, Life::Replaced { .. })
     }
 
-    fn esp_follows(&mut self, channel: &mut Channel, cx: &mut Context) {
+    /// The peer is elsewhere: everything goes there now.
+    pub(crate) fn peer_moved(&mut self, channel: &mut Channel, cx: &mut Context, from: Path) {
+        self.esp_follows(channel, cx);
+        cx.event(self.event(channel, EventKind::PeerMoved { from }));
+    }
+
+    /// ESP goes where IKE goes.
+    pub(crate) fn esp_follows(&mut self, channel: &mut Channel, cx: &mut Context) {
         channel.mobility.esp_at = None;
         for child in self.children.values_mut() {
             child.follow(cx, channel.path);

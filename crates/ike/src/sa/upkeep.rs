@@ -9,7 +9,7 @@ use cygnet_wire::payload::Payload;
 
 use crate::context::{Context, Upcall};
 use crate::event::{EventKind, Reason};
-use crate::io::{ChildSaId, DataEvent, IkeSaId, Path};
+use crate::io::{ChildSaId, DataEvent, IkeSaId};
 use crate::sa::channel::Channel;
 use crate::sa::child::ChildState;
 use crate::sa::established::{Established, Estate, HINT_INTERVAL, Life};
@@ -215,14 +215,6 @@ impl Established {
         needed.then(|| channel.last_out.max(self.sealed) + interval)
     }
 
-    /// The peer is elsewhere: everything goes there now.
-    pub(crate) fn peer_moved(&mut self, channel: &Channel, cx: &mut Context, from: Path) {
-        for child in self.children.values_mut() {
-            child.update_path(cx, channel.esp_path());
-        }
-        cx.event(self.event(channel, EventKind::PeerMoved { from }));
-    }
-
     /// What the data path says of a child of this IKE SA.
     pub(crate) fn handle_data(
         &mut self,
@@ -243,11 +235,9 @@ impl Established {
             }
             DataEvent::PeerMoved { path, .. } => {
                 self.heard = now;
-                if let Some(from) = channel.follow(*path) {
-                    self.peer_moved(channel, cx, from);
-                }
-                for child in self.children.values_mut() {
-                    child.follow(cx, channel.path);
+                match channel.follow(*path) {
+                    Some(from) => self.peer_moved(channel, cx, from),
+                    None => self.esp_follows(channel, cx),
                 }
             }
             DataEvent::LastInbound { .. } => self.heard = now,

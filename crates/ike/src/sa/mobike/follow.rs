@@ -10,7 +10,7 @@ use cygnet_wire::payload::Payload;
 
 use super::{Sending, additional, is_additional};
 use crate::context::{Context, Upcall};
-use crate::event::{EventKind, Reason};
+use crate::event::Reason;
 use crate::io::Path;
 use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
@@ -103,10 +103,10 @@ impl Established {
             channel.mobility.esp_at = Some(esp);
             return;
         }
-        if from != path {
-            cx.event(self.event(channel, EventKind::PeerMoved { from }));
+        if from == path {
+            return self.esp_follows(channel, cx);
         }
-        self.esp_follows(channel, cx);
+        self.peer_moved(channel, cx, from);
     }
 
     /// Authenticated ESP of the peer, or a request, came by `path`. RFC 4555 §3.8 lets us follow it; who
@@ -133,8 +133,7 @@ impl Established {
         }
         if path.remote.ip() == from.remote.ip() {
             channel.turn_after(cx, path);
-            cx.event(self.event(channel, EventKind::PeerMoved { from }));
-            return self.esp_follows(channel, cx);
+            return self.peer_moved(channel, cx, from);
         }
         let lately = |at: Instant| now.since(at) < CHECKS;
         if mobility.seen_at.is_none() && !mobility.checked.is_some_and(lately) {
@@ -207,7 +206,6 @@ impl Established {
         } else if path != channel.path || scattered || channel.mobility.esp_at.is_none() {
             return;
         }
-        cx.event(self.event(channel, EventKind::PeerMoved { from }));
-        self.esp_follows(channel, cx);
+        self.peer_moved(channel, cx, from);
     }
 }
