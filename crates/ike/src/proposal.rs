@@ -221,7 +221,7 @@ const NAMED: usize = 12;
 /// The algorithms of an offer, each once, kind by kind, however they are combined: what a peer knows.
 /// Anybody may have sent it: it is short, whatever types there are in it.
 pub fn summary(sa: &SaPayload) -> String {
-    let mut kinds: Vec<(&str, Vec<&Transform>, bool)> = Vec::new();
+    let mut kinds: Vec<(&str, Vec<String>, bool)> = Vec::new();
     for transform in sa.proposals.iter().flat_map(|p| &p.transforms) {
         let kind = kind(transform.ty);
         let at = kinds.iter().position(|(known, ..)| *known == kind);
@@ -232,19 +232,19 @@ pub fn summary(sa: &SaPayload) -> String {
         let Some((_, known, more)) = kinds.get_mut(at) else {
             continue;
         };
-        if known.contains(&transform) {
+        let word = keyword(transform);
+        if known.contains(&word) {
             continue;
         }
         if known.len() < NAMED {
-            known.push(transform);
+            known.push(word);
         } else {
             *more = true;
         }
     }
     let words = kinds.iter().map(|(kind, known, more)| {
-        let known: Vec<String> = known.iter().map(|t| keyword(t)).collect();
         let more = if *more { " and more" } else { "" };
-        format!("{kind} {}{more}", list(&known))
+        format!("{kind} {}{more}", list(known))
     });
     words.collect::<Vec<_>>().join("; ")
 }
