@@ -1,16 +1,14 @@
 //! IKE_AUTH, started by us, without a proof: the peer proves itself first, we log in by EAP, and both prove that they
 //! have the key that comes of it (RFC 7296 §2.16).
 
-use std::sync::Arc;
-
-use cygnet_wire::eap::{EapCode, EapPayload};
+use cygnet_wire::eap::EapCode;
 use cygnet_wire::header::ExchangeType;
 use cygnet_wire::payload::Payload;
 
 use crate::auth;
-use crate::context::{Context, Waiting};
+use crate::context::Context;
 use crate::event::Reason;
-use crate::io::{Answer, Ask, AskId, EapStep, EapSuccess};
+use crate::io::{Answer, AskId, EapStep, EapSuccess};
 use crate::keys::Role;
 use crate::refusal;
 use crate::sa::State;
@@ -103,7 +101,7 @@ impl AuthInitiator {
             Turn::Ask(..) | Turn::Peer => match login.bounds.take(&mut contents) {
                 Ok(packet) => {
                     let over = packet.code == EapCode::FAILURE;
-                    let ask = self.ask_for_step(channel, cx, packet);
+                    let ask = log_in::ask(channel, cx, &self.connection, Some(packet));
                     login.turn = Turn::Ask(ask, over);
                     self.stage = Stage::LogIn(login);
                     State::AuthInitiator(self)
@@ -111,22 +109,6 @@ impl AuthInitiator {
                 Err(reason) => self.refuse(channel, cx, reason),
             },
         }
-    }
-
-    fn ask_for_step(
-        &self,
-        channel: &Channel,
-        cx: &mut Context,
-        packet: EapPayload<'static>,
-    ) -> AskId {
-        let ask = Ask::Eap {
-            ike_sa: channel.id,
-            connection: Arc::clone(&self.connection),
-            peer_logs_in: false,
-            remote: channel.path.remote.ip(),
-            packet: Some(packet),
-        };
-        cx.ask(Waiting::IkeSa(channel.id), ask)
     }
 
     /// The answer that `login` waits for.

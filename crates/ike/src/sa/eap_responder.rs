@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use cygnet_wire::auth::AuthPayload;
-use cygnet_wire::eap::EapPayload;
 use cygnet_wire::header::ExchangeType;
 use cygnet_wire::id::IdPayload;
 use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
 
-use crate::context::{Context, Waiting};
+use crate::context::Context;
 use crate::event::Reason;
 use crate::identity;
-use crate::io::{Answer, Ask, AskId, EapStep, EapSuccess};
+use crate::io::{Answer, AskId, EapStep, EapSuccess};
 use crate::policy::Connection;
 use crate::sa::auth_responder::{AuthResponder, Proven, Stage, introduction};
 use crate::sa::candidate::{fits, own_identity};
@@ -89,22 +88,6 @@ impl LogIn {
             None => Reason::Protocol("the peer did not finish its log-in in time".to_owned()),
         }
     }
-
-    fn ask(
-        &self,
-        channel: &Channel,
-        cx: &mut Context,
-        packet: Option<EapPayload<'static>>,
-    ) -> AskId {
-        let ask = Ask::Eap {
-            ike_sa: channel.id,
-            connection: Arc::clone(&self.connection),
-            peer_logs_in: true,
-            remote: channel.path.remote.ip(),
-            packet,
-        };
-        cx.ask(Waiting::IkeSa(channel.id), ask)
-    }
 }
 
 impl AuthResponder {
@@ -169,7 +152,7 @@ impl AuthResponder {
         let (step, proof) = match (turn, answer) {
             (Turn::Prove(proving), answer) => match proving.payload(answer) {
                 Ok(proof) => {
-                    let ask = login.ask(channel, cx, None);
+                    let ask = log_in::ask(channel, cx, &login.connection, None);
                     self.logging_in = true;
                     login.turn = Turn::Ask(ask, Some(proof));
                     self.stage = Stage::LogIn(login);
@@ -250,7 +233,7 @@ impl AuthResponder {
             }
             _ => match login.bounds.take(&mut contents) {
                 Ok(packet) => {
-                    let ask = login.ask(channel, cx, Some(packet));
+                    let ask = log_in::ask(channel, cx, &login.connection, Some(packet));
                     login.turn = Turn::Ask(ask, None);
                     self.stage = Stage::LogIn(login);
                     State::AuthResponder(self)

@@ -1,5 +1,7 @@
-//! A log-in by EAP, the same in both roles (RFC 7296 §2.16): what it may cost, and the proof that both ends make of the
+//! A log-in by EAP, the same in both roles (RFC 7296 §2.16): what it may cost, who is asked, and the proof that both ends make of the
 //! key that it brings.
+
+use std::sync::Arc;
 
 use cygnet_crypto::psk::{psk_auth, verify_psk_auth};
 use cygnet_crypto::suite::Prf;
@@ -7,8 +9,11 @@ use cygnet_wire::auth::{AuthMethod, AuthPayload};
 use cygnet_wire::eap::EapPayload;
 
 use crate::auth;
+use crate::context::{Context, Waiting};
 use crate::event::Reason;
-use crate::io::EapSuccess;
+use crate::io::{Ask, AskId, EapSuccess};
+use crate::policy::Connection;
+use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
 
 /// Packets of one side. EAP-MSCHAPv2 takes four, EAP-TLS some twenty: a chain of certificates comes in fragments.
@@ -56,6 +61,24 @@ impl Bounds {
         (self.rounds, self.octets) = (rounds, octets);
         Ok(packet)
     }
+}
+
+/// Asks for our next packet, for what the other end has sent; without `packet`, for the one that begins.
+pub(crate) fn ask(
+    channel: &Channel,
+    cx: &mut Context,
+    connection: &Arc<Connection>,
+    packet: Option<EapPayload<'static>>,
+) -> AskId {
+    let ask = Ask::Eap {
+        ike_sa: channel.id,
+        connection: Arc::clone(connection),
+        // Who calls logs in.
+        peer_logs_in: !channel.dialed,
+        remote: channel.path.remote.ip(),
+        packet,
+    };
+    cx.ask(Waiting::IkeSa(channel.id), ask)
 }
 
 /// Our AUTH over `octets`, from the key.
