@@ -18,7 +18,7 @@ use crate::context::{Context, Waiting};
 use crate::event::{Event, EventKind, Reason};
 use crate::identity;
 use crate::io::{Answer, AskId, DataCommand, WantedAddress};
-use crate::keys::Role;
+use crate::keys::{IkeKeys, Role};
 use crate::lifetime;
 use crate::policy::{Connection, IdentityPattern, LocalAuth, RemoteAuth};
 use crate::refusal;
@@ -157,13 +157,7 @@ impl AuthInitiator {
             return State::AuthInitiator(self);
         };
         let prf = keys.suite().prf;
-        let octets = auth::signed_octets(
-            prf,
-            &self.begun.request,
-            &self.begun.nonce_r,
-            keys.sk_p(Role::Initiator),
-            &self.local_id,
-        );
+        let octets = self.own_octets(keys);
         let hashes = self.begun.hashes.as_deref();
         match Proving::ask(cx, channel, &self.connection, hashes, prf, octets) {
             Ok(proving) => {
@@ -172,6 +166,17 @@ impl AuthInitiator {
             }
             Err(reason) => self.fail(channel, cx, reason),
         }
+    }
+
+    /// What our AUTH covers.
+    pub(super) fn own_octets(&self, keys: &IkeKeys) -> Vec<u8> {
+        auth::signed_octets(
+            keys.suite().prf,
+            &self.begun.request,
+            &self.begun.nonce_r,
+            keys.sk_p(Role::Initiator),
+            &self.local_id,
+        )
     }
 
     pub(crate) fn handle_answer(

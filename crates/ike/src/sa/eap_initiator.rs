@@ -5,11 +5,9 @@ use cygnet_wire::eap::EapCode;
 use cygnet_wire::header::ExchangeType;
 use cygnet_wire::payload::Payload;
 
-use crate::auth;
 use crate::context::Context;
 use crate::event::Reason;
 use crate::io::{Answer, AskId, EapStep, EapSuccess};
-use crate::keys::Role;
 use crate::refusal;
 use crate::sa::State;
 use crate::sa::auth_initiator::{Answered, AuthInitiator, Stage};
@@ -131,14 +129,7 @@ impl AuthInitiator {
                     return State::AuthInitiator(self);
                 };
                 let prf = keys.suite().prf;
-                let octets = auth::signed_octets(
-                    prf,
-                    &self.begun.request,
-                    &self.begun.nonce_r,
-                    keys.sk_p(Role::Initiator),
-                    &self.local_id,
-                );
-                let proof = log_in::prove(&success, prf, &octets);
+                let proof = log_in::prove(&success, prf, &self.own_octets(keys));
                 login.turn = Turn::Key(success);
                 proof.into()
             }
