@@ -167,6 +167,14 @@ fn who_has_other_passwords_for_the_same_user_is_not_believed() {
         "{:?}",
         world.a.reasons()
     );
+    assert!(
+        matches!(&world.b.reasons()[0], Reason::PeerAuthentication(why) if why.contains("password is wrong (user alice)")),
+        "{:?}",
+        world.b.reasons()
+    );
+    assert!(world.a.children.is_empty() && world.b.children.is_empty());
+    let now = world.now;
+    assert!(world.a.established(now).is_empty() && world.b.established(now).is_empty());
 }
 
 #[test]
@@ -326,6 +334,8 @@ fn who_began_at_one_address_is_not_answered_at_another_before_it_is_in() {
     world.nat = Some(("203.0.113.9".parse().unwrap(), 0));
     world.seconds(5);
     assert_eq!(answers.get(), 0, "{}", world.tail());
+    // It came, and was passed over.
+    assert!(world.b.endpoint.status(at(world.now)).counters.stray > 0);
     assert_eq!(world.b.log_ins.under_way(), 0);
 }
 
