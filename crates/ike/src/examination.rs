@@ -81,7 +81,9 @@ impl Endpoint {
         }
         let mut not_yet = BTreeSet::new();
         while let Some(line) = self.examination.due.pop_first() {
-            let ask = self.sas_of_line(line).find_map(|(_, state)| question(&state.peering));
+            let ask = self
+                .sas_of_line(line)
+                .find_map(|(_, state)| question(&state.peering));
             if let Some(ask) = ask {
                 self.examination.asked = Some(line);
                 self.cx.ask(Waiting::Examination(line), ask);

@@ -4,14 +4,17 @@ mod common;
 mod refused;
 mod scripted;
 
+use std::net::{IpAddr, SocketAddr};
+
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::WantedAddress;
+use cygnet_ike::nat;
 use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
 use cygnet_ike::proposal::ChildExchange;
 use cygnet_wire::cp::{CfgAttribute, CfgType, CpPayload};
 use cygnet_wire::delete::DeletePayload;
-use cygnet_wire::header::{ChildSpi, ExchangeType};
+use cygnet_wire::header::{ChildSpi, ExchangeType, Spi};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::{ProposalSpi, ProtocolId};
@@ -491,4 +494,96 @@ fn a_peer_ahead_of_the_window_is_told_which_request_it_was() {
     let answer = peer.request(ExchangeType::INFORMATIONAL, Vec::new());
     assert!(answer.is_empty(), "{answer:?}");
     assert_eq!(peer.children(), ["one"]);
+}
+
+/// A peer with MOBIKE that has called from its own address, without a NAT.
+fn mobile() -> Peer {
+    let mut peer = Peer::caller(Connection {
+        mobike: true,
+        ..known()
+    });
+    let spi = 0x77;
+    peer.restart(spi);
+    let ends = path(ike_at(B.address()), ike_at(A.address()));
+    let detection = nat::notifies(Spi(spi), Spi::ZERO, &ends, false);
+    peer.call(detection.map(Payload::from).to_vec());
+    let answer = peer.authenticate(vec![
+        NotifyPayload::new(NotifyType::MOBIKE_SUPPORTED).into(),
+    ]);
+    let agreed = notifies(&answer).any(|n| n.ty == NotifyType::MOBIKE_SUPPORTED);
+    assert!(agreed, "{answer:?}");
+    peer
+}
+
+fn ike_at(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 500)
+}
+
+fn cookie2(octets: usize) -> NotifyPayload<'static> {
+    NotifyPayload::with_data(NotifyType::COOKIE2, vec![0xc2; octets])
+}
+
+fn update() -> Payload<'static> {
+    NotifyPayload::new(NotifyType::UPDATE_SA_ADDRESSES).into()
+}
+
+/// RFC 4555 §3.9.
+#[test]
+fn an_update_that_allows_no_nats_is_followed_only_if_there_is_none() {
+    let mut peer = mobile();
+    let elsewhere: IpAddr = "192.0.2.99".parse().unwrap();
+    peer.world.b.own.push(elsewhere);
+    for said in [elsewhere, B.address()] {
+        // It comes from its old address.
+        let ends = NotifyPayload::no_nats_allowed(ike_at(said), ike_at(A.address()));
+        let answer = peer.request(ExchangeType::INFORMATIONAL, vec![update(), ends.into()]);
+        match said == elsewhere {
+            true => assert_only(&answer, NotifyType::UNEXPECTED_NAT_DETECTED),
+            false => assert_eq!(answer, []),
+        }
+    }
+    // It comes from a new one, which a NAT has put in the place of the old.
+    peer.at = elsewhere;
+    let ends = NotifyPayload::no_nats_allowed(ike_at(B.address()), ike_at(A.address()));
+    let answer = peer.request(ExchangeType::INFORMATIONAL, vec![update(), ends.into()]);
+    assert_only(&answer, NotifyType::UNEXPECTED_NAT_DETECTED);
+    let now = peer.world.now;
+    assert_eq!(
+        peer.world.a.established(now)[0].path.remote.ip(),
+        B.address()
+    );
+    peer.assert_silence();
+}
+
+/// RFC 4555 §4.2.5: 8 to 64 octets.
+#[test]
+fn a_cookie2_is_repeated_if_it_is_one() {
+    let mut peer = mobile();
+    for (octets, repeated) in [(7, false), (16, true), (65, false)] {
+        let asked = vec![cookie2(octets).into()];
+        let answer = peer.request(ExchangeType::INFORMATIONAL, asked.clone());
+        assert_eq!(answer, if repeated { asked } else { Vec::new() });
+    }
+    assert!(peer.is_up());
+}
+
+/// RFC 4555 §3.7.
+#[test]
+fn who_does_not_repeat_our_cookie2_is_parted_from() {
+    for other in [None, Some(cookie2(16))] {
+        let mut peer = mobile();
+        peer.at = "192.0.2.99".parse().unwrap();
+        peer.world.b.own.push(peer.at);
+        let answer = peer.request(ExchangeType::INFORMATIONAL, vec![update()]);
+        assert_eq!(answer, []);
+        let check = peer.next_request();
+        assert_eq!(check.exchange, ExchangeType::INFORMATIONAL);
+        assert!(check.notify(NotifyType::COOKIE2).is_some());
+        peer.respond(&check, other.into_iter().map(Payload::from).collect());
+        let end = peer.next_request();
+        assert!(end.deletes_ike_sa());
+        peer.respond(&end, Vec::new());
+        assert!(!peer.is_up());
+        assert_eq!(peer.world.a.count(down_by_protocol), 1);
+    }
 }

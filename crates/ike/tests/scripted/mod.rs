@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ impl Request {
 
 pub struct Peer {
     pub world: World,
+    /// Where it sends from.
+    pub at: IpAddr,
     inbox: Rc<RefCell<VecDeque<Vec<u8>>>>,
     random: TestRandom,
     role: Role,
@@ -151,6 +153,7 @@ impl Peer {
         });
         Self {
             world,
+            at: B.address(),
             inbox,
             random: TestRandom::new(9),
             role,
@@ -214,10 +217,10 @@ impl Peer {
     }
 
     fn deliver(&mut self, datagram: Vec<u8>) {
-        let port = |end: End| SocketAddr::new(end.address(), 500);
+        let port = |address| SocketAddr::new(address, 500);
         let flight = Flight {
             to: A,
-            path: path(port(A), port(B)),
+            path: path(port(A.address()), port(self.at)),
             datagram,
         };
         let now = self.world.now;
@@ -248,10 +251,9 @@ impl Peer {
         }
     }
 
-    fn init_payloads(&self, answer: Option<SaPayload>) -> Vec<Payload<'static>> {
-        let offer = || proposal::offer_ike(&ike_proposals(), ProposalSpi::None);
+    fn init_payloads(sa: SaPayload) -> Vec<Payload<'static>> {
         vec![
-            answer.unwrap_or_else(offer).into(),
+            sa.into(),
             key_exchange(),
             NoncePayload::new(&NONCE[..]).into(),
         ]
@@ -259,7 +261,10 @@ impl Peer {
 
     /// IKE_SA_INIT with `more` in it; the payloads of the answer.
     pub fn call(&mut self, more: Vec<Payload<'static>>) -> Vec<Payload<'static>> {
-        self.call_offering(None, more)
+        self.call_with(
+            proposal::offer_ike(&ike_proposals(), ProposalSpi::None),
+            more,
+        )
     }
 
     /// The same with another offer.
@@ -268,17 +273,9 @@ impl Peer {
         offer: SaPayload,
         more: Vec<Payload<'static>>,
     ) -> Vec<Payload<'static>> {
-        self.call_offering(Some(offer), more)
-    }
-
-    fn call_offering(
-        &mut self,
-        offer: Option<SaPayload>,
-        more: Vec<Payload<'static>>,
-    ) -> Vec<Payload<'static>> {
         let header = self.header(ExchangeType::IKE_SA_INIT, MessageId::ZERO, false);
         let mut message = MessageBuilder::new(header);
-        for payload in self.init_payloads(offer).into_iter().chain(more) {
+        for payload in Self::init_payloads(offer).into_iter().chain(more) {
             message.push(payload);
         }
         self.init = message.finish().unwrap();
@@ -305,8 +302,8 @@ impl Peer {
         let choice = proposal::select_ike(&[&ike_proposals()], offer, sent).unwrap();
         let header = self.header(ExchangeType::IKE_SA_INIT, MessageId::ZERO, true);
         let mut message = MessageBuilder::new(header);
-        let answer = Some(choice.answer(ProposalSpi::None));
-        for payload in self.init_payloads(answer).into_iter().chain(more) {
+        let answer = choice.answer(ProposalSpi::None);
+        for payload in Self::init_payloads(answer).into_iter().chain(more) {
             message.push(payload);
         }
         self.init = message.finish().unwrap();
