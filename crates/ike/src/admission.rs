@@ -20,7 +20,7 @@ use crate::io::{IkeSaId, Path};
 use crate::nat::Nat;
 use crate::policy::Connection;
 use crate::proposal;
-use crate::refused::{Client, Refused, RefusedCall};
+use crate::refused::{Refused, RefusedCall};
 use crate::sa::contents::Contents;
 use crate::sa::{IkeSa, State};
 use crate::time::Instant;
@@ -421,8 +421,10 @@ impl Endpoint {
             Err(why) => {
                 self.cx.counters.refused += 1;
                 let (now, from) = (self.cx.boot(), path.remote.ip());
-                let client = contents.client.unwrap_or(Client::Unknown);
-                let call = RefusedCall::new(now, from, client, offer, &candidates);
+                let client = contents.client.unwrap_or_default();
+                let offered = proposal::summary(offer);
+                let accepted = candidates.iter().flat_map(|c| &c.ike_proposals);
+                let call = RefusedCall::new(now, from, client, offered, accepted);
                 let reason = Reason::NoProposal(format!("{call}; {why}"));
                 self.admission.refused.note(call);
                 self.admission.event(&mut self.cx, path, reason);
@@ -435,10 +437,8 @@ impl Endpoint {
             return Admission::answer_call(&mut self.cx, path, header, len, payload);
         }
         let call = (header.initiator_spi, message.bytes);
-        let client = contents.client.unwrap_or(Client::Unknown);
         match IkeSa::answer(&mut self.cx, candidates, &choice, path, call, contents) {
-            Ok(mut sa) => {
-                sa.channel.client = client;
+            Ok(sa) => {
                 self.admission.admit(sa.id(), path, header.initiator_spi);
                 self.insert(sa);
             }

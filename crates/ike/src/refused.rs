@@ -4,23 +4,20 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use cygnet_wire::sa::SaPayload;
-
-use crate::policy::Connection;
-use crate::proposal::{self, EspProposal};
 use crate::time::Instant;
 
 /// Remembered at once; the one longest ago makes room.
 const MOST: usize = 16;
 
 /// Whose implementation calls, by its Vendor ID (RFC 7296 §3.12); Apple's and Android's have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Client {
     /// Windows: "MS NT5 ISAKMPOAKLEY" and a version.
     Windows,
     /// strongSwan, where `send_vendor_id` is set.
     StrongSwan,
     /// Anybody else.
+    #[default]
     Unknown,
 }
 
@@ -73,36 +70,18 @@ pub struct RefusedCall {
 }
 
 impl RefusedCall {
-    pub(crate) fn new(
+    /// `offered` is what its proposals have in sum, `accepted` are ours.
+    pub(crate) fn new<P: ToString>(
         now: Instant,
         from: IpAddr,
         client: Client,
-        offer: &SaPayload,
-        candidates: &[impl AsRef<Connection>],
-    ) -> Self {
-        let accepted = candidates.iter().flat_map(|c| &c.as_ref().ike_proposals);
-        Self {
-            from,
-            client,
-            offered: proposal::summary(offer),
-            remedy: remedy(client, accepted),
-            count: 1,
-            last: now,
-        }
-    }
-
-    /// One that is let in, and then offers for ESP only what is not accepted.
-    pub(crate) fn of_esp(
-        now: Instant,
-        from: IpAddr,
-        client: Client,
-        offer: &SaPayload,
-        accepted: &[EspProposal],
+        offered: String,
+        accepted: impl IntoIterator<Item = P>,
     ) -> Self {
         Self {
             from,
             client,
-            offered: format!("{} for ESP", proposal::summary(offer)),
+            offered,
             remedy: remedy(client, accepted),
             count: 1,
             last: now,

@@ -71,6 +71,7 @@ impl IkeSa {
         let claim = candidates.iter().any(|c| c.claim_nat);
         let mut channel = Channel::new(cx, id, Role::Responder, (spi_i, spi_r), path, retransmit);
         channel.only_from = Some(path.remote.ip());
+        channel.client = contents.client.unwrap_or_default();
         // RFC 7296 §2.23: the responder's SPI was still zero when the initiator hashed.
         channel.nat = Nat::observe(&contents.notifies, spi_i, Spi::ZERO, &path, claim);
         channel.keys = Some(keys);

@@ -123,7 +123,9 @@ pub(crate) fn refuse_offer(
         why.to_string()
     } else {
         let (now, from) = (cx.boot(), channel.path.remote.ip());
-        let call = RefusedCall::of_esp(now, from, channel.client, offer, &policy.esp_proposals);
+        // It was let in, and offers only for ESP what is not accepted.
+        let offered = format!("{} for ESP", proposal::summary(offer));
+        let call = RefusedCall::new(now, from, channel.client, offered, &policy.esp_proposals);
         let reason = format!("{call}; {why}");
         cx.upcall(Upcall::Offers(Box::new(call)));
         reason
