@@ -250,24 +250,24 @@ impl Established {
     ) -> Result<(), Reason> {
         let mobility = &channel.mobility;
         // The peer may not know the one in place of this one, and wait here for the answer that tells it.
-        let updates = self.is_live() || (self.peering.dialed && self.is_replaced());
-        if !mobility.enabled || !updates {
+        let may_talk = self.is_live() || (self.peering.dialed && self.is_replaced());
+        if !mobility.enabled || !may_talk {
             return Ok(());
         }
-        let (checks, updates) = (mobility.esp_at.is_some(), mobility.told.is_some());
-        let alone = mobility.seen_at.filter(|_| !checks);
+        let doubted = mobility.esp_at.is_some();
+        let alone = mobility.seen_at.filter(|_| !doubted);
+        let checks = doubted || alone.is_some();
         let path = alone.unwrap_or(channel.path);
         let mut payloads = Vec::new();
-        if self.peering.dialed {
-            if !updates {
-                return Ok(());
+        match self.peering.dialed {
+            true if mobility.told.is_none() => return Ok(()),
+            true => {
+                payloads.push(notify(NotifyType::UPDATE_SA_ADDRESSES));
+                payloads.extend(channel.nat_detection(&path));
             }
-            payloads.push(notify(NotifyType::UPDATE_SA_ADDRESSES));
-            payloads.extend(channel.nat_detection(&path));
-        } else if !checks && alone.is_none() {
-            return self.start_telling(channel, cx);
+            false if !checks => return self.start_telling(channel, cx),
+            false => {}
         }
-        let checks = checks || alone.is_some();
         let cookie = checks.then(|| {
             let mut cookie = vec![0; COOKIE2];
             cx.random.fill(&mut cookie);
