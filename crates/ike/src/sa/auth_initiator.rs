@@ -268,7 +268,9 @@ impl AuthInitiator {
             let packet = self.call.packet.as_ref();
             payloads.extend(first.payloads(channel, &self.wanted, packet));
         }
-        payloads.extend(Mobility::offer(channel, &connection));
+        if Mobility::is_offered(channel, &connection) {
+            payloads.push(notify(NotifyType::MOBIKE_SUPPORTED));
+        }
         match channel.send_request(cx, ExchangeType::IKE_AUTH, payloads) {
             Ok(()) => {
                 self.stage = Stage::Sent;
@@ -445,7 +447,7 @@ impl AuthInitiator {
                 lease: peering.assigned.clone(),
             });
         }
-        let offered = Mobility::offer(channel, &self.connection).is_some();
+        let offered = Mobility::is_offered(channel, &self.connection);
         channel.mobility.agree(offered, &contents);
         peering.limit(cx, &contents);
         peering.limit_by_certificate(cx);

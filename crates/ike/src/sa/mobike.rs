@@ -98,11 +98,10 @@ impl Mobility {
         }
     }
 
-    /// MOBIKE_SUPPORTED, if we are to offer it. With a peer that knows no NAT traversal, it would be
+    /// Whether we are to say MOBIKE_SUPPORTED. With a peer that knows no NAT traversal, it would be
     /// MOBIKE that forbids NATs (RFC 4555 §3.9), and ESP in UDP is none of that.
-    pub(crate) fn offer(channel: &Channel, connection: &Connection) -> Option<Payload<'static>> {
-        let offered = connection.mobike && channel.nat.supported;
-        offered.then(|| notify(NotifyType::MOBIKE_SUPPORTED))
+    pub(crate) fn is_offered(channel: &Channel, connection: &Connection) -> bool {
+        connection.mobike && channel.nat.supported
     }
 
     /// The peer's offer or answer in IKE_AUTH.
@@ -131,6 +130,12 @@ impl Channel {
             ..Sending::default()
         };
         alone.unwrap_or(self.path)
+    }
+
+    /// The request in flight was sent several times, and has no answer.
+    fn waits_in_vain(&self) -> bool {
+        let request = self.window.in_flight();
+        request.is_some_and(|request| request.sent() >= ALONE)
     }
 
     /// Where the request in flight goes when it is sent once more, after so many times.
@@ -204,22 +209,24 @@ pub(crate) fn answer_offer(
     connection: &Connection,
     contents: &Contents,
 ) -> Vec<Payload<'static>> {
-    let offer = Mobility::offer(channel, connection);
-    channel.mobility.agree(offer.is_some(), contents);
+    let offered = Mobility::is_offered(channel, connection);
+    channel.mobility.agree(offered, contents);
     if !channel.mobility.enabled {
         return Vec::new();
     }
-    let addresses = additional(&cx.own_addresses, channel.path.local.ip());
-    let addresses = addresses.map(|address| NotifyPayload::additional_address(address).into());
-    offer.into_iter().chain(addresses).collect()
+    let mut payloads = vec![notify(NotifyType::MOBIKE_SUPPORTED)];
+    payloads.extend(additional(cx, channel));
+    payloads
 }
 
-/// Addresses of ours that a peer is told which reaches us at `here`. One that only few reach is nobody's
-/// business who reaches us at another.
-fn additional(own: &[IpAddr], here: IpAddr) -> impl Iterator<Item = IpAddr> {
+/// The addresses of ours that the peer is told beside the one at which it reaches us. One that only few
+/// reach is nobody's business who reaches us at another.
+fn additional(cx: &Context, channel: &Channel) -> impl Iterator<Item = Payload<'static>> {
+    let here = channel.path.local.ip();
     let told =
         move |address: &&IpAddr| **address != here && (!is_local(here) <= !is_local(**address));
-    own.iter().filter(told).copied().take(MAX_ADDRESSES)
+    let told = cx.own_addresses.iter().filter(told).take(MAX_ADDRESSES);
+    told.map(|address| NotifyPayload::additional_address(*address).into())
 }
 
 /// RFC 1918, RFC 6598, RFC 4193: of no use from elsewhere.
@@ -437,8 +444,7 @@ impl Established {
 
     /// A request that waits in vain goes by the other ways as well.
     fn scatter(&mut self, channel: &mut Channel, cx: &mut Context) {
-        let waiting = channel.window.in_flight().map(|request| request.sent());
-        if waiting.is_none_or(|sent| sent < ALONE) {
+        if !channel.waits_in_vain() {
             return;
         }
         for way in channel.mobility.others.clone() {
@@ -448,13 +454,9 @@ impl Established {
 
     /// A request was repeated in vain: are there other ways (RFC 4555 §3.5)?
     pub(crate) fn seek_ways(&self, channel: &mut Channel, cx: &mut Context) {
-        let waits = |channel: &Channel| {
-            let request = channel.window.in_flight();
-            request.is_some_and(|request| request.sent() >= ALONE)
-        };
         if channel.mobility.enabled
             && self.peering.dialed
-            && waits(channel)
+            && channel.waits_in_vain()
             && !std::mem::replace(&mut channel.mobility.sending.sought, true)
         {
             cx.upcall(Upcall::SeekWays(self.peering.authenticated_as));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_wire::header::ExchangeType;
-use cygnet_wire::notify::{NotifyPayload, NotifyType};
+use cygnet_wire::notify::NotifyType;
 use cygnet_wire::payload::Payload;
 
 use super::{Sending, additional, is_additional};
@@ -153,14 +153,15 @@ impl Established {
     /// The address that the peer uses is gone: what is to be said, and ESP, come from another one, whichever
     /// way the peer then chooses.
     pub(crate) fn leave_lost_address(&mut self, channel: &mut Channel, cx: &mut Context) {
+        if !channel.mobility.lost {
+            return;
+        }
         let mut path = channel.path;
         let fits = |own: &&IpAddr| own.is_ipv4() == path.remote.is_ipv4();
         let Some(own) = cx.own_addresses.iter().find(fits).copied() else {
             return;
         };
-        if !std::mem::take(&mut channel.mobility.lost) {
-            return;
-        }
+        channel.mobility.lost = false;
         channel.mobility.untold = true;
         path.local.set_ip(own);
         channel.turn_to(cx, path);
@@ -179,9 +180,7 @@ impl Established {
         if !std::mem::take(&mut channel.mobility.untold) {
             return Ok(());
         }
-        let told = additional(&cx.own_addresses, channel.path.local.ip());
-        let told = told.map(|address| NotifyPayload::additional_address(address).into());
-        let mut payloads: Vec<Payload<'static>> = told.collect();
+        let mut payloads: Vec<_> = additional(cx, channel).collect();
         if payloads.is_empty() {
             payloads.push(notify(NotifyType::NO_ADDITIONAL_ADDRESSES));
         }
