@@ -70,9 +70,9 @@ pub(super) enum Stage {
 
 /// The peer's response.
 pub(super) struct Answered {
-    pub(super) claim: Claim,
-    pub(super) contents: Contents,
-    pub(super) since: Instant,
+    claim: Claim,
+    contents: Contents,
+    since: Instant,
 }
 
 /// How long it may remain undecided whether the peer's proof holds.
@@ -206,10 +206,17 @@ impl AuthInitiator {
             },
             (Stage::Verify(ask, answered), answer) if ask == id => {
                 match answered.claim.verify(&self.connection, answer) {
-                    Verdict::Proven(not_after) => match &self.connection.local_auth {
-                        LocalAuth::Eap(_) => self.log_in(channel, cx, *answered, not_after),
-                        _ => self.establish(channel, cx, *answered, not_after),
-                    },
+                    Verdict::Proven(not_after) => {
+                        let Answered {
+                            claim, contents, ..
+                        } = *answered;
+                        match &self.connection.local_auth {
+                            LocalAuth::Eap(_) => {
+                                self.log_in(channel, cx, claim, contents, not_after)
+                            }
+                            _ => self.establish(channel, cx, claim, contents, not_after),
+                        }
+                    }
                     Verdict::Refuted(reason) => self.refuse(channel, cx, reason),
                     Verdict::Undecided(reason) => {
                         if cx.boot().since(answered.since) >= UNDECIDED {
@@ -416,12 +423,10 @@ impl AuthInitiator {
         self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
-        answered: Answered,
+        claim: Claim,
+        contents: Contents,
         not_after: Option<UtcTime>,
     ) -> State {
-        let Answered {
-            claim, contents, ..
-        } = answered;
         let connection = Arc::clone(&self.connection);
         let (local_id, peer_id) = (self.local_id.id.clone(), claim.id.id);
         let certificates = claim.certificates.as_slice();

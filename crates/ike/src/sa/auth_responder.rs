@@ -86,10 +86,9 @@ pub(super) enum Stage {
 /// The peer is who it says.
 pub(super) struct Proven {
     pub(super) peering: Peering,
-    pub(super) local_id: IdPayload,
     pub(super) proof: Option<AuthPayload<'static>>,
-    /// The peer knows already who we are.
-    pub(super) introduced: bool,
+    /// Who we are, unless the peer has been told.
+    pub(super) introduce: Option<IdPayload>,
 }
 
 /// The Child SA, agreed on.
@@ -462,9 +461,8 @@ impl AuthResponder {
                 let shown = request.claim.certificates.as_slice();
                 let proven = Proven {
                     peering: Peering::new(cx, channel, connection, ids, shown, not_after),
-                    local_id,
                     proof: None,
-                    introduced: false,
+                    introduce: Some(local_id),
                 };
                 self.stage = Stage::Prove(proving, Box::new(proven));
                 State::AuthResponder(self)
@@ -588,18 +586,15 @@ impl AuthResponder {
     ) -> State {
         let Proven {
             peering,
-            local_id,
             proof,
-            introduced,
+            introduce,
         } = proven;
         let Some(request) = self.request else {
             return closed(channel, cx, Reason::Local("no request".to_owned()));
         };
         let connection = Arc::clone(&peering.connection);
-        let mut payloads = match introduced {
-            true => Vec::new(),
-            false => introduction(&connection, &local_id),
-        };
+        let introduced = introduce.map(|local_id| introduction(&connection, &local_id));
+        let mut payloads = introduced.unwrap_or_default();
         payloads.extend(proof.map(Payload::from));
         if let Some(lease) = peering.lent.as_ref().filter(|l| !l.addresses.is_empty()) {
             payloads.push(config_payload::reply(lease).into());

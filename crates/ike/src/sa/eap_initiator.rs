@@ -10,7 +10,7 @@ use crate::event::Reason;
 use crate::io::{Answer, AskId, EapStep, EapSuccess};
 use crate::refusal;
 use crate::sa::State;
-use crate::sa::auth_initiator::{Answered, AuthInitiator, Stage};
+use crate::sa::auth_initiator::{AuthInitiator, Stage};
 use crate::sa::channel::Channel;
 use crate::sa::contents::Contents;
 use crate::sa::log_in::{self, Bounds};
@@ -47,14 +47,12 @@ impl AuthInitiator {
         mut self: Box<Self>,
         channel: &mut Channel,
         cx: &mut Context,
-        answered: Answered,
+        server: Claim,
+        contents: Contents,
         not_after: Option<UtcTime>,
     ) -> State {
-        let Answered {
-            claim, contents, ..
-        } = answered;
         let login = LogIn {
-            server: claim,
+            server,
             not_after,
             bounds: Bounds::default(),
             turn: Turn::Peer,
@@ -85,14 +83,7 @@ impl AuthInitiator {
                 };
                 let octets = &login.server.octets;
                 match log_in::verify(&success, prf, octets, &mut contents) {
-                    Ok(()) => {
-                        let answered = Answered {
-                            claim: login.server,
-                            contents,
-                            since: cx.boot(),
-                        };
-                        self.establish(channel, cx, answered, login.not_after)
-                    }
+                    Ok(()) => self.establish(channel, cx, login.server, contents, login.not_after),
                     Err(reason) => self.refuse(channel, cx, reason),
                 }
             }

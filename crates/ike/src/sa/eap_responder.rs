@@ -280,9 +280,8 @@ impl AuthResponder {
         peering.secret = success.secret;
         Ok(Box::new(Proven {
             peering,
-            local_id: login.local_id.clone(),
             proof: Some(proof),
-            introduced: true,
+            introduce: None,
         }))
     }
 }
