@@ -47,13 +47,10 @@ pub fn eap(data: &[u8]) {
     }
 }
 
-fn next(input: &mut Input<'_>) -> Option<EapPayload<'static>> {
+fn next<'a>(input: &mut Input<'a>) -> Option<EapPayload<'a>> {
     while !input.is_empty() {
         if let Ok(packet) = EapPayload::parse(input.bytes()) {
-            return Some(EapPayload {
-                data: packet.data.into_owned().into(),
-                ..packet
-            });
+            return Some(packet);
         }
     }
     None

@@ -147,27 +147,16 @@ impl Window {
     /// with the id zero again (RFC 7296 §2.2), or fragments for a smaller path.
     pub fn replace(&mut self, now: Instant, datagrams: Vec<Vec<u8>>) {
         if let Some(in_flight) = &mut self.in_flight {
-            let wait = in_flight.retransmit.first.min(in_flight.retransmit.most);
-            *in_flight = InFlight {
-                id: in_flight.id,
-                datagrams,
-                retransmit: in_flight.retransmit,
-                first_sent: in_flight.first_sent,
-                sent: 1,
-                wait,
-                due: now + wait,
-            };
+            in_flight.datagrams = datagrams;
+            in_flight.begin(now);
         }
     }
 
     /// The request in flight begins its schedule anew: it goes where it did not go before.
     pub fn restart(&mut self, now: Instant) {
         if let Some(in_flight) = &mut self.in_flight {
-            let wait = in_flight.retransmit.first.min(in_flight.retransmit.most);
             in_flight.first_sent = now;
-            in_flight.sent = 1;
-            in_flight.wait = wait;
-            in_flight.due = now + wait;
+            in_flight.begin(now);
         }
     }
 
@@ -287,6 +276,13 @@ impl InFlight {
     /// When it was sent first.
     pub fn first_sent(&self) -> Instant {
         self.first_sent
+    }
+
+    /// It is sent, as if for the first time.
+    fn begin(&mut self, now: Instant) {
+        self.sent = 1;
+        self.wait = self.retransmit.first.min(self.retransmit.most);
+        self.due = now + self.wait;
     }
 
     fn is_last(&self) -> bool {
