@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cygnet_config::Config;
-use cygnet_ike::policy::LocalAuth;
 use cygnet_ike::time::{Instant, Now, UtcTime};
 use cygnet_linux::replace_file;
 use time::OffsetDateTime;
@@ -108,10 +107,7 @@ impl Clock {
 
 fn newest_certificate(config: &Config) -> Option<i64> {
     let connections = config.policy.connections.iter();
-    let own = connections.filter_map(|connection| match &connection.local_auth {
-        LocalAuth::Certificate { chain, .. } => chain.first(),
-        LocalAuth::Psk(_) | LocalAuth::Eap(_) => None,
-    });
+    let own = connections.filter_map(|connection| connection.local_auth.leaf());
     own.filter_map(|leaf| Some(cygnet_pki::validity(leaf).ok()?.not_before))
         .max()
 }

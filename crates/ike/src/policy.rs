@@ -196,6 +196,18 @@ pub enum LocalAuth {
     Eap(EapLogin),
 }
 
+impl LocalAuth {
+    /// Our own certificate (DER), in whatever way it is shown.
+    pub fn leaf(&self) -> Option<&[u8]> {
+        match self {
+            Self::Certificate { chain, .. } | Self::Eap(EapLogin::Certificate { chain, .. }) => {
+                chain.first().map(Vec::as_slice)
+            }
+            Self::Psk(_) | Self::Eap(EapLogin::Password { .. }) => None,
+        }
+    }
+}
+
 /// What we log in with, by EAP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EapLogin {

@@ -1,7 +1,7 @@
 //! Certificates that expire: told in time, while there is still one to renew.
 
 use cygnet_config::{Config, SERVER};
-use cygnet_ike::policy::{LocalAuth, RemoteAuth};
+use cygnet_ike::policy::RemoteAuth;
 use cygnet_ike::time::UtcTime;
 use cygnet_pki::validity;
 
@@ -27,8 +27,7 @@ pub(super) fn warnings(config: &Config, date: Result<UtcTime, NotSet>) -> Vec<St
 fn needs_a_date(config: &Config) -> bool {
     let mut connections = config.policy.connections.iter();
     connections.any(|c| {
-        matches!(c.local_auth, LocalAuth::Certificate { .. })
-            || matches!(c.remote_auth, RemoteAuth::Certificate { .. })
+        c.local_auth.leaf().is_some() || matches!(c.remote_auth, RemoteAuth::Certificate { .. })
     })
 }
 
@@ -40,9 +39,8 @@ fn expiring(config: &Config, now: i64) -> Vec<String> {
             SERVER => "the server".to_owned(),
             _ => format!("tunnel {name}"),
         };
-        if let LocalAuth::Certificate { chain, .. } = &connection.local_auth
-            && let Some(leaf) = chain.first().and_then(|leaf| validity(leaf).ok())
-        {
+        let leaf = connection.local_auth.leaf();
+        if let Some(leaf) = leaf.and_then(|leaf| validity(leaf).ok()) {
             let what = format!("the certificate of {whose} ({})", leaf.subject);
             let remedy = match name.as_str() {
                 SERVER => "renew it (`cygnet server renew`, if Cygnet made it), or nobody gets in",
