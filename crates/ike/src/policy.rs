@@ -218,10 +218,9 @@ pub enum EapLogin {
         /// The password.
         credential: CredentialId,
     },
-    /// EAP-TLS, with the peer's authorities judging the certificate that it shows there as well.
+    /// EAP-TLS, with the peer's authorities judging the certificate that it shows there as well. Who we say we
+    /// are there is [`Connection::local_identity`], as text.
     Certificate {
-        /// Who we say we are there, as text.
-        identity: String,
         /// The private key.
         credential: CredentialId,
         /// What it can sign.

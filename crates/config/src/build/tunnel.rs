@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cygnet_ike::identity;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
     ChildPolicy, Connection, EapLogin, Host, IdentityPattern, LocalAuth, Remote, Retransmit,
     SelectorTemplate, Start,
 };
-use cygnet_wire::id::Identification;
 use ipnet::IpNet;
 use toml::Spanned;
 
@@ -100,7 +98,7 @@ impl Builder<'_> {
             .or_else(|| auth.subject.map(parse::dn_identity))
             .or_else(|| parse::identity_of_login(&auth.local));
         let local_auth = match raw.eap {
-            Some(_) => with_certificate(auth.local, local_identity.as_ref()),
+            Some(_) => in_tls(auth.local),
             None => auth.local,
         };
         if self.mistakes.len() > before {
@@ -357,7 +355,7 @@ impl Builder<'_> {
 }
 
 /// The same certificate, shown in EAP-TLS.
-fn with_certificate(local: LocalAuth, identity: Option<&Identification>) -> LocalAuth {
+fn in_tls(local: LocalAuth) -> LocalAuth {
     match local {
         LocalAuth::Certificate {
             credential,
@@ -365,7 +363,6 @@ fn with_certificate(local: LocalAuth, identity: Option<&Identification>) -> Loca
             chain,
             ..
         } => LocalAuth::Eap(EapLogin::Certificate {
-            identity: identity.map(identity::display).unwrap_or_default(),
             credential,
             key,
             chain,

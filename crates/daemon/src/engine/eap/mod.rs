@@ -260,6 +260,10 @@ impl Conversations {
 impl Conversations {
     fn begin(&self, job: &Job, until: Instant) -> Result<Conversation, String> {
         let connection = Arc::clone(&job.connection);
+        let own_name = || {
+            let identity = connection.local_identity.as_ref();
+            identity.map(identity::display).unwrap_or_default()
+        };
         let mut verdict = Verdict::default();
         let side = match (job.peer_logs_in, &connection.local_auth) {
             (true, _) => {
@@ -273,19 +277,18 @@ impl Conversations {
                     methods.tls = Some(Box::new(handshake));
                     verdict = shown;
                 }
-                let name = connection.local_identity.as_ref().map(identity::display);
-                let server = server::Server::new(&name.unwrap_or_default(), methods);
+                let server = server::Server::new(&own_name(), methods);
                 Side::Server(Box::new(server))
             }
             (false, LocalAuth::Eap(EapLogin::Password { user, .. })) => {
                 Side::Peer(Box::new(peer::Peer::new(user, LogIn::Password)))
             }
-            (false, LocalAuth::Eap(EapLogin::Certificate { identity, .. })) => {
+            (false, LocalAuth::Eap(EapLogin::Certificate { .. })) => {
                 let (handshake, shown) =
                     tls::client(&connection, &self.trusts, &self.clock, &self.signatures)?;
                 verdict = shown;
                 let log_in = LogIn::Tls(Box::new(handshake));
-                Side::Peer(Box::new(peer::Peer::new(identity, log_in)))
+                Side::Peer(Box::new(peer::Peer::new(&own_name(), log_in)))
             }
             (false, _) => return Err("this tunnel does not log in by EAP".to_owned()),
         };
