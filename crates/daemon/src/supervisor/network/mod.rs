@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
-use cygnet_gateway::OUTER_MARK;
+use cygnet_gateway::{NetworkPlan, OUTER_MARK};
 use cygnet_linux::{Netlink, Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
@@ -218,8 +218,8 @@ impl Network {
     }
 }
 
-/// Whether this configuration contradicts what this machine is: for `cygnet check`. A daemon that finds it so
-/// does what can be done.
+/// Whether this configuration contradicts what this machine is: for `cygnet check`. What overlaps is refused
+/// here; a daemon that finds it so does what can be done.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -234,11 +234,8 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     // Without a look there is nothing to contradict.
     let Ok(look) = looked else { return Ok(()) };
     let inputs = inputs::inputs(config, &BTreeMap::new(), &look.machine);
-    let (_, overlaps) = inputs.map_err(StartError::Refused)?.without_overlaps();
-    match overlaps.first() {
-        Some(overlap) => Err(StartError::refused(overlap)),
-        None => Ok(()),
-    }
+    let plan = NetworkPlan::new(&inputs.map_err(StartError::Refused)?);
+    plan.map(drop).map_err(StartError::refused)
 }
 
 /// The directory of socket and journal, for root alone.
