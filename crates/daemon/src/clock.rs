@@ -6,15 +6,13 @@
 //! one waits.
 
 use std::fmt;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cygnet_config::Config;
 use cygnet_ike::time::{Instant, Now, UtcTime};
-use cygnet_linux::replace_file;
+use cygnet_linux::keep_file;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -177,12 +175,7 @@ impl LastKnown {
             return;
         }
         let text = format!("{}\n", date.0);
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory);
-        match made.and_then(|()| replace_file(&self.path, text.as_bytes())) {
+        match keep_file(&self.path, text.as_bytes()) {
             Ok(()) => self.kept = Some(date.0),
             Err(error) => tracing::debug!("cannot write {}: {error}", self.path.display()),
         }

@@ -1,8 +1,8 @@
 //! Files that are there whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Replaces the file at `path` by one of mode 0600 that holds `bytes`, also across a power cut. It is first
@@ -38,6 +38,17 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// As [`replace_file`], in a directory of mode 0700 that is made if it is not there.
+///
+/// # Errors
+/// Of the step that failed; what was at `path` is still there.
+pub fn keep_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    builder.recursive(true).mode(0o700).create(directory)?;
+    replace_file(path, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -70,5 +81,20 @@ mod tests {
         assert_eq!(metadata.mode() & 0o777, 0o600);
         assert_eq!(content, (b"state".to_vec(), b"untouched".to_vec()));
         assert!(!left);
+    }
+    #[test]
+    fn a_directory_that_is_not_there_is_made_for_us_alone() {
+        let name = format!("cygnet-keep-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let path = directory.join("inner").join("state.json");
+        for bytes in [b"first", b"later"] {
+            keep_file(&path, bytes).unwrap();
+        }
+        let content = fs::read(&path).unwrap();
+        let modes = [&directory, path.parent().unwrap()]
+            .map(|directory| fs::metadata(directory).unwrap().mode() & 0o777);
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(content, b"later");
+        assert_eq!(modes, [0o700; 2]);
     }
 }

@@ -24,7 +24,7 @@ mod udp;
 
 pub use apply::{GuardState, Network};
 pub use error::{Error, Result};
-pub use file::replace_file;
+pub use file::{keep_file, replace_file};
 pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};

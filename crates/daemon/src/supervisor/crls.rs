@@ -5,15 +5,13 @@
 //! for a list: until there is one, certificates are judged without.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
 use cygnet_crypto::{Random, SystemRandom, digest};
 use cygnet_ike::time::UtcTime;
-use cygnet_linux::replace_file;
+use cygnet_linux::keep_file;
 
 use super::{Done, Supervisor};
 use crate::clock::day;
@@ -173,7 +171,7 @@ impl Crls {
             Ok((dates, der)) => {
                 let of = day(dates.this_update);
                 if list.held.as_ref() != Some(&der) {
-                    if let Err(error) = keep(&path, &der) {
+                    if let Err(error) = keep_file(&path, &der) {
                         tracing::warn!("cannot write {}: {error}", path.display());
                     }
                     tracing::info!("the revocation list {url} of {of} is in force");
@@ -229,13 +227,6 @@ impl Crls {
         let fits = usize::try_from(size).is_ok_and(|size| others + size <= ALL_MAX);
         fits.then(|| std::fs::read(&path).ok()).flatten()
     }
-}
-
-fn keep(path: &Path, der: &[u8]) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(directory)?;
-    replace_file(path, der)
 }
 
 fn warning(url: &str, list: &List) -> Option<String> {

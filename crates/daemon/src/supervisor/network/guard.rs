@@ -4,12 +4,12 @@
 //! open as well. So the guard reads no more than it needs, and where not even that can be read, what
 //! was last in place is put back.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cygnet_config::{Config, Gateway, GuardSections};
 use cygnet_gateway::GuardPlan;
-use cygnet_linux::replace_file;
+use cygnet_linux::keep_file;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
@@ -207,13 +207,8 @@ pub(super) fn remember(sections: &GuardSections) -> Result<(), String> {
             path.display()
         )
     };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&sections.state_dir)
-        .map_err(|e| failed(&e))?;
     let text = serde_json::to_vec(&last).map_err(|e| failed(&e))?;
-    replace_file(&path, &text).map_err(|e| failed(&e))
+    keep_file(&path, &text).map_err(|e| failed(&e))
 }
 
 /// As [`remember`], of a configuration that is good.
