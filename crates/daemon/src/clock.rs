@@ -147,6 +147,7 @@ pub(crate) fn day(seconds: i64) -> String {
 #[derive(Debug)]
 pub(crate) struct LastKnown {
     path: PathBuf,
+    /// Where it could not be written it counts as kept, too: not everything is tried again all the time.
     kept: Option<i64>,
 }
 
@@ -175,9 +176,9 @@ impl LastKnown {
             return;
         }
         let text = format!("{}\n", date.0);
-        match keep_file(&self.path, text.as_bytes()) {
-            Ok(()) => self.kept = Some(date.0),
-            Err(error) => tracing::debug!("cannot write {}: {error}", self.path.display()),
+        self.kept = Some(date.0);
+        if let Err(error) = keep_file(&self.path, text.as_bytes()) {
+            tracing::debug!("cannot write {}: {error}", self.path.display());
         }
     }
 }
