@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
@@ -31,6 +32,8 @@ const BUNDLE_MAX: usize = MESSAGE_MAX - (1 << 20);
 pub(super) struct Crls {
     directory: PathBuf,
     lists: BTreeMap<String, List>,
+    /// Held while one is written: two at once would share a file.
+    writing: Arc<Mutex<()>>,
 }
 
 struct List {
@@ -53,6 +56,7 @@ impl Crls {
         let mut crls = Self {
             directory: Path::new(&config.daemon.state_dir).join("crl"),
             lists: BTreeMap::new(),
+            writing: Arc::default(),
         };
         crls.configure(config, now);
         crls
@@ -145,7 +149,6 @@ impl Crls {
             .filter(|(other, _)| *other != url)
             .map(|(_, list)| list.held.as_ref().map_or(0, Vec::len))
             .sum();
-        let path = self.file(url);
         // None where a reload has taken it out meanwhile.
         let Some(list) = self.lists.get_mut(url) else {
             return false;
@@ -171,9 +174,6 @@ impl Crls {
             Ok((dates, der)) => {
                 let of = day(dates.this_update);
                 if list.held.as_ref() != Some(&der) {
-                    if let Err(error) = keep_file(&path, &der) {
-                        tracing::warn!("cannot write {}: {error}", path.display());
-                    }
                     tracing::info!("the revocation list {url} of {of} is in force");
                     list.held = Some(der);
                     changed = true;
@@ -204,6 +204,12 @@ impl Crls {
             tracing::warn!("{warning}");
         }
         changed
+    }
+
+    /// A list that is there, and the file to keep it in.
+    fn to_keep(&self, url: &str) -> Option<(PathBuf, Vec<u8>)> {
+        let held = self.lists.get(url)?.held.clone()?;
+        Some((self.file(url), held))
     }
 
     /// A sentence for each list that does not come.
@@ -285,7 +291,20 @@ impl Supervisor {
     /// A list that changed is heeded as one in a file is after a reload.
     pub(super) fn crl(&mut self, url: &str, found: Result<Found, String>) {
         let date = self.clock.date().ok();
-        if !self.crls.take(url, found, Instant::now(), date) || self.ending {
+        if !self.crls.take(url, found, Instant::now(), date) {
+            return;
+        }
+        if let Some((path, der)) = self.crls.to_keep(url) {
+            let writing = Arc::clone(&self.crls.writing);
+            // Megabytes, until they are on the disk: nothing else waits for that.
+            tokio::task::spawn_blocking(move || {
+                let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = keep_file(&path, &der) {
+                    tracing::warn!("cannot write {}: {error}", path.display());
+                }
+            });
+        }
+        if self.ending {
             return;
         }
         self.crls.fill(&mut self.loaded.bundle);
@@ -367,6 +386,8 @@ mod tests {
         assert_eq!(lists.errands(now + AGAIN, date).len(), 1);
 
         assert!(lists.take(URL, came(b"list"), now, date));
+        let (path, der) = lists.to_keep(URL).unwrap();
+        keep_file(&path, &der).unwrap();
         assert_eq!(lists.warnings(), Vec::<String>::new());
         assert_eq!(handed(&lists, 0), Some(b"list".to_vec()));
         assert_eq!(handed(&lists, BUNDLE_MAX), None, "no room");
