@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, NetworkPlan, PLAN_TABLE};
+use cygnet_gateway::{GuardPlan, NetworkPlan, PLAN_TABLE, PlanError};
 use cygnet_linux::foreign::{self, Paths};
 use cygnet_linux::{Changes, nft};
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +67,8 @@ pub(super) struct Worker {
     config: Option<Arc<Config>>,
     live: BTreeMap<String, Live>,
     machine: Machine,
+    /// What the plan that was last made leaves out, because this machine has it already.
+    left_out: Vec<PlanError>,
     ways: Ways,
     /// When the engine last heard of other ways.
     told: Option<Instant>,
@@ -130,6 +132,7 @@ impl Worker {
             config: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
+            left_out: Vec::new(),
             ways: Ways::default(),
             told: None,
             guard: Guard::NotConfigured,
@@ -221,7 +224,7 @@ impl Worker {
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await;
-        let plan = plan(&config, &self.live, &machine)?;
+        let (plan, left_out) = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
         let applied = match self.apply_guard(&config, &machine).await {
             Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
@@ -230,7 +233,7 @@ impl Worker {
         if let Err(error) = applied {
             match self.config.clone() {
                 Some(old) => {
-                    if let Ok(plan) = self::plan(&old, &self.live, &machine)
+                    if let Ok((plan, _)) = self::plan(&old, &self.live, &machine)
                         && let Err(error) = self.network.apply(&plan).await
                     {
                         tracing::error!("cannot restore the earlier state: {error}");
@@ -249,6 +252,7 @@ impl Worker {
         self.live
             .retain(|name, _| config.interface_of(name).is_some());
         self.machine = machine;
+        self.left_out = left_out;
         self.config = Some(config);
         self.follow_ways().await;
         self.look().await;
@@ -347,7 +351,10 @@ impl Worker {
             return;
         };
         let applied = match plan(&config, &self.live, &self.machine) {
-            Ok(plan) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
+            Ok((plan, left_out)) => {
+                self.left_out = left_out;
+                self.network.apply(&plan).await.map_err(|e| e.to_string())
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
@@ -447,7 +454,7 @@ impl Worker {
 
     /// Puts back what another program removed of the plan: a network manager that does not know our rules.
     async fn mend_plan(&mut self, config: &Config) {
-        let Ok(plan) = plan(config, &self.live, &self.machine) else {
+        let Ok((plan, _)) = plan(config, &self.live, &self.machine) else {
             return;
         };
         let routing = self.network.has_routing(&plan).await;
@@ -539,14 +546,8 @@ impl Worker {
             }
         };
         warnings.extend(self.lan_missing(&config).await);
-        if let Ok(inputs) = inputs::inputs(&config, &self.live, &self.machine) {
-            let (_, left_out) = inputs.without_overlaps();
-            warnings.extend(
-                left_out
-                    .iter()
-                    .map(|o| format!("{o}; until then it is left out")),
-            );
-        }
+        let left_out = self.left_out.iter();
+        warnings.extend(left_out.map(|o| format!("{o}; until then it is left out")));
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
         let ports = |wanted: bool| match wanted {
             true => vec![config.daemon.ike_port, config.daemon.natt_port],
@@ -580,12 +581,13 @@ pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     connections.filter_map(|c| config.interface_of(&c.name))
 }
 
+/// The plan, and what it leaves out.
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
     machine: &Machine,
-) -> Result<NetworkPlan, String> {
-    // What overlaps is told by `look`.
-    let (inputs, _) = inputs::inputs(config, live, machine)?.without_overlaps();
-    NetworkPlan::new(&inputs).map_err(|e| e.to_string())
+) -> Result<(NetworkPlan, Vec<PlanError>), String> {
+    let (inputs, left_out) = inputs::inputs(config, live, machine)?.without_overlaps();
+    let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
+    Ok((plan, left_out))
 }
