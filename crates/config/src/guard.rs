@@ -117,7 +117,7 @@ impl From<&Config> for GuardSections {
 }
 
 /// One string or a list of them.
-fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
+pub(crate) fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
     let (one, list) = match value {
         Some(Value::String(one)) => (Some(one.as_str()), None),
         Some(Value::Array(list)) => (None, Some(list)),

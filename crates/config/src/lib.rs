@@ -4,6 +4,7 @@
 //! callback, so that the supervisor (which has files) and the engine (which has none) arrive at
 //! the very same [`cygnet_ike::policy::Policy`]. Private keys and pre-shared keys are only named.
 
+mod admission;
 mod build;
 mod devices;
 mod error;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
+pub use admission::admission_files;
 pub use devices::Device;
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;

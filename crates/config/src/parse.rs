@@ -170,6 +170,11 @@ pub(crate) fn crl(path: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes.to_vec())
 }
 
+/// Whether a revocation list that is written so is fetched; otherwise it is a file.
+pub(crate) fn is_url(written: &str) -> bool {
+    written.contains("://")
+}
+
 /// Where a CRL is fetched from.
 pub(crate) fn crl_url(text: &str) -> Result<String, String> {
     const EXPECTED: &str = "expected http://HOST[:PORT]/PATH, or the name of a file";

@@ -233,7 +233,7 @@ impl Builder<'_> {
             .collect();
         let (mut crls, mut crl_urls) = (Vec::new(), Vec::new());
         for written in keys.crl.into_iter().flat_map(OneOrMany::iter) {
-            if written.get_ref().contains("://") {
+            if parse::is_url(written.get_ref()) {
                 crl_urls.extend(self.value(written, parse::crl_url));
             } else {
                 crls.extend(self.file(written, parse::crl));

@@ -10,7 +10,7 @@ mod eap;
 mod status;
 mod virtuals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +120,7 @@ struct Engine {
 
 impl Engine {
     fn start(channel: Arc<Channel>, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, String> {
-        let config = parse(&setup.bundle)?;
+        let config = setup.bundle.parse().map_err(|e| e.to_string())?;
         crate::log::init(config.daemon.log);
         let (sender, inbox) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -281,7 +281,7 @@ impl Engine {
 
     fn reload(&mut self, now: Now, bundle: &Bundle, tuns: Vec<TunRole>, fds: Vec<OwnedFd>) {
         // The supervisor has parsed the same text; a difference would be a bug.
-        let config = match parse(bundle) {
+        let config = match bundle.parse() {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!("cannot apply the new configuration: {error}");
@@ -406,17 +406,6 @@ fn confine() -> std::io::Result<()> {
         return Err(std::io::Error::other("still root"));
     }
     Ok(())
-}
-
-fn parse(bundle: &Bundle) -> Result<Config, String> {
-    let files: &BTreeMap<String, Vec<u8>> = &bundle.files;
-    Config::parse(&bundle.name, &bundle.text, &mut |path| {
-        files
-            .get(path)
-            .cloned()
-            .ok_or_else(|| format!("{path} did not come with the configuration"))
-    })
-    .map_err(|e| e.to_string())
 }
 
 fn command(control: Control) -> Command {

@@ -9,6 +9,7 @@ mod channel;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cygnet_config::{Config, ConfigError};
 use cygnet_crypto::signature::SignatureScheme;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -92,6 +93,16 @@ pub(crate) struct Bundle {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// CRLs by the URL as written in `text`; those that are there.
     pub(crate) fetched: BTreeMap<String, Vec<u8>>,
+}
+
+impl Bundle {
+    /// What it says; nothing is read beside it.
+    pub(crate) fn parse(&self) -> Result<Config, ConfigError> {
+        Config::parse(&self.name, &self.text, &mut |path| {
+            let file = self.files.get(path).cloned();
+            file.ok_or_else(|| format!("{path} did not come with the configuration"))
+        })
+    }
 }
 
 /// One UDP socket.

@@ -2,13 +2,9 @@
 //! is refused. Whoever was removed is to be gone at once, whatever else is wrong in `cygnet.toml`.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use cygnet_config::{Config, CredentialFile, SERVER};
-use cygnet_ike::policy::EapMethods;
-use toml::{Table, Value};
+use cygnet_config::{CredentialFile, admission_files};
 
-use super::passwords;
 use super::start::{Loaded, RELATIVE, Secrets, read};
 use crate::error::StartError;
 
@@ -20,15 +16,12 @@ pub(super) fn read_again(
 ) -> Result<Option<Loaded>, StartError> {
     let base = path.parent().unwrap_or(Path::new("."));
     let mut bundle = running.bundle.clone();
-    let names = named(&bundle.text);
+    let names = admission_files(&bundle.text);
     for name in &names {
         let bytes = read(&base.join(name), name, RELATIVE)?;
         bundle.files.insert(name.clone(), bytes);
     }
-    let config = Config::parse(&bundle.name, &bundle.text, &mut |name| {
-        let file = bundle.files.get(name).cloned();
-        file.ok_or_else(|| format!("{name} was not read when this was"))
-    })?;
+    let config = bundle.parse()?;
     let mut admitted = Secrets {
         keys: secrets.keys.clone(),
         psks: secrets.psks.clone(),
@@ -40,10 +33,7 @@ pub(super) fn read_again(
         match file {
             CredentialFile::Passwords { path } => {
                 users = true;
-                for (user, hash) in passwords::of_users(base, path)? {
-                    let name = EapMethods::secret_of(id, &user);
-                    admitted.users.insert(name.0, Arc::new(hash));
-                }
+                admitted.add_users(base, id, path)?;
             }
             CredentialFile::Key { .. }
             | CredentialFile::Psk { .. }
@@ -58,22 +48,6 @@ pub(super) fn read_again(
         bundle,
         secrets: admitted,
     }))
-}
-
-/// Revocation lists and lists of devices, as they are written in the text.
-fn named(text: &str) -> Vec<String> {
-    let table: Table = toml::from_str(text).unwrap_or_default();
-    let tunnels = table.get("tunnel").and_then(Value::as_table);
-    let tunnels = tunnels.into_iter().flat_map(Table::values);
-    let sections = table.get(SERVER).into_iter().chain(tunnels);
-    let values = sections.flat_map(|it| [it.get("crl"), it.get("devices")]);
-    let names = values.flatten().flat_map(|value| match value {
-        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        one => Vec::from_iter(one.as_str()),
-    });
-    // What is fetched is no file.
-    let files = names.filter(|name| !name.contains("://"));
-    files.map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -168,11 +142,5 @@ pools = ["10.99.0.0/24"]
         assert_eq!(taken.secrets.keys.len(), 1, "the key it runs with");
         assert!(told.to_string().contains("passwords"), "{told}");
         assert!(nothing.is_none());
-    }
-
-    #[test]
-    fn lists_are_found_in_every_section() {
-        let text = "[server]\ncrl = 'a'\ndevices = 'b'\n[tunnel.x]\ncrl = ['c', 'd']\n[tunnel.y]\nca = 'e'\n";
-        assert_eq!(named(text), ["a", "b", "c", "d"]);
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cygnet_config::{Config, CredentialFile, SERVER};
 use cygnet_crypto::Secret;
 use cygnet_crypto::signature::SigningKey;
-use cygnet_ike::policy::EapMethods;
+use cygnet_ike::policy::{CredentialId, EapMethods};
 use cygnet_pki::load;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
@@ -51,6 +51,20 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
+    /// Adds the passwords of the users of a file.
+    pub(super) fn add_users(
+        &mut self,
+        base: &Path,
+        id: &CredentialId,
+        path: &str,
+    ) -> Result<(), StartError> {
+        for (user, hash) in passwords::of_users(base, path)? {
+            let name = EapMethods::secret_of(id, &user);
+            self.users.insert(name.0, Arc::new(hash));
+        }
+        Ok(())
+    }
+
     /// The pre-shared keys and passwords that are others than they were, or that users had who are gone.
     pub(super) fn replaced_since(&self, before: &Secrets) -> Vec<String> {
         let psks = before.psks.iter().filter(|(name, psk)| {
@@ -223,12 +237,7 @@ fn secrets(
                 let hash = passwords::own(base, path, &section(&id.0))?;
                 secrets.passwords.insert(id.0.clone(), Arc::new(hash));
             }
-            CredentialFile::Passwords { path } => {
-                for (user, hash) in passwords::of_users(base, path)? {
-                    let name = EapMethods::secret_of(id, &user);
-                    secrets.users.insert(name.0, Arc::new(hash));
-                }
-            }
+            CredentialFile::Passwords { path } => secrets.add_users(base, id, path)?,
         }
     }
     Ok(secrets)
