@@ -6,7 +6,8 @@ use std::time::Duration;
 use cygnet_config::{Config, ConfigError, CredentialFile, Nat};
 use cygnet_crypto::suite::Group;
 use cygnet_ike::policy::{Host, IdentityPattern, LocalAuth, Remote, SelectorTemplate, Start};
-use cygnet_ike::proposal::{ChildExchange, offer_esp, select_esp};
+use cygnet_ike::proposal::{ChildExchange, offer_esp, offer_ike, select_esp, select_ike};
+use cygnet_wire::sa::ProposalSpi;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     let files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -118,6 +119,11 @@ fn a_server_takes_new_keys_with_a_key_exchange_and_without_and_leaves_the_first_
         let offered = offer_esp(&[offer.parse().unwrap()], 0x1000, exchange);
         let chosen = select_esp(&child.esp_proposals, &offered, exchange, None);
         assert_eq!(chosen.map(|chosen| chosen.group), Ok(group), "{offer}");
+    }
+    let ours = &connection.ike_proposals[..];
+    for offer in ["aes256gcm16-prfsha256-ecp384", "aes256-sha256-modp2048"] {
+        let offered = offer_ike(&[offer.parse().unwrap()], ProposalSpi::None);
+        assert!(select_ike(&[ours], &offered, None).is_ok(), "{offer}");
     }
     let hours = |n: u64| Duration::from_secs(n * 3600);
     assert_eq!(child.lifetime.time, hours(2));

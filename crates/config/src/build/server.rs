@@ -19,12 +19,9 @@ use crate::raw::RawServer;
 use crate::{Nat, Pool, SERVER, Server, devices, parse, units};
 
 /// Behind the combined modes, for devices that have none (RouterOS), or do not offer them before they are told to
-/// (iPhones and Macs without a profile): what RFC 8247 §2 wants everybody to have.
-const COMMON_IKE: &str =
-    "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
-
-/// The same for ESP (RFC 8221 §5, §6).
-const COMMON_ESP: &str =
+/// (iPhones and Macs without a profile), for IKE and for ESP: what RFC 8247 §2 and RFC 8221 §5 and §6 want everybody
+/// to have.
+const COMMON: &str =
     "aes256-aes128-sha256-sha384-sha512-curve25519-ecp256-ecp384-ecp521-modp2048-modp3072";
 
 /// Longer than devices keep their keys by themselves (mostly one hour, and eight): they go first. Windows
@@ -120,7 +117,7 @@ impl Builder<'_> {
         let liveness = self.value_or(raw.liveness.as_ref(), LIVENESS, units::duration);
         let mut ike_proposals = self.ike_proposals(raw.ike.as_deref());
         if raw.ike.is_none() {
-            ike_proposals.extend(parse::ike_proposal(COMMON_IKE));
+            ike_proposals.extend(parse::ike_proposal(COMMON));
         }
         let mut esp_proposals = self.esp_proposals(raw.esp.as_deref());
         if raw.esp.is_none() {
@@ -199,10 +196,10 @@ impl Builder<'_> {
     }
 }
 
-/// [`COMMON_ESP`], with a key exchange of its own and without: who has no combined mode often has no
+/// [`COMMON`], with a key exchange of its own and without: who has no combined mode often has no
 /// perfect forward secrecy either, and would lose its tunnel when the keys are made anew.
 fn common_esp() -> Vec<EspProposal> {
-    let Ok(with_group) = parse::esp_proposal(COMMON_ESP) else {
+    let Ok(with_group) = parse::esp_proposal(COMMON) else {
         return Vec::new();
     };
     let without = EspProposal {
