@@ -71,22 +71,21 @@ impl Present {
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
         let carried = |way: &RouteTo| links.iter().any(|l| l.index == way.index && l.carrier);
-        let mut outside = false;
-        for ipv6 in [false, true] {
-            outside |= netlink
-                .default_route(ipv6)
-                .await?
-                .as_ref()
-                .is_some_and(carried);
-        }
+        let v4 = netlink.default_route(false).await?.filter(carried);
+        let v6 = netlink.default_route(true).await?.filter(carried);
+        let outside = v4.is_some() || v6.is_some();
         let mut ways = BTreeMap::new();
         for target in targets {
             let way = match target {
                 // An error is the kernel's word that there is none.
-                Target::Peer(peer) => netlink.next_hop(peer, Some(OUTER_MARK)).await.ok(),
-                Target::Anywhere { ipv6 } => netlink.default_route(ipv6).await?,
+                Target::Peer(peer) => {
+                    let way = netlink.next_hop(peer, Some(OUTER_MARK)).await;
+                    way.ok().filter(carried)
+                }
+                Target::Anywhere { ipv6: false } => v4.clone(),
+                Target::Anywhere { ipv6: true } => v6.clone(),
             };
-            ways.insert(target, way.filter(carried));
+            ways.insert(target, way);
         }
         Ok(Self {
             ways,
