@@ -68,6 +68,8 @@ struct Resolving {
 pub(super) struct Trusted {
     anchors: TrustAnchors,
     crls: Crls,
+    /// Of the anchors, DER.
+    subjects: Vec<Vec<u8>>,
 }
 
 /// By connection.
@@ -383,12 +385,8 @@ impl Asker {
 
 impl Trusted {
     /// Subjects of the authorities, DER.
-    pub(super) fn subjects(&self) -> Vec<Vec<u8>> {
-        let anchors = self.anchors.iter();
-        anchors
-            .filter_map(|anchor| cygnet_pki::identity::subject(anchor).ok())
-            .map(|subject| subject.as_der().to_vec())
-            .collect()
+    pub(super) fn subjects(&self) -> &[Vec<u8>] {
+        &self.subjects
     }
 
     /// Whom the connections of a configuration trust.
@@ -420,7 +418,15 @@ impl Trusted {
                 tracing::warn!("the revocation list {url} is not heeded: {error}");
             }
         }
-        Ok(Self { anchors, crls })
+        let subjects = anchors.iter().filter_map(|anchor| {
+            let subject = cygnet_pki::identity::subject(anchor).ok()?;
+            Some(subject.as_der().to_vec())
+        });
+        Ok(Self {
+            subjects: subjects.collect(),
+            anchors,
+            crls,
+        })
     }
 }
 
@@ -493,7 +499,7 @@ pub(super) fn judge(
     role: PeerRole,
     date: UtcTime,
 ) -> Result<Judged, String> {
-    let Trusted { anchors, crls } = trust.as_ref().map_err(Clone::clone)?;
+    let Trusted { anchors, crls, .. } = trust.as_ref().map_err(Clone::clone)?;
     let Some((leaf, intermediates)) = certificates.split_first() else {
         return Err(
             "the peer sent no certificate; set it up to send one (strongSwan: send_cert = always)"

@@ -1,7 +1,7 @@
 //! What rustls is to do: both ends prove themselves, with keys that are not here, to those who judge elsewhere.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use cygnet_crypto::signature::{KeyKind, SignatureScheme as Scheme};
 use rustls::client::Resumption;
@@ -22,8 +22,11 @@ use rustls::{
 
 use super::{Check, Credential, Sign};
 
+/// One for all conversations.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(default_provider()));
+
 pub(super) fn server(credential: Credential, check: PeerCheck) -> Result<Arc<ServerConfig>, Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(check))
         .with_cert_resolver(Arc::new(certified(credential)));
@@ -34,7 +37,7 @@ pub(super) fn server(credential: Credential, check: PeerCheck) -> Result<Arc<Ser
 }
 
 pub(super) fn client(credential: Credential, check: PeerCheck) -> Result<Arc<ClientConfig>, Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(check))
@@ -135,17 +138,13 @@ pub(super) struct PeerCheck {
 
 impl PeerCheck {
     pub(super) fn new(check: Box<Check>, authorities: Vec<Vec<u8>>) -> Self {
-        let CryptoProvider {
-            signature_verification_algorithms: algorithms,
-            ..
-        } = default_provider();
         Self {
             check,
             authorities: authorities
                 .into_iter()
                 .map(DistinguishedName::from)
                 .collect(),
-            algorithms,
+            algorithms: PROVIDER.signature_verification_algorithms,
             refused: Arc::default(),
         }
     }
@@ -173,6 +172,33 @@ impl fmt::Debug for PeerCheck {
     }
 }
 
+/// What both traits of verifiers ask for.
+macro_rules! signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.algorithms.supported_schemes()
+        }
+    };
+}
+
 impl ServerCertVerifier for PeerCheck {
     fn verify_server_cert(
         &self,
@@ -186,27 +212,7 @@ impl ServerCertVerifier for PeerCheck {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    signatures!();
 }
 
 impl ClientCertVerifier for PeerCheck {
@@ -224,25 +230,5 @@ impl ClientCertVerifier for PeerCheck {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    signatures!();
 }

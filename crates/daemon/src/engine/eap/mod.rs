@@ -255,9 +255,7 @@ impl Conversations {
             None => Next::Told(Err(GIVEN_UP.to_owned())),
         }
     }
-}
 
-impl Conversations {
     fn begin(&self, job: &Job, until: Instant) -> Result<Conversation, String> {
         let connection = Arc::clone(&job.connection);
         let own_name = || {

@@ -115,7 +115,7 @@ pub(super) fn server(
     };
     let trust = trust(connection, trusts)?;
     let authorities = match trust.as_ref() {
-        Ok(trusted) => trusted.subjects(),
+        Ok(trusted) => trusted.subjects().to_vec(),
         Err(error) => return Err(error.clone()),
     };
     let verdict = Verdict::default();
