@@ -99,14 +99,14 @@ impl Handshake {
         match self.framing.receive(data) {
             Ok(Received::Start) if self.is_client() => self.flush(),
             Ok(Received::More) => Turn::Send(framing::ACK.to_vec()),
-            Ok(Received::Ack) => match (self.framing.next_fragment(), self.failed.take()) {
-                (Some(fragment), failed) => {
-                    self.failed = failed;
-                    Turn::Send(fragment)
+            Ok(Received::Ack) => match self.framing.next_fragment() {
+                Some(fragment) => Turn::Send(fragment),
+                None if self.is_done() => Turn::Done,
+                None => {
+                    let why = self.failed.take();
+                    let stopped = || "the other end stopped its TLS handshake".to_owned();
+                    Turn::Failed(why.unwrap_or_else(stopped))
                 }
-                (None, Some(why)) => Turn::Failed(why),
-                (None, None) if self.done => Turn::Done,
-                (None, None) => Turn::Failed("the other end stopped its TLS handshake".to_owned()),
             },
             Ok(Received::Message(records)) => self.feed(&records),
             Ok(Received::Start) => Turn::Failed("the client began TLS as a server does".to_owned()),

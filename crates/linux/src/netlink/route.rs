@@ -69,10 +69,7 @@ impl Netlink {
             .collect();
         let mut routes = Vec::new();
         for v6 in [false, true] {
-            let mut filter = RouteMessage::default();
-            filter.header.address_family = family(v6);
-            let messages =
-                collect("list routes", self.handle.route().get(filter).execute()).await?;
+            let messages = self.dump(v6).await?;
             let ours = RouteProtocol::from(owner.protocol());
             routes.extend(
                 messages
@@ -92,10 +89,7 @@ impl Netlink {
     pub async fn routed_networks(&self) -> Result<Vec<IpNet>> {
         let mut networks = Vec::new();
         for v6 in [false, true] {
-            let mut filter = RouteMessage::default();
-            filter.header.address_family = family(v6);
-            let messages =
-                collect("list routes", self.handle.route().get(filter).execute()).await?;
+            let messages = self.dump(v6).await?;
             networks.extend(messages.iter().filter_map(|m| {
                 let destination = m.attributes.iter().find_map(|a| match a {
                     RouteAttribute::Destination(a) => ip(a),
@@ -151,9 +145,7 @@ impl Netlink {
     /// # Errors
     /// [`Error::Netlink`].
     pub async fn default_route(&self, v6: bool) -> Result<Option<RouteTo>> {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = family(v6);
-        let messages = collect("list routes", self.handle.route().get(filter).execute()).await?;
+        let messages = self.dump(v6).await?;
         let best = messages
             .into_iter()
             .filter(|m| {
@@ -176,6 +168,13 @@ impl Netlink {
             found.interface = link.name;
             found
         }))
+    }
+
+    /// All routes of a family.
+    async fn dump(&self, v6: bool) -> Result<Vec<RouteMessage>> {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = family(v6);
+        collect("list routes", self.handle.route().get(filter).execute()).await
     }
 
     async fn message(&self, route: &Route, owner: Owner) -> Result<RouteMessage> {

@@ -6,15 +6,9 @@ use super::*;
 fn a_server_routes_its_pools_and_translates_them_outside() {
     let inputs = Inputs {
         server: Some(Server {
-            interface: name("cygs"),
-            mtu: 1438,
-            pools: vec![net("10.99.0.0/24"), net("fd99::/64")],
             addresses: vec!["10.99.0.1".parse().unwrap()],
-            masquerade: Family::BOTH.to_vec(),
-            client_to_client: false,
             block_private: false,
-            inside: Vec::new(),
-            host_access: true,
+            ..server()
         }),
         uplink: Some(name("eth0")),
         ..Inputs::default()
@@ -52,20 +46,13 @@ fn a_server_routes_its_pools_and_translates_them_outside() {
 
 #[test]
 fn a_server_keeps_its_own_services_from_clients_where_asked_to() {
-    let server = |host_access| Server {
-        interface: name("cygs"),
-        mtu: 1438,
-        pools: vec![net("10.99.0.0/24")],
-        addresses: Vec::new(),
-        masquerade: Family::BOTH.to_vec(),
-        client_to_client: false,
-        block_private: false,
-        inside: Vec::new(),
-        host_access,
-    };
     let plan = |host_access| {
+        let server = Server {
+            host_access,
+            ..server()
+        };
         let inputs = Inputs {
-            server: Some(server(host_access)),
+            server: Some(server),
             ..Inputs::default()
         };
         NetworkPlan::new(&inputs).unwrap().nft
@@ -86,15 +73,8 @@ fn a_server_keeps_its_own_services_from_clients_where_asked_to() {
 #[test]
 fn a_pool_within_the_machines_own_network_is_refused() {
     let server = Server {
-        interface: "cyg-srv".parse().unwrap(),
-        mtu: 1400,
         pools: vec!["192.168.1.128/25".parse().unwrap()],
-        addresses: Vec::new(),
-        masquerade: Family::BOTH.to_vec(),
-        client_to_client: false,
-        block_private: false,
-        inside: Vec::new(),
-        host_access: true,
+        ..server()
     };
     let inputs = Inputs {
         server: Some(server),
