@@ -104,12 +104,18 @@ fn sentence(what: &str, not_after: i64, now: i64, remedy: &str) -> Option<(i64, 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use cygnet_pki::authority::{Authority, KeyKind, Purpose, Request, Validity};
+    use cygnet_pki::{SubjectAltName, UnixTime};
+
     use super::*;
 
     /// 2026-11-26.
     const TODAY: i64 = 1_795_651_200;
 
-    fn config(not_after: &[i64]) -> Config {
+    fn list(not_after: &[i64]) -> String {
         let devices: Vec<String> = (not_after.iter().enumerate())
             .map(|(n, not_after)| {
                 format!(
@@ -117,7 +123,11 @@ mod tests {
                 )
             })
             .collect();
-        let list = format!(r#"{{"version":1,"devices":[{}]}}"#, devices.join(","));
+        format!(r#"{{"version":1,"devices":[{}]}}"#, devices.join(","))
+    }
+
+    fn config(not_after: &[i64]) -> Config {
+        let list = list(not_after);
         let text =
             "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\ndevices = \"devices.json\"\n";
         Config::parse("t", text, &mut |_| Ok(list.clone().into_bytes())).unwrap()
@@ -138,6 +148,71 @@ mod tests {
             assert!(told.contains(expected), "{told}");
             assert!(told.contains("`cygnet user renew alice`"), "{told}");
         }
+    }
+
+    #[test]
+    fn our_own_certificates_are_told_first_and_authorities_when_the_last_of_them_ends() {
+        let until = |days: i64| {
+            let at = |days: i64| {
+                let seconds = u64::try_from(TODAY + days * DAY + 60).unwrap();
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+            };
+            Validity {
+                not_before: at(-400),
+                not_after: at(days),
+            }
+        };
+        let key = KeyKind::EcdsaP256;
+        let old = Authority::create("Old", &[1], until(1), key).unwrap();
+        let new = Authority::create("New", &[2], until(400), key).unwrap();
+        let issue = |name: &str, days| {
+            let issued = new.issue(&Request {
+                common_name: name,
+                names: &[SubjectAltName::Dns(name.into())],
+                purpose: Purpose::Server,
+                serial: &[3],
+                validity: until(days),
+                key,
+            });
+            issued.unwrap().certificate_pem
+        };
+        let files = BTreeMap::from([
+            ("server.crt", issue("vpn.example.org", 10)),
+            ("work.crt", issue("branch.example.org", 20)),
+            ("old.crt", old.certificate_pem().to_owned()),
+            ("new.crt", new.certificate_pem().to_owned()),
+            ("devices.json", list(&[TODAY + DAY])),
+        ]);
+        let told = |ca: &str, date| {
+            let text = format!(
+                "[server]\ncertificate = \"server.crt\"\nkey = \"k\"\nca = {ca}\n\
+                 pools = [\"10.99.0.0/24\"]\ndevices = \"devices.json\"\n\
+                 [tunnel.work]\nremote = \"vpn.example.net\"\ncertificate = \"work.crt\"\nkey = \"k\"\n\
+                 ca = {ca}\neap = \"tls\"\nvirtual_address = true\n"
+            );
+            let read = &mut |path: &str| Ok(files[path].clone().into_bytes());
+            warnings(&Config::parse("t", &text, read).unwrap(), date)
+        };
+        let expect = |told: &[String], expected: &[&str]| {
+            assert_eq!(told.len(), expected.len(), "{told:#?}");
+            for (told, expected) in told.iter().zip(expected) {
+                assert!(told.starts_with(expected), "{told}");
+            }
+        };
+        let server = "the certificate of the server (CN=vpn.example.org) expires on 2026-12-06, in 10 days: ";
+        let tunnel = "the certificate of tunnel work (CN=branch.example.org) expires on 2026-12-16, in 20 days: ";
+        let device = "the certificate of alice's phone0 expires tomorrow (2026-11-27): ";
+        let today = Ok(UtcTime(TODAY));
+        let both = r#"["old.crt", "new.crt"]"#;
+        expect(&told(both, today), &[server, tunnel, device]);
+        let ends =
+            "the authority (CN=Old) that vouches for the peers of the server expires tomorrow";
+        let ends_too = ends.replace("the server", "tunnel work");
+        let all = [ends, &ends_too, server, tunnel, device];
+        expect(&told(r#""old.crt""#, today), &all);
+
+        let not_set = NotSet::Program { says: 0 };
+        assert_eq!(told(both, Err(not_set)), [not_set.to_string()]);
     }
 
     #[test]
