@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fetch::{self, Limits};
+use crate::helper;
 
 /// The longest list, in octets.
 pub(crate) const LIST_MAX: usize = 8 << 20;
@@ -154,26 +155,12 @@ fn only_list(bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Sends such a process, as user `uid`.
-pub(crate) async fn send(
-    url: &str,
-    errand: &Errand,
-    (uid, gid): (u32, u32),
-) -> Result<Found, String> {
+/// Sends such a process, as that user and group.
+pub(crate) async fn send(url: &str, errand: &Errand, user: (u32, u32)) -> Result<Found, String> {
     let failed = |e: &dyn std::fmt::Display| format!("the process that fetches it failed: {e}");
     let errand = postcard::to_allocvec(errand).map_err(|e| failed(&e))?;
-    let mut child = tokio::process::Command::new("/proc/self/exe")
-        .arg("fetch-crl")
-        .arg("--")
-        .arg(url)
-        .uid(uid)
-        .gid(gid)
-        .env_clear()
-        .current_dir("/")
+    let mut child = helper::command("fetch-crl", url, user)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed(&e))?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {

@@ -12,6 +12,7 @@ mod fetch;
 mod fetch_crl;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod helper;
 mod ipc;
 mod log;
 mod resolve;

@@ -6,12 +6,13 @@
 
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ike::policy::{Connection, Host, Policy, Remote};
 use tokio::io::AsyncReadExt;
+
+use crate::helper;
 
 /// Addresses one name may have; more are ignored.
 const ADDRESSES_MAX: usize = 16;
@@ -48,20 +49,10 @@ pub(crate) fn is_configured(policy: &Policy, name: &str) -> bool {
     policy.connections.iter().any(hosts)
 }
 
-/// Asks such a process, as user `uid`.
-pub(crate) async fn ask(name: &str, uid: u32, gid: u32) -> Result<Vec<IpAddr>, String> {
+/// Asks such a process, as that user and group.
+pub(crate) async fn ask(name: &str, user: (u32, u32)) -> Result<Vec<IpAddr>, String> {
     let failed = |e: &dyn std::fmt::Display| format!("cannot resolve {name}: {e}");
-    let mut child = tokio::process::Command::new("/proc/self/exe")
-        .arg("resolve")
-        .arg("--")
-        .arg(name)
-        .uid(uid)
-        .gid(gid)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
+    let mut child = helper::command("resolve", name, user)
         .spawn()
         .map_err(|e| failed(&e))?;
     let Some(stdout) = child.stdout.take() else {

@@ -92,9 +92,9 @@ impl Supervisor {
                     self.tell(&ToEngine::Answer { id, answer });
                     return;
                 }
-                let (uid, gid) = self.user;
+                let user = self.user;
                 self.later(id, async move {
-                    SupervisorAnswer::Addresses(resolve::ask(&name, uid, gid).await)
+                    SupervisorAnswer::Addresses(resolve::ask(&name, user).await)
                 });
             }
             SupervisorAsk::Lease {
