@@ -45,6 +45,21 @@ pub(super) enum Login {
     User(Option<String>),
 }
 
+impl Login {
+    /// By strongSwan's word for it. `None` is a way that is not spoken here: of EAP, all that prove more than a password,
+    /// or do so otherwise than by MSCHAPv2.
+    pub(super) fn of_auth(text: &str, name: Option<String>) -> Option<Self> {
+        // Such as `rsa-2048-sha256`, and what narrows it further.
+        const BY_CERTIFICATE: [&str; 5] = ["pubkey", "rsa", "ecdsa", "ed25519", "ike:"];
+        match text {
+            "psk" => Some(Self::PreShared),
+            "eap" | "eap-mschapv2" | "eap-dynamic" => Some(Self::User(name)),
+            text if BY_CERTIFICATE.iter().any(|it| text.starts_with(it)) => Some(Self::Certificate),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Draft {
     /// What the file calls it.

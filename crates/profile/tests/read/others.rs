@@ -442,6 +442,14 @@ fn what_is_of_no_use_is_refused_with_what_to_do() {
                 "conn a\n right=192.0.2.1\n keyexchange=ikev1\n",
             )
             .with(
+                "eap-tls.conf",
+                "conn a\n right=192.0.2.1\n leftauth=eap-tls\n leftcert=alice.crt\n eap_identity=alice\n",
+            )
+            .with(
+                "swanctl.conf",
+                "connections { a {\n remote_addrs = 192.0.2.1\n local {\n auth = eap-tls\n certs = alice.crt\n } } }\n",
+            )
+            .with(
                 "transport.conf",
                 "conn a\n right=192.0.2.1\n type=transport\n",
             )
@@ -468,6 +476,14 @@ fn what_is_of_no_use_is_refused_with_what_to_do() {
         ),
         (&["a.conf"], "no certificate with its private key"),
         (&["ikev1.conf"], "ikev1.conf:3: the connection speaks IKEv1"),
+        (
+            &["eap-tls.conf"],
+            "eap-tls.conf:3: leftauth=eap-tls is not spoken here",
+        ),
+        (
+            &["swanctl.conf"],
+            "swanctl.conf:4: auth = eap-tls is not spoken here",
+        ),
         (&["transport.conf"], "transport.conf:3: only tunnels"),
         (&["server.conf"], "is this the server's own file?"),
         (&["empty.conf"], "empty.conf: an empty file"),

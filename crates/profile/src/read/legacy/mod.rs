@@ -316,31 +316,18 @@ impl Reader<'_> {
             }
         }
         let secret = matches!(self.text("authby"), Some("secret" | "psk"));
-        let auth = self.settings.get("leftauth");
-        draft.login = match auth.map(|it| it.value.as_str()) {
+        let name = self.text("eap_identity").filter(|it| !it.starts_with('%'));
+        draft.login = match self.settings.get("leftauth") {
             None if secret => Login::PreShared,
-            Some("psk") => Login::PreShared,
-            Some(text) if text.starts_with("eap") => {
-                let name = self.text("eap_identity").filter(|it| !it.starts_with('%'));
-                Login::User(name.map(str::to_owned))
-            }
-            // `pubkey`, `rsa-2048-sha256`, `ecdsa`, and what narrows it.
             None => Login::Certificate,
-            Some(text)
-                if ["pubkey", "rsa", "ecdsa", "ed25519", "ike:"]
-                    .iter()
-                    .any(|it| text.starts_with(it)) =>
-            {
-                Login::Certificate
-            }
-            Some(other) => {
-                let place = auth.map_or(Place::file(self.file), |it| self.place(it));
-                return Err(Error::at(
-                    &place,
-                    format!(
-                        "leftauth={other} is not spoken here: expected pubkey, psk or eap-mschapv2"
-                    ),
-                ));
+            Some(auth) => {
+                Login::of_auth(&auth.value, name.map(str::to_owned)).ok_or_else(|| {
+                    let text = format!(
+                        "leftauth={} is not spoken here: expected pubkey, psk or eap-mschapv2",
+                        auth.value
+                    );
+                    Error::at(&self.place(auth), text)
+                })?
             }
         };
         Ok(())

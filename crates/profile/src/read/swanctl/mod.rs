@@ -161,24 +161,16 @@ impl Reader<'_> {
         self.files(node, "certs", "cert", |it| draft.certificates.push(it));
         draft.login = match node.setting("auth") {
             None => Login::Certificate,
-            Some(auth) => match auth.value.as_str() {
-                "psk" => Login::PreShared,
-                text if text.starts_with("eap") => {
-                    Login::User(node.text("eap_id").map(str::to_owned))
-                }
-                text if ["pubkey", "rsa", "ecdsa", "ed25519", "ike:"]
-                    .iter()
-                    .any(|it| text.starts_with(it)) =>
-                {
-                    Login::Certificate
-                }
-                other => {
+            Some(auth) => {
+                let text = auth.value.as_str();
+                let name = node.text("eap_id").map(str::to_owned);
+                Login::of_auth(text, name).ok_or_else(|| {
                     let text = format!(
-                        "auth = {other} is not spoken here: expected pubkey, psk or eap-mschapv2"
+                        "auth = {text} is not spoken here: expected pubkey, psk or eap-mschapv2"
                     );
-                    return Err(Error::at(&self.place(auth), text));
-                }
-            },
+                    Error::at(&self.place(auth), text)
+                })?
+            }
         };
         Ok(())
     }
