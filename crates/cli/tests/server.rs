@@ -289,6 +289,14 @@ fn apple_s_devices_connect_by_themselves_where_it_is_said() {
     assert!(!profile("alice/laptop/alice.laptop.mobileconfig").contains("OnDemandRules"));
     host.cygnet("user export alice --device phone --on-demand never");
     assert!(!profile(phone).contains("OnDemandRules"));
+    // What no profile can carry is refused before it is kept.
+    let mut blank = host.command("user export alice --on-demand wifi");
+    let blank = blank.args(["--trusted-ssid", " "]);
+    let output = blank.output().expect("cygnet starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("not spaces alone"), "{told}");
+    host.cygnet("user export alice");
     for (words, told) in [
         ("--on-demand never,wifi", "stands alone"),
         ("--trusted-ssid Home", "--on-demand"),

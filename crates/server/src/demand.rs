@@ -1,16 +1,14 @@
 //! When Apple's devices connect by themselves: as text in the state, and as a profile holds it.
 
 use cygnet_profile::OnDemand;
+use cygnet_profile::write::check_ssid;
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, refused};
+use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::server::Server;
 use crate::user::{PASSWORD, known_user};
-
-/// Longest name of a Wi-Fi network, in octets (IEEE 802.11 §9.4.2.2).
-const SSID_MAX: usize = 32;
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,14 +18,10 @@ struct Stored {
     trusted_ssids: Vec<String>,
 }
 
-/// Refuses names that no Wi-Fi network has.
+/// Refuses what no device could be handed.
 pub fn check(on_demand: &OnDemand) -> Result<()> {
     for ssid in &on_demand.trusted_ssids {
-        if ssid.is_empty() || ssid.len() > SSID_MAX || ssid.contains(char::is_control) {
-            return refused(format!(
-                "{ssid:?} is no name of a Wi-Fi network: expected 1 to {SSID_MAX} octets without control characters"
-            ));
-        }
+        check_ssid(ssid).map_err(|error| Error::Refused(error.to_string()))?;
     }
     Ok(())
 }
@@ -109,7 +103,7 @@ mod tests {
         assert_eq!(of(stored(&on_demand).as_deref()), on_demand);
         assert_eq!(stored(&OnDemand::default()), None);
         assert_eq!(of(None), OnDemand::default());
-        for bad in ["", "a\nb", &"x".repeat(33)] {
+        for bad in ["", " ", "a\nb", "a\u{2028}b", &"x".repeat(33)] {
             let bad = OnDemand {
                 trusted_ssids: vec![bad.to_owned()],
                 ..on_demand.clone()

@@ -60,8 +60,7 @@ impl<'a> Facts<'a> {
             text::host("a domain", domain)?;
         }
         for ssid in &profile.on_demand.trusted_ssids {
-            // IEEE 802.11 §9.4.2.2.
-            text::printable("the name of a trusted Wi-Fi network", ssid, 32)?;
+            text::check_ssid(ssid)?;
         }
         let server_kind = key_kind("the authority's", &profile.authority.certificate)?;
         let stem = format!("{}.{}", profile.user, profile.device);

@@ -25,6 +25,7 @@ use facts::Facts;
 
 pub use error::Error;
 pub(crate) use swanctl::PASSWORD_GOES_HERE;
+pub use text::check_ssid;
 
 /// One file of a device's folder.
 pub struct File {

@@ -61,18 +61,34 @@ pub(super) fn identity(what: &'static str, text: &str) -> Result<(), Error> {
     )
 }
 
+/// Longest name of a Wi-Fi network, in octets (IEEE 802.11 §9.4.2.2).
+const SSID_MAX: usize = 32;
+
+/// Refuses names that no Wi-Fi network has, or that no profile can carry.
+pub fn check_ssid(ssid: &str) -> Result<(), Error> {
+    check(
+        is_printable(ssid, SSID_MAX),
+        "the name of a trusted Wi-Fi network",
+        "1 to 32 octets on one line, without control characters, and not spaces alone",
+        ssid,
+    )
+}
+
 /// What people read: anything but control characters, up to so many octets.
 pub(super) fn printable(what: &'static str, text: &str, octets: usize) -> Result<(), Error> {
-    // XML 1.0 §2.2 has no place for U+FFFE and U+FFFF either.
-    let odd =
-        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}');
-    let good = !text.trim().is_empty() && text.len() <= octets && !text.contains(odd);
     check(
-        good,
+        is_printable(text, octets),
         what,
         "a text of one line without control characters, not empty, not longer than allowed",
         text,
     )
+}
+
+fn is_printable(text: &str, octets: usize) -> bool {
+    // XML 1.0 §2.2 has no place for U+FFFE and U+FFFF either.
+    let odd =
+        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}');
+    !text.trim().is_empty() && text.len() <= octets && !text.contains(odd)
 }
 
 fn is_host(text: &str) -> bool {
@@ -100,6 +116,24 @@ mod tests {
         }
         for bad in ["", "-a", "Alice", "a.b", "a/b", "..", "a b", "ä", "a\n"] {
             assert!(name("user", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_networks_are_what_a_profile_can_carry() {
+        for good in ["Home & \"Garden\"", " büro", &"x".repeat(32)] {
+            assert_eq!(check_ssid(good), Ok(()));
+        }
+        for bad in [
+            "",
+            " ",
+            "a\nb",
+            "a\u{2028}b",
+            "a\u{ffff}",
+            &"x".repeat(33),
+            &"ü".repeat(17),
+        ] {
+            assert!(check_ssid(bad).is_err(), "{bad:?}");
         }
     }
 
