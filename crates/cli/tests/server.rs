@@ -268,6 +268,41 @@ fn a_device_is_let_in_and_shut_out_alone() {
 }
 
 #[test]
+fn what_is_refused_after_the_change_is_told_as_such() {
+    let host = Host::new("unfinished");
+    host.cygnet(INIT);
+    // Where others can write no keys go: that is seen when the files are written, and by then alice is let in.
+    fs::create_dir(host.path("alice")).expect("made");
+    let mode = |mode| {
+        fs::set_permissions(host.path("alice"), fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    mode(0o770);
+    for line in [
+        "user add alice --devices phone",
+        "user renew alice",
+        "user export alice --on-demand wifi",
+    ] {
+        let output = host.command(line).output().expect("cygnet starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{line}: {told}");
+        assert!(
+            told.contains("the change is made, but files with keys cannot go into"),
+            "{line}: {told}"
+        );
+    }
+    assert!(host.cygnet("user list").contains("alice: phone"));
+    // Without a change it is a refusal.
+    let told = host.refused("user export alice");
+    assert!(told.contains("cygnet: files with keys"), "{told}");
+    mode(0o700);
+    host.cygnet("user export alice");
+    assert!(
+        host.text("alice/phone/alice.phone.mobileconfig")
+            .contains("OnDemandRules")
+    );
+}
+
+#[test]
 fn apple_s_devices_connect_by_themselves_where_it_is_said() {
     let host = Host::new("on-demand");
     host.cygnet(INIT);

@@ -49,6 +49,9 @@ pub enum Error {
          mend that, then `cygnet server show` replaces them"
     )]
     Unpublished(Box<Error>),
+    /// The change is made, and what was to follow was refused.
+    #[error("the change is made, but {0}")]
+    Unfinished(String),
 }
 
 /// What every function here returns.
@@ -58,6 +61,15 @@ impl Error {
     /// Whether what was typed is to blame.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Load(_))
+    }
+
+    /// For what comes after the change: a refusal is none of the change any more.
+    #[must_use]
+    pub fn after_change(self) -> Self {
+        match self {
+            refusal if refusal.is_refusal() => Self::Unfinished(refusal.to_string()),
+            other => other,
+        }
     }
 
     /// For whoever takes the change back: what went wrong with the files alone.
@@ -140,5 +152,27 @@ fn told(error: &rusqlite::Error) -> String {
             format!("{error}; is the disk full, or failing?")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_refused_after_the_change() {
+        let refused = Error::Refused("x is no directory".into());
+        assert!(refused.is_refusal());
+        let unfinished = refused.after_change().after_change();
+        assert!(!unfinished.is_refusal());
+        assert_eq!(
+            unfinished.to_string(),
+            "the change is made, but x is no directory"
+        );
+        let busy = Error::Busy("state".into());
+        assert_eq!(
+            Error::Busy("state".into()).after_change().to_string(),
+            busy.to_string()
+        );
     }
 }

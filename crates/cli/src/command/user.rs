@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cygnet_pki::csr::PublicKey;
-use cygnet_server::profile::{Exported, check_writable};
+use cygnet_profile::Profile;
+use cygnet_server::profile::{Terms, check_writable};
 use cygnet_server::time::{day, validity};
 use cygnet_server::user::{Device, PASSWORD, VALIDITY};
-use cygnet_server::{Error, Name, NewUser, OnDemand, Renewal, Result, password};
+use cygnet_server::{Error, Name, NewUser, OnDemand, Renewal, Result, Server, password};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -86,12 +87,8 @@ fn add(options: &Add) -> Result<ExitCode> {
     }
     let code = context.reload(&mut server).told();
     // Of a user who was there, only what is new.
-    let profiles: Vec<_> = server
-        .profiles(name, None, &terms)?
-        .into_iter()
-        .filter(|it| is_new || devices.iter().any(|device| device.as_str() == it.device))
-        .collect();
-    written(&server.export(&profiles, &options.to.to)?, &options.to.to);
+    let wanted = |it: &Profile| is_new || devices.iter().any(|device| device.as_str() == it.device);
+    hand_out(&server, name, None, &terms, wanted, &options.to.to).map_err(Error::after_change)?;
     Ok(code)
 }
 
@@ -220,12 +217,8 @@ fn renew(options: &Renew) -> Result<ExitCode> {
         }
     );
     let code = context.reload(&mut server).told();
-    let profiles: Vec<_> = server
-        .profiles(name, device, &terms)?
-        .into_iter()
-        .filter(|it| it.device != PASSWORD)
-        .collect();
-    written(&server.export(&profiles, &options.to.to)?, &options.to.to);
+    let wanted = |it: &Profile| it.device != PASSWORD;
+    hand_out(&server, name, device, &terms, wanted, &options.to.to).map_err(Error::after_change)?;
     Ok(code)
 }
 
@@ -267,18 +260,32 @@ fn export(options: &Export) -> Result<ExitCode> {
     let mut server = context.open()?;
     let terms = context.terms()?;
     check_writable(to)?;
-    if let Some(on_demand) = on_demand {
-        server.set_on_demand(name, options.device.as_ref(), &on_demand)?;
+    let device = options.device.as_ref();
+    if let Some(on_demand) = &on_demand {
+        server.set_on_demand(name, device, on_demand)?;
     }
-    let profiles = server.profiles(name, options.device.as_ref(), &terms)?;
-    written(&server.export(&profiles, to)?, to);
+    let done = hand_out(&server, name, device, &terms, |_| true, to);
+    match on_demand {
+        Some(_) => done.map_err(Error::after_change)?,
+        None => done?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the files are, and what to do with them.
-fn written(exported: &[Exported], to: &Path) {
+/// Writes the files of those that are wanted, and says where they are and what to do with them.
+fn hand_out(
+    server: &Server,
+    name: &Name,
+    device: Option<&Name>,
+    terms: &Terms,
+    wanted: impl Fn(&Profile) -> bool,
+    to: &Path,
+) -> Result<()> {
+    let mut profiles = server.profiles(name, device, terms)?;
+    profiles.retain(wanted);
+    let exported = server.export(&profiles, to)?;
     println!();
-    for device in exported {
+    for device in &exported {
         println!("{}", to.join(&device.folder).display());
         if let Some(password) = &device.p12_password {
             println!("  import password: {}", password.as_str());
@@ -291,6 +298,7 @@ fn written(exported: &[Exported], to: &Path) {
              Then delete it here; `cygnet user export` writes it again."
         );
     }
+    Ok(())
 }
 
 fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {

@@ -85,7 +85,7 @@ pub(super) fn init(options: &Init) -> Result<ExitCode> {
 /// Has it run: by systemd where that is asked for, else by a daemon that is there.
 fn started(options: &Init, context: &Context, server: &mut Server) -> Result<ExitCode> {
     if options.enable {
-        return unit::enable(&context.place, server);
+        return unit::enable(&context.place, server).map_err(Error::after_change);
     }
     match context.reload(server) {
         super::super::place::ReloadOutcome::NotRunning => {
@@ -140,7 +140,8 @@ fn again(options: &Init, context: &mut Context, mut server: Server) -> Result<Ex
             differences.join("\n  ")
         )));
     }
-    if server.complete(&check)? {
+    let completed = server.complete(&check)?;
+    if completed {
         println!(
             "{} has its [server] section again.",
             context.place.config.display()
@@ -150,9 +151,13 @@ fn again(options: &Init, context: &mut Context, mut server: Server) -> Result<Ex
             "This machine is this server already; nothing was changed. `cygnet server show` tells more."
         );
     }
-    match options.enable && server.unit()?.is_none() {
-        true => unit::enable(&context.place, &mut server),
-        false => Ok(ExitCode::SUCCESS),
+    if !options.enable || server.unit()?.is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let enabled = unit::enable(&context.place, &mut server);
+    match completed {
+        true => enabled.map_err(Error::after_change),
+        false => enabled,
     }
 }
 

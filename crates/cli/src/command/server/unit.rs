@@ -32,7 +32,7 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
         .map_err(|error| Error::Refused(format!("cannot tell where this program is: {error}")))?;
     if !installed && HIDDEN.iter().any(|hidden| program.starts_with(hidden)) {
         return Err(Error::Refused(format!(
-            "the server is set up, but the unit cannot start {}: it sees nothing of that directory. \
+            "the unit cannot start {}: it sees nothing of that directory. \
              `install -m 755 {0} /usr/local/bin/`, then `/usr/local/bin/cygnet server init` with the same values",
             program.display()
         )));
@@ -43,14 +43,18 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
     } else {
         Unit::Written
     }))?;
+    start(installed, &text(&program, &place.config)).map_err(Error::after_change)?;
+    println!("It runs, and systemd starts it at every boot.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(installed: bool, text: &str) -> Result<()> {
     if !installed {
-        std::fs::write(FILE, text(&program, &place.config))
+        std::fs::write(FILE, text)
             .map_err(|error| Error::Refused(format!("cannot write {FILE}: {error}")))?;
         systemctl(&["daemon-reload"])?;
     }
-    systemctl(&["enable", "--now", NAME])?;
-    println!("It runs, and systemd starts it at every boot.");
-    Ok(ExitCode::SUCCESS)
+    systemctl(&["enable", "--now", NAME])
 }
 
 /// Undoes what [`enable`] did.
