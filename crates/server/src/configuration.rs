@@ -48,13 +48,12 @@ struct Daemon {
 impl Configuration {
     /// Reads the file; one that is not there is empty.
     pub fn read(path: &Path) -> Result<Self> {
-        let (text, mode) = match fs::read_to_string(path) {
-            Ok(text) => {
+        let (text, mode) = match content(path)? {
+            Some(text) => {
                 let metadata = fs::metadata(path).map_err(Error::file("look at", path))?;
                 (text, Some(metadata.permissions().mode() & 0o7777))
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
-            Err(error) => return Err(Error::file("read", path)(error)),
+            None => (String::new(), None),
         };
         let ours =
             ours(&text).map_err(|what| Error::Refused(format!("{}: {what}", path.display())))?;
@@ -170,7 +169,7 @@ impl Configuration {
         }
     }
 
-    /// Replaces the file by this text, if the daemon would take it.
+    /// Replaces the file by this text, if the daemon would take it, and the file is still what the text was made from.
     pub(crate) fn replace(&mut self, text: String, check: Check<'_>) -> Result<()> {
         let staged = Staged::write(&self.path, text.as_bytes())?;
         staged.set_mode(self.mode.unwrap_or(0o600))?;
@@ -181,6 +180,12 @@ impl Configuration {
                 "{path} would not be good, and stays as it was: {told}"
             ))
         })?;
+        if content(&self.path)?.unwrap_or_default() != self.text {
+            return refused(format!(
+                "{} was changed by somebody else meanwhile, and stays as it is: run the command once more",
+                self.path.display()
+            ));
+        }
         staged.place()?;
         sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
         *self = Self::read(&self.path)?;
@@ -194,6 +199,15 @@ impl Configuration {
 
     fn partial(&self) -> Result<Partial> {
         parse(&self.path, &self.text)
+    }
+}
+
+/// What is in the file; nothing where there is none.
+fn content(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path)(error)),
     }
 }
 
@@ -289,6 +303,7 @@ fn means_the_same_without_marks(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Directory;
 
     fn of(text: &str) -> Configuration {
         Configuration {
@@ -329,6 +344,31 @@ mod tests {
             of(&of("").with_section("[server]\n")).without_section(),
             None
         );
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_is_not_lost() {
+        let directory = Directory::new("meanwhile");
+        let path = directory.path().join("cygnet.toml");
+        let mut absent = Configuration::read(&path).expect("nothing there");
+        fs::write(&path, "# before\n").expect("written");
+        let mut early = Configuration::read(&path).expect("good");
+        fs::write(&path, "# meanwhile\n").expect("written");
+        for configuration in [&mut absent, &mut early] {
+            let text = configuration.with_section("[server]\n");
+            let told = configuration.replace(text, &|_| Ok(())).expect_err("old");
+            assert!(told.is_refusal(), "{told}");
+            assert!(told.to_string().contains("meanwhile, and stays"), "{told}");
+            assert_eq!(fs::read_to_string(&path).expect("there"), "# meanwhile\n");
+            let names = fs::read_dir(directory.path()).expect("there").count();
+            assert_eq!(names, 1, "nothing is left beside it");
+        }
+        let mut now = Configuration::read(&path).expect("good");
+        for section in ["[server]\n", "[server]\nnat = false\n"] {
+            let text = now.with_section(section);
+            now.replace(text.clone(), &|_| Ok(())).expect("in place");
+            assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        }
     }
 
     #[test]
