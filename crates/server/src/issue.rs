@@ -126,8 +126,8 @@ pub(crate) fn certify_server(
         }
     };
     transaction.execute(
-        "INSERT INTO server_certificate (serial, der, key, not_before, not_after) VALUES (?, ?, ?, ?, ?)",
-        params![serial, der, *key, not_before, not_after],
+        "INSERT INTO server_certificate (serial, der, key, not_after) VALUES (?, ?, ?, ?)",
+        params![serial, der, *key, not_after],
     )?;
     Ok(())
 }

@@ -104,13 +104,8 @@ impl Server {
                 Some(user) => user,
                 None => {
                     state.execute(
-                        "INSERT INTO user (name, created, nt_hash, on_demand) VALUES (?, ?, ?, ?)",
-                        params![
-                            new.name.as_str(),
-                            with.now,
-                            new.nt_hash.map(|it| &it[..]),
-                            on_demand
-                        ],
+                        "INSERT INTO user (name, nt_hash, on_demand) VALUES (?, ?, ?)",
+                        params![new.name.as_str(), new.nt_hash.map(|it| &it[..]), on_demand],
                     )?;
                     state.last_insert_rowid()
                 }
@@ -204,7 +199,7 @@ impl Server {
         self.change(with, check, |state, _, with| {
             let user = known_user(state, name)?;
             for device in devices(state, user, name, device)? {
-                revoke(state, device.id, reason::CEASED, false, with.now)?;
+                revoke(state, device.id, reason::CEASED, with.now)?;
             }
             match device {
                 Some(device) => state.execute(
@@ -248,11 +243,11 @@ impl Server {
                     .into());
                 }
                 if renewal.revoke_old {
-                    revoke(state, device.id, reason::SUPERSEDED, true, with.now)?;
+                    revoke(state, device.id, reason::SUPERSEDED, with.now)?;
                 }
                 // A superseded key opens the tunnel on its device alone; here it is of no more use.
                 state.execute(
-                    "UPDATE certificate SET superseded = 1, key = NULL WHERE device = ?",
+                    "UPDATE certificate SET key = NULL WHERE device = ?",
                     [device.id],
                 )?;
                 let issue = Issue {
@@ -427,18 +422,12 @@ fn devices(
 }
 
 /// Revokes the certificates of a device and forgets their keys.
-fn revoke(
-    state: &Connection,
-    device: i64,
-    reason: i64,
-    superseded: bool,
-    now: i64,
-) -> rusqlite::Result<()> {
+fn revoke(state: &Connection, device: i64, reason: i64, now: i64) -> rusqlite::Result<()> {
     state
         .execute(
-            "UPDATE certificate SET revoked = ?, reason = ?, key = NULL, superseded = max(superseded, ?)
+            "UPDATE certificate SET revoked = ?, reason = ?, key = NULL
              WHERE device = ? AND revoked IS NULL",
-            (now, reason, superseded, device),
+            (now, reason, device),
         )
         .map(|_| ())
 }

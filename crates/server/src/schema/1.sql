@@ -12,6 +12,8 @@ CREATE TABLE server (
     -- Counts changes, and which of them the daemon's files show.
     generation  INTEGER NOT NULL DEFAULT 0,
     published   INTEGER NOT NULL DEFAULT 0,
+    -- Which change the running daemon has said that it took up.
+    confirmed   INTEGER NOT NULL DEFAULT 0,
     -- What was done to systemd, so that it can be undone: 'enabled', or 'written' if the unit file is ours as well.
     unit        TEXT CHECK (unit IN ('enabled', 'written')),
     -- In a backup: the [server] section as it stood.
@@ -38,18 +40,18 @@ CREATE TABLE server_certificate (
     serial     BLOB NOT NULL UNIQUE REFERENCES serial (number),
     der        BLOB NOT NULL,
     key        BLOB NOT NULL,
-    not_before INTEGER NOT NULL,
     not_after  INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE user (
     id         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,
-    created    INTEGER NOT NULL,
     suspended  INTEGER,
     nt_hash    BLOB CHECK (length(nt_hash) = 16),
     -- Address in the files that were handed out for the password.
-    handed_out TEXT
+    handed_out TEXT,
+    -- When Apple's devices connect by themselves, in those files; none: by hand. JSON.
+    on_demand  TEXT
 ) STRICT;
 
 CREATE TABLE device (
@@ -61,6 +63,8 @@ CREATE TABLE device (
     p12_password TEXT NOT NULL,
     -- Address in the files that were handed out for it.
     handed_out   TEXT,
+    -- When Apple's devices connect by themselves; none: by hand. JSON.
+    on_demand    TEXT,
     UNIQUE (user, name)
 ) STRICT;
 
@@ -74,7 +78,6 @@ CREATE TABLE certificate (
     key        BLOB,
     not_before INTEGER NOT NULL,
     not_after  INTEGER NOT NULL,
-    superseded INTEGER NOT NULL DEFAULT 0,
     revoked    INTEGER,
     -- CRLReason (RFC 5280 §5.3.1).
     reason     INTEGER,
