@@ -15,11 +15,14 @@ pub(super) fn read(path: &Path, most: u64) -> Result<(Zeroizing<Vec<u8>>, Metada
     let refuse = |what: &str| Error::Refused(format!("cannot read {}: {what}", path.display()));
     let failed = |error: std::io::Error| refuse(&error.to_string());
     // Without O_NONBLOCK a FIFO would be waited for.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(flags).open(path);
     let file = file.map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(refuse("it is a folder; name the files in it"));
+    }
     if !metadata.is_file() {
         return Err(refuse("expected a regular file"));
     }

@@ -1,18 +1,19 @@
 //! The files that were named, those beside them, and whoever knows the password.
 
-use std::fs::{self, Metadata, OpenOptions};
-use std::io::{IsTerminal, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, Metadata};
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use cygnet_pki::load;
 use cygnet_profile::read::{Error, FILE_MAX, FILES_MAX, File, Surroundings};
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::super::{read::read, secret};
 use super::folder_of;
 
 const ROOT: u32 = 0;
+/// Of each file, in octets.
+const MOST: u64 = FILE_MAX as u64;
 
 /// A folder with files that were given.
 struct Folder {
@@ -39,9 +40,10 @@ impl Disk {
                 folders.push(Folder { path, owners });
             }
         }
+        let password = password.map(secret::of_file).transpose();
         Ok(Self {
             folders,
-            password: password.map(password_of).transpose()?,
+            password: password.map_err(|error| error.to_string())?,
             nobody: false,
         })
     }
@@ -50,8 +52,7 @@ impl Disk {
     pub(super) fn given(&mut self, paths: &[PathBuf]) -> Result<Vec<File>, String> {
         let file = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let (bytes, metadata) = content(path)
-                .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let (bytes, metadata) = read(path, MOST).map_err(|error| error.to_string())?;
             let of = folder_of(path);
             let mut folders = self.folders.iter_mut();
             if let Some(folder) = folders.find(|it| it.path == of) {
@@ -92,7 +93,7 @@ impl Folder {
                 return None;
             }
         }
-        let (bytes, metadata) = content(&at).ok()?;
+        let (bytes, metadata) = read(&at, MOST).ok()?;
         is_owned(&metadata, &self.owners).then_some(bytes)
     }
 }
@@ -135,48 +136,6 @@ impl Surroundings for Disk {
             .ok()
             .map(Zeroizing::new)
     }
-}
-
-/// A regular file of a sane size, and who owns it.
-fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), String> {
-    // A FIFO is not waited for, and what was opened is what is looked at.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path);
-    let file = file.map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if metadata.is_dir() {
-        return Err("it is a folder; name the files in it".into());
-    }
-    if !metadata.is_file() {
-        return Err("expected a regular file".into());
-    }
-    let most = u64::try_from(FILE_MAX).unwrap_or(u64::MAX);
-    if metadata.len() > most {
-        return Err(format!(
-            "{} bytes, expected at most {FILE_MAX}",
-            metadata.len()
-        ));
-    }
-    // Of one size: growing would leave copies of a key behind in freed memory.
-    let size = usize::try_from(metadata.len()).unwrap_or(0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    let read = file.take(metadata.len()).read_to_end(&mut bytes);
-    read.map_err(|error| error.to_string())?;
-    Ok((bytes, metadata))
-}
-
-/// The first line of a file that only its owner can read.
-fn password_of(path: &Path) -> Result<Zeroizing<String>, String> {
-    let refuse = |error: String| format!("cannot read {}: {error}", path.display());
-    let (bytes, metadata) = content(path).map_err(refuse)?;
-    load::check_key_mode(&metadata, path, "a password").map_err(|error| error.to_string())?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| refuse("not UTF-8".into()))?;
-    Ok(Zeroizing::new(
-        text.lines().next().unwrap_or_default().to_owned(),
-    ))
 }
 
 #[cfg(test)]
@@ -246,7 +205,16 @@ mod tests {
         let path = place.0.join("a.pem");
         let made = Command::new("mkfifo").arg(&path).status();
         assert!(made.expect("mkfifo runs").success());
-        let told = content(&path).map(drop).expect_err("refused");
+        let told = Disk::new(&[], None)
+            .expect("nothing to read")
+            .given(&[path]);
+        let told = told.err().expect("refused");
         assert!(told.contains("regular file"), "{told}");
     }
 }
+        let mut disk = Disk::new(&[], None).expect("nothing to read");
+        let told = disk.given(&[place.0.clone()]).err().expect("refused");
+        assert!(
+            told.contains("it is a folder; name the files in it"),
+            "{told}"
+        );
