@@ -140,7 +140,7 @@ impl Surroundings for Disk {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{lchown, symlink};
     use std::process::Command;
 
     use super::*;
@@ -187,16 +187,23 @@ mod tests {
     #[test]
     fn a_link_of_a_stranger_to_a_file_of_root_is_not_followed() {
         let place = own("link");
-        fs::write(place.0.join("b.pem"), "a").expect("written");
-        symlink("b.pem", place.0.join("ca.pem")).expect("a link");
-        let link = fs::symlink_metadata(place.0.join("ca.pem")).expect("there");
-        assert!(is_owned(&link, &[link.uid()]));
-        assert!(!is_owned(&link, &[link.uid() + 1]));
-        let folder = Folder {
+        let path = place.0.join("ca.pem");
+        symlink("/etc/hostname", &path).expect("a link");
+        let target = fs::metadata(&path).expect("a file");
+        assert_eq!(target.uid(), ROOT);
+        let mut link = fs::symlink_metadata(&path).expect("there").uid();
+        let folder = |owners: &[u32]| Folder {
             path: place.0.clone(),
-            owners: vec![link.uid()],
+            owners: owners.to_vec(),
         };
-        assert!(folder.content("ca.pem").is_some());
+        if link == ROOT {
+            assert!(folder(&[ROOT]).content("ca.pem").is_some());
+            link = 65_534;
+            lchown(&path, Some(link), None).expect("root may");
+        }
+        assert!(folder(&[ROOT]).content("ca.pem").is_none());
+        // Of whoever the files are that were given, it is followed.
+        assert!(folder(&[ROOT, link]).content("ca.pem").is_some());
     }
 
     #[test]
@@ -210,11 +217,11 @@ mod tests {
             .given(&[path]);
         let told = told.err().expect("refused");
         assert!(told.contains("regular file"), "{told}");
-    }
-}
         let mut disk = Disk::new(&[], None).expect("nothing to read");
         let told = disk.given(&[place.0.clone()]).err().expect("refused");
         assert!(
             told.contains("it is a folder; name the files in it"),
             "{told}"
         );
+    }
+}
