@@ -22,8 +22,10 @@ use crate::{
     units,
 };
 
-pub(crate) const RUN_DIR: &str = "/run/cygnet";
-pub(crate) const STATE_DIR: &str = "/var/lib/cygnet";
+/// `run_dir` of `[daemon]` where it is not said.
+pub const RUN_DIR: &str = "/run/cygnet";
+/// `state_dir` of `[daemon]` where it is not said.
+pub const STATE_DIR: &str = "/var/lib/cygnet";
 pub(crate) const SERVER_INTERFACE: &str = "cyg-srv";
 const IKE_LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const CHILD_LIFETIME: Duration = Duration::from_secs(3600);

@@ -22,6 +22,7 @@ use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
 pub use admission::admission_files;
+pub use build::{RUN_DIR, STATE_DIR};
 pub use devices::Device;
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;

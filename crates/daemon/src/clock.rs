@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// 2025-01-01T00:00:00Z: before this program existed.
-const NOT_BEFORE: i64 = 1_735_689_600;
+pub const NOT_BEFORE: i64 = 1_735_689_600;
 
 /// Stands for "nothing known" in an atomic.
 const NONE: i64 = i64::MIN;

@@ -22,6 +22,7 @@ mod supervisor;
 
 use std::path::Path;
 
+pub use clock::NOT_BEFORE;
 pub use error::StartError;
 pub use supervisor::control::Refusal;
 pub use supervisor::network::guard::GuardOn;

@@ -150,7 +150,8 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
         .map_err(Error::file("make the directory", path))
 }
 
-fn lock(state_dir: &Path) -> Result<File> {
+/// Keeps every other command that changes a server out, or writes where one does, until the file is dropped.
+pub fn lock(state_dir: &Path) -> Result<File> {
     let until = Instant::now() + PATIENCE;
     let mut directory = File::open(state_dir).map_err(Error::file("open", state_dir))?;
     loop {

@@ -1,18 +1,20 @@
 //! `cygnet import`: the files of another VPN's server become a tunnel, and with `--gateway` this machine's way out.
 
 mod commit;
-mod lock;
 mod sections;
 mod surroundings;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cygnet_config::Config;
+use cygnet_config::{Config, STATE_DIR};
+use cygnet_daemon::NOT_BEFORE;
 use cygnet_pki::UnixTime;
 use cygnet_profile::read::{self, Imported, Note, Options, Section};
+use cygnet_server::{Configuration, Error, store};
 
 use crate::args::Import;
 use sections::Sections;
@@ -21,8 +23,6 @@ use surroundings::Disk;
 /// Where the units look.
 const USUAL_CONFIG: &str = "/etc/cygnet/cygnet.toml";
 const USUAL_SOCKET: &str = "/run/cygnet/control.sock";
-/// A clock before 2020 was never set.
-const CLOCK_SET: u64 = 1_577_836_800;
 
 pub(super) fn import(options: &Import) -> ExitCode {
     match run(options) {
@@ -48,7 +48,7 @@ fn run(options: &Import) -> Result<(), String> {
     show(options, &imported);
 
     let config = &options.file.config;
-    let _lock = lock::of_server(config)?;
+    let _lock = lock(config)?;
     let sections = Sections::read(config)?;
     let name = options.name.as_ref().unwrap_or(&imported.name);
     check_name(name)?;
@@ -83,9 +83,25 @@ fn run(options: &Import) -> Result<(), String> {
     Ok(())
 }
 
+/// Nothing where the clock was never set.
 fn now() -> Option<UnixTime> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    (now.as_secs() > CLOCK_SET).then(|| UnixTime::since_unix_epoch(now))
+    let is_set = i64::try_from(now.as_secs()).is_ok_and(|it| it >= NOT_BEFORE);
+    is_set.then(|| UnixTime::since_unix_epoch(now))
+}
+
+/// Keeps the commands out that change a server: they write `cygnet.toml`, too. `None` where there is no server's state,
+/// or it is not ours to touch: nobody who cannot open it changes a server there.
+fn lock(config: &Path) -> Result<Option<File>, String> {
+    let directories = Configuration::read(config).and_then(|it| it.directories());
+    // What is wrong with a configuration is told where it is read for itself.
+    let written = directories.ok().and_then(|(state_dir, _)| state_dir);
+    let state_dir = written.unwrap_or_else(|| PathBuf::from(STATE_DIR));
+    match store::lock(&state_dir) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(Error::File { doing: "open", .. }) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What was understood, in plain words.

@@ -6,19 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use cygnet_config::{Config, SERVER};
+use cygnet_config::{Config, RUN_DIR, SERVER, STATE_DIR};
 use cygnet_crypto::SystemRandom;
+use cygnet_daemon::NOT_BEFORE;
 use cygnet_server::profile::Terms;
 use cygnet_server::{Circumstances, Configuration, Error, Place, Result, Server};
 use hyper::Method;
 
 use crate::args::server::Where;
 use crate::client;
-
-const STATE_DIR: &str = "/var/lib/cygnet";
-const RUN_DIR: &str = "/run/cygnet";
-/// Before this no cygnet was written: a clock that says so was never set.
-const CLOCK_SET: i64 = 1_750_000_000;
 
 /// One command at work.
 pub(super) struct Context {
@@ -37,7 +33,7 @@ impl Context {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(0));
-        if now < CLOCK_SET {
+        if now < NOT_BEFORE {
             return Err(Error::Refused(
                 "this machine's clock is not set, and certificates hold dates: set it first (timedatectl)".into(),
             ));
