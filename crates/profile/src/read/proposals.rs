@@ -1,6 +1,6 @@
 //! Others' proposals as ours.
 
-use cygnet_crypto::suite::{EspProposal, IkeProposal};
+use cygnet_crypto::suite::{EspProposal, Group, IkeProposal};
 
 use super::{Note, Place};
 
@@ -110,15 +110,8 @@ impl Apple<'_> {
     }
 
     fn group(&self) -> Result<&'static str, String> {
-        Ok(match self.group {
-            14 => "modp2048",
-            15 => "modp3072",
-            16 => "modp4096",
-            19 => "ecp256",
-            20 => "ecp384",
-            21 => "ecp521",
-            31 => "curve25519",
-            other => return Err(format!("DiffieHellmanGroup {other} is not spoken here")),
-        })
+        let group = u16::try_from(self.group).ok().and_then(Group::from_wire);
+        let unknown = || format!("DiffieHellmanGroup {} is not spoken here", self.group);
+        group.map(Group::keyword).ok_or_else(unknown)
     }
 }

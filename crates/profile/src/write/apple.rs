@@ -259,16 +259,7 @@ fn association(
     };
     put(&mut parameters, "EncryptionAlgorithm", encryption);
     put(&mut parameters, "IntegrityAlgorithm", integrity);
-    let group = match group {
-        Group::Modp2048 => 14,
-        Group::Modp3072 => 15,
-        Group::Modp4096 => 16,
-        Group::EcpP256 => 19,
-        Group::EcpP384 => 20,
-        Group::EcpP521 => 21,
-        Group::Curve25519 => 31,
-    };
-    put(&mut parameters, "DiffieHellmanGroup", group);
+    put(&mut parameters, "DiffieHellmanGroup", group.to_wire());
     let minutes = (rekey.as_secs() / 60).min(*MINUTES.end());
     put(&mut parameters, "LifeTimeInMinutes", minutes);
     Value::Dictionary(parameters)

@@ -92,13 +92,8 @@ remote-id=\"{remote_id}\" mode-config=$cygnetName generate-policy=port-strict po
 
 fn group(group: Group) -> &'static str {
     match group {
-        Group::Modp2048 => "modp2048",
-        Group::Modp3072 => "modp3072",
-        Group::Modp4096 => "modp4096",
-        Group::EcpP256 => "ecp256",
-        Group::EcpP384 => "ecp384",
-        Group::EcpP521 => "ecp521",
         Group::Curve25519 => "x25519",
+        other => other.keyword(),
     }
 }
 
