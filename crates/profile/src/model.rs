@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// One device's way into one server.
@@ -72,7 +73,8 @@ pub enum Login {
 }
 
 /// When an Apple device connects by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OnDemand {
     /// On mobile networks.
     pub cellular: bool,

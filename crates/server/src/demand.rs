@@ -3,20 +3,11 @@
 use cygnet_profile::OnDemand;
 use cygnet_profile::write::check_ssid;
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::server::Server;
 use crate::user::{PASSWORD, known_user};
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Stored {
-    cellular: bool,
-    wifi: bool,
-    trusted_ssids: Vec<String>,
-}
 
 /// Refuses what no device could be handed.
 pub fn check(on_demand: &OnDemand) -> Result<()> {
@@ -28,25 +19,14 @@ pub fn check(on_demand: &OnDemand) -> Result<()> {
 
 /// As the state holds it; nothing where a person connects by hand.
 pub(crate) fn stored(on_demand: &OnDemand) -> Option<String> {
-    (on_demand.cellular || on_demand.wifi).then(|| {
-        let stored = Stored {
-            cellular: on_demand.cellular,
-            wifi: on_demand.wifi,
-            trusted_ssids: on_demand.trusted_ssids.clone(),
-        };
-        serde_json::to_string(&stored).expect("strings and truths are JSON")
-    })
+    (on_demand.cellular || on_demand.wifi)
+        .then(|| serde_json::to_string(on_demand).expect("strings and truths are JSON"))
 }
 
 pub(crate) fn of(stored: Option<&str>) -> OnDemand {
-    let stored: Stored = stored
+    stored
         .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
-    OnDemand {
-        cellular: stored.cellular,
-        wifi: stored.wifi,
-        trusted_ssids: stored.trusted_ssids,
-    }
+        .unwrap_or_default()
 }
 
 impl Server {
