@@ -116,6 +116,11 @@ pub fn issuer(certificate: &[u8]) -> Result<DistinguishedName, crate::NotACertif
     Ok(Certificate::parse(certificate)?.issuer_name())
 }
 
+/// Whether a certificate (DER) names itself as its issuer. Bytes that are none do not.
+pub fn is_self_issued(der: &[u8]) -> bool {
+    Certificate::parse(der).is_ok_and(|it| it.issuer_name() == it.subject_name())
+}
+
 /// The SubjectPublicKeyInfo (DER) of a certificate (DER).
 pub fn public_key_info(certificate: &[u8]) -> Result<Vec<u8>, crate::NotACertificate> {
     Ok(Certificate::parse(certificate)?.spki().to_vec())

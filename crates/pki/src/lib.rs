@@ -8,9 +8,8 @@
 //! - [`identity`]: an IKE identity against a certificate (RFC 7296 §3.5, RFC 4945 §3.1).
 //! - [`name`]: distinguished names: text, DER, comparison.
 //! - [`certreq`]: what a CERTREQ payload carries (RFC 7296 §3.7).
-//! - [`pkcs12`]: `.p12` files.
 //! - [`authority`]: a certificate authority for servers and clients.
-//! - [`pkcs12`]: certificates and a key in one file under a password.
+//! - [`pkcs12`]: `.p12` files: certificates and a key in one file under a password.
 //! - [`csr`]: a public key that asks to be certified (PKCS#10).
 
 pub mod authority;
@@ -32,7 +31,6 @@ pub use chain::{
 };
 pub use identity::{IdentityError, certificate_contains};
 pub use name::{DistinguishedName, NameError};
-pub use pem::encode as encode_pem;
 pub use rustls_pki_types::UnixTime;
 pub use san::SubjectAltName;
 pub use validity::{Validity, validity};

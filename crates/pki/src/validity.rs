@@ -1,7 +1,6 @@
 //! From when until when a certificate of our own is valid.
 
-use crate::chain::NotACertificate;
-use crate::chain::certificate::Certificate;
+use crate::chain::{Certificate, NotACertificate};
 
 /// The validity period of a certificate, in seconds since 1970 (RFC 5280 §4.1.2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! A trust anchor is judged like any other authority: its dates, key usage, extended key usage, path length and name
 //! constraints hold.
 
-pub(crate) mod certificate;
+mod certificate;
 mod check;
 mod constraints;
 mod crl;

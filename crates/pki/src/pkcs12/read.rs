@@ -4,7 +4,7 @@ use p12_keystore::{Pkcs12Archive, error::Error};
 use zeroize::Zeroizing;
 
 use super::work;
-use crate::identity::{issuer, subject};
+use crate::identity::is_self_issued;
 use crate::load::{PrivateKey, is_key_of};
 
 /// No `.p12` of one person is near this; what is in it is decrypted before it can be judged.
@@ -75,7 +75,7 @@ pub fn read(bytes: &[u8], password: &str) -> Result<Opened, Pkcs12Error> {
     let others = certificates.into_iter().filter(|it| *it != leaf.as_slice());
     let (authorities, intermediates) = others
         .map(<[u8]>::to_vec)
-        .partition(|it| issuer(it).ok() == subject(it).ok());
+        .partition(|it| is_self_issued(it));
     Ok(Opened {
         leaf,
         intermediates,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_ike::identity as ike_identity;
+use cygnet_pki::identity::is_self_issued;
 use cygnet_pki::{
     CrlPolicy, Crls, DistinguishedName, PeerRole, TrustAnchors, certificate_contains, identity,
     validate_chain,
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 use super::imported::{Credentials, Subject};
 use crate::write::PASSWORD_GOES_HERE;
 
-use super::material::{CERTIFICATES, Material, Own, P12S, SecretKind, base_name, is_root};
+use super::material::{CERTIFICATES, Material, Own, P12S, SecretKind, base_name};
 use super::{Error, Imported, Note, Options, Place, Surroundings};
 
 /// Servers that do not rekey end an IKE SA after 3 hours (strongSwan's default), a Child SA after one: new keys have to
@@ -528,7 +529,7 @@ pub(super) fn is_sane(text: &str) -> bool {
 pub(super) fn names_of(ca: &[Vec<u8>]) -> Vec<String> {
     let shown = |der: &Vec<u8>| {
         let name = identity::subject(der).map_or_else(|e| e.to_string(), |it| it.to_string());
-        if is_root(der) {
+        if is_self_issued(der) {
             name
         } else {
             format!("{name} (not a root)")

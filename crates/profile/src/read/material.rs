@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use cygnet_pki::identity::is_self_issued;
+use cygnet_pki::is_issued_by;
 use cygnet_pki::load::{self, LoadError, PrivateKey, is_key_of};
 use cygnet_pki::pkcs12::{self, Pkcs12Error};
-use cygnet_pki::{identity, is_issued_by};
 use zeroize::Zeroizing;
 
 use super::kind::Kind;
@@ -326,10 +327,10 @@ impl Material {
                 Some((it, key))
             })
             // An authority's own pair is in nobody's hands, but for a folder that holds everything.
-            .min_by_key(|(it, _)| is_root(&it.der))?;
+            .min_by_key(|(it, _)| is_self_issued(&it.der))?;
         let mut chain = vec![leaf.der.clone()];
         while let Some(above) = self.issuer_of(chain.last()?) {
-            if is_root(&above.der) || chain.contains(&above.der) {
+            if is_self_issued(&above.der) || chain.contains(&above.der) {
                 break;
             }
             chain.push(above.der.clone());
@@ -426,7 +427,7 @@ impl Material {
         let last = own.and_then(|own| own.chain.last());
         let choose = |it: &Self| {
             let of = |fits: &dyn Fn(&Certificate) -> bool| -> Vec<Vec<u8>> {
-                let roots = it.certificates.iter().filter(|it| is_root(&it.der));
+                let roots = it.certificates.iter().filter(|it| is_self_issued(&it.der));
                 roots
                     .filter(|it| fits(it))
                     .map(|it| it.der.clone())
@@ -498,14 +499,6 @@ fn without_path(error: &LoadError) -> String {
         "expected {}, found {}; {}",
         error.expected, error.found, error.remedy
     )
-}
-
-/// Whether a certificate names itself as its issuer.
-pub(super) fn is_root(der: &[u8]) -> bool {
-    match (identity::issuer(der), identity::subject(der)) {
-        (Ok(issuer), Ok(subject)) => issuer == subject,
-        _ => false,
-    }
 }
 
 /// The last part of a path that a file has written; `None` where that is no name of a file.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use cygnet_pki::encode_pem;
+use cygnet_pki::authority::to_pem;
 use toml_writer::{ToTomlValue, TomlStringBuilder};
 use zeroize::Zeroizing;
 
@@ -60,7 +60,7 @@ impl Imported {
                 ..
             } => {
                 key("certificate", file("client.crt", pem(chain)));
-                let own = Zeroizing::new(encode_pem("PRIVATE KEY", own).into_bytes());
+                let own = Zeroizing::new(to_pem("PRIVATE KEY", own).into_bytes());
                 key("key", file("client.key", own));
                 key("ca", file("ca.crt", pem(ca)));
             }
@@ -170,7 +170,7 @@ impl Imported {
 }
 
 fn pem(certificates: &[Vec<u8>]) -> Zeroizing<Vec<u8>> {
-    let blocks = certificates.iter().map(|it| encode_pem("CERTIFICATE", it));
+    let blocks = certificates.iter().map(|it| to_pem("CERTIFICATE", it));
     Zeroizing::new(blocks.collect::<String>().into_bytes())
 }
 
