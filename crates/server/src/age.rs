@@ -44,8 +44,7 @@ fn seal_with(work: u8, plaintext: &[u8], passphrase: &str, random: &mut dyn Rand
     let mut out = format!("{header} {}\n", BASE64.encode(mac.expose())).into_bytes();
     out.extend_from_slice(&nonce);
     let key = payload_key(&*file_key, &nonce);
-    let mut chunks = plaintext.chunks(CHUNK).peekable();
-    if chunks.peek().is_none() {
+    if plaintext.is_empty() {
         out.extend(key.seal(chunk_nonce(0, true), &[]));
     }
     for (number, chunk) in (0..).zip(plaintext.chunks(CHUNK)) {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::demand;
 use crate::error::{Error, Result, refused};
 use crate::file::Staged;
-use crate::name::Name;
+use crate::name::{Address, Name};
 use crate::server::Server;
 use crate::store::make_private_dir;
 use crate::user::{PASSWORD, handouts, known_user};
@@ -105,7 +105,7 @@ impl Server {
         login: Login,
         terms: &Terms,
     ) -> Result<Profile> {
-        let addresses = self.settings()?.addresses;
+        let addresses: Vec<Address> = self.setting("address")?;
         let Some(remote) = addresses.first().map(ToString::to_string) else {
             return refused("this server has no address; `cygnet server set-address` gives it one");
         };

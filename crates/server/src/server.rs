@@ -293,7 +293,7 @@ impl Server {
         Ok(settings)
     }
 
-    fn setting<T: FromStr>(&self, kind: &str) -> Result<Vec<T>> {
+    pub(crate) fn setting<T: FromStr>(&self, kind: &str) -> Result<Vec<T>> {
         let read = || -> rusqlite::Result<Vec<String>> {
             let mut statement = self
                 .store
@@ -317,7 +317,7 @@ impl Server {
 
     /// A new certificate for the server's own key, with the addresses it has. Clients see no difference.
     pub fn renew(&mut self, with: &mut Circumstances<'_>, check: Check<'_>) -> Result<()> {
-        let addresses = self.settings()?.addresses;
+        let addresses: Vec<Address> = self.setting("address")?;
         self.change(with, check, |transaction, authority, with| {
             certify_server(transaction, authority, &addresses, with)
         })
