@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use cygnet_profile::read::quoted;
+
 use crate::error::{Error, Result, refused};
 use crate::file::{Staged, sync_dir};
 use crate::published::DIRECTORY;
@@ -228,13 +230,6 @@ fn list<T: FromStr>(written: Option<&toml::Value>) -> Option<Vec<T>> {
 
 /// The section that these settings become. The daemon's files are named here and nowhere else.
 pub(crate) fn section(settings: &Settings) -> String {
-    let list = |items: &[String]| {
-        let quoted: Vec<String> = items.iter().map(|it| quoted(it)).collect();
-        format!("[{}]", quoted.join(", "))
-    };
-    let texts = |items: &[&dyn ToString]| items.iter().map(|it| it.to_string()).collect::<Vec<_>>();
-    let pools: Vec<&dyn ToString> = settings.pools.iter().map(|it| it as _).collect();
-    let dns: Vec<&dyn ToString> = settings.dns.iter().map(|it| it as _).collect();
     let identity = settings.addresses.first().map(ToString::to_string);
     let mut lines = vec![
         "[server]".to_owned(),
@@ -245,8 +240,8 @@ pub(crate) fn section(settings: &Settings) -> String {
         format!("crl = \"{DIRECTORY}/ca.crl\""),
         format!("passwords = \"{DIRECTORY}/passwords\""),
         format!("devices = \"{DIRECTORY}/devices.json\""),
-        format!("pools = {}", list(&texts(&pools))),
-        format!("dns = {}", list(&texts(&dns))),
+        format!("pools = {}", array(&settings.pools)),
+        format!("dns = {}", array(&settings.dns)),
     ];
     if let Some(uplink) = &settings.uplink {
         lines.push(format!("uplink = {}", quoted(uplink)));
@@ -254,8 +249,9 @@ pub(crate) fn section(settings: &Settings) -> String {
     lines.join("\n") + "\n"
 }
 
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+fn array<T: ToString>(items: &[T]) -> String {
+    let quoted: Vec<String> = items.iter().map(|it| quoted(&it.to_string())).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// From the line of the first mark to the end of the second's.
@@ -326,7 +322,7 @@ mod tests {
         assert_eq!(other.identity().as_deref(), Some("b\""));
         assert_eq!(
             other.section(),
-            Some("[server]\nidentity = 'b\"'\n# kept\nnat = false\n")
+            Some("[server]\nidentity = \"b\\\"\"\n# kept\nnat = false\n")
         );
         let none = of(&other.with_identity(None).expect("ours"));
         assert_eq!(none.section(), Some("[server]\n# kept\nnat = false\n"));

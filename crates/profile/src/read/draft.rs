@@ -442,7 +442,7 @@ fn lifetime(theirs: Option<Duration>, ours: Duration) -> Duration {
 }
 
 /// What becomes the name of a tunnel: letters, digits, `-` and `_`, 32 at most.
-pub(super) fn tunnel_name(title: &str) -> String {
+pub(crate) fn tunnel_name(title: &str) -> String {
     let mut name = String::new();
     for c in title.chars() {
         match c {

@@ -22,8 +22,9 @@ mod swanctl;
 use cygnet_pki::UnixTime;
 use zeroize::Zeroizing;
 
+pub(crate) use draft::tunnel_name;
 pub use imported::{Credentials, Error, Imported, Note, Place, Subject};
-pub use section::{File as KeyFile, Section};
+pub use section::{File as KeyFile, Section, quoted};
 
 use draft::Draft;
 use kind::Kind;

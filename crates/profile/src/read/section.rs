@@ -174,8 +174,9 @@ fn pem(certificates: &[Vec<u8>]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(blocks.collect::<String>().into_bytes())
 }
 
-/// One line, whatever is in it: of one over several lines each would be taken for one of the file's own.
-fn quoted(text: &str) -> String {
+/// A text as `cygnet.toml` holds it: on one line, whatever is in it. Of one over several lines each would be taken for one
+/// of the file's own.
+pub fn quoted(text: &str) -> String {
     let basic = TomlStringBuilder::new(text).as_basic();
     basic.to_toml_value()
 }

@@ -4,6 +4,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{Error, File, facts::Facts};
 use crate::bundle::{Bundle, VERSION};
+use crate::read::tunnel_name;
 
 pub(super) fn file(facts: &Facts<'_>) -> Result<Option<File>, Error> {
     let Some(certificate) = &facts.certificate else {
@@ -12,7 +13,7 @@ pub(super) fn file(facts: &Facts<'_>) -> Result<Option<File>, Error> {
     let profile = facts.profile;
     let mut bundle = Bundle {
         cygnet: VERSION,
-        name: facts.tunnel(),
+        name: tunnel_name(&profile.remote),
         remote: profile.remote.clone(),
         remote_identity: profile.remote_identity.clone(),
         identity: certificate.identity.to_owned(),

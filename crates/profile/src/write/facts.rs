@@ -105,16 +105,6 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The tunnel's name at the other end: the server's address in letters that `cygnet.toml` takes.
-    pub(super) fn tunnel(&self) -> String {
-        let letters = self.profile.remote.bytes().take(32).map(|b| match b {
-            b if b.is_ascii_alphanumeric() => char::from(b),
-            _ => '-',
-        });
-        let name: String = letters.collect();
-        name.trim_matches('-').to_owned()
-    }
-
     /// An identifier that stays the same for this device and `part`, however often its files are made.
     pub(super) fn uuid(&self, part: &str) -> Uuid {
         let ours = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"profile.cygnet.internal");

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use cygnet_profile::read::quoted;
 use toml::{Table, Value};
-use toml_writer::{ToTomlValue, TomlStringBuilder};
 
 /// A configuration as text.
 #[derive(PartialEq, Eq)]
@@ -161,12 +161,6 @@ impl Sections {
 }
 
 const GATEWAY: &str = "[gateway]";
-
-/// On one line, whatever is in it.
-fn quoted(text: &str) -> String {
-    let basic = TomlStringBuilder::new(text).as_basic();
-    basic.to_toml_value()
-}
 
 /// The first line that looks like a mark and is part of a value: marks are comments, without which a text means the same.
 fn mark_in_value(text: &str) -> Option<usize> {
