@@ -77,7 +77,7 @@ pub(crate) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, BadPem> {
 }
 
 /// One block as text, 64 characters a line.
-pub fn encode(label: &str, der: &[u8]) -> String {
+pub(crate) fn encode(label: &str, der: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
