@@ -104,13 +104,20 @@ pub(crate) struct SetAddress {
     pub(crate) place: Where,
 }
 
+/// What opens a backup.
+#[derive(Debug, Args)]
+pub(crate) struct Passphrase {
+    /// The passphrase is the first line of this file, not asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
     /// Where to; `age --decrypt` opens it as well
     pub(crate) file: PathBuf,
-    /// The passphrase is the first line of this file, not asked for
-    #[arg(long, value_name = "FILE")]
-    pub(crate) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) passphrase: Passphrase,
     #[command(flatten)]
     pub(crate) place: Where,
 }
@@ -119,9 +126,8 @@ pub(crate) struct Backup {
 pub(crate) struct Restore {
     /// What `cygnet server backup` wrote
     pub(crate) file: PathBuf,
-    /// The passphrase is the first line of this file, not asked for
-    #[arg(long, value_name = "FILE")]
-    pub(crate) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) passphrase: Passphrase,
     #[command(flatten)]
     pub(crate) place: Where,
 }

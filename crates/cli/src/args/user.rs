@@ -122,24 +122,28 @@ pub(crate) struct One {
     pub(crate) place: Where,
 }
 
+/// A user's devices, or one of them.
 #[derive(Debug, Args)]
-pub(crate) struct Remove {
+pub(crate) struct Whose {
     /// Who
     pub(crate) name: Name,
     /// Only this device
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<Name>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     #[command(flatten)]
     pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Renew {
-    /// Who
-    pub(crate) name: Name,
-    /// Only this device
-    #[arg(long, value_name = "NAME")]
-    pub(crate) device: Option<Name>,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     /// Shut the old certificates out now: the devices are offline until they have the new files
     #[arg(long)]
     pub(crate) revoke_old: bool,
@@ -181,11 +185,8 @@ pub(crate) struct Password {
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// Who
-    pub(crate) name: Name,
-    /// Only this device
-    #[arg(long, value_name = "NAME")]
-    pub(crate) device: Option<Name>,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     #[command(flatten)]
     pub(crate) demand: Demand,
     #[command(flatten)]

@@ -183,7 +183,7 @@ fn resume(options: &One) -> Result<ExitCode> {
 }
 
 fn remove(options: &Remove) -> Result<ExitCode> {
-    let (name, device) = (&options.name, options.device.as_ref());
+    let (name, device) = (&options.whose.name, options.whose.device.as_ref());
     let mut context = Context::new(&options.place)?;
     let mut server = context.open()?;
     server.remove_user(name, device, &mut context.with(), &check)?;
@@ -197,7 +197,7 @@ fn remove(options: &Remove) -> Result<ExitCode> {
 }
 
 fn renew(options: &Renew) -> Result<ExitCode> {
-    let (name, device) = (&options.name, options.device.as_ref());
+    let (name, device) = (&options.whose.name, options.whose.device.as_ref());
     let mut context = Context::new(&options.place)?;
     let key = signing_request(options.csr.as_deref())?;
     let renewal = Renewal {
@@ -254,13 +254,13 @@ fn set_password(options: &Password) -> Result<ExitCode> {
 }
 
 fn export(options: &Export) -> Result<ExitCode> {
-    let (name, to) = (&options.name, &options.to.to);
+    let (name, device) = (&options.whose.name, options.whose.device.as_ref());
+    let to = &options.to.to;
     let mut context = Context::new(&options.place)?;
     let on_demand = on_demand(&options.demand)?;
     let mut server = context.open()?;
     let terms = context.terms()?;
     check_writable(to)?;
-    let device = options.device.as_ref();
     if let Some(on_demand) = &on_demand {
         server.set_on_demand(name, device, on_demand)?;
     }

@@ -15,7 +15,7 @@ const FILE_MAX: u64 = 1 << 30;
 
 pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
-    let passphrase = match &options.passphrase_file {
+    let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
         None => secret::new("passphrase for the backup")?,
     };
@@ -33,7 +33,7 @@ pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
 pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
     let (sealed, _) = read(&options.file, FILE_MAX)?;
-    let passphrase = match &options.passphrase_file {
+    let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
         None => secret::known("passphrase of the backup")?,
     };
