@@ -97,8 +97,8 @@ const PRIVATE: [IpNet; 5] = [
     v4([192, 168, 0, 0], 16),
     v4([100, 64, 0, 0], 10),
     IpNet::V6(Ipv6Net::new_assert(
-        Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
-        7,
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0),
+        8,
     )),
 ];
 
@@ -134,6 +134,8 @@ mod tests {
             ("fd00:1:2::/64", "overlaps fd00:1::/32"),
             ("203.0.113.0/24", "is not private"),
             ("2001:db8::/64", "is not private"),
+            // The half that RFC 4193 §3.1 keeps for another use.
+            ("fc00::/64", "is not private"),
             ("10.1.0.1/24", "write 10.1.0.0/24"),
             ("10.1.0.0/31", "too small"),
         ] {
