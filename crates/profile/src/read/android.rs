@@ -106,8 +106,15 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
     }
     let subnets = list(profile.split_tunneling.subnets.as_ref()).join(",");
     draft.networks = networks(&subnets, &place, &mut draft.notes);
-    let resolvers = list(profile.dns_servers.as_ref());
-    draft.dns = resolvers.iter().filter_map(|it| it.parse().ok()).collect();
+    for resolver in list(profile.dns_servers.as_ref()) {
+        match resolver.parse() {
+            Ok(address) => draft.dns.push(address),
+            Err(_) => {
+                let text = format!("dns-servers: {resolver} is no address; it is left out");
+                draft.notes.push(Note::NotRead(place.clone(), text));
+            }
+        }
+    }
     for (what, value) in [
         (
             "split-tunneling.excluded",

@@ -88,6 +88,16 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Takes the server's port as a file writes it.
+    pub(super) fn take_port(&mut self, key: &str, value: &str, place: Place) {
+        self.remote_port = value.parse().ok();
+        if self.remote_port.is_none() {
+            let text =
+                format!("{key}: {value} is no port, expected a number up to 65535; it is left out");
+            self.notes.push(Note::NotRead(place, text));
+        }
+    }
+
     /// Matches it with what there is to prove oneself with.
     pub(super) fn finish(
         mut self,

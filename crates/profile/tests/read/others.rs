@@ -35,6 +35,7 @@ conn office
     ikelifetime=
     rightsubnet=10.1.0.0/24,10.2.0.0/16
     leftsubnet=192.168.7.0/24
+    rightikeport=99999
     dpdaction=restart
     auto=start
     compress=yes
@@ -77,11 +78,12 @@ fn an_ipsec_conf_is_read_with_its_defaults_and_inclusions() {
     assert_eq!(shown(&imported.local_networks), ["192.168.7.0/24"]);
     for part in [
         "ipsec.conf:7: the IKE proposal aes128-sha1-modp1024 is left out",
-        "ipsec.conf:25: compress=yes",
-        "ipsec.conf:26: mark=42 is not known",
-        "ipsec.conf:28: also=nowhere",
-        "ipsec.conf:29: include is not followed",
-        "ipsec.conf:30: expected",
+        "ipsec.conf:23: rightikeport: 99999 is no port",
+        "ipsec.conf:26: compress=yes",
+        "ipsec.conf:27: mark=42 is not known",
+        "ipsec.conf:29: also=nowhere",
+        "ipsec.conf:30: include is not followed",
+        "ipsec.conf:31: expected",
     ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
@@ -163,6 +165,7 @@ connections {
   home {
     version = 2
     remote_addrs = vpn.example.org
+    remote_port = ike
     vips = 0.0.0.0, ::
     proposals = aes256gcm16-prfsha384-ecp384, 3des-sha1-modp1024
     dpd_delay = 35s
@@ -170,10 +173,10 @@ connections {
     local-1 { auth = pubkey
       certs = alice.crt
       id = \"alice@example.org\"   # in the certificate
+      xauth_id = alice
     }
     remote {
-      id = \"vpn.\\
-example.org\"
+      id = \"vpn.example.org\"
       cacerts = root.pem
     }
     children {
@@ -197,7 +200,7 @@ include conf.d/*.conf
 #[test]
 fn a_swanctl_conf_is_read_with_its_folders() {
     let openssl = authority();
-    let text = SWANCTL.replace("vpn.\\\nexample", "vpn.example");
+    let text = SWANCTL;
     let mut folder = Folder::new()
         .with("swanctl.conf", text)
         .with("x509/alice.crt", openssl.read("alice.crt"))
@@ -213,8 +216,10 @@ fn a_swanctl_conf_is_read_with_its_folders() {
     assert!(imported.virtual_address && imported.networks.is_empty());
     let told = text_of(&imported.notes);
     for part in [
-        "swanctl.conf:7: the IKE proposal 3des-sha1-modp1024",
-        "swanctl.conf:9: rekey_time = 0",
+        "swanctl.conf:6: remote_port: ike is no port",
+        "swanctl.conf:8: the IKE proposal 3des-sha1-modp1024",
+        "swanctl.conf:10: rekey_time = 0",
+        "swanctl.conf:14: xauth_id = alice is not known here",
         "start_action = none: the tunnel comes up by itself",
         "ipcomp = yes: compression",
         "if_id_in = 7 is not known",
@@ -238,15 +243,15 @@ fn no_line_break_gets_from_a_file_into_the_configuration() {
             .with("x509ca/root.pem", openssl.read("cacert.pem"));
         folder.import(&["swanctl.conf"])
     };
-    let text = SWANCTL.replace("vpn.\\\nexample", "vpn.example");
+    let text = SWANCTL;
     let forged = "CN=a\\n# end of [tunnel.home]\\n[daemon]";
     for (old, new, line) in [
         (
             "vpn.example.org\"",
             format!("{forged}\""),
-            "swanctl.conf:15: ",
+            "swanctl.conf:17: ",
         ),
-        ("alice@example.org", forged.to_owned(), "swanctl.conf:12: "),
+        ("alice@example.org", forged.to_owned(), "swanctl.conf:13: "),
         (
             "remote_addrs = vpn.example.org",
             format!("remote_addrs = \"{forged}\""),
@@ -281,7 +286,7 @@ fn no_line_break_gets_from_a_file_into_the_configuration() {
 #[test]
 fn what_is_written_is_one_line_a_key() {
     let openssl = authority();
-    let text = SWANCTL.replace("vpn.\\\nexample", "vpn.example");
+    let text = SWANCTL;
     let mut folder = Folder::new()
         .with("swanctl.conf", text)
         .with("x509/alice.crt", openssl.read("alice.crt"))
@@ -517,4 +522,23 @@ fn what_is_of_no_use_is_refused_with_what_to_do() {
     assert!(told.contains("--remote"), "{told}");
     alone.options.remote = Some(SERVER.into());
     assert_eq!(alone.import(&["x.p12"]).expect("told").remote, [SERVER]);
+}
+
+#[test]
+fn a_resolver_that_is_no_address_is_told() {
+    let openssl = authority();
+    let text = "{\"type\":\"ikev2-eap\",\"remote\":{\"addr\":\"a.b\"},\"local\":{\"eap_id\":\"alice\"},\
+        \"dns-servers\":\"9.9.9.9 resolver.example\"}";
+    let mut folder = Folder::new()
+        .with("a.sswan", text)
+        .with("cacert.pem", openssl.read("cacert.pem"))
+        .password("typed");
+    let imported = folder.import(&["a.sswan", "cacert.pem"]).expect("read");
+    let dns: Vec<_> = imported.dns.iter().map(ToString::to_string).collect();
+    assert_eq!(dns, ["9.9.9.9"]);
+    let told = text_of(&imported.notes);
+    assert!(
+        told.contains("a.sswan: dns-servers: resolver.example is no address"),
+        "{told}"
+    );
 }

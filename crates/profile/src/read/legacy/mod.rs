@@ -299,7 +299,9 @@ impl Reader<'_> {
             }
         }
         draft.remote_identity = self.settings.get("rightid").map(|it| self.said(it));
-        draft.remote_port = self.text("rightikeport").and_then(|it| it.parse().ok());
+        if let Some(port) = self.settings.get("rightikeport") {
+            draft.take_port("rightikeport", &port.value, self.place(port));
+        }
         draft
             .authorities
             .extend(self.settings.get("rightcert").map(|it| self.said(it)));

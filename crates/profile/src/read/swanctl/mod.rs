@@ -111,7 +111,7 @@ impl Reader<'_> {
                     let hosts = value.split(',').map(str::trim).filter(|it| is_host(it));
                     draft.remote.extend(hosts.take(8).map(str::to_owned));
                 }
-                "remote_port" => draft.remote_port = value.parse().ok(),
+                "remote_port" => draft.take_port("remote_port", value, place),
                 "proposals" => draft.ike = proposals::ike(value, &place, &mut draft.notes),
                 "vips" => draft.virtual_address = !value.is_empty(),
                 "rekey_time" => match duration(value) {
@@ -172,6 +172,12 @@ impl Reader<'_> {
                 })?
             }
         };
+        for setting in &node.settings {
+            match setting.key.as_str() {
+                "id" | "auth" | "certs" | "eap_id" | "round" => {}
+                _ => self.not_read(setting, draft),
+            }
+        }
         Ok(())
     }
 
