@@ -283,11 +283,7 @@ fn a_local_identifier_that_the_certificate_lacks_is_replaced_by_the_subject() {
 #[test]
 fn a_wrong_password_is_asked_for_three_times() {
     let mut folder = of_2017().password("one").password("two").password("three");
-    let told = folder
-        .import(&["alice.p12"])
-        .err()
-        .expect("refused")
-        .to_string();
+    let told = folder.refused(&["alice.p12"]);
     assert!(told.contains("alice.p12: the password is wrong"), "{told}");
     assert_eq!(folder.asked.len(), 3);
     let mut folder = of_2017().password("one").password(PASSWORD);

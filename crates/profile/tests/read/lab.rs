@@ -130,6 +130,17 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// What is said on refusing these.
+    #[track_caller]
+    pub(crate) fn refused(&mut self, paths: &[&str]) -> String {
+        match self.import(paths) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{paths:?} are taken"),
+        }
+    }
+}
+
 impl Surroundings for Folder {
     fn read(&mut self, path: &str) -> Option<Zeroizing<Vec<u8>>> {
         self.files.get(path).cloned().map(Zeroizing::new)

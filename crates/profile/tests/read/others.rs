@@ -95,13 +95,7 @@ fn which_of_several_connections_has_to_be_said() {
     let text =
         "conn a\n right=a.example.org\nconn b\n right=b.example.org\nconn any\n right=%any\n";
     let mut folder = Folder::new().with("ipsec.conf", text);
-    let told = |folder: &mut Folder| {
-        folder
-            .import(&["ipsec.conf"])
-            .err()
-            .expect("refused")
-            .to_string()
-    };
+    let told = |folder: &mut Folder| folder.refused(&["ipsec.conf"]);
     assert!(told(&mut folder).contains("--connection: a, b"));
     folder.options.connection = Some("c".into());
     assert!(told(&mut folder).contains("there is no conn c; there are: a, b, any"));
@@ -129,11 +123,7 @@ fn a_pre_shared_key_is_found_by_whom_it_is_for() {
     assert!(section.files[0].bytes.starts_with(b"0x666f72"));
     is_good(&imported);
     let mut folder = Folder::new().with("a.conf", conf);
-    let told = folder
-        .import(&["a.conf"])
-        .err()
-        .expect("refused")
-        .to_string();
+    let told = folder.refused(&["a.conf"]);
     assert!(told.contains("ipsec.secrets"), "{told}");
 }
 
@@ -317,20 +307,12 @@ fn braces_that_do_not_fit_are_told_by_line() {
         ),
     ] {
         let mut folder = Folder::new().with("swanctl.conf", text);
-        let told = folder
-            .import(&["swanctl.conf"])
-            .err()
-            .expect(part)
-            .to_string();
+        let told = folder.refused(&["swanctl.conf"]);
         assert!(told.contains(part), "{told}");
     }
     let deep = format!("connections {{\n{}", "a {\n".repeat(100));
     let mut folder = Folder::new().with("swanctl.conf", deep);
-    let told = folder
-        .import(&["swanctl.conf"])
-        .err()
-        .expect("too deep")
-        .to_string();
+    let told = folder.refused(&["swanctl.conf"]);
     assert!(told.contains("16 deep"), "{told}");
 }
 
@@ -393,11 +375,7 @@ fn a_bundle_is_all_in_one() {
     assert!(imported.notes.is_empty(), "{}", text_of(&imported.notes));
     is_good(&imported);
     let mut folder = Folder::new().with("home.cygnet", json(2));
-    let told = folder
-        .import(&["home.cygnet"])
-        .err()
-        .expect("newer")
-        .to_string();
+    let told = folder.refused(&["home.cygnet"]);
     assert!(told.contains("version 2, expected 1"), "{told}");
 }
 
@@ -418,11 +396,7 @@ fn a_user_name_with_its_password_is_a_login() {
     is_good(&imported);
     // One that no file tells is asked for.
     folder.files.remove("a.secrets");
-    let told = folder
-        .import(&["a.conf"])
-        .err()
-        .expect("nobody knows it")
-        .to_string();
+    let told = folder.refused(&["a.conf"]);
     assert!(told.contains("the user name alice"), "{told}");
     let mut folder = folder.password("typed");
     let imported = folder.import(&["a.conf"]).expect("read");
@@ -506,7 +480,7 @@ fn what_is_of_no_use_is_refused_with_what_to_do() {
         (&["picture.png"], "of no format that is known"),
         (&["alice.crt"], "no certificate with its private key"),
     ] {
-        let told = folder().import(files).err().expect(part).to_string();
+        let told = folder().refused(files);
         assert!(told.contains(part), "{files:?}: {told}");
     }
     // A `.p12` whose authority is no address does not tell where the server is.
@@ -518,7 +492,7 @@ fn what_is_of_no_use_is_refused_with_what_to_do() {
     let mut alone = Folder::new()
         .with("x.p12", named.read("x.p12"))
         .with("ca.pem", named.read("c"));
-    let told = alone.import(&["x.p12"]).err().expect("unknown").to_string();
+    let told = alone.refused(&["x.p12"]);
     assert!(told.contains("--remote"), "{told}");
     alone.options.remote = Some(SERVER.into());
     assert_eq!(alone.import(&["x.p12"]).expect("told").remote, [SERVER]);
