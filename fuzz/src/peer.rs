@@ -4,41 +4,41 @@
 //! All of it repeats: the endpoint's randomness has a fixed seed and the peer's key share is always
 //! the same, so SPIs, nonces and public values in a corpus stay valid.
 
+mod parts;
+mod proof;
+mod setup;
+
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_crypto::kex::Ephemeral;
 use cygnet_crypto::psk::psk_auth;
-use cygnet_crypto::signature::{KeyKind, SigningKey};
-use cygnet_crypto::suite::{Encryption, Group, IkeSuite, Prf};
-use cygnet_crypto::{Random, Secret};
+use cygnet_crypto::suite::Group;
 use cygnet_ike::Endpoint;
 use cygnet_ike::auth;
 use cygnet_ike::io::{
     Answer, Ask, AskId, ChainError, Command, DataCommand, DataEvent, Lease, Output, Path, PeerKey,
-    Transport, WantedAddress,
+    Transport,
 };
 use cygnet_ike::keys::{Exchanged, IkeKeys, Role};
-use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits,
-    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
-};
-use cygnet_ike::proposal::{self, EspProposal, IkeProposal};
+use cygnet_ike::proposal;
 use cygnet_ike::protect;
 use cygnet_ike::time::{Instant, Now, UtcTime};
 use cygnet_wire::header::{ExchangeType, Flags, IkeHeader, MessageId, Spi, Version};
-use cygnet_wire::id::{IdPayload, Identification};
 use cygnet_wire::ke::KePayload;
 use cygnet_wire::message::{Message, MessageBuilder};
 use cygnet_wire::nonce::NoncePayload;
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
-use cygnet_wire::payload::{Chain, Payload, PayloadType, parse_chain};
-use cygnet_wire::sa::{ProposalSpi, SaPayload, TransformId};
-use cygnet_wire::ts::TrafficSelector;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use cygnet_wire::payload::{Chain, Payload};
+use cygnet_wire::sa::{ProposalSpi, TransformId};
+
+pub(crate) use parts::sa;
+use parts::{ike_spi, ke, nonce, rekey_in};
+pub(crate) use setup::{
+    CERTIFICATE, Setup, esp_proposals, ike_proposals, peer_identity, share, subnet,
+};
+use setup::{Repeating, SECRET, SUITE, key, policy};
 
 /// Name of the connection.
 pub(crate) const CONNECTION: &str = "peer";
@@ -51,37 +51,9 @@ pub(crate) const PEER_IKE_SPI: Spi = Spi(0x7065_6572_0000_0001);
 /// The peer's nonce.
 pub(crate) const NONCE: [u8; 32] = [0xa5; 32];
 
-const SUITE: IkeSuite = IkeSuite {
-    encryption: Encryption::AesGcm16_128,
-    integrity: None,
-    prf: Prf::HmacSha2_256,
-    group: Group::Curve25519,
-};
-const SECRET: &[u8] = b"correct horse battery staple";
 const TODAY: i64 = 1_800_000_000;
 /// One input leads to no more than this.
 const MOST_OUTPUTS: usize = 20_000;
-
-/// How the endpoint is set up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
-    /// The endpoint calls; else the peer does.
-    pub(crate) endpoint_calls: bool,
-    /// The peer has a certificate.
-    pub(crate) certificate: bool,
-    /// Everybody is asked for a cookie.
-    pub(crate) cookies: bool,
-}
-
-impl Setup {
-    pub(crate) fn of(bits: u8) -> Self {
-        Self {
-            endpoint_calls: bits & 1 != 0,
-            certificate: bits & 2 != 0,
-            cookies: bits & 4 != 0,
-        }
-    }
-}
 
 /// An IKE SA as the peer sees it.
 struct Generation {
@@ -121,51 +93,6 @@ pub(crate) struct Peer {
     /// For AUTH: the peer's IKE_SA_INIT message, and the endpoint's nonce.
     init: Vec<u8>,
     other_nonce: Vec<u8>,
-}
-
-struct Repeating(ChaCha8Rng);
-
-impl Repeating {
-    fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-}
-
-impl Random for Repeating {
-    fn fill(&mut self, out: &mut [u8]) {
-        self.0.fill_bytes(out);
-    }
-}
-
-/// The peer's share in every key exchange.
-pub(crate) fn share() -> Ephemeral {
-    Ephemeral::generate(Group::Curve25519, &mut Repeating::new(7))
-}
-
-pub(crate) fn ike_proposals() -> Vec<IkeProposal> {
-    parsed("aes128gcm16-prfsha256-x25519")
-}
-
-pub(crate) fn esp_proposals() -> Vec<EspProposal> {
-    let mut proposals = parsed::<EspProposal>("aes128gcm16-x25519");
-    proposals.extend(parsed::<EspProposal>("aes128gcm16"));
-    proposals
-}
-
-fn parsed<P: std::str::FromStr>(text: &str) -> Vec<P> {
-    text.parse().into_iter().collect()
-}
-
-/// The peer's certificate; the endpoint never looks inside.
-pub(crate) const CERTIFICATE: &[u8] = b"certificate of the peer";
-
-fn key() -> SigningKey {
-    // RFC 8410 §7.
-    let mut der = vec![
-        0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
-    ];
-    der.extend([9; 32]);
-    SigningKey::from_der(&der).expect("thirty-two octets are an Ed25519 key")
 }
 
 impl Peer {
@@ -622,63 +549,6 @@ impl Peer {
             self.add_generation(keys, exchanged.spi_i, exchanged.spi_r, role, 0);
         }
     }
-
-    /// Puts a proof that holds into the AUTH payload of a chain, for the identity in it.
-    pub(crate) fn prove(&self, chain: Chain) -> Chain {
-        let own_id = if self.setup.endpoint_calls {
-            PayloadType::IDR
-        } else {
-            PayloadType::IDI
-        };
-        let payloads = split(&chain);
-        let id = payloads.iter().find(|p| p.0 == own_id);
-        let Some(id) = id.and_then(|p| IdPayload::parse(p.1).ok()) else {
-            return chain;
-        };
-        let Some(proof) = self.proof(&id) else {
-            return chain;
-        };
-        let mut bytes = Vec::new();
-        for (number, (ty, body)) in payloads.iter().enumerate() {
-            let next = payloads.get(number + 1).map_or(0, |(ty, _)| ty.0);
-            let body = if *ty == PayloadType::AUTH {
-                &proof
-            } else {
-                *body
-            };
-            let len = u16::try_from(body.len() + 4).unwrap_or(u16::MAX);
-            bytes.extend([next, 0]);
-            bytes.extend(len.to_be_bytes());
-            bytes.extend_from_slice(body);
-        }
-        Chain {
-            first: chain.first,
-            bytes,
-        }
-    }
-
-    /// The body of the AUTH payload.
-    fn proof(&self, id: &IdPayload) -> Option<Vec<u8>> {
-        let generation = self.generations.first()?;
-        let sk_p = generation.keys.sk_p(generation.role);
-        let octets = auth::signed_octets(SUITE.prf, &self.init, &self.other_nonce, sk_p, id);
-        let payload = if self.setup.certificate {
-            let signing = auth::choose_scheme(KeyKind::Ed25519, false, Some(&own_hashes())).ok()?;
-            let signature = key().sign(signing.scheme, &octets).ok()?;
-            auth::signature_payload(signing, &signature).ok()?
-        } else {
-            let mac: Secret = psk_auth(SUITE.prf, SECRET, &octets);
-            auth::mac_payload(&mac)
-        };
-        // Method, three reserved octets, then the proof (RFC 7296 §3.8).
-        let mut body = vec![payload.method.0, 0, 0, 0];
-        body.extend_from_slice(&payload.data);
-        Some(body)
-    }
-}
-
-fn own_hashes() -> [cygnet_crypto::signature::HashAlgorithm; 4] {
-    auth::ANNOUNCED_HASHES
 }
 
 fn push_init(message: &mut MessageBuilder) {
@@ -700,62 +570,6 @@ fn in_order(role: Role, theirs: &[u8]) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// Types and bodies of a chain, as far as it goes.
-fn split(chain: &Chain) -> Vec<(PayloadType, &[u8])> {
-    let mut found = Vec::new();
-    let mut ty = chain.first;
-    let mut rest = chain.bytes.as_slice();
-    while ty != PayloadType::NONE && found.len() < 64 {
-        let Some(([next, _, high, low], _)) = rest.split_first_chunk() else {
-            break;
-        };
-        let len = usize::from(u16::from_be_bytes([*high, *low]));
-        let (Some(body), Some(left)) = (rest.get(4..len), rest.get(len..)) else {
-            break;
-        };
-        found.push((ty, body));
-        ty = PayloadType(*next);
-        rest = left;
-    }
-    found
-}
-
-fn rekey_in(chain: &Chain) -> Option<(Spi, Vec<u8>)> {
-    let payloads = parse_chain(chain.first, &chain.bytes).ok()?;
-    let spi = payloads.iter().find_map(sa).and_then(ike_spi)?;
-    let is_own = payloads.iter().find_map(ke) == Some(share().public());
-    let nonce = payloads.iter().find_map(nonce)?;
-    is_own.then(|| (spi, nonce.to_vec()))
-}
-
-pub(crate) fn sa<'p>(payload: &'p Payload<'_>) -> Option<&'p SaPayload> {
-    match payload {
-        Payload::Sa(sa) => Some(sa),
-        _ => None,
-    }
-}
-
-fn nonce<'p>(payload: &'p Payload<'_>) -> Option<&'p [u8]> {
-    match payload {
-        Payload::Nonce(nonce) => Some(&nonce.data),
-        _ => None,
-    }
-}
-
-fn ke<'p>(payload: &'p Payload<'_>) -> Option<&'p [u8]> {
-    match payload {
-        Payload::Ke(ke) => Some(&ke.data),
-        _ => None,
-    }
-}
-
-fn ike_spi(sa: &SaPayload) -> Option<Spi> {
-    match sa.proposals.first()?.spi {
-        ProposalSpi::Ike(spi) => Some(spi),
-        _ => None,
-    }
-}
-
 fn refusal(answer: Answer) -> Answer {
     let why = "refused".to_owned();
     match answer {
@@ -768,104 +582,4 @@ fn refusal(answer: Answer) -> Answer {
         Answer::Spi(_) => Answer::Spi(Err(why)),
         Answer::Installed(_) => Answer::Installed(Err(why)),
     }
-}
-
-pub(crate) fn peer_identity() -> Identification {
-    Identification::fqdn("peer.example")
-}
-
-fn policy(setup: Setup, peer: IpAddr) -> Policy {
-    let lifetime = Lifetime {
-        time: Duration::from_secs(3600),
-        bytes: None,
-        packets: None,
-        jitter_percent: 0,
-        hard_percent: 10,
-    };
-    let child = |name: &str, start: Start, local: SelectorTemplate, remote: SelectorTemplate| {
-        Arc::new(ChildPolicy {
-            name: name.to_owned(),
-            local: vec![local],
-            remote: vec![remote],
-            esp_proposals: esp_proposals(),
-            start,
-            lifetime,
-            replay_window: 64,
-        })
-    };
-    let always = if setup.endpoint_calls {
-        Start::Always
-    } else {
-        Start::Manual
-    };
-    let network = |third| SelectorTemplate::Fixed(subnet(third));
-    let connection = Connection {
-        name: CONNECTION.to_owned(),
-        remote: if setup.endpoint_calls {
-            Remote::Hosts {
-                hosts: vec![Host::Address(peer)],
-                port: 500,
-            }
-        } else {
-            Remote::Any
-        },
-        local_address: None,
-        local_identity: Some(Identification::fqdn("endpoint.example")),
-        remote_identity: IdentityPattern::Any,
-        local_auth: LocalAuth::Psk(CredentialId("psk".to_owned())),
-        remote_auth: if setup.certificate {
-            RemoteAuth::Certificate {
-                trust: TrustId("anchors".to_owned()),
-                authorities: vec![[3; 20]],
-                allow_sha1: true,
-            }
-        } else {
-            RemoteAuth::Psk(CredentialId("psk".to_owned()))
-        },
-        eap: EapMethods::default(),
-        ike_proposals: ike_proposals(),
-        children: vec![
-            child("one", always, network(1), network(2)),
-            child("two", Start::Manual, network(3), network(4)),
-            child(
-                "lent",
-                Start::Manual,
-                SelectorTemplate::Dynamic,
-                SelectorTemplate::Dynamic,
-            ),
-        ],
-        request_virtual: if setup.endpoint_calls {
-            vec![WantedAddress::V4(None), WantedAddress::V6(None)]
-        } else {
-            Vec::new()
-        },
-        pool: (!setup.endpoint_calls).then(|| PoolId("pool".to_owned())),
-        lifetime,
-        reauthenticate: Some(Duration::from_secs(7200)),
-        liveness: Duration::from_secs(30),
-        retransmit: Retransmit {
-            first: Duration::from_secs(1),
-            factor: 2.0,
-            most: Duration::from_secs(8),
-            tries: 4,
-        },
-        claim_nat: true,
-        fragment_size: 1280,
-        mobike: true,
-        keepalive: Duration::from_secs(20),
-        unique: true,
-    };
-    let mut limits = Limits::default();
-    if setup.cookies {
-        limits.cookie_threshold = 0;
-    }
-    Policy {
-        connections: vec![Arc::new(connection)],
-        limits,
-        esp_in_udp_only: false,
-    }
-}
-
-pub(crate) fn subnet(third: u8) -> TrafficSelector {
-    TrafficSelector::from_prefix(Ipv4Addr::new(10, 0, third, 0).into(), 24)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use cygnet_ike::io::{Ask, DataCommand};
 use cygnet_ike::time::Instant;
 use cygnet_wire::message::Message;
 
@@ -59,5 +60,36 @@ impl fmt::Display for Sketch<'_> {
             header.responder_spi.0 >> 48,
             self.0.len(),
         )
+    }
+}
+
+/// A question in a few words.
+pub(crate) fn question(ask: &Ask) -> String {
+    match ask {
+        Ask::Lease { ike_sa, .. } => format!("Lease for {ike_sa:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An order in a few words.
+pub(crate) fn describe(order: &DataCommand) -> String {
+    match order {
+        DataCommand::InstallIn { child, .. } => format!(
+            "InstallIn of {:?}, {:08x}, for {:?}",
+            child.id, child.spi_in, child.ike_sa
+        ),
+        DataCommand::SwitchOut { child, .. } => format!(
+            "SwitchOut of {:?}, {:08x}, for {:?}",
+            child.id, child.spi_out, child.ike_sa
+        ),
+        DataCommand::RemoveOut { child } => format!("RemoveOut of {child:?}"),
+        DataCommand::RemoveIn { child } => format!("RemoveIn of {child:?}"),
+        DataCommand::UpdatePath { child, path } => format!("UpdatePath of {child:?} to {path}"),
+        DataCommand::FreeSpi { spi } => format!("FreeSpi of {spi:08x}"),
+        DataCommand::ReleaseLease { ike_sa } => format!("ReleaseLease of {ike_sa:?}"),
+        DataCommand::SetVirtual { ike_sa, lease, .. } => {
+            format!("SetVirtual of {ike_sa:?} to {:?}", lease.addresses)
+        }
+        other => format!("{other:?}"),
     }
 }

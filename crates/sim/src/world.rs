@@ -1,24 +1,23 @@
 //! The run: a queue of what is to happen, in the order of time, and the two nodes it happens to.
 
+mod events;
+mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_esp::DropReason;
 use cygnet_ike::Endpoint;
-use cygnet_ike::event::{Event, EventKind, Reason};
-use cygnet_ike::io::{
-    Answer, Ask, AskId, DataCommand, DataEvent, IkeSaId, Output, Path, Transport,
-};
-use cygnet_ike::io::{Command, Transmit};
+use cygnet_ike::io::{Answer, AskId, DataCommand, DataEvent, Output, Path, Transmit, Transport};
 use cygnet_ike::time::{Instant, Now, UtcTime};
 use cygnet_wire::natt::KEEPALIVE;
 
-use crate::action::{Action, Target};
+use crate::action::Action;
 use crate::answerer::{TODAY, answer};
 use crate::datapath::{Datapath, Unopened};
 use crate::dice::{Dice, Stream};
-use crate::journal::{Journal, Sketch};
+use crate::journal::{Journal, Sketch, describe, question};
 use crate::network::{Datagram, LONGEST, Load, Network};
 use crate::scenario::{CONNECTION, Scenario, Side};
 use crate::stats::Stats;
@@ -509,20 +508,6 @@ impl World {
         }
     }
 
-    /// A is elsewhere, and notices it at once or a little later.
-    fn relocate(&mut self) {
-        let lost = self.network.address(Side::A);
-        self.moves += 1;
-        let address = self.scenario.place(self.moves);
-        self.journal
-            .line(self.now, || format!("A is at {address} from now on"));
-        self.network.relocate(address, self.moves);
-        self.stats.moves += 1;
-        let wait = self.dice.millis(0, 700);
-        let life = self.node(Side::A).life;
-        self.after(wait, Occurrence::Notice(life, lost));
-    }
-
     fn arrive(&mut self, datagram: Datagram) -> Result<(), String> {
         let side = datagram.to;
         let Some(local) = self.network.arrive(self.now, &datagram) else {
@@ -664,175 +649,6 @@ impl World {
         }
         Ok(())
     }
-
-    fn act(&mut self) -> Result<(), String> {
-        if self.quiet_since.is_some() {
-            return Ok(());
-        }
-        let wait = self.dice.millis(200, 7000);
-        self.after(wait, Occurrence::Act);
-        let side = self.dice.pick(&Side::BOTH).unwrap_or(Side::A);
-        // Several things at one end at once now and then.
-        let count = if self.dice.chance(15) { 3 } else { 1 };
-        for _ in 0..count {
-            let action = Action::draw(&mut self.dice, &self.scenario);
-            // Two of a kind collide in one way, two of different kinds in others.
-            let other = if self.dice.chance(60) && action != Action::Reboot {
-                action
-            } else {
-                Action::draw(&mut self.dice, &self.scenario)
-            };
-            match Target::draw(&mut self.dice, &self.scenario) {
-                Target::One => {}
-                Target::Both => self.perform(side.other(), other)?,
-                Target::Crossing(wait) => {
-                    self.after(wait, Occurrence::ActOn(side.other(), other));
-                }
-            }
-            self.perform(side, action)?;
-        }
-        Ok(())
-    }
-
-    fn perform(&mut self, side: Side, action: Action) -> Result<(), String> {
-        self.stats.actions += 1;
-        self.journal
-            .line(self.now, || format!("{side}: {action:?}"));
-        if let Some(command) = action.command() {
-            let downed = &mut self.node_mut(side).downed;
-            match action {
-                Action::Down => _ = downed.insert(None),
-                Action::Up => _ = downed.remove(&None),
-                Action::DownChild(child) => _ = downed.insert(Some(child)),
-                Action::UpChild(child) => _ = downed.remove(&Some(child)),
-                _ => {}
-            }
-            return self.input(side, |endpoint, now| endpoint.handle_command(now, command));
-        }
-        let sender = |child: usize| {
-            let sender = self.node(side).datapath.sender(&format!("child{child}"));
-            sender.map(|sender| sender.params.id)
-        };
-        match action {
-            Action::SoftLimit(child) => match sender(child) {
-                Some(child) => self.data(side, DataEvent::SoftLimit { child }),
-                None => Ok(()),
-            },
-            Action::HardLimit(child) => match sender(child) {
-                Some(child) => self.data(side, DataEvent::HardLimit { child }),
-                None => Ok(()),
-            },
-            Action::Silence(lasting) => {
-                self.node_mut(side).silent_until = self.now + lasting;
-                Ok(())
-            }
-            Action::Reload | Action::Change => {
-                let node = self.node_mut(side);
-                node.revision += u64::from(action == Action::Change);
-                let revision = node.revision;
-                let policy = self.scenario.policy(side, revision);
-                self.input(side, |endpoint, now| endpoint.handle_policy(now, policy))
-            }
-            Action::Reboot => self.reboot(side),
-            _ => Ok(()),
-        }
-    }
-
-    fn reboot(&mut self, side: Side) -> Result<(), String> {
-        let (seed, scenario) = (self.seed, self.scenario.clone());
-        let node = self.node_mut(side);
-        let mut abandoned = std::mem::take(&mut node.abandoned);
-        abandoned.extend(node.datapath.inbound.keys());
-        abandoned.extend(node.datapath.reserved_spis());
-        *node = Node::new(seed, node.life + 1, &scenario, side);
-        node.abandoned = abandoned;
-        self.stats.deaths += 1;
-        let policy = scenario.policy(side, 0);
-        self.input(side, |endpoint, now| endpoint.handle_policy(now, policy))
-    }
-
-    /// The end begins: nothing is lost, and what was taken down is to come up again.
-    fn behave(&mut self) -> Result<(), String> {
-        self.journal
-            .line(self.now, || "nothing is lost from now on".to_owned());
-        self.network.behave();
-        // Once more, so that the other has to follow without another rekey.
-        self.network.rebind();
-        self.quiet_since = Some(self.now);
-        for side in Side::BOTH {
-            let node = self.node_mut(side);
-            node.silent_until = Instant::default();
-            node.delivered.clear();
-            for child in std::mem::take(&mut node.downed) {
-                let command = Command::Up {
-                    connection: CONNECTION.to_owned(),
-                    child: child.map(|child| format!("child{child}")),
-                };
-                self.journal
-                    .line(self.now, || format!("{side}: {command:?}"));
-                self.input(side, |endpoint, now| endpoint.handle_command(now, command))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes note of an event; whether the node has counted its peer for dead.
-    fn note(&mut self, side: Side, event: &Event) -> bool {
-        self.journal.line(self.now, || match event.ike_sa {
-            Some(id) => format!("{side} reports {:?} of {id:?}", event.kind),
-            None => format!("{side} reports {:?}", event.kind),
-        });
-        match &event.kind {
-            EventKind::IkeUp { .. } => self.stats.ike_ups += 1,
-            EventKind::ChildUp { .. } => self.stats.child_ups += 1,
-            EventKind::Drained => self.node_mut(side).drained = true,
-            EventKind::IkeDown {
-                reason: Reason::NoAnswer { .. },
-            }
-            | EventKind::Retry {
-                reason: Reason::NoAnswer { .. },
-                ..
-            } => {
-                self.stats.deaths += 1;
-                if let Some(ike_sa) = event.ike_sa {
-                    self.abandon(side, ike_sa);
-                }
-                return true;
-            }
-            // A call that nobody waits for any more, so that no other follows. What the responder has
-            // made of it is forgotten here without a word (RFC 7296 §2.1).
-            EventKind::Refused {
-                reason: Reason::NoAnswer { .. },
-            } => return true,
-            EventKind::ChildDown {
-                child,
-                reason: Reason::NoAnswer { .. },
-                ..
-            } => {
-                let node = self.node_mut(side);
-                let inbound = node.datapath.inbound.values();
-                let lost: Vec<u32> = inbound
-                    .filter(|inbound| inbound.params.id == *child)
-                    .map(|inbound| inbound.params.spi_in)
-                    .collect();
-                node.abandoned.extend(lost);
-                return true;
-            }
-            _ => {}
-        }
-        false
-    }
-
-    /// The children of an IKE SA whose peer counts as dead.
-    fn abandon(&mut self, side: Side, ike_sa: IkeSaId) {
-        let node = self.node_mut(side);
-        let inbound = node.datapath.inbound.values();
-        let lost: Vec<u32> = inbound
-            .filter(|inbound| inbound.params.ike_sa == ike_sa)
-            .map(|inbound| inbound.params.spi_in)
-            .collect();
-        node.abandoned.extend(lost);
-    }
 }
 
 /// Whether the core waits for a word about it.
@@ -843,33 +659,4 @@ fn is_answered(order: &DataCommand) -> bool {
             | DataCommand::InstallIn { .. }
             | DataCommand::SwitchOut { .. }
     )
-}
-
-fn question(ask: &Ask) -> String {
-    match ask {
-        Ask::Lease { ike_sa, .. } => format!("Lease for {ike_sa:?}"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn describe(order: &DataCommand) -> String {
-    match order {
-        DataCommand::InstallIn { child, .. } => format!(
-            "InstallIn of {:?}, {:08x}, for {:?}",
-            child.id, child.spi_in, child.ike_sa
-        ),
-        DataCommand::SwitchOut { child, .. } => format!(
-            "SwitchOut of {:?}, {:08x}, for {:?}",
-            child.id, child.spi_out, child.ike_sa
-        ),
-        DataCommand::RemoveOut { child } => format!("RemoveOut of {child:?}"),
-        DataCommand::RemoveIn { child } => format!("RemoveIn of {child:?}"),
-        DataCommand::UpdatePath { child, path } => format!("UpdatePath of {child:?} to {path}"),
-        DataCommand::FreeSpi { spi } => format!("FreeSpi of {spi:08x}"),
-        DataCommand::ReleaseLease { ike_sa } => format!("ReleaseLease of {ike_sa:?}"),
-        DataCommand::SetVirtual { ike_sa, lease, .. } => {
-            format!("SetVirtual of {ike_sa:?} to {:?}", lease.addresses)
-        }
-        other => format!("{other:?}"),
-    }
 }
