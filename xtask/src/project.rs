@@ -14,12 +14,12 @@ pub fn root() -> &'static Path {
 /// Names a `cygnet` to use instead of the one built here.
 const CYGNET: &str = "CYGNET";
 
-/// How the `cygnet` of this run was built.
+/// How the programs of this run are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
     /// Optimised: what is measured, and what is shown.
     Release,
-    /// As `cargo test` has built it already: a second build of everything costs a test run minutes, and
+    /// As `cargo test` builds them for its own tests: a second build of everything costs a test run minutes, and
     /// integer overflows are found in this one. `bench` and `demo` by themselves use the optimised one.
     Test,
 }
@@ -28,39 +28,63 @@ pub enum Build {
 static BUILD: OnceLock<Build> = OnceLock::new();
 
 impl Build {
-    fn directory(self) -> &'static str {
-        match self {
+    /// That of this run.
+    fn of_this_run() -> Self {
+        BUILD.get().copied().unwrap_or(Self::Release)
+    }
+
+    fn program(self, name: &str) -> PathBuf {
+        let directory = match self {
             Self::Release => "release",
             Self::Test => "debug",
-        }
+        };
+        target().join(directory).join(name)
     }
 }
 
-/// Builds `cygnet`, optimised, and says where it is. Shows what cargo says. Nothing is built where
-/// the environment names a program in `CYGNET`, or the run has built one another way.
+/// Builds `cygnet` and says where it is, in the way of this run: optimised, unless all is built for tests. Nothing is
+/// built where the environment names a program in `CYGNET`.
 pub fn build_cygnet() -> Result<PathBuf> {
-    build_cygnet_for(Build::Release)
+    match std::env::var_os(CYGNET) {
+        Some(_) => Ok(cygnet()),
+        None => built("cygnet"),
+    }
 }
 
-/// The same, built the way that suits the run. It holds for all of it.
-pub fn build_cygnet_for(build: Build) -> Result<PathBuf> {
-    if std::env::var_os(CYGNET).is_some() {
-        return Ok(cygnet());
+/// Builds the simulator and says where it is.
+pub fn build_simulator() -> Result<PathBuf> {
+    built("cygnet-sim")
+}
+
+/// Builds every program and test of the workspace, all at once: built one by one, what they share would be built
+/// several times, as each alone needs less of it. It holds for the whole run.
+pub fn build_for_tests() -> Result<()> {
+    BUILD.get_or_init(|| Build::Test);
+    cargo_build(&["test", "--no-run", "--workspace", "--quiet"])
+}
+
+fn built(name: &str) -> Result<PathBuf> {
+    let build = *BUILD.get_or_init(|| Build::Release);
+    if build == Build::Release {
+        cargo_build(&["build", "--release", "--quiet", "--package", name])?;
     }
-    let mut command = cargo();
-    command.args(["build", "--quiet", "--package", "cygnet"]);
-    if *BUILD.get_or_init(|| build) == Build::Release {
-        command.arg("--release");
-    }
-    let status = command.status().context("cannot run cargo")?;
-    if !status.success() {
-        return Err(Failure::new("cargo build -p cygnet failed, see above"));
-    }
-    let path = cygnet();
+    let path = build.program(name);
     if path.exists() {
         return Ok(path);
     }
     Err(Failure::new(format!("cargo built no {}", path.display())))
+}
+
+/// Shows what cargo says.
+fn cargo_build(arguments: &[&str]) -> Result<()> {
+    let status = cargo().args(arguments).status();
+    match status.context("cannot run cargo")?.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "cargo {} failed, see above",
+            arguments.join(" ")
+        ))),
+    }
 }
 
 /// Where the built program is.
@@ -68,8 +92,7 @@ pub fn cygnet() -> PathBuf {
     if let Some(path) = std::env::var_os(CYGNET) {
         return std::path::absolute(&path).unwrap_or_else(|_| path.into());
     }
-    let build = BUILD.get().copied().unwrap_or(Build::Release);
-    target().join(build.directory()).join("cygnet")
+    Build::of_this_run().program("cygnet")
 }
 
 /// Where cargo puts what it builds.

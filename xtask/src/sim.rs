@@ -2,6 +2,7 @@
 
 use crate::lab::{Context, Result};
 use crate::project;
+use std::process::Command;
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,15 +23,7 @@ pub struct Options {
 
 /// Runs them; true when all went as they should.
 pub fn run(options: &Options) -> Result<bool> {
-    let mut command = project::cargo();
-    command.args([
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "cygnet-sim",
-        "--",
-    ]);
+    let mut command = Command::new(project::build_simulator()?);
     match options.seed {
         Some(seed) => command.args(["--seed", &seed.to_string()]),
         None => command
@@ -40,5 +33,8 @@ pub fn run(options: &Options) -> Result<bool> {
     if options.trace {
         command.arg("--trace");
     }
-    Ok(command.status().context("cannot run cargo")?.success())
+    Ok(command
+        .status()
+        .context("cannot run the simulator")?
+        .success())
 }

@@ -4,7 +4,7 @@ use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::demo::Story;
 use crate::lab::{Context, Failure, Result, interrupt};
-use crate::project::{self, Build};
+use crate::project;
 use crate::{bench, fuzz, interop, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -32,8 +32,8 @@ const STEPS: &[Step] = &[
         run: || setup::ensure().map(|()| Tally::default()),
     },
     Step {
-        name: "build cygnet",
-        run: || project::build_cygnet_for(Build::Test).map(|_| Tally::default()),
+        name: "build",
+        run: || project::build_for_tests().map(|()| Tally::default()),
     },
     Step {
         name: "cargo test",

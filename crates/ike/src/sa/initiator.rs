@@ -308,7 +308,7 @@ impl Initiating {
             channel.fragment_size = self.connection.fragment_size;
         }
         // RFC 4555 §3.3: a NAT on a later path needs no other ports then.
-        let mobile = Mobility::offer(channel, &self.connection).is_some();
+        let mobile = Mobility::is_offered(channel, &self.connection);
         if mobile || channel.nat.encapsulates() {
             channel.path = floated(channel.path, cx.policy.limits.ports);
         }

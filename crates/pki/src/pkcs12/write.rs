@@ -64,6 +64,11 @@ pub enum WriteError {
         /// In the library's words.
         why: String,
     },
+    /// The password or the name has letters the format has no place for (RFC 7292 appendix B.1).
+    #[error(
+        "cannot make a .p12 file: expected a {0} of letters of the Basic Multilingual Plane, found one beyond it (such as an emoji)"
+    )]
+    Letters(&'static str),
     /// The library failed.
     #[error("cannot make a .p12 file: {0}")]
     Library(String),
@@ -81,6 +86,11 @@ pub fn write(
             why: error.to_string(),
         }
     };
+    for (text, which) in [(password, "password"), (contents.name, "name")] {
+        if text.chars().any(|letter| letter > '\u{ffff}') {
+            return Err(WriteError::Letters(which));
+        }
+    }
     let certificate =
         Certificate::from_der(contents.certificate).map_err(part("a certificate in DER"))?;
     let authority = Certificate::from_der(contents.authority)
@@ -117,5 +127,19 @@ mod tests {
         let error = write(&contents, "password", Encryption::Aes256).expect_err("no parts");
         let expected = "cannot make a .p12 file: expected a certificate in DER, found other bytes";
         assert!(error.to_string().starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn letters_there_is_no_place_for_are_refused_by_name() {
+        let contents = |name| Contents {
+            name,
+            certificate: b"no certificate",
+            key: b"no key",
+            authority: b"no certificate",
+        };
+        let refused = |name, password| write(&contents(name), password, Encryption::Aes256);
+        let letters = |which| Err(WriteError::Letters(which));
+        assert_eq!(refused("alice.phone", "\u{1f9a2}"), letters("password"));
+        assert_eq!(refused("\u{1f9a2}", "\u{ffff}"), letters("name"));
     }
 }

@@ -536,6 +536,17 @@ pub(super) fn is_sane(text: &str) -> bool {
 }
 
 /// Authorities by name, for a person; one that is no root is unusual, and that is said.
+/// The first eight names, and how many more there are: a file may have hundreds.
+pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown: Vec<&str> = names.take(SHOWN).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 pub(super) fn names_of(ca: &[Vec<u8>]) -> Vec<String> {
     let shown = |der: &Vec<u8>| {
         let name = identity::subject(der).map_or_else(|e| e.to_string(), |it| it.to_string());

@@ -230,11 +230,8 @@ fn a_retained_pki_of_today_has_to_be_named() {
         .with("../.pki/certs/alice.crt", openssl.read("alice.crt"))
         .with("../.pki/private/alice.key", openssl.read("alice.key"));
     // It lies in no folder below the one of the file that is given.
-    let told = folder
-        .import(&["alice.conf"])
-        .err()
-        .expect("not looked for");
-    assert!(told.to_string().contains("alice.crt is neither"), "{told}");
+    let told = folder.refused(&["alice.conf"]);
+    assert!(told.contains("alice.crt is neither"), "{told}");
     let imported = folder.import(&[
         "alice.conf",
         "../.pki/cacert.pem",

@@ -130,22 +130,52 @@ fn good_files_are_good() {
 
 #[test]
 fn depth_and_size_are_bounded() {
-    let nested = |open: &str, count: usize| open.repeat(count).into_bytes();
-    read("a.mobileconfig", &nested("<plist><array>", 100_000));
-    read("a.sswan", &nested("{\"a\":", 100_000));
-    read("a.sswan", &nested("[", 100_000));
-    read("swanctl.conf", &nested("a{", 100_000));
-    read("a.conf", &nested("conn a\n also=a\n", 30_000));
-    read("a.secrets", &nested(": PSK x\n", 60_000));
-    read("a.pem", &nested("-----BEGIN CERTIFICATE-----\n", 20_000));
-    read("a.pem", &vec![b'a'; 2 << 20]);
-    let mut conf = String::new();
+    let mut chain = String::new();
     for at in 0..400 {
-        conf.push_str(&format!(
+        chain.push_str(&format!(
             "conn c{at}\n right=192.0.2.1\n also=c{}\n also=c{}\n",
             at + 1,
             at + 2
         ));
     }
-    read("a.conf", conf.as_bytes());
+    for (name, bytes, bound) in [
+        (
+            "a.mobileconfig",
+            "<plist><array>".repeat(1000),
+            "more than 512 lists and dictionaries",
+        ),
+        (
+            "a.sswan",
+            "{\"a\":".repeat(100_000),
+            "no profile of strongSwan's app",
+        ),
+        ("a.sswan", "[".repeat(100_000), "no format that is known"),
+        ("swanctl.conf", "a{".repeat(100_000), "sections 16 deep"),
+        (
+            "a.conf",
+            "conn a\n also=a\n".repeat(30_000),
+            "more than 512 sections",
+        ),
+        ("a.conf", chain, "c6, c7 and 392 more"),
+        (
+            "a.secrets",
+            ": PSK x\n".repeat(60_000),
+            "more than 256 secrets",
+        ),
+        (
+            "a.pem",
+            "-----BEGIN CERTIFICATE-----\n".repeat(20_000),
+            "broken PEM in line 2",
+        ),
+        ("a.pem", "a".repeat(2 << 20), "expected at most 1048576"),
+        (
+            "a.mobileconfig",
+            "<plist><array>".repeat(100_000),
+            "expected at most 1048576",
+        ),
+    ] {
+        read(name, bytes.as_bytes());
+        let told = Folder::new().with(name, bytes).refused(&[name]);
+        assert!(told.contains(bound), "{name}: {bound}: {told}");
+    }
 }

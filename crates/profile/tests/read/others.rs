@@ -265,10 +265,9 @@ fn no_line_break_gets_from_a_file_into_the_configuration() {
         "a.sswan",
         "{\"type\":\"ikev2-eap\",\"remote\":{\"addr\":\"a.b\"},\"local\":{\"eap_id\":\"a\\n[daemon]\"}}",
     );
-    let told = folder.import(&["a.sswan"]).err().expect("two lines");
+    let told = folder.refused(&["a.sswan"]);
     assert!(
-        told.to_string()
-            .contains("the user name: expected text on one line"),
+        told.contains("the user name: expected text on one line"),
         "{told}"
     );
 }
@@ -331,10 +330,7 @@ fn an_authority_that_only_lies_there_has_to_have_issued_our_certificate() {
             .with("x509ca/any.pem", root)
     };
     // It is called as ours is, and that is all it has in common with it.
-    let told = folder(stranger.read("cacert.pem"))
-        .import(&["a.conf"])
-        .err();
-    let told = told.expect("not trusted").to_string();
+    let told = folder(stranger.read("cacert.pem")).refused(&["a.conf"]);
     assert!(told.contains("no certificate of the authority"), "{told}");
     // Given by hand it is trusted: servers may have another authority than we do.
     let mut both = folder(stranger.read("cacert.pem"));

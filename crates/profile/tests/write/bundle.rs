@@ -39,7 +39,7 @@ fn it_holds_all_another_cygnet_needs() {
 #[test]
 fn an_address_of_any_kind_becomes_a_name() {
     for (remote, name) in [
-        ("2001:db8::5", "2001-db8--5"),
+        ("2001:db8::5", "2001-db8-5"),
         ("::1", "1"),
         ("a-very-long-name-of-thirty-chars.-x.example.org", ""),
         (

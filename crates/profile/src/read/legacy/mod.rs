@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub(super) use secrets::read as secrets;
 
-use super::draft::{Draft, Login, Said, duration, is_sane, networks};
+use super::draft::{Draft, Login, Said, duration, is_sane, listed, networks};
 use super::material::{Material, base_name};
 use super::proposals;
 use super::{Error, File, Note, Options, Place, Surroundings};
@@ -78,10 +78,7 @@ fn choose<'a>(
         .iter()
         .filter(|it| it.kind == "conn" && it.name != "%default")
         .collect();
-    let names = |list: &[&Section]| {
-        let names: Vec<&str> = list.iter().map(|it| it.name.as_str()).collect();
-        names.join(", ")
-    };
+    let names = |list: &[&Section]| listed(list.iter().map(|it| it.name.as_str()));
     if let Some(wanted) = &options.connection {
         let found = all.iter().find(|it| it.name == *wanted);
         let found = found.ok_or_else(|| {

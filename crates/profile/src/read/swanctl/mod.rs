@@ -4,7 +4,7 @@ mod syntax;
 
 use zeroize::Zeroizing;
 
-use super::draft::{Draft, Login, Said, duration, is_sane, networks};
+use super::draft::{Draft, Login, Said, duration, is_sane, listed, networks};
 use super::legacy::decoded;
 use super::material::{Material, Named, Secret, SecretKind, base_name};
 use super::proposals;
@@ -58,10 +58,7 @@ impl Reader<'_> {
             .section("connections")
             .map(|it| it.node.sections.as_slice());
         let all = all.unwrap_or_default();
-        let names = |list: &[&Section]| {
-            let names: Vec<&str> = list.iter().map(|it| it.name.as_str()).collect();
-            names.join(", ")
-        };
+        let names = |list: &[&Section]| listed(list.iter().map(|it| it.name.as_str()));
         let calls = |it: &&Section| it.node.text("remote_addrs").is_some_and(is_host);
         let mut callable: Vec<&Section> = all.iter().filter(calls).collect();
         if let Some(wanted) = &options.connection {
