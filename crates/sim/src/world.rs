@@ -31,6 +31,9 @@ const QUIET: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Longer than all tries of a request together.
 const LONG_OUTAGE: Duration = Duration::from_secs(100);
+/// How long A may send from a place it has left, counted from the last trouble on. An IKE SA that has a successor and
+/// cannot move waits three minutes to be deleted, and then tries all its tries in vain.
+const FAREWELL: Duration = Duration::from_secs(270);
 /// How often the end is looked at.
 const INSPECTION: Duration = Duration::from_millis(500);
 
@@ -473,17 +476,21 @@ impl World {
 
     fn transmit(&mut self, side: Side, transmit: Transmit) -> Result<(), String> {
         let Transmit { path, datagram } = transmit;
-        let had = |address: IpAddr| match side {
-            Side::A => (0..=self.moves).any(|moves| self.scenario.place(moves) == address),
-            Side::B => self.scenario.address(side) == address,
-        };
-        if !had(path.local.ip()) || path.transport != Transport::Udp {
-            let own = self.network.address(side);
-            return Err(format!("{side} sends from {}, it has {own}", path.local));
-        }
         self.journal.line(self.now, || {
             format!("{side} sends {} on {path}", Sketch(&datagram))
         });
+        let own = self.network.address(side);
+        let had = |address: IpAddr| {
+            let calm = self.quiet_since.map(|since| self.now.since(since));
+            let mut places = (0..self.moves).map(|moves| self.scenario.place(moves));
+            side == Side::A
+                && calm.is_none_or(|calm| calm < FAREWELL)
+                && places.any(|place| place == address)
+        };
+        let from = path.local.ip();
+        if (from != own && !had(from)) || path.transport != Transport::Udp {
+            return Err(format!("{side} sends from {}, it has {own}", path.local));
+        }
         let load = match datagram.as_slice() {
             bytes if bytes == KEEPALIVE => Load::Keepalive,
             _ => {
