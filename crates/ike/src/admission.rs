@@ -2,7 +2,7 @@
 //! (RFC 7296 §2.6, §2.21.4).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::cookie::Cookies;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
+use crate::half_open::HalfOpen;
 use crate::io::{IkeSaId, Path};
 use crate::nat::Nat;
 use crate::policy::Connection;
@@ -35,9 +36,7 @@ const FORGOTTEN: u64 = 4;
 /// Half-open IKE SAs and how many answers strangers still get.
 pub(crate) struct Admission {
     cookies: Cookies,
-    /// Whose they are, and whether they have failed.
-    half_open: BTreeMap<IkeSaId, (IpAddr, Spi, bool)>,
-    per_source: BTreeMap<IpAddr, Load>,
+    half_open: HalfOpen,
     /// Calls by where they come from and their SPI, to recognise repeats.
     calls: BTreeMap<(IpAddr, Spi), IkeSaId>,
     call_of: BTreeMap<IkeSaId, (IpAddr, Spi)>,
@@ -52,29 +51,12 @@ pub(crate) struct Admission {
     refused: Refused,
 }
 
-/// What one source keeps busy.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    half_open: usize,
-    /// Of these, those that failed and linger for repeats.
-    failed: usize,
-}
-
-impl Load {
-    /// Failed ones take half the places at most: behind one address there may be a device that fails
-    /// again and again, and others that do not.
-    fn counted(self, most: usize) -> usize {
-        self.half_open - self.failed + self.failed.min(most / 2)
-    }
-}
-
 impl Admission {
     pub(crate) fn new(cx: &mut Context) -> Self {
         let now = cx.boot();
         Self {
             cookies: Cookies::new(now, cx.random.as_mut()),
-            half_open: BTreeMap::new(),
-            per_source: BTreeMap::new(),
+            half_open: HalfOpen::default(),
             calls: BTreeMap::new(),
             call_of: BTreeMap::new(),
             since: now,
@@ -148,43 +130,27 @@ impl Admission {
     pub(crate) fn settle(&mut self, id: IkeSaId, sa: &IkeSa) {
         match sa.state {
             State::AuthResponder(_) => {}
-            // One that failed to authenticate lingers for its repeats, and counts as long.
-            State::Closed { .. } => {
-                if let Some((source, _, failed)) = self.half_open.get_mut(&id)
-                    && !std::mem::replace(failed, true)
-                    && let Some(load) = self.per_source.get_mut(source)
-                {
-                    load.failed += 1;
-                }
-            }
-            _ => self.no_longer_half_open(id),
+            // One that failed to authenticate lingers for its repeats.
+            State::Closed { .. } => self.half_open.note_failed(id),
+            _ => self.half_open.remove(id),
         }
     }
 
-    fn no_longer_half_open(&mut self, id: IkeSaId) {
-        if let Some((source, _, failed)) = self.half_open.remove(&id)
-            && let Some(load) = self.per_source.get_mut(&source)
-        {
-            load.half_open -= 1;
-            load.failed -= usize::from(failed);
-            if load.half_open == 0 {
-                self.per_source.remove(&source);
-            }
-        }
+    /// One that failed and is to be forgotten at once.
+    pub(crate) fn surplus(&self) -> Option<IkeSaId> {
+        self.half_open.surplus()
     }
 
     pub(crate) fn forget(&mut self, id: IkeSaId) {
-        self.no_longer_half_open(id);
+        self.half_open.remove(id);
         if let Some(call) = self.call_of.remove(&id) {
             self.calls.remove(&call);
         }
     }
 
-    fn admit(&mut self, id: IkeSaId, path: Path, spi: Spi) {
-        let source = source_of(path);
-        self.half_open.insert(id, (source, spi, false));
-        self.per_source.entry(source).or_default().half_open += 1;
+    fn admit(&mut self, id: IkeSaId, path: Path, spi: Spi, proven: bool) {
         let call = (path.remote.ip(), spi);
+        self.half_open.insert(id, call.0, proven);
         self.calls.insert(call, id);
         self.call_of.insert(id, call);
     }
@@ -301,21 +267,15 @@ impl Endpoint {
         }
         // Before anything is allocated: is there room, and does the caller receive at all?
         let limits = self.cx.policy.limits;
-        let half_open = self.admission.half_open.len();
-        let from_source = self.admission.per_source.get(&source_of(path)).copied();
-        if half_open >= limits.half_open
-            || from_source
-                .unwrap_or_default()
-                .counted(limits.half_open_per_source)
-                >= limits.half_open_per_source
-            || self.sas.len() >= limits.ike_sas
-        {
+        let from = path.remote.ip();
+        if self.admission.half_open.is_full(from, &limits) || self.sas.len() >= limits.ike_sas {
             self.cx.counters.dropped += 1;
             return;
         }
         self.admission.refill(self.cx.boot());
-        let pressure = self.admission.pressure();
-        if pressure >= limits.cookie_threshold && !self.check_cookie(path, message) {
+        let proven = self.admission.pressure() >= limits.cookie_threshold
+            || self.admission.half_open.asks(from, &limits);
+        if proven && !self.check_cookie(path, message) {
             return;
         }
         let contents = match message.parse_payloads() {
@@ -330,7 +290,7 @@ impl Endpoint {
                 return;
             }
         };
-        self.answer_call(path, message, &contents);
+        self.answer_call(path, message, &contents, proven);
     }
 
     fn check_cookie(&mut self, path: Path, message: &Message<'_>) -> bool {
@@ -372,7 +332,14 @@ impl Endpoint {
         false
     }
 
-    fn answer_call(&mut self, path: Path, message: &Message<'_>, contents: &Contents) {
+    /// `proven`: the caller has returned a cookie.
+    fn answer_call(
+        &mut self,
+        path: Path,
+        message: &Message<'_>,
+        contents: &Contents,
+        proven: bool,
+    ) {
         let header = &message.header;
         let len = message.bytes.len();
         let candidates: Vec<Arc<Connection>> = (self.cx.policy.connections.iter())
@@ -439,7 +406,8 @@ impl Endpoint {
         let call = (header.initiator_spi, message.bytes);
         match IkeSa::answer(&mut self.cx, candidates, &choice, path, call, contents) {
             Ok(sa) => {
-                self.admission.admit(sa.id(), path, header.initiator_spi);
+                self.make_room(path.remote.ip());
+                (self.admission).admit(sa.id(), path, header.initiator_spi, proven);
                 self.insert(sa);
             }
             Err(reason) => {
@@ -449,16 +417,18 @@ impl Endpoint {
             }
         }
     }
-}
 
-/// Whom a call is counted for: an IPv4 address, or the /64 of an IPv6 address, which one host has
-/// to itself.
-fn source_of(path: Path) -> IpAddr {
-    match path.remote.ip() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let network = v6.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
+    /// Another call from there has cost its sender what one costs: one that has not may have to go.
+    fn make_room(&mut self, from: IpAddr) {
+        let limits = self.cx.policy.limits;
+        let Some(id) = self.admission.half_open.gives_way(from, &limits) else {
+            return;
+        };
+        self.cx.counters.dropped += 1;
+        if let Some(sa) = self.sas.get_mut(&id) {
+            let reason = Reason::Local("too many callers: it gave way to another".to_owned());
+            sa.drop_silently(&mut self.cx, reason);
         }
+        self.forget(id);
     }
 }

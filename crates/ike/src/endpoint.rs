@@ -265,6 +265,9 @@ impl Endpoint {
                 None => self.cx.note_peer(id, None),
             }
         }
+        while let Some(id) = self.admission.surplus() {
+            self.forget(id);
+        }
         self.admission.report(&mut self.cx);
         self.finish_draining();
     }
@@ -429,7 +432,7 @@ impl Endpoint {
         }
     }
 
-    fn forget(&mut self, id: IkeSaId) {
+    pub(crate) fn forget(&mut self, id: IkeSaId) {
         self.forget_deadline(id);
         self.cx.note_peer(id, None);
         if let Some(sa) = self.sas.remove(&id) {

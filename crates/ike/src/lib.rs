@@ -11,6 +11,7 @@ mod endpoint;
 pub mod event;
 mod examination;
 pub mod fragment;
+mod half_open;
 pub mod identity;
 pub mod io;
 mod keeper;

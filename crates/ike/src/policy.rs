@@ -43,7 +43,7 @@ pub struct Policy {
 pub struct Limits {
     /// Half-open IKE SAs at which cookies are asked for (RFC 7296 §2.6).
     pub cookie_threshold: usize,
-    /// Half-open IKE SAs at which new ones are dropped.
+    /// Half-open IKE SAs at which one gives way to each new one: the oldest of whoever has the most.
     pub half_open: usize,
     /// Half-open IKE SAs from one address (IPv6: one /64) at which new ones are dropped.
     pub half_open_per_source: usize,

@@ -138,6 +138,11 @@ fn outer_address_as_selector_stays_the_authenticated_one() {
 
 /// A call as anybody can send it, with a public value that is none.
 fn bad_call(spi: u64, public: usize) -> Vec<u8> {
+    bad_call_with(spi, vec![0; public])
+}
+
+/// One whose caller has no more to say.
+fn bad_call_with(spi: u64, public: Vec<u8>) -> Vec<u8> {
     let header = IkeHeader {
         initiator_spi: Spi(spi),
         responder_spi: Spi::ZERO,
@@ -150,7 +155,7 @@ fn bad_call(spi: u64, public: usize) -> Vec<u8> {
         cygnet_ike::proposal::offer_ike(&cygnet_ike::proposal::default_ike(), ProposalSpi::None);
     let mut message = MessageBuilder::new(header);
     message.push(offer);
-    message.push(KePayload::new(TransformId(31), vec![0; public]));
+    message.push(KePayload::new(TransformId(31), public));
     message.push(NoncePayload::new(vec![7; 32]));
     message.finish().unwrap()
 }
@@ -178,6 +183,47 @@ fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
     // Who receives its cookie is served.
     world.seconds(5);
     world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn calls_in_the_name_of_a_peer_do_not_keep_it_out() {
+    let mut world = World::new(policy(connection(A)), policy(connection(B)));
+    let now = at(world.now);
+    let own = std::net::SocketAddr::new(B.address(), 500);
+    for n in 0..20 {
+        let victim = std::net::SocketAddr::new(A.address(), 1000 + n);
+        let datagram = bad_call_with(u64::from(n) + 1, vec![9; 32]);
+        (world.b.endpoint).handle_datagram(now, path(own, victim), &datagram);
+    }
+    let status = world.b.endpoint.status(now);
+    assert_eq!((status.half_open, status.counters.cookies), (4, 16));
+    while world.b.endpoint.poll_output().is_some() {}
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn where_too_many_call_the_oldest_gives_way_and_leaves_nothing() {
+    let mut policy_b = policy(connection(B));
+    policy_b.limits.half_open = 4;
+    let mut world = World::new(policy(connection(A)), policy_b);
+    let now = at(world.now);
+    let own = std::net::SocketAddr::new(B.address(), 500);
+    for n in 0..8 {
+        let stranger = std::net::SocketAddr::from(([203, 0, 113, n + 1], 500));
+        let datagram = bad_call_with(u64::from(n) + 1, vec![9; 32]);
+        (world.b.endpoint).handle_datagram(now, path(own, stranger), &datagram);
+    }
+    let status = world.b.endpoint.status(now);
+    assert_eq!((status.half_open, status.counters.dropped), (4, 4));
+    while world.b.endpoint.poll_output().is_some() {}
+    world.seconds(5);
+    world.assert_in_step(&["one"]);
+    world.command(A, down(None));
+    world.a.unreachable = true;
+    world.seconds(120);
+    let now = at(world.now);
+    assert_eq!(world.b.endpoint.status(now).half_open, 0);
 }
 
 /// A message of somebody whose keys nobody has.
