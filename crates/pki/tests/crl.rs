@@ -267,3 +267,55 @@ fn a_list_is_known_for_an_anchors_own_before_there_is_a_chain() {
     let stale = lab.crl("root", &[], "20270401000000Z", "20270501000000Z");
     assert!(verify(&stale).is_ok(), "it still revokes what it lists");
 }
+
+#[test]
+fn no_list_of_another_part_or_key_takes_the_place_of_one() {
+    let lab = world("parts");
+    let revoked = [("alice", "270610080000Z", "keyCompromise")];
+    let later = "20270602000000Z";
+    let list = |revoked: &[_], from, scope| lab.crl_of_scope("inter", revoked, from, TO, scope);
+    let users = Some("onlyuser=TRUE");
+    let authorities = Some("onlyCA=TRUE");
+    let (one, two) = (
+        Some("fullname=URI:http://ca.example.org/1.crl"),
+        Some("fullname=URI:http://ca.example.org/2.crl"),
+    );
+    for (scope, other) in [
+        (None, users),
+        (None, authorities),
+        (users, None),
+        (users, authorities),
+        (one, two),
+    ] {
+        let mut lists = vec![list(&revoked, FROM, scope), list(&[], later, other)];
+        for _ in 0..2 {
+            let peer = judge(&lab, "alice", CrlPolicy::IfPresent, &lists);
+            let is_revoked = matches!(peer, Err(ChainError::Revoked { .. }));
+            assert!(is_revoked, "{scope:?} {other:?}: {peer:?}");
+            judge(&lab, "bob", CrlPolicy::IfPresent, &lists).expect("not listed");
+            lists.reverse();
+        }
+        // The next of the same part does.
+        lists.push(list(&[], later, scope));
+        judge(&lab, "alice", CrlPolicy::IfPresent, &lists).expect("no longer listed");
+
+        let anchors = lab.anchors(&["inter"]);
+        let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW))).expect("good");
+        let (first, second) = (
+            verify(&list(&[], FROM, scope)),
+            verify(&list(&[], later, other)),
+        );
+        assert!(!first.is_of_series(&second) && !first.is_older_than(&second));
+        assert!(first.is_older_than(&verify(&list(&[], later, scope))));
+    }
+
+    // Two authorities of one name, as when a key is changed.
+    let before = list(&[], FROM, None);
+    let old = lab.der("inter");
+    lab.make(make("again", "/CN=inter", "again", CA));
+    let mut anchors = lab.anchors(&["again"]);
+    anchors.add(old).expect("a certificate");
+    let after = lab.crl("again", &[], later, TO);
+    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW))).expect("good");
+    assert!(!verify(&before).is_older_than(&verify(&after)));
+}

@@ -52,6 +52,8 @@ struct Crl {
     /// Serial without leading zeros, to time and reason.
     revoked: BTreeMap<Vec<u8>, (i64, u8)>,
     covers: Covers,
+    /// Its issuingDistributionPoint (RFC 5280 §5.2.5) as it stands there; empty where there is none.
+    scope: Vec<u8>,
     /// Why nothing may be concluded from it.
     unusable: Option<String>,
 }
@@ -72,13 +74,18 @@ impl Crls {
         }
     }
 
-    /// Adds a CRL (DER). Its signature is checked when a chain brings the issuer's key.
+    /// Adds a CRL (DER). Its signature is checked when a chain brings the issuer's key. A list already present is
+    /// not added twice.
     pub fn add(&mut self, der: impl Into<Vec<u8>>) -> Result<(), NotACrl> {
-        self.lists.push(Crl::parse(der.into())?);
+        let crl = Crl::parse(der.into())?;
+        if self.lists.iter().all(|it| it.der != crl.der) {
+            self.lists.push(crl);
+        }
         Ok(())
     }
 
-    /// Judges one certificate by the newest CRL that its issuer signed and that covers it.
+    /// Judges one certificate by the CRLs that its issuer signed and that cover it, of each scope by the newest:
+    /// an authority may publish several lists, each of a part, and none takes the place of another.
     pub(super) fn check(
         &self,
         certificate: &Certificate<'_>,
@@ -95,7 +102,7 @@ impl Crls {
             .basic_constraints
             .as_ref()
             .is_some_and(|it| it.ca);
-        let mut newest: Option<&Crl> = None;
+        let mut newest: BTreeMap<&[u8], &Crl> = BTreeMap::new();
         let mut why = None;
         for crl in &self.lists {
             let covered = match crl.covers {
@@ -108,13 +115,16 @@ impl Crls {
             }
             match crl.flaw(issuer, now, budget, certificate)? {
                 Some(flaw) => why = Some(flaw),
-                None if newest.is_none_or(|it| it.this_update <= crl.this_update) => {
-                    newest = Some(crl);
+                None => {
+                    let known = newest.entry(&crl.scope).or_insert(crl);
+                    if known.this_update <= crl.this_update {
+                        *known = crl;
+                    }
                 }
-                None => {}
             }
         }
-        if let Some(crl) = newest {
+        let mut is_current = false;
+        for crl in newest.values() {
             if let Some((at, reason)) = crl.revoked.get(certificate.serial()) {
                 return Err(ChainError::Revoked {
                     subject: certificate.subject_text(),
@@ -127,8 +137,11 @@ impl Crls {
                 Some(next) if next < now => {
                     why = Some(format!("it expired {}", day(next)));
                 }
-                _ => return Ok(()),
+                _ => is_current = true,
             }
+        }
+        if is_current {
+            return Ok(());
         }
         let Some(why) = why else {
             return match self.policy {
@@ -173,7 +186,12 @@ impl Crl {
         }
         let issuer = name::rdns(list.issuer().as_raw())
             .ok_or_else(|| refuse("one whose issuer does not decode"))?;
-        let (covers, mut unusable) = scope(&list);
+        let (covers, mut unusable) = covers(&list);
+        let scope = list.extensions().iter().find(|extension| {
+            let parsed = extension.parsed_extension();
+            matches!(parsed, ParsedExtension::IssuingDistributionPoint(_))
+        });
+        let scope = scope.map(|extension| extension.value.to_vec());
         let mut revoked = BTreeMap::new();
         for entry in list.iter_revoked_certificates() {
             let mut reason = 0;
@@ -203,6 +221,7 @@ impl Crl {
             next_update: list.next_update().map(|it| it.timestamp()),
             revoked,
             covers,
+            scope: scope.unwrap_or_default(),
             unusable,
             der,
         })
@@ -254,7 +273,11 @@ impl Crl {
 
 /// A CRL that an anchor has signed, known before there is a certificate to judge by it.
 #[derive(Debug, Clone)]
-pub struct SignedCrl(Crl);
+pub struct SignedCrl {
+    crl: Crl,
+    /// SubjectPublicKeyInfo (DER) of the anchor.
+    signer: Vec<u8>,
+}
 
 /// Why a CRL is none that an anchor vouches for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -297,7 +320,10 @@ impl SignedCrl {
                 continue;
             }
             match crl.unfit(&anchor, now).or_else(|| crl.unsigned(&anchor)) {
-                None => return Ok(Self(crl)),
+                None => {
+                    let signer = anchor.spki().to_vec();
+                    return Ok(Self { crl, signer });
+                }
                 Some(why) => {
                     let issuer = anchor.subject_text();
                     refused = Some(CrlRefused::Flawed { issuer, why });
@@ -312,23 +338,32 @@ impl SignedCrl {
     /// When it was made (`thisUpdate`), in seconds since 1970.
     #[must_use]
     pub fn this_update(&self) -> i64 {
-        self.0.this_update
+        self.crl.this_update
     }
 
     /// When the next one is there at the latest (`nextUpdate`), in seconds since 1970.
     #[must_use]
     pub fn next_update(&self) -> Option<i64> {
-        self.0.next_update
+        self.crl.next_update
     }
 
-    /// Whether the same authority has made `other` later: by its number (RFC 5280 §5.2.3), or its date.
+    /// Whether one of them takes the place of the other: they are of the same authority, signed with the same key, and
+    /// of the same scope (RFC 5280 §5.2.5). Of others both count.
+    #[must_use]
+    pub fn is_of_series(&self, other: &Self) -> bool {
+        self.crl.issuer == other.crl.issuer
+            && self.signer == other.signer
+            && self.crl.scope == other.crl.scope
+    }
+
+    /// Whether `other` is of the same series and was made later: by its number (RFC 5280 §5.2.3), or its date.
     #[must_use]
     pub fn is_older_than(&self, other: &Self) -> bool {
-        let by_number = match (&self.0.number, &other.0.number) {
+        let by_number = match (&self.crl.number, &other.crl.number) {
             (Some(own), Some(others)) => (own.len(), own) < (others.len(), others),
             _ => false,
         };
-        self.0.issuer == other.0.issuer && (by_number || self.0.this_update < other.0.this_update)
+        self.is_of_series(other) && (by_number || self.crl.this_update < other.crl.this_update)
     }
 }
 
@@ -340,7 +375,7 @@ fn issuer_text(der: &[u8]) -> String {
 }
 
 /// What the list covers (RFC 5280 §5.2.5), and why it may not be used.
-fn scope(list: &CertificateRevocationList<'_>) -> (Covers, Option<String>) {
+fn covers(list: &CertificateRevocationList<'_>) -> (Covers, Option<String>) {
     let mut covers = Covers::All;
     for extension in list.extensions() {
         match extension.parsed_extension() {

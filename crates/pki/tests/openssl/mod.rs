@@ -232,6 +232,18 @@ impl Lab {
         from: &str,
         to: &str,
     ) -> Vec<u8> {
+        self.crl_of_scope(issuer, revoked, from, to, None)
+    }
+
+    /// The same of a part, said by fields of the issuingDistributionPoint.
+    pub(crate) fn crl_of_scope(
+        &self,
+        issuer: &str,
+        revoked: &[(&str, &str, &str)],
+        from: &str,
+        to: &str,
+        scope: Option<&str>,
+    ) -> Vec<u8> {
         let mut index = String::new();
         for (name, time, reason) in revoked {
             let file = format!("{name}.pem");
@@ -244,11 +256,17 @@ impl Lab {
         }
         self.write("index.txt", index);
         let (key, pem) = (format!("{issuer}.key"), format!("{issuer}.pem"));
-        self.openssl(&[
+        let mut config = self.read("ca.cnf");
+        if let Some(scope) = scope {
+            let section = "issuingDistributionPoint=critical,@part\n[part]\n";
+            config.extend(format!("[parts]\n{section}{scope}\n").bytes());
+        }
+        self.write("crl.cnf", config);
+        let mut arguments = vec![
             "ca",
             "-gencrl",
             "-config",
-            "ca.cnf",
+            "crl.cnf",
             "-keyfile",
             &key,
             "-cert",
@@ -259,7 +277,11 @@ impl Lab {
             from,
             "-crl_nextupdate",
             to,
-        ]);
+        ];
+        if scope.is_some() {
+            arguments.extend(["-crlexts", "parts"]);
+        }
+        self.openssl(&arguments);
         load::crls(&self.read("last.crl"), Path::new("last.crl"))
             .expect("openssl's CRL loads")
             .remove(0)
