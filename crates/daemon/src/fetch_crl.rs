@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
+use cygnet_crypto::digest;
 use cygnet_pki::{SignedCrl, TrustAnchors, UnixTime, load};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +27,7 @@ const LIMITS: Limits = Limits {
 };
 /// A process that has not ended by itself by then is ended.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Octets of an errand (authorities, and a list that is had) and of what comes of it.
+/// Octets of an errand (authorities, and the lists that are had) and of what comes of it.
 const MESSAGE_MAX: u64 = 16 << 20;
 /// Memory of the process: a list of this size, decoded.
 const MEMORY_MAX: u64 = 1 << 30;
@@ -38,8 +39,8 @@ const COMPUTING_MAX: u64 = 30;
 pub(crate) struct Errand {
     /// One of these has to have signed the list (DER).
     pub(crate) anchors: Vec<Vec<u8>>,
-    /// The list that is had (DER): an older one is not taken.
-    pub(crate) held: Option<Vec<u8>>,
+    /// The lists that are had (DER): an older one than its own predecessor is not taken.
+    pub(crate) held: Vec<Vec<u8>>,
     /// The date, in seconds since 1970, if it is known.
     pub(crate) date: Option<i64>,
 }
@@ -47,10 +48,27 @@ pub(crate) struct Errand {
 /// What came of it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Found {
-    /// Of the list that is had, if these authorities vouch for it.
-    pub(crate) held: Option<Dates>,
-    /// A list (DER) that is as new or newer; or a sentence why there is none.
-    pub(crate) fetched: Result<(Dates, Vec<u8>), String>,
+    /// Of each list that is had, if these authorities vouch for it.
+    pub(crate) held: Vec<(Name, Option<Dates>)>,
+    /// A list, or a sentence why there is none.
+    pub(crate) fetched: Result<Fetched, String>,
+}
+
+/// A list that came, as new as what it replaces, or newer.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fetched {
+    pub(crate) dates: Dates,
+    pub(crate) der: Vec<u8>,
+    /// The list that it takes the place of: of the same authority, key and scope; else one that none of the
+    /// authorities vouches for any more. Any other stays: who is between chooses which one comes.
+    pub(crate) replaces: Option<Name>,
+}
+
+/// Of a list: its SHA-256.
+pub(crate) type Name = [u8; 32];
+
+pub(crate) fn name(der: &[u8]) -> Name {
+    digest::sha256(&[der])
 }
 
 /// Of a list, in seconds since 1970.
@@ -119,22 +137,37 @@ fn judge(errand: &Errand, bytes: Result<Vec<u8>, String>) -> Found {
         // Those of the configuration decode.
         let _ = anchors.add(anchor.clone());
     }
-    let held = errand.held.as_deref();
-    let held = held.and_then(|held| SignedCrl::verify(held, &anchors, None).ok());
+    let held = errand.held.iter().map(|der| {
+        let list = SignedCrl::verify(der, &anchors, None).ok();
+        (name(der), list)
+    });
+    let held: Vec<_> = held.collect();
     let fetched = bytes.and_then(|bytes| {
         let der = only_list(&bytes)?;
         let date = errand.date.and_then(|date| u64::try_from(date).ok());
         let date = date.map(|date| UnixTime::since_unix_epoch(Duration::from_secs(date)));
         let list = SignedCrl::verify(&der, &anchors, date).map_err(|e| e.to_string())?;
-        if held.as_ref().is_some_and(|held| list.is_older_than(held)) {
+        let mut vouched = held
+            .iter()
+            .filter_map(|(name, held)| Some((name, held.as_ref()?)));
+        let before = vouched.find(|(_, held)| list.is_of_series(held));
+        if before.is_some_and(|(_, held)| list.is_older_than(held)) {
             return Err(
                 "what came is an older revocation list than the one that is had".to_owned(),
             );
         }
-        Ok((Dates::of(&list), der))
+        Ok(Fetched {
+            dates: Dates::of(&list),
+            der,
+            replaces: match before {
+                Some((name, _)) => Some(*name),
+                None => (held.iter().find(|(_, held)| held.is_none())).map(|(name, _)| *name),
+            },
+        })
     });
+    let held = (held.iter()).map(|(name, list)| (*name, list.as_ref().map(Dates::of)));
     Found {
-        held: held.as_ref().map(Dates::of),
+        held: held.collect(),
         fetched,
     }
 }
@@ -192,7 +225,7 @@ mod tests {
     fn what_is_no_list_is_named() {
         let errand = Errand {
             anchors: Vec::new(),
-            held: None,
+            held: Vec::new(),
             date: None,
         };
         for (bytes, expected) in [
@@ -209,6 +242,43 @@ mod tests {
         }
         let failed = judge(&errand, Err("no answer".to_owned()));
         assert_eq!(failed.fetched, Err("no answer".to_owned()));
-        assert_eq!(failed.held, None);
+        assert_eq!(failed.held, []);
+    }
+    #[test]
+    fn a_list_replaces_its_own_predecessor_alone() {
+        use cygnet_pki::authority::{Authority, KeyKind, Validity};
+        const NOW: u64 = 1_795_651_200;
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let validity = Validity {
+            not_before: at(NOW - 1_000_000),
+            not_after: at(NOW + 1_000_000),
+        };
+        let authority = |name| Authority::create(name, &[1], validity, KeyKind::default()).unwrap();
+        let (a, b) = (authority("A"), authority("B"));
+        let list = |of: &Authority, number: u64| {
+            let made = NOW - 1000 + number;
+            of.crl(&[], number, at(made), at(made + 86_400)).unwrap()
+        };
+        let (a1, a2, b1, b2) = (list(&a, 1), list(&a, 2), list(&b, 1), list(&b, 2));
+        let errand = |held: &[&Vec<u8>]| Errand {
+            anchors: vec![a.certificate_der().to_vec(), b.certificate_der().to_vec()],
+            held: held.iter().map(|list| list.to_vec()).collect(),
+            date: Some(NOW as i64),
+        };
+        let replaced = |held: &[&Vec<u8>], came: &Vec<u8>| {
+            let found = judge(&errand(held), Ok(came.clone()));
+            assert_eq!(found.held.len(), held.len());
+            found.fetched.map(|fetched| fetched.replaces)
+        };
+        assert_eq!(replaced(&[], &a1), Ok(None));
+        assert_eq!(replaced(&[&a1], &b2), Ok(None));
+        assert_eq!(replaced(&[&a1, &b1], &b2), Ok(Some(name(&b1))));
+        assert_eq!(replaced(&[&b2, &a1], &a2), Ok(Some(name(&a1))));
+        assert_eq!(replaced(&[&b2, &a1], &a1), Ok(Some(name(&a1))));
+        let gone = list(&authority("A"), 3);
+        assert_eq!(replaced(&[&gone, &a1], &a2), Ok(Some(name(&a1))));
+        assert_eq!(replaced(&[&a1, &gone], &b1), Ok(Some(name(&gone))));
+        let older = replaced(&[&b2, &a2], &a1).unwrap_err();
+        assert!(older.contains("older"), "{older}");
     }
 }

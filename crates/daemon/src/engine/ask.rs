@@ -397,7 +397,7 @@ impl Trusted {
             .collect()
     }
 
-    fn new(trust: &Trust, fetched: &BTreeMap<String, Vec<u8>>) -> Result<Self, String> {
+    fn new(trust: &Trust, fetched: &BTreeMap<String, Vec<Vec<u8>>>) -> Result<Self, String> {
         let mut anchors = TrustAnchors::new();
         for anchor in &trust.anchors {
             anchors.add(anchor.clone()).map_err(|e| e.to_string())?;
@@ -412,10 +412,10 @@ impl Trusted {
         }
         for url in &trust.crl_urls {
             // Who fetched it has judged it; what a network said may keep nobody out all the same.
-            if let Some(crl) = fetched.get(url)
-                && let Err(error) = crls.add(crl.clone())
-            {
-                tracing::warn!("the revocation list {url} is not heeded: {error}");
+            for crl in fetched.get(url).into_iter().flatten() {
+                if let Err(error) = crls.add(crl.clone()) {
+                    tracing::warn!("the revocation list {url} is not heeded: {error}");
+                }
             }
         }
         let subjects = anchors.iter().filter_map(|anchor| {

@@ -92,7 +92,7 @@ pub(crate) struct Bundle {
     /// Contents by the path as written in `text`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// CRLs by the URL as written in `text`; those that are there.
-    pub(crate) fetched: BTreeMap<String, Vec<u8>>,
+    pub(crate) fetched: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
 impl Bundle {

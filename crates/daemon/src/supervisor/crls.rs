@@ -4,7 +4,7 @@
 //! What was fetched is not looked into here: `fetch-crl` judges it, and the engine does again. Nothing waits
 //! for a list: until there is one, certificates are judged without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,13 +16,16 @@ use cygnet_linux::keep_file;
 
 use super::{Done, Supervisor};
 use crate::clock::day;
-use crate::fetch_crl::{self, Dates, Errand, Found, LIST_MAX};
+use crate::fetch_crl::{self, Dates, Errand, Found, LIST_MAX, name};
 use crate::ipc::{Bundle, MESSAGE_MAX, ToEngine};
 
 /// How often a list is fetched, at least.
 const HOURLY: Duration = Duration::from_secs(3600);
 /// Wait after a failure, at first, and before a list that ends soon is fetched again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Lists that are had of one URL. Whoever is between chooses which of the authorities' lists comes: none takes the
+/// place of another's, or of one of another scope.
+const LISTS_MAX: usize = 8;
 /// All lists together, in octets.
 const ALL_MAX: usize = LIST_MAX;
 /// These and the files of the configuration go to the engine in one message.
@@ -39,15 +42,31 @@ pub(super) struct Crls {
 struct List {
     /// Who may have signed it.
     anchors: Vec<Vec<u8>>,
-    /// DER.
-    held: Option<Vec<u8>>,
-    /// Of `held`, once it is judged.
-    dates: Option<Dates>,
+    /// By the number of its file.
+    held: BTreeMap<usize, Held>,
     /// Why the last fetch brought nothing.
     trouble: Option<String>,
     failures: u32,
     due: Instant,
     fetching: bool,
+}
+
+/// A list that is had.
+struct Held {
+    /// DER.
+    list: Vec<u8>,
+    /// Once it is judged.
+    dates: Option<Dates>,
+}
+
+impl List {
+    fn size(&self) -> usize {
+        self.held.values().map(|held| held.list.len()).sum()
+    }
+
+    fn dates(&self) -> impl Iterator<Item = Dates> {
+        self.held.values().filter_map(|held| held.dates)
+    }
 }
 
 impl Crls {
@@ -83,7 +102,6 @@ impl Crls {
                 None => List {
                     anchors,
                     held: self.kept(url),
-                    dates: None,
                     trouble: None,
                     failures: 0,
                     due: now,
@@ -93,7 +111,9 @@ impl Crls {
             self.lists.insert(url.clone(), list);
         }
         for url in before.into_keys() {
-            let _ = std::fs::remove_file(self.file(&url));
+            for number in 0..LISTS_MAX {
+                let _ = std::fs::remove_file(self.file(&url, number));
+            }
         }
     }
 
@@ -103,16 +123,18 @@ impl Crls {
         let mut room = BUNDLE_MAX.saturating_sub(files);
         bundle.fetched.clear();
         for (url, list) in &self.lists {
-            let Some(held) = &list.held else { continue };
-            match room.checked_sub(held.len()) {
-                Some(left) => {
-                    room = left;
-                    bundle.fetched.insert(url.clone(), held.clone());
+            for Held { list, .. } in list.held.values() {
+                match room.checked_sub(list.len()) {
+                    Some(left) => {
+                        room = left;
+                        let fetched = bundle.fetched.entry(url.clone()).or_default();
+                        fetched.push(list.clone());
+                    }
+                    None => tracing::error!(
+                        "the revocation list {url} is not heeded: with the files of the configuration it has more \
+                         than {BUNDLE_MAX} octets"
+                    ),
                 }
-                None => tracing::error!(
-                    "the revocation list {url} is not heeded: with the files of the configuration it has more than \
-                     {BUNDLE_MAX} octets"
-                ),
             }
         }
     }
@@ -129,7 +151,7 @@ impl Crls {
             list.due = now + HOURLY;
             let errand = Errand {
                 anchors: list.anchors.clone(),
-                held: list.held.clone(),
+                held: list.held.values().map(|held| held.list.clone()).collect(),
                 date: date.map(|date| date.0),
             };
             errands.push((url.clone(), errand));
@@ -137,56 +159,41 @@ impl Crls {
         errands
     }
 
-    /// Takes what came of an errand. `true`: there is another list than before.
+    /// Takes what came of an errand. If there is another list than before, the number of its file.
     fn take(
         &mut self,
         url: &str,
         found: Result<Found, String>,
         now: Instant,
         date: Option<UtcTime>,
-    ) -> bool {
-        let others: usize = (self.lists.iter())
-            .filter(|(other, _)| *other != url)
-            .map(|(_, list)| list.held.as_ref().map_or(0, Vec::len))
-            .sum();
+    ) -> Option<usize> {
+        let all: usize = self.lists.values().map(List::size).sum();
         // None where a reload has taken it out meanwhile.
-        let Some(list) = self.lists.get_mut(url) else {
-            return false;
-        };
+        let list = self.lists.get_mut(url)?;
         list.fetching = false;
-        let fetched = match found {
-            Ok(found) => {
-                list.dates = found.held;
-                found.fetched
-            }
-            Err(error) => Err(error),
-        };
-        let fetched = fetched.and_then(|(dates, der)| {
-            if others + der.len() > ALL_MAX {
-                return Err(format!(
-                    "with it, all revocation lists together have more than {ALL_MAX} octets"
-                ));
-            }
-            Ok((dates, der))
-        });
-        let mut changed = false;
-        let trouble = match fetched {
-            Ok((dates, der)) => {
-                let of = day(dates.this_update);
-                if list.held.as_ref() != Some(&der) {
-                    tracing::info!("the revocation list {url} of {of} is in force");
-                    list.held = Some(der);
-                    changed = true;
-                } else if list.trouble.is_some() {
-                    tracing::info!(
-                        "the revocation list {url} is fetched again: still that of {of}"
-                    );
+        let fetched = found.and_then(|found| {
+            for held in list.held.values_mut() {
+                let own = name(&held.list);
+                if let Some((_, dates)) = found.held.iter().find(|(other, _)| *other == own) {
+                    held.dates = *dates;
                 }
-                list.dates = Some(dates);
-                (dates.next_update)
-                    .filter(|next| date.is_some_and(|date| *next < date.0))
-                    .map(|next| format!("the one that is there expired on {}", day(next)))
             }
+            found.fetched
+        });
+        let mut changed = None;
+        let trouble = match fetched.and_then(|fetched| {
+            let dates = fetched.dates;
+            let of = day(dates.this_update);
+            let is_new = list.hold(fetched.der, dates, fetched.replaces, all)?;
+            if is_new.is_some() {
+                tracing::info!("the revocation list {url} of {of} is in force");
+                changed = is_new;
+            } else if list.trouble.is_some() {
+                tracing::info!("the revocation list {url} is fetched again: still that of {of}");
+            }
+            Ok(dates)
+        }) {
+            Ok(dates) => list.expired(dates, date),
             Err(error) => Some(error),
         };
         list.failures = match &trouble {
@@ -195,7 +202,7 @@ impl Crls {
         };
         // Unless a reload made it due.
         if list.due > now {
-            list.due = now + jitter(wait(list.failures, list.dates, date));
+            list.due = now + jitter(wait(list.failures, list.dates(), date));
         }
         let told = std::mem::replace(&mut list.trouble, trouble);
         if list.trouble != told
@@ -207,9 +214,9 @@ impl Crls {
     }
 
     /// A list that is there, and the file to keep it in.
-    fn to_keep(&self, url: &str) -> Option<(PathBuf, Vec<u8>)> {
-        let held = self.lists.get(url)?.held.clone()?;
-        Some((self.file(url), held))
+    fn to_keep(&self, url: &str, number: usize) -> Option<(PathBuf, Vec<u8>)> {
+        let held = self.lists.get(url)?.held.get(&number)?;
+        Some((self.file(url, number), held.list.clone()))
     }
 
     /// A sentence for each list that does not come.
@@ -218,33 +225,101 @@ impl Crls {
         lists.filter_map(|(url, list)| warning(url, list)).collect()
     }
 
-    fn file(&self, url: &str) -> PathBuf {
-        let name: String = (digest::sha256(&[url.as_bytes()]).iter())
+    fn file(&self, url: &str, number: usize) -> PathBuf {
+        let mut file: String = (digest::sha256(&[url.as_bytes()]).iter())
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        self.directory.join(format!("{name}.crl"))
+        if number > 0 {
+            file += &format!("-{number}");
+        }
+        self.directory.join(format!("{file}.crl"))
     }
 
-    fn kept(&self, url: &str) -> Option<Vec<u8>> {
-        let others = self.lists.values().filter_map(|list| list.held.as_ref());
-        let others: usize = others.map(Vec::len).sum();
-        let path = self.file(url);
-        let size = std::fs::metadata(&path).ok()?.len();
-        let fits = usize::try_from(size).is_ok_and(|size| others + size <= ALL_MAX);
-        fits.then(|| std::fs::read(&path).ok()).flatten()
+    fn kept(&self, url: &str) -> BTreeMap<usize, Held> {
+        let mut all: usize = self.lists.values().map(List::size).sum();
+        let files = (0..LISTS_MAX).filter_map(|number| {
+            let path = self.file(url, number);
+            let size = usize::try_from(std::fs::metadata(&path).ok()?.len()).ok()?;
+            let list = match all.checked_add(size)? <= ALL_MAX {
+                true => std::fs::read(&path).ok()?,
+                false => return None,
+            };
+            all += list.len();
+            Some((number, Held { list, dates: None }))
+        });
+        files.collect()
+    }
+}
+
+impl List {
+    /// Holds a list in the place of the one that it replaces, or beside those that are there. The number of its
+    /// file, unless it is there already.
+    fn hold(
+        &mut self,
+        list: Vec<u8>,
+        dates: Dates,
+        replaces: Option<fetch_crl::Name>,
+        all: usize,
+    ) -> Result<Option<usize>, String> {
+        let dates = Some(dates);
+        if let Some(held) = self.held.values_mut().find(|held| held.list == list) {
+            held.dates = dates;
+            return Ok(None);
+        }
+        let before = replaces.and_then(|replaces| {
+            let is_it = |held: &Held| name(&held.list) == replaces;
+            self.held.iter().find(|(_, held)| is_it(held))
+        });
+        let (number, gone) = match before {
+            Some((number, held)) => (*number, held.list.len()),
+            None => {
+                let free = (0..LISTS_MAX).find(|number| !self.held.contains_key(number));
+                let full = || {
+                    format!(
+                        "what came is of another authority or scope than the {LISTS_MAX} lists that came before"
+                    )
+                };
+                (free.ok_or_else(full)?, 0)
+            }
+        };
+        if all - gone + list.len() > ALL_MAX {
+            return Err(format!(
+                "with it, all revocation lists together have more than {ALL_MAX} octets"
+            ));
+        }
+        self.held.insert(number, Held { list, dates });
+        Ok(Some(number))
+    }
+
+    /// What is out of date, though this came: it itself, or another that does not come.
+    fn expired(&self, came: Dates, date: Option<UtcTime>) -> Option<String> {
+        let date = date?.0;
+        let ended = |dates: Dates| dates.next_update.filter(|next| *next < date);
+        if let Some(next) = ended(came) {
+            return Some(format!("the one that is there expired on {}", day(next)));
+        }
+        let next = self.dates().filter_map(ended).min()?;
+        Some(format!(
+            "another one came than the one that expired on {}, of another authority, key or scope",
+            day(next)
+        ))
     }
 }
 
 fn warning(url: &str, list: &List) -> Option<String> {
-    let trouble = match (&list.trouble, &list.held) {
+    let trouble = match (&list.trouble, list.held.is_empty()) {
         (Some(trouble), _) => format!("could not be fetched: {trouble}"),
-        (None, None) => "is not there yet".to_owned(),
-        (None, Some(_)) => return None,
+        (None, true) => "is not there yet".to_owned(),
+        (None, false) => return None,
     };
-    let judged = match (&list.held, list.dates) {
-        (Some(_), Some(dates)) => format!("by the one of {}", day(dates.this_update)),
-        (Some(_), None) => "by the one that was fetched before".to_owned(),
-        (None, _) => "without it".to_owned(),
+    let days: BTreeSet<_> = list.dates().map(|dates| dates.this_update).collect();
+    let days: Vec<_> = days.into_iter().map(day).collect();
+    let judged = match (list.held.len(), &*days.join(" and ")) {
+        (0, _) => "without it".to_owned(),
+        (1, "") => "by the one that was fetched before".to_owned(),
+        (_, "") => "by those that were fetched before".to_owned(),
+        (1, days) => format!("by the one of {days}"),
+        (_, days) => format!("by those of {days}"),
     };
     Some(format!(
         "the revocation list {url} {trouble}; certificates are judged {judged}"
@@ -252,14 +327,13 @@ fn warning(url: &str, list: &List) -> Option<String> {
 }
 
 /// Until the next fetch.
-fn wait(failures: u32, dates: Option<Dates>, date: Option<UtcTime>) -> Duration {
+fn wait(failures: u32, dates: impl Iterator<Item = Dates>, date: Option<UtcTime>) -> Duration {
     if failures > 0 {
         return (AGAIN * (1 << (failures - 1).min(6))).min(HOURLY);
     }
-    let left = dates
-        .and_then(|dates| dates.next_update)
-        .zip(date)
-        .and_then(|(next, date)| u64::try_from(next.saturating_sub(date.0)).ok());
+    let next = dates.filter_map(|dates| dates.next_update).min();
+    let left =
+        (next.zip(date)).and_then(|(next, date)| u64::try_from(next.saturating_sub(date.0)).ok());
     left.map_or(HOURLY, |left| {
         Duration::from_secs(left).clamp(AGAIN, HOURLY)
     })
@@ -291,10 +365,10 @@ impl Supervisor {
     /// A list that changed is heeded as one in a file is after a reload.
     pub(super) fn crl(&mut self, url: &str, found: Result<Found, String>) {
         let date = self.clock.date().ok();
-        if !self.crls.take(url, found, Instant::now(), date) {
+        let Some(number) = self.crls.take(url, found, Instant::now(), date) else {
             return;
-        }
-        if let Some((path, der)) = self.crls.to_keep(url) {
+        };
+        if let Some((path, der)) = self.crls.to_keep(url, number) {
             let writing = Arc::clone(&self.crls.writing);
             // Megabytes, until they are on the disk: nothing else waits for that.
             tokio::task::spawn_blocking(move || {
@@ -320,6 +394,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch_crl::Fetched;
 
     const URL: &str = "http://crl.example.org/root.crl";
     /// 2026-11-26.
@@ -337,7 +412,6 @@ mod tests {
         let list = List {
             anchors: Vec::new(),
             held: crls.kept(URL),
-            dates: None,
             trouble: None,
             failures: 0,
             due: now,
@@ -347,8 +421,8 @@ mod tests {
         crls
     }
 
-    /// The list as the engine gets it, beside a file of that size.
-    fn handed(lists: &Crls, file: usize) -> Option<Vec<u8>> {
+    /// The lists as the engine gets them, beside a file of that size.
+    fn handed(lists: &Crls, file: usize) -> Option<Vec<Vec<u8>>> {
         let mut bundle = Bundle {
             name: String::new(),
             text: String::new(),
@@ -360,21 +434,35 @@ mod tests {
     }
 
     fn came(list: &[u8]) -> Result<Found, String> {
+        came_after(&[], list, DATES, None)
+    }
+
+    /// The same beside those, which are had and of other authorities, but for the one that it replaces.
+    fn came_after(
+        held: &[&[u8]],
+        list: &[u8],
+        dates: Dates,
+        replaces: Option<&[u8]>,
+    ) -> Result<Found, String> {
         Ok(Found {
-            held: None,
-            fetched: Ok((DATES, list.to_vec())),
+            held: held.iter().map(|held| (name(held), Some(DATES))).collect(),
+            fetched: Ok(Fetched {
+                dates,
+                der: list.to_vec(),
+                replaces: replaces.map(name),
+            }),
         })
     }
 
     #[test]
     fn what_was_fetched_is_kept_and_what_fails_is_told_and_tried_again() {
-        let name = format!("cygnet-crls-{}", std::process::id());
-        let state = std::env::temp_dir().join(name);
+        let directory = format!("cygnet-crls-{}", std::process::id());
+        let state = std::env::temp_dir().join(directory);
         let (now, date) = (Instant::now(), Some(UtcTime(TODAY)));
         let mut lists = crls(&state, now);
         assert_eq!(lists.errands(now, date).len(), 1);
         assert!(lists.errands(now, date).is_empty(), "one at a time");
-        assert!(!lists.take(URL, Err("no route".to_owned()), now, date));
+        assert_eq!(lists.take(URL, Err("no route".to_owned()), now, date), None);
         let told = lists.warnings().concat();
         let expected = "could not be fetched: no route; certificates are judged without it";
         assert!(told.contains(URL) && told.ends_with(expected), "{told}");
@@ -385,38 +473,107 @@ mod tests {
         );
         assert_eq!(lists.errands(now + AGAIN, date).len(), 1);
 
-        assert!(lists.take(URL, came(b"list"), now, date));
-        let (path, der) = lists.to_keep(URL).unwrap();
+        assert_eq!(lists.take(URL, came(b"list"), now, date), Some(0));
+        let (path, der) = lists.to_keep(URL, 0).unwrap();
         keep_file(&path, &der).unwrap();
         assert_eq!(lists.warnings(), Vec::<String>::new());
-        assert_eq!(handed(&lists, 0), Some(b"list".to_vec()));
+        assert_eq!(handed(&lists, 0), Some(vec![b"list".to_vec()]));
         assert_eq!(handed(&lists, BUNDLE_MAX), None, "no room");
-        assert!(!lists.take(URL, came(b"list"), now, date), "the same again");
+        let same = lists.take(URL, came(b"list"), now, date);
+        assert_eq!(same, None, "the same again");
 
         let mut lists = crls(&state, now);
         let kept = handed(&lists, 0);
         let older = Ok(Found {
-            held: Some(DATES),
+            held: vec![(name(b"list"), Some(DATES))],
             fetched: Err("older".to_owned()),
         });
-        assert!(!lists.take(URL, older, now, date));
+        assert_eq!(lists.take(URL, older, now, date), None);
         let told = lists.warnings().concat();
         let huge = lists.take(URL, came(&vec![0; ALL_MAX + 1]), now, date);
-        let path = lists.file(URL);
+        let path = lists.file(URL, 0);
         lists.configure(
             &Config::parse("t", "", &mut |_| Err(String::new())).unwrap(),
             now,
         );
         let left = path.exists();
         std::fs::remove_dir_all(&state).unwrap();
-        assert_eq!(kept, Some(b"list".to_vec()), "after a restart");
+        assert_eq!(kept, Some(vec![b"list".to_vec()]), "after a restart");
         assert!(
             told.ends_with("older; certificates are judged by the one of 2026-11-25"),
             "{told}"
         );
-        assert!(!huge);
+        assert_eq!(huge, None);
         assert!(!left, "what is not configured any more is not kept");
-        assert!(!lists.take(URL, came(b"late"), now, date));
+        assert_eq!(lists.take(URL, came(b"late"), now, date), None);
+    }
+
+    #[test]
+    fn who_is_between_takes_no_list_away_by_another() {
+        let state = std::env::temp_dir().join(format!("cygnet-crls-all-{}", std::process::id()));
+        let (now, date) = (Instant::now(), Some(UtcTime(TODAY)));
+        let mut lists = crls(&state, now);
+        let all = |lists: &Crls| handed(lists, 0).unwrap_or_default();
+        let keep = |lists: &Crls, number| {
+            let (path, der) = lists.to_keep(URL, number).unwrap();
+            keep_file(&path, &der).unwrap();
+        };
+        assert_eq!(lists.take(URL, came(b"a1"), now, date), Some(0));
+        keep(&lists, 0);
+        let other = came_after(&[b"a1"], b"b1", DATES, None);
+        assert_eq!(lists.take(URL, other, now, date), Some(1));
+        keep(&lists, 1);
+        assert_eq!(all(&lists), [b"a1", b"b1"]);
+        let next = came_after(&[b"a1", b"b1"], b"a2", DATES, Some(b"a1"));
+        assert_eq!(lists.take(URL, next, now, date), Some(0));
+        keep(&lists, 0);
+
+        // All are had after a restart, and all are handed to who judges.
+        let mut lists = crls(&state, now);
+        assert_eq!(all(&lists), [b"a2", b"b1"]);
+        assert_eq!(lists.errands(now, date)[0].1.held, all(&lists));
+
+        // Where another always comes, it is told when the one that does not is out of date.
+        let later = Dates {
+            next_update: Some(TODAY + 10 * 86_400),
+            ..DATES
+        };
+        let in_days = |days: i64| Some(UtcTime(TODAY + days * 86_400));
+        let again = || came_after(&[b"a2", b"b1"], b"b2", later, Some(b"b1"));
+        assert_eq!(lists.take(URL, again(), now, date), Some(1));
+        assert_eq!(lists.warnings(), Vec::<String>::new());
+        let again = came_after(&[b"a2", b"b2"], b"b2", later, Some(b"b2"));
+        assert_eq!(lists.take(URL, again, now, in_days(2)), None);
+        let told = lists.warnings().concat();
+        assert!(
+            told.contains("another one came than the one that expired on 2026-11-27"),
+            "{told}"
+        );
+        assert!(told.ends_with("judged by those of 2026-11-25"), "{told}");
+
+        // There is an end to what can be added, and it is told as well.
+        for n in 2..=LISTS_MAX {
+            let before: Vec<_> = all(&lists);
+            let before: Vec<_> = before.iter().map(Vec::as_slice).collect();
+            let more = came_after(&before, &[n as u8], later, None);
+            let number = lists.take(URL, more, now, date);
+            assert_eq!(number, (n < LISTS_MAX).then_some(n));
+        }
+        assert!(
+            lists
+                .warnings()
+                .concat()
+                .contains("of another authority or scope")
+        );
+        assert_eq!(all(&lists)[..2], [b"a2", b"b2"]);
+
+        lists.configure(
+            &Config::parse("t", "", &mut |_| Err(String::new())).unwrap(),
+            now,
+        );
+        let left = std::fs::read_dir(lists.directory.clone()).unwrap().count();
+        std::fs::remove_dir_all(&state).unwrap();
+        assert_eq!(left, 0, "what is not configured any more is not kept");
     }
 
     #[test]
@@ -429,7 +586,11 @@ mod tests {
                 ..DATES
             })
         };
-        let seconds = |failures, dates| wait(failures, dates, date).as_secs();
+        let seconds = |failures, dates: Option<Dates>| {
+            // Another that ends later is no reason to wait.
+            let all = dates.into_iter().chain(ends_in(86_400));
+            wait(failures, all, date).as_secs()
+        };
         assert_eq!(seconds(0, ends_in(86_400)), 3600);
         assert_eq!(seconds(0, ends_in(600)), 600);
         assert_eq!(seconds(0, ends_in(1)), 60);
