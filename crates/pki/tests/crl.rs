@@ -2,7 +2,10 @@
 
 mod openssl;
 
-use cygnet_pki::{ChainError, CrlPolicy, PeerRole, SignedCrl, ValidatedPeer, validate_chain};
+use cygnet_pki::{
+    ChainError, CrlPolicy, PeerRole, SignedCrl, ValidatedPeer, chain::MAX_SIGNATURES,
+    validate_chain,
+};
 use openssl::{CA, LEAF, Lab, NOW, at, crls, make};
 
 const FROM: &str = "20270601000000Z";
@@ -318,4 +321,27 @@ fn no_list_of_another_part_or_key_takes_the_place_of_one() {
     let after = lab.crl("again", &[], later, TO);
     let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW))).expect("good");
     assert!(!verify(&before).is_older_than(&verify(&after)));
+}
+
+/// A list has megabytes, and who shows a certificate has proven nothing yet.
+#[test]
+fn what_was_found_of_a_lists_signature_is_remembered() {
+    let lab = world("remembered");
+    let made = |n: usize| lab.crl("inter", &[], &format!("202706010000{n:02}Z"), TO);
+    let lists: Vec<_> = (0..MAX_SIGNATURES).map(made).collect();
+    let lists = crls(CrlPolicy::IfPresent, &lists);
+    let judge = |lists| {
+        validate_chain(
+            &lab.der("bob"),
+            &[&lab.der("inter")],
+            &lab.anchors(&["root"]),
+            lists,
+            PeerRole::Responder,
+            Some(at(NOW)),
+        )
+    };
+    // Those of the chain and the lists are more than are checked for one peer.
+    let error = judge(&lists).expect_err("too many at once");
+    assert!(matches!(error, ChainError::TooComplex { .. }), "{error}");
+    judge(&lists.clone()).expect("few are left");
 }

@@ -1,6 +1,7 @@
 //! Revocation by local CRLs (RFC 5280 §5 and §6.3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension};
 
@@ -56,6 +57,32 @@ struct Crl {
     scope: Vec<u8>,
     /// Why nothing may be concluded from it.
     unusable: Option<String>,
+    verdicts: Arc<Mutex<Verdicts>>,
+}
+
+/// What came of checking the list's signature with keys that bear its issuer's name: a list has megabytes, and those
+/// whose certificates are judged by it have proven nothing yet.
+#[derive(Debug, Default)]
+struct Verdicts {
+    /// SubjectPublicKeyInfo (DER), and what is wrong, the latest last.
+    known: VecDeque<(Vec<u8>, Option<String>)>,
+}
+
+/// Keys that a list is known to be signed with, or not to be. Only those of authorities get here.
+const VERDICTS: usize = 8;
+
+impl Verdicts {
+    fn of(&self, key: &[u8]) -> Option<Option<String>> {
+        let known = self.known.iter().find(|(known, _)| known == key);
+        known.map(|(_, flaw)| flaw.clone())
+    }
+
+    fn note(&mut self, key: &[u8], flaw: Option<String>) {
+        if self.known.len() >= VERDICTS {
+            self.known.pop_front();
+        }
+        self.known.push_back((key.to_vec(), flaw));
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,6 +250,7 @@ impl Crl {
             covers,
             scope: scope.unwrap_or_default(),
             unusable,
+            verdicts: Arc::default(),
             der,
         })
     }
@@ -238,13 +266,20 @@ impl Crl {
         if let Some(flaw) = self.unfit(issuer, Some(now)) {
             return Ok(Some(flaw));
         }
+        // Held while the list is checked: nobody else has to do it again.
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = verdicts.of(issuer.spki()) {
+            return Ok(known);
+        }
         if !budget.take() {
             return Err(ChainError::TooComplex {
                 subject: certificate.subject_text(),
                 limit: MAX_SIGNATURES,
             });
         }
-        Ok(self.unsigned(issuer))
+        let flaw = self.unsigned(issuer);
+        verdicts.note(issuer.spki(), flaw.clone());
+        Ok(flaw)
     }
 
     /// What is wrong with it whoever signed it.

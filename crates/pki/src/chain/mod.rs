@@ -26,7 +26,7 @@ use crate::{DistinguishedName, SubjectAltName};
 pub const MAX_PATH: usize = 8;
 /// How many certificates sent by a peer are looked at beside its own.
 pub const MAX_SENT: usize = 24;
-/// How many signatures (certificates and CRLs) are checked for one peer.
+/// How many signatures (certificates and CRLs) are checked for one peer. That of a CRL is checked once for all peers.
 pub const MAX_SIGNATURES: usize = 40;
 
 /// Whether a certificate names another as its issuer and has its signature (both DER); nothing else is judged.
