@@ -10,6 +10,10 @@ use crate::policy::IdentityPattern;
 
 mod dn;
 
+/// The longest identity of a peer, in octets: whoever knows a key shared by all clients can call itself anything, and
+/// who was there is remembered.
+pub const IDENTITY_MAX: usize = 1024;
+
 /// A text that names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {

@@ -226,6 +226,27 @@ fn where_too_many_call_the_oldest_gives_way_and_leaves_nothing() {
     assert_eq!(world.b.endpoint.status(now).half_open, 0);
 }
 
+#[test]
+fn who_calls_itself_by_a_name_that_has_no_end_is_refused() {
+    for (octets, is_let_in) in [(1024, true), (1025, false), (60_000, false)] {
+        let mut a = connection(A);
+        a.local_identity = Some(Identification::fqdn(&"a".repeat(octets)));
+        let mut b = connection(B);
+        b.remote_identity = IdentityPattern::Any;
+        let mut world = World::new(policy(a), policy(b));
+        world.seconds(5);
+        if is_let_in {
+            world.assert_in_step(&["one"]);
+            continue;
+        }
+        assert!(world.b.children.is_empty(), "{octets}");
+        let told = |r: &Reason| matches!(r, Reason::PeerAuthentication(why) if why.contains(&format!("has {octets} octets")));
+        assert!(world.b.reasons().iter().any(told), "{}", world.tail());
+        let refused = |r: &Reason| matches!(r, Reason::AuthenticationRefused(_));
+        assert!(world.a.reasons().iter().any(refused), "{}", world.tail());
+    }
+}
+
 /// A message of somebody whose keys nobody has.
 fn encrypted(header: IkeHeader) -> Vec<u8> {
     let mut message = MessageBuilder::new(header).finish().unwrap();

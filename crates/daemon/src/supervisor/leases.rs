@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use cygnet_config::Pool;
+use cygnet_ike::identity::IDENTITY_MAX;
 use ipnet::IpNet;
 
 use crate::ipc::Lent;
@@ -106,6 +107,13 @@ impl Leases {
             ));
         };
         let identity = who.identity;
+        if identity.len() > IDENTITY_MAX {
+            return Err(format!(
+                "no address for a client whose identity is written with {} octets, expected {IDENTITY_MAX} at most; \
+                 give it a shorter one",
+                identity.len()
+            ));
+        }
         let key = self.key(pool, who, wanted);
         let mut lease = self.leases.get(&key).cloned().unwrap_or_default();
         if who.device.is_some() && !self.leases.contains_key(&key) {
@@ -527,6 +535,21 @@ mod tests {
         assert_eq!(l.leases.len(), REMEMBERED_MAX);
         assert_eq!(l.by_address.len(), REMEMBERED_MAX);
         assert!(l.list().all(|(who, _, _)| who != "c0"));
+    }
+
+    #[test]
+    fn no_identity_is_remembered_that_is_too_long_for_one() {
+        let mut l = leases(&["10.99.0.0/24"]);
+        let longest = "x".repeat(IDENTITY_MAX);
+        assert_eq!(lend(&mut l, &longest, 1, V4), ["10.99.0.2"]);
+        let longer = Borrower {
+            identity: &(longest + "x"),
+            device: None,
+            here: &[],
+        };
+        let refusal = l.lend("server", longer, 2, V4).unwrap_err();
+        assert!(refusal.contains("1025 octets"), "{refusal}");
+        assert_eq!(l.list().count(), 1);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::auth;
 use crate::config_payload;
 use crate::context::{Context, Upcall, Waiting};
 use crate::event::{Event, EventKind, Reason};
+use crate::identity::IDENTITY_MAX;
 use crate::io::{Answer, Ask, AskId, DataCommand, Device, Lease, Path};
 use crate::keys::{IkeKeys, Role};
 use crate::policy::{Connection, LocalAuth};
@@ -218,6 +219,13 @@ impl AuthResponder {
             let error = "the peer's IKE_AUTH does not say who it is (no IDi payload)".to_owned();
             return self.refuse(channel, cx, path, Reason::Protocol(error));
         };
+        if id.id.data.len() > IDENTITY_MAX {
+            let error = format!(
+                "the peer's identity has {} octets, expected {IDENTITY_MAX} at most; give it a shorter one",
+                id.id.data.len()
+            );
+            return self.refuse(channel, cx, path, Reason::PeerAuthentication(error));
+        }
         let Some(keys) = &channel.keys else {
             return State::AuthResponder(self);
         };
