@@ -377,10 +377,13 @@ impl Endpoint {
             return;
         };
         let name = state.peering.connection.name.clone();
-        let known = self.cx.policy.connection(&name);
-        if known != Some(&state.peering.connection) {
+        match self.cx.policy.connection(&name).cloned() {
+            Some(known) if known == state.peering.connection => {}
+            Some(known) if known.is_renewal_of(&state.peering.connection) => {
+                self.change(id, |state, _, _| state.peering.connection = known);
+            }
             // The policy changed while the peer was authenticating.
-            return self.delete_ike_sa(id, Reason::Operator);
+            _ => return self.delete_ike_sa(id, Reason::Operator),
         }
         self.keeper.names.insert(id, name.clone());
         if self.expel_by_secret(id) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::{Command, DataEvent};
-use cygnet_ike::policy::{Policy, Start};
+use cygnet_ike::policy::{LocalAuth, Policy, Start};
 use cygnet_wire::header::ExchangeType;
 
 #[test]
@@ -290,6 +290,60 @@ fn unchanged_connection_is_not_touched_by_a_reload() {
     world.seconds(5);
     assert_eq!(world.a.resolves, resolves);
     assert_eq!(world.a.count(|k| matches!(k, EventKind::IkeDown { .. })), 0);
+}
+
+/// With one more certificate in the chain that it shows.
+fn renewed(end: End) -> Policy {
+    let mut connection = with_certificates(end);
+    let LocalAuth::Certificate { chain, .. } = &mut connection.local_auth else {
+        panic!("no certificate");
+    };
+    chain.push(b"an intermediate".to_vec());
+    policy(connection)
+}
+
+#[test]
+fn another_certificate_of_a_server_disturbs_nobody() {
+    let mut world = World::new(policy(with_certificates(A)), policy(with_certificates(B)));
+    world.seconds(3);
+    world.policy(B, renewed(B));
+    world.seconds(60);
+    world.assert_in_step(&["one"]);
+    for node in [&world.a, &world.b] {
+        assert_eq!(node.count(|k| matches!(k, EventKind::IkeUp { .. })), 1);
+    }
+    // Whoever calls then is shown the new one.
+    world.reboot(A, policy(with_certificates(A)));
+    world.seconds(5);
+    assert_eq!(world.a.child_sas(world.now).len(), 1, "{}", world.tail());
+    // And a change of more than that is one.
+    let mut other = with_certificates(B);
+    other.liveness = Duration::from_secs(7);
+    world.policy(B, policy(other));
+    world.seconds(1);
+    let ended = |kind: &EventKind| matches!(kind, EventKind::IkeDown { reason } if *reason == Reason::Operator);
+    assert!(world.b.count(ended) > 0);
+}
+
+#[test]
+fn another_certificate_of_a_client_is_shown_before_the_old_one_goes() {
+    let mut world = World::new(policy(with_certificates(A)), policy(with_certificates(B)));
+    world.seconds(3);
+    world.policy(A, renewed(A));
+    world.seconds(20);
+    world.assert_in_step(&["one"]);
+    let replaced = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::IkeUp {
+                replaces: Some(_),
+                ..
+            }
+        )
+    };
+    assert_eq!(world.a.count(replaced), 1, "{}", world.tail());
+    let cut = |kind: &EventKind| matches!(kind, EventKind::IkeDown { reason } if *reason != Reason::Replaced);
+    assert_eq!(world.a.count(cut), 0, "{}", world.tail());
 }
 
 #[test]

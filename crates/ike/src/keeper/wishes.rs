@@ -141,7 +141,7 @@ impl Endpoint {
         let unchanged = |connection: &Arc<Connection>| {
             policy
                 .connection(&connection.name)
-                .is_some_and(|c| c == connection)
+                .is_some_and(|c| c == connection || c.is_renewal_of(connection))
         };
         let stale: Vec<_> = (self.keeper.kept.values())
             .filter(|kept| !unchanged(&kept.connection))
@@ -166,7 +166,11 @@ impl Endpoint {
             self.delete_ike_sa(id, Reason::Operator);
         }
         for connection in &policy.connections {
-            if self.keeper.kept.contains_key(&connection.name) {
+            if let Some(kept) = self.keeper.kept.get_mut(&connection.name) {
+                if kept.connection != *connection {
+                    kept.connection = Arc::clone(connection);
+                    self.renew_certificate(connection);
+                }
                 continue;
             }
             for child in connection
@@ -182,6 +186,17 @@ impl Endpoint {
             let kept = Kept::new(Arc::clone(connection));
             self.keeper.kept.insert(connection.name.clone(), kept);
             self.keep(&connection.name);
+        }
+    }
+
+    /// What a connection shows is another certificate: what is up stays up, and what we called ourselves is called
+    /// anew beside it, since the peer may end it when the old certificate does.
+    fn renew_certificate(&mut self, connection: &Arc<Connection>) {
+        for id in self.sas_of(&connection.name) {
+            self.change(id, |state, _, _| {
+                state.peering.connection = Arc::clone(connection);
+            });
+            self.reauthenticate(id);
         }
     }
 }

@@ -91,6 +91,11 @@ impl Mobility {
     pub(crate) fn heir(&self) -> Self {
         Self {
             seen_at: None,
+            others: match self.seen_at {
+                // Where it was only seen: nobody has proven that it is there.
+                Some(_) => Vec::new(),
+                None => self.others.clone(),
+            },
             // The hash has the SPIs in it.
             mapping: None,
             sending: Sending::default(),

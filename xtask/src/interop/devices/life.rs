@@ -25,7 +25,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new(
             "device-renewed",
-            "certificates of server and device are renewed: the old files go on working, and the new ones do",
+            "certificates of server and device are renewed: who is connected stays so, the old files go on working, and the new ones do",
             renewed,
         ),
         Scenario::new(
@@ -118,6 +118,7 @@ fn suspended(lab: &mut Lab) -> Result<String> {
 fn renewed(lab: &mut Lab) -> Result<String> {
     let server = OwnServer::set_up(lab)?;
     server.add("alice", "phone,laptop")?;
+    let phone = join(lab, &server, &server.world.phone, "phone")?;
     let old = server.folder("alice", "laptop");
     let kept = lab.subdirectory("kept")?;
     crate::lab::Exec::new(["cp", "-r", &old.to_string_lossy(), &kept.to_string_lossy()]).run()?;
@@ -135,6 +136,12 @@ fn renewed(lab: &mut Lab) -> Result<String> {
         fs::read(&own)? != own_before,
         "the server's certificate is the old one"
     );
+    server.online(&server.world.phone)?;
+    ensure!(
+        !phone.log().contains("received DELETE"),
+        "who was connected was thrown out"
+    );
+    drop(phone);
     let read = |folder: &std::path::Path| fs::read(folder.join("swanctl/x509/alice.laptop.crt"));
     ensure!(
         read(&old)? != read(&kept.join("laptop"))?,

@@ -218,7 +218,10 @@ mod tests {
         let told = told.err().expect("refused");
         assert!(told.contains("regular file"), "{told}");
         let mut disk = Disk::new(&[], None).expect("nothing to read");
-        let told = disk.given(std::slice::from_ref(&place.0)).err().expect("refused");
+        let told = disk
+            .given(std::slice::from_ref(&place.0))
+            .err()
+            .expect("refused");
         assert!(
             told.contains("it is a folder; name the files in it"),
             "{told}"
