@@ -19,6 +19,7 @@ mod resolve;
 mod said;
 mod source;
 mod supervisor;
+mod world;
 
 use std::path::Path;
 

@@ -20,7 +20,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,7 @@ use self::tables::Published;
 use self::wait::{Key, Pool};
 use super::{Inbox, Input};
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
+use crate::world::{WORLD_V4, WORLD_V6};
 
 /// What tells an IKE message from ESP on the NAT-T port (RFC 3948 §2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
@@ -55,15 +56,6 @@ const IDLE_MS: u32 = 1000;
 const FRAGMENT_TICK: Duration = Duration::from_secs(15);
 /// ICMP errors read at once.
 const ERRORS: usize = 64;
-/// Somewhere in the internet where no network of ours is (RFC 7526, RFC 4291 §2.4): the way there is the
-/// default route. Nothing is sent.
-const WORLD_V4: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 88, 99, 1), 500));
-const WORLD_V6: SocketAddr = SocketAddr::V6(SocketAddrV6::new(
-    Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1),
-    500,
-    0,
-    0,
-));
 
 /// The data path, as the core's thread sees it.
 pub(super) struct Datapath {
@@ -360,8 +352,12 @@ impl Datapath {
         let mut own = Vec::new();
         for socket in self.sockets.0.iter().filter(|socket| socket.role.natt) {
             let address = match socket.role.address {
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => socket.routes.source(WORLD_V4).ok(),
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => socket.routes.source(WORLD_V6).ok(),
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+                    socket.routes.source((WORLD_V4, 500).into()).ok()
+                }
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                    socket.routes.source((WORLD_V6, 500).into()).ok()
+                }
                 bound => Some(bound),
             };
             own.extend(address.filter(|address| !address.is_loopback()));

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cygnet_config::Config;
 use cygnet_gateway::OUTER_MARK;
-use cygnet_ike::policy::{Host, Remote};
+use cygnet_ike::policy::{Connection, Host, Remote};
 use cygnet_linux::{Netlink, RouteTo};
 
 use super::inputs::Live;
+use crate::world::{WORLD_V4, WORLD_V6};
 
 /// What a way leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +22,24 @@ pub(super) enum Target {
     Peer(IpAddr),
     /// A peer whose address is not known yet; the default route of a family.
     Anywhere { ipv6: bool },
+    /// Those who call us, in a family. They look after themselves, but for the address of ours that they call.
+    Callers { ipv6: bool },
 }
 
-/// Whom we call: those who call us look after themselves.
+impl Target {
+    /// Whether it is somebody whom we call.
+    fn is_called(&self) -> bool {
+        !matches!(self, Self::Callers { .. })
+    }
+}
+
+/// Whom we talk to.
 pub(super) fn targets(config: &Config, live: &BTreeMap<String, Live>) -> BTreeSet<Target> {
     let mut targets = BTreeSet::new();
+    let answers = |connection: &Arc<Connection>| connection.remote == Remote::Any;
+    if config.policy.connections.iter().any(answers) {
+        targets.extend([false, true].map(|ipv6| Target::Callers { ipv6 }));
+    }
     for name in config.tunnels.keys() {
         let connection = config.policy.connection(name);
         let Some(Remote::Hosts { hosts, .. }) = connection.map(|c| &c.remote) else {
@@ -65,7 +80,6 @@ impl Present {
         targets: BTreeSet<Target>,
     ) -> Result<Self, cygnet_linux::Error> {
         if targets.is_empty() {
-            // A server alone: nobody is called, whatever changes.
             return Ok(Self::default());
         }
         let links = netlink.links().await?;
@@ -76,12 +90,15 @@ impl Present {
         let outside = v4.is_some() || v6.is_some();
         let mut ways = BTreeMap::new();
         for target in targets {
-            let way = match target {
+            let to = async |address| {
                 // An error is the kernel's word that there is none.
-                Target::Peer(peer) => {
-                    let way = netlink.next_hop(peer, Some(OUTER_MARK)).await;
-                    way.ok().filter(carried)
-                }
+                let way = netlink.next_hop(address, Some(OUTER_MARK)).await;
+                way.ok().filter(carried)
+            };
+            let way = match target {
+                Target::Peer(peer) => to(peer).await,
+                Target::Callers { ipv6: false } => to(WORLD_V4).await,
+                Target::Callers { ipv6: true } => to(WORLD_V6).await,
                 Target::Anywhere { ipv6: false } => v4.clone(),
                 Target::Anywhere { ipv6: true } => v6.clone(),
             };
@@ -97,6 +114,11 @@ impl Present {
     fn found(&self) -> impl Iterator<Item = (&Target, &RouteTo)> {
         let ways = self.ways.iter();
         ways.filter_map(|(target, way)| Some((target, way.as_ref()?)))
+    }
+
+    /// Whether there is a way to anybody whom we call.
+    fn leads_to_called(&self) -> bool {
+        self.found().any(|(target, _)| target.is_called())
     }
 }
 
@@ -133,12 +155,14 @@ impl Ways {
     /// nobody whose tunnel is still up, and all who wait to call when none is.
     pub(super) fn change(&self, present: &Present, any_up: bool) -> Option<Change> {
         let mut gone = BTreeSet::new();
-        let mut egress = self.lost && !any_up && present.found().next().is_some();
+        let mut egress = self.lost && !any_up && present.leads_to_called();
         for (target, way) in &present.ways {
             let Some(known) = self.known.get(target) else {
                 continue;
             };
             match way {
+                Some(_) if !target.is_called() => {}
+                None if !target.is_called() => continue,
                 Some(way) => egress |= (known.index, known.gateway) != (way.index, way.gateway),
                 None if present.outside && !known.away => egress = true,
                 None => continue,
@@ -151,7 +175,8 @@ impl Ways {
 
     /// Takes what is for known.
     pub(super) fn learn(&mut self, present: &Present) {
-        self.lost = !present.ways.is_empty() && present.found().next().is_none();
+        let mut wanted = present.ways.keys();
+        self.lost = wanted.any(Target::is_called) && !present.leads_to_called();
         let wanted = &present.ways;
         self.known.retain(|target, _| wanted.contains_key(target));
         for (target, known) in &mut self.known {
@@ -291,7 +316,41 @@ mod tests {
     }
 
     #[test]
-    fn the_ways_looked_at_are_those_to_whom_we_call() {
+    fn whoever_is_called_is_concerned_by_the_loss_of_its_address_alone() {
+        let server = |way: Option<RouteTo>, addresses: &[&str]| Present {
+            ways: [(Target::Callers { ipv6: false }, way)].into(),
+            ..present(None, addresses)
+        };
+        let all = [
+            server(Some(way(2, "192.0.2.1", "192.0.2.7")), &["192.0.2.7"]),
+            // Another provider, and the old address is still there.
+            server(
+                Some(way(3, "198.51.100.1", "198.51.100.7")),
+                &["192.0.2.7", "198.51.100.7"],
+            ),
+            server(
+                Some(way(3, "198.51.100.1", "198.51.100.7")),
+                &["198.51.100.7"],
+            ),
+            server(None, &[]),
+            server(
+                Some(way(3, "198.51.100.1", "198.51.100.8")),
+                &["198.51.100.8"],
+            ),
+        ];
+        let gone = |text| {
+            Some(Change {
+                gone: vec![address(text)],
+                egress: false,
+            })
+        };
+        let heard = [None, None, gone("192.0.2.7"), None, gone("198.51.100.7")];
+        assert_eq!(changes(true, &all), heard);
+        assert_eq!(changes(false, &all), heard);
+    }
+
+    #[test]
+    fn the_ways_looked_at_are_those_to_whom_we_call_and_of_those_who_call() {
         let config = Config::parse(
             "t",
             "[tunnel.a]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
@@ -304,7 +363,9 @@ mod tests {
         let peer = |text: &str| Target::Peer(address(text));
         let anywhere = [false, true].map(|ipv6| Target::Anywhere { ipv6 });
         let down = targets(&config, &BTreeMap::new());
-        assert_eq!(down, [peer(PEER), anywhere[0], anywhere[1]].into());
+        let callers = [false, true].map(|ipv6| Target::Callers { ipv6 });
+        let all = [peer(PEER)].into_iter().chain(anywhere).chain(callers);
+        assert_eq!(down, all.collect());
         let up = Live {
             up: true,
             endpoint: Some(address("198.51.100.9")),
@@ -312,6 +373,9 @@ mod tests {
         };
         let live = [("b".to_owned(), up.clone()), ("c".to_owned(), up)].into();
         let up = targets(&config, &live);
-        assert_eq!(up, [peer("198.51.100.9"), peer(PEER)].into());
+        let all = [peer("198.51.100.9"), peer(PEER)]
+            .into_iter()
+            .chain(callers);
+        assert_eq!(up, all.collect());
     }
 }
