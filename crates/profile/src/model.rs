@@ -20,8 +20,7 @@ pub struct Profile {
     pub remote_identity: String,
     /// Whose device it is: up to 32 of `a-z`, digits and `-`. For logins by password it is what the person types.
     pub user: String,
-    /// Which of them, likewise. Files are called `USER.DEVICE`, as is the certificate's common name, by which RouterOS
-    /// finds it.
+    /// Which of them, likewise. Files are called `USER.DEVICE`.
     pub device: String,
     /// Who vouches for the server.
     pub authority: Authority,

@@ -122,7 +122,9 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
 }
 
 fn login(ikev2: &Dictionary, place: &Place) -> Result<Login, Error> {
-    let by_name = number(ikev2, "ExtendedAuthEnabled") == Some(1) && ikev2.contains_key("AuthName");
+    // Without AuthName the device asks for the user name. With a certificate of its own it is EAP-TLS.
+    let by_name = flag(ikev2, "ExtendedAuthEnabled")
+        && (ikev2.contains_key("AuthName") || !ikev2.contains_key("PayloadCertificateUUID"));
     match text(ikev2, "AuthenticationMethod") {
         // With EAP this says how the server proves itself.
         _ if by_name => Ok(Login::User(text(ikev2, "AuthName").map(str::to_owned))),

@@ -303,7 +303,7 @@ impl Draft {
         let said = || self.identity.as_ref().map(|it| it.value.clone());
         let name = name.or_else(said).filter(|it| !it.starts_with('%'));
         let name = name.ok_or_else(|| {
-            Error::new("no user name for the login by name and password (EAP): expected eap_identity or eap_id")
+            Error::new("no user name for the login by name and password (EAP): expected eap_identity, eap_id or AuthName")
         })?;
         if !is_sane(&name) {
             return Err(Error::new(format!("the user name: {UNFIT}")));

@@ -15,7 +15,7 @@ use crate::{Login, Profile};
 
 pub(super) struct Facts<'a> {
     pub(super) profile: &'a Profile,
-    /// `USER.DEVICE`: the name of files and connections, and the certificate's common name.
+    /// `USER.DEVICE`: the name of files and connections.
     pub(super) stem: String,
     pub(super) ike: Vec<IkeProposal>,
     pub(super) esp: Vec<EspProposal>,

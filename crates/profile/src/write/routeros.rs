@@ -1,6 +1,7 @@
 //! A script for MikroTik's RouterOS 7, and the `.p12` file it uses.
 
 use cygnet_crypto::suite::{Encryption, Group, Prf};
+use cygnet_pki::identity::subject;
 
 use super::proposals::Known;
 use super::{File, facts::Facts};
@@ -28,6 +29,13 @@ pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {
     ) else {
         return Vec::new();
     };
+    // RouterOS keeps it by that name, which stays as it was when a user is renamed.
+    let Some(common_name) = subject(certificate.der)
+        .ok()
+        .and_then(|it| it.common_name())
+    else {
+        return Vec::new();
+    };
     let profile = facts.profile;
     let hash = match choice.ike.prf {
         Prf::HmacSha2_256 => "sha256",
@@ -51,7 +59,7 @@ pub(super) fn files(facts: &Facts<'_>) -> Vec<File> {
 # The first command asks for the password of the .p12 file.
 :local cygnetName \"cygnet-{name}\"
 :local cygnetNote {title}
-:local cygnetCertificate [/certificate find where common-name=\"{stem}\"]
+:local cygnetCertificate [/certificate find where common-name={common_name}]
 :if ([:len $cygnetCertificate] = 0) do={{ :error \"first: /certificate import file-name={stem}.p12\" }}
 :local cygnetOwn [/certificate get ($cygnetCertificate->([:len $cygnetCertificate] - 1)) name]
 /ip ipsec identity remove [find where peer=$cygnetName]
@@ -73,6 +81,7 @@ remote-id=\"{remote_id}\" mode-config=$cygnetName generate-policy=port-strict po
 :put \"Added. Addresses in the firewall's address list $cygnetName go through the tunnel.\"
 ",
         stem = facts.stem,
+        common_name = quote(&common_name),
         name = facts.stem.replace('.', "-"),
         title = quote(&profile.title),
         group = group(choice.ike.group),

@@ -150,6 +150,40 @@ plistlib.dump(dict(PayloadContent=[vpn]), open('out','wb'))
     is_good(&imported);
 }
 
+#[test]
+fn a_profile_of_apples_may_leave_the_user_name_to_the_device() {
+    let openssl = authority();
+    openssl.write(
+        "make.py",
+        "import plistlib, sys
+ikev2 = dict(AuthenticationMethod=sys.argv[1], ExtendedAuthEnabled=True, RemoteAddress='vpn.example.org',
+    RemoteIdentifier='vpn.example.org')
+if len(sys.argv) > 2: ikev2['LocalIdentifier'] = sys.argv[2]
+vpn = dict(PayloadType='com.apple.vpn.managed', VPNType='IKEv2', IKEv2=ikev2)
+root = dict(PayloadType='com.apple.security.root', PayloadContent=open('cacert.pem','rb').read())
+plistlib.dump(dict(PayloadContent=[vpn, root]), open('out','wb'))
+",
+    );
+    for method in ["None", "Certificate"] {
+        openssl.run(&format!("python3 make.py {method} alice"));
+        let folder = Folder::new().with("a.mobileconfig", openssl.read("out"));
+        let mut folder = folder.password("typed");
+        let imported = folder.import(&["a.mobileconfig"]).expect("read");
+        let Credentials::User { name, .. } = &imported.credentials else {
+            panic!("by another way");
+        };
+        assert_eq!(name, "alice");
+        is_good(&imported);
+        openssl.run(&format!("python3 make.py {method}"));
+        let mut folder = Folder::new().with("a.mobileconfig", openssl.read("out"));
+        let told = folder.refused(&["a.mobileconfig"]);
+        assert!(
+            told.contains("expected eap_identity, eap_id or AuthName"),
+            "{told}"
+        );
+    }
+}
+
 const SWANCTL: &str = "
 connections {
   home {

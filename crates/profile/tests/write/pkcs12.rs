@@ -70,6 +70,16 @@ fn openssl_opens_each_in_the_encryption_its_system_takes() {
 }
 
 #[test]
+fn routeros_finds_the_certificate_of_a_renamed_user() {
+    let mut profile = sample::certificate();
+    profile.user = "bob".to_owned();
+    let files = sample::files(&profile);
+    let script = sample::text(&files, "routeros/bob.phone.rsc");
+    assert!(script.contains("[/certificate find where common-name=\"alice.phone\"]"));
+    assert!(script.contains("file-name=bob.phone.p12"));
+}
+
+#[test]
 fn another_password_opens_nothing() {
     let files = sample::files(&sample::certificate());
     let p12 = sample::bytes(&files, "alice.phone.p12");
