@@ -4,6 +4,7 @@
 //! All of it repeats: the endpoint's randomness has a fixed seed and the peer's key share is always
 //! the same, so SPIs, nonces and public values in a corpus stay valid.
 
+pub(crate) mod log_in;
 mod parts;
 mod proof;
 mod setup;
@@ -76,7 +77,7 @@ pub(crate) struct Request {
 
 pub(crate) struct Peer {
     pub(crate) endpoint: Endpoint,
-    setup: Setup,
+    pub(crate) setup: Setup,
     clock: Duration,
     random: Repeating,
     generations: Vec<Generation>,
@@ -263,7 +264,14 @@ impl Peer {
                     "not the certificate of the peer".to_owned(),
                 )),
             }),
-            Ask::Eap { .. } => Answer::Eap(Err("the endpoint knows no users".to_owned())),
+            Ask::Eap {
+                peer_logs_in,
+                packet,
+                ..
+            } => Answer::Eap(match peer_logs_in {
+                true => Ok(log_in::serve(packet.as_ref())),
+                false => log_in::log_in(packet.as_ref()),
+            }),
             Ask::Lease { .. } => Answer::Leased(Ok(Lease {
                 addresses: vec![Ipv4Addr::new(10, 99, 0, 2).into()],
                 dns: vec![Ipv4Addr::new(10, 99, 0, 1).into()],

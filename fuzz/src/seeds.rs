@@ -10,18 +10,20 @@ use cygnet_ike::proposal;
 use cygnet_wire::cert::CertReqPayload;
 use cygnet_wire::cp::{CfgAttribute, CfgType, CpPayload};
 use cygnet_wire::delete::DeletePayload;
+use cygnet_wire::eap::{EapCode, EapPayload};
 use cygnet_wire::header::{ChildSpi, ExchangeType, Spi};
 use cygnet_wire::id::IdPayload;
 use cygnet_wire::message::Message;
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
-use cygnet_wire::payload::Payload;
+use cygnet_wire::payload::{Chain, Payload};
 use cygnet_wire::sa::{ProposalSpi, TransformId};
 
 use crate::endpoint::{how, kind};
+use crate::peer::log_in::{OUT, WRONG};
 use crate::peer::{FIRST_SPI, PEER_SPI, Peer, Setup, ike_proposals, peer_identity, sa};
 use messages::{
-    auth_request, auth_response, chain, create_request, empty_auth, notify, own_ke, own_nonce,
-    rekey_ike_request, zoo,
+    auth_request, auth_requests, auth_response, auth_responses, chain, create_request, empty_auth,
+    log_in_request, notify, own_ke, own_nonce, rekey_ike_request, said, zoo,
 };
 use packets::{tcp, udp, v6};
 pub(crate) use script::authenticate;
@@ -243,6 +245,34 @@ fn authentication(seeds: &mut Vec<Seed>) {
             &chain(vec![Payload::Idi(IdPayload::new(peer_identity()))]),
         ),
     );
+    // Setup 8: the peer may log in. 11: the endpoint logs in at a peer that has a certificate.
+    let log_in = |after: &[Chain]| {
+        let begun = Recorder::new(8).request(proven, auth, &log_in_request());
+        let next = |recorder: Recorder, chain: &Chain| recorder.request(proven, auth, chain);
+        after.iter().fold(begun, next)
+    };
+    add("log_in", log_in(&auth_requests(Setup::of(8))[1..]));
+    add("log_in_wrong", log_in(&[said(1, WRONG), said(2, b"")]));
+    add("log_in_thrown_out", log_in(&[said(1, OUT)]));
+    let endless: Vec<_> = (1..=41).map(|number| said(number, b"?")).collect();
+    add("log_in_endless", log_in(&endless));
+    add("log_in_zoo", log_in(&[chain(zoo())]));
+    let call = Recorder::new(11).peer.requests.pop_front();
+    let call = call.map(|request| request.payloads).unwrap_or_default();
+    let [first, success, last] = &auth_responses(Setup::of(11), &call)[..] else {
+        panic!("three messages");
+    };
+    let failure = chain(vec![EapPayload::bare(EapCode::FAILURE, 1).into()]);
+    for (name, after) in [
+        ("called_log_in", &[success, last][..]),
+        ("called_log_in_refused", &[&failure]),
+        ("called_log_in_zoo", &[&chain(zoo())]),
+        ("called_log_in_unasked", &[last]),
+    ] {
+        let begun = Recorder::new(11).respond(proven, first);
+        let next = |recorder: Recorder, chain: &&Chain| recorder.respond(proven, chain);
+        add(name, after.iter().fold(begun, next));
+    }
     let called = Recorder::new(1);
     let payloads = called
         .peer
@@ -295,9 +325,14 @@ fn established(seeds: &mut Vec<Seed>) {
     let inform = ExchangeType::INFORMATIONAL;
     let delete = |spi| chain(vec![DeletePayload::esp(ChildSpi(spi)).into()]);
     let delete_ike = chain(vec![DeletePayload::IkeSa.into()]);
-    for setup in [0, 1] {
+    for (setup, end) in [
+        (0, "called"),
+        (1, "caller"),
+        (8, "logged_in_at"),
+        (11, "logged_in"),
+    ] {
         let new = || Recorder::established(setup);
-        let up = |name: &str| format!("{}_{name}", if setup == 0 { "called" } else { "caller" });
+        let up = |name: &str| format!("{end}_{name}");
         let second = create_request(None, (4, 3), PEER_SPI + 1);
         let rekey = create_request(Some(PEER_SPI), (2, 1), PEER_SPI + 2);
         add(up("probe"), new().request(0, inform, &chain(Vec::new())));

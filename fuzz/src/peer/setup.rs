@@ -10,8 +10,9 @@ use cygnet_crypto::signature::SigningKey;
 use cygnet_crypto::suite::{Encryption, Group, IkeSuite, Prf};
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits,
-    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
+    ChildPolicy, Connection, CredentialId, EapLogin, EapMethods, Host, IdentityPattern, Lifetime,
+    Limits, LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start,
+    TrustId,
 };
 use cygnet_ike::proposal::{EspProposal, IkeProposal};
 use cygnet_wire::id::Identification;
@@ -19,7 +20,7 @@ use cygnet_wire::ts::TrafficSelector;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::CONNECTION;
+use super::{CONNECTION, log_in};
 
 pub(super) const SUITE: IkeSuite = IkeSuite {
     encryption: Encryption::AesGcm16_128,
@@ -38,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) certificate: bool,
     /// Everybody is asked for a cookie.
     pub(crate) cookies: bool,
+    /// Who calls may log in by EAP: at the endpoint, or the endpoint at the peer.
+    pub(crate) log_in: bool,
 }
 
 impl Setup {
@@ -46,6 +49,7 @@ impl Setup {
             endpoint_calls: bits & 1 != 0,
             certificate: bits & 2 != 0,
             cookies: bits & 4 != 0,
+            log_in: bits & 8 != 0,
         }
     }
 }
@@ -137,7 +141,14 @@ pub(super) fn policy(setup: Setup, peer: IpAddr) -> Policy {
         local_address: None,
         local_identity: Some(Identification::fqdn("endpoint.example")),
         remote_identity: IdentityPattern::Any,
-        local_auth: LocalAuth::Psk(CredentialId("psk".to_owned())),
+        local_auth: if setup.log_in && setup.endpoint_calls {
+            LocalAuth::Eap(EapLogin::Password {
+                user: log_in::USER.to_owned(),
+                credential: CredentialId("password".to_owned()),
+            })
+        } else {
+            LocalAuth::Psk(CredentialId("psk".to_owned()))
+        },
         remote_auth: if setup.certificate {
             RemoteAuth::Certificate {
                 trust: TrustId("anchors".to_owned()),
@@ -147,7 +158,11 @@ pub(super) fn policy(setup: Setup, peer: IpAddr) -> Policy {
         } else {
             RemoteAuth::Psk(CredentialId("psk".to_owned()))
         },
-        eap: EapMethods::default(),
+        eap: EapMethods {
+            passwords: (setup.log_in && !setup.endpoint_calls)
+                .then(|| CredentialId("users".to_owned())),
+            ..EapMethods::default()
+        },
         ike_proposals: ike_proposals(),
         children: vec![
             child("one", always, network(1), network(2)),

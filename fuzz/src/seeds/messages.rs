@@ -19,7 +19,8 @@ use cygnet_wire::vendor::VendorPayload;
 
 use super::NEXT_IKE_SPI;
 use crate::peer::{
-    CERTIFICATE, NONCE, PEER_SPI, esp_proposals, ike_proposals, peer_identity, sa, share, subnet,
+    CERTIFICATE, NONCE, PEER_SPI, Setup, esp_proposals, ike_proposals, log_in, peer_identity, sa,
+    share, subnet,
 };
 
 pub(super) fn chain(payloads: Vec<Payload<'static>>) -> Chain {
@@ -65,6 +66,62 @@ pub(super) fn auth_request(certificate: bool, more: &[Payload<'static>]) -> Chai
     payloads.push(tsi(vec![subnet(2)]));
     payloads.push(tsr(vec![subnet(1)]));
     chain(payloads)
+}
+
+/// The requests of IKE_AUTH, one after the other: several where the peer logs in.
+pub(super) fn auth_requests(setup: Setup) -> Vec<Chain> {
+    match setup.log_in {
+        false => vec![auth_request(setup.certificate, &[])],
+        true => vec![log_in_request(), said(1, log_in::IN), proof_alone()],
+    }
+}
+
+/// The same without a proof, so that the peer is asked who it is.
+pub(super) fn log_in_request() -> Chain {
+    let offer = proposal::offer_esp(&esp_proposals(), PEER_SPI, ChildExchange::IkeAuth);
+    chain(vec![
+        Payload::Idi(IdPayload::new(peer_identity())),
+        offer.into(),
+        tsi(vec![subnet(2)]),
+        tsr(vec![subnet(1)]),
+    ])
+}
+
+/// What the user says.
+pub(super) fn said(identifier: u8, what: &'static [u8]) -> Chain {
+    chain(vec![
+        EapPayload::new(EapCode::RESPONSE, identifier, EapType::IDENTITY, what).into(),
+    ])
+}
+
+/// The last message of a log-in, of either end.
+fn proof_alone() -> Chain {
+    chain(vec![empty_auth()])
+}
+
+/// The responses of IKE_AUTH, one after the other: several where the endpoint logs in at the peer.
+pub(super) fn auth_responses(setup: Setup, request: &[Payload<'static>]) -> Vec<Chain> {
+    if !setup.log_in {
+        return vec![auth_response(request, false)];
+    }
+    let mut last = vec![empty_auth()];
+    last.extend(esp_answer(request, ChildExchange::IkeAuth).map(Payload::from));
+    last.extend(selectors_of(request));
+    vec![
+        log_in_response(),
+        chain(vec![EapPayload::bare(EapCode::SUCCESS, 1).into()]),
+        chain(last),
+    ]
+}
+
+/// The peer proves itself, and asks who the endpoint's user is.
+pub(super) fn log_in_response() -> Chain {
+    chain(vec![
+        Payload::Idr(IdPayload::new(peer_identity())),
+        CertPayload::x509(CERTIFICATE).into(),
+        empty_auth(),
+        EapPayload::new(EapCode::REQUEST, 1, EapType::IDENTITY, &b""[..]).into(),
+    ])
 }
 
 /// To be filled in by `PROVEN`.

@@ -4,21 +4,21 @@ use cygnet_wire::delete::DeletePayload;
 use cygnet_wire::header::{ChildSpi, ExchangeType};
 use cygnet_wire::payload::{Chain, Payload};
 
-use super::messages::{auth_request, auth_response, chain, create_response};
+use super::messages::{auth_requests, auth_response, auth_responses, chain, create_response};
 use crate::endpoint::{command, how, kind};
 use crate::peer::{PEER_SPI, Peer, Setup};
 
 /// IKE_AUTH as it should be, so that both are established afterwards.
 pub(crate) fn authenticate(peer: &mut Peer) {
-    match peer.requests.front() {
-        Some(request) => {
-            let chain = auth_response(&request.payloads, false);
-            let chain = peer.prove(chain);
-            peer.respond(&chain, false);
-        }
-        None => {
-            let chain = peer.prove(auth_request(false, &[]));
-            peer.request(false, ExchangeType::IKE_AUTH, &chain, false);
+    let (called, messages) = match peer.requests.front() {
+        Some(request) => (true, auth_responses(peer.setup, &request.payloads)),
+        None => (false, auth_requests(peer.setup)),
+    };
+    for chain in messages {
+        let chain = peer.prove(chain);
+        match called {
+            true => peer.respond(&chain, false),
+            false => peer.request(false, ExchangeType::IKE_AUTH, &chain, false),
         }
     }
 }
