@@ -176,6 +176,31 @@ fn required_lists_have_to_be_there_and_current() {
     );
 }
 
+/// The clock of a board may be behind the one that the list was made by.
+#[test]
+fn a_list_of_the_future_revokes_and_makes_up_for_none_of_today() {
+    let lab = world("future");
+    let listed = [("alice", "270619000000Z", "keyCompromise")];
+    let today = lab.crl("inter", &listed, FROM, TO);
+    let future = lab.crl("inter", &listed, "20270620000000Z", TO);
+    let empty = lab.crl("inter", &[], "20270620000000Z", TO);
+    let revoked = |lists: &[Vec<u8>]| {
+        let judged = judge(&lab, "alice", CrlPolicy::IfPresent, lists);
+        matches!(judged, Err(ChainError::Revoked { .. }))
+    };
+    assert!(revoked(std::slice::from_ref(&future)));
+    assert!(revoked(&[today.clone(), empty.clone()]));
+    assert!(revoked(&[empty.clone(), today]));
+    assert!(!revoked(std::slice::from_ref(&empty)));
+    let bob = judge(&lab, "bob", CrlPolicy::IfPresent, &[future]).expect("not listed");
+    assert_eq!(
+        bob.warnings,
+        [
+            "the CRL of CN=inter is of no use: it is not valid before 2027-06-20; install a current one"
+        ]
+    );
+}
+
 #[test]
 fn lists_that_are_not_the_issuers_say_nothing() {
     let lab = world("foreign");

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Flaw, Result};
 use crate::file::{Staged, Undo, clear, sync_dir};
+use crate::issue::BACKDATED;
 use crate::store::make_private_dir;
 use crate::{hex, reason, time};
 
@@ -64,7 +65,8 @@ impl Published {
         let crl = authority.crl(
             &revoked(state, now)?,
             u64::try_from(number).unwrap_or_default(),
-            time::unix(now),
+            // A clock that is behind, here after a restart or elsewhere, is no reason not to believe it.
+            time::unix(now - BACKDATED),
             time::unix(until),
         )?;
         let plain = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());

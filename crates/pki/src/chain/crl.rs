@@ -129,7 +129,8 @@ impl Crls {
             .basic_constraints
             .as_ref()
             .is_some_and(|it| it.ca);
-        let mut newest: BTreeMap<&[u8], &Crl> = BTreeMap::new();
+        // What lists of the future name is revoked as well, and they do not make up for a list of today.
+        let mut newest: BTreeMap<(&[u8], bool), &Crl> = BTreeMap::new();
         let mut why = None;
         for crl in &self.lists {
             let covered = match crl.covers {
@@ -140,10 +141,11 @@ impl Crls {
             if crl.issuer != issuer.subject || !covered {
                 continue;
             }
-            match crl.flaw(issuer, now, budget, certificate)? {
+            match crl.flaw(issuer, budget, certificate)? {
                 Some(flaw) => why = Some(flaw),
                 None => {
-                    let known = newest.entry(&crl.scope).or_insert(crl);
+                    let of_the_future = crl.this_update > now;
+                    let known = newest.entry((&crl.scope, of_the_future)).or_insert(crl);
                     if known.this_update <= crl.this_update {
                         *known = crl;
                     }
@@ -160,7 +162,9 @@ impl Crls {
                     reason: reason_name(*reason),
                 });
             }
+            // What it lists is revoked whatever the date is here: that may be wrong, and the signature is not.
             match crl.next_update {
+                _ if crl.this_update > now => why = Some(crl.of_the_future()),
                 Some(next) if next < now => {
                     why = Some(format!("it expired {}", day(next)));
                 }
@@ -259,11 +263,10 @@ impl Crl {
     fn flaw(
         &self,
         issuer: &Certificate<'_>,
-        now: i64,
         budget: &mut Budget,
         certificate: &Certificate<'_>,
     ) -> Result<Option<String>, ChainError> {
-        if let Some(flaw) = self.unfit(issuer, Some(now)) {
+        if let Some(flaw) = self.unfit(issuer) {
             return Ok(Some(flaw));
         }
         // Held while the list is checked: nobody else has to do it again.
@@ -283,7 +286,7 @@ impl Crl {
     }
 
     /// What is wrong with it whoever signed it.
-    fn unfit(&self, issuer: &Certificate<'_>, now: Option<i64>) -> Option<String> {
+    fn unfit(&self, issuer: &Certificate<'_>) -> Option<String> {
         if self.unusable.is_some() {
             return self.unusable.clone();
         }
@@ -291,8 +294,11 @@ impl Crl {
         if issuer.extensions.key_usage.is_some_and(|it| !it.crl_sign()) {
             return Some("its issuer's keyUsage lacks cRLSign".into());
         }
-        now.is_some_and(|now| self.this_update > now)
-            .then(|| format!("it is not valid before {}", day(self.this_update)))
+        None
+    }
+
+    fn of_the_future(&self) -> String {
+        format!("it is not valid before {}", day(self.this_update))
     }
 
     fn unsigned(&self, issuer: &Certificate<'_>) -> Option<String> {
@@ -354,7 +360,9 @@ impl SignedCrl {
             if anchor.subject != crl.issuer {
                 continue;
             }
-            match crl.unfit(&anchor, now).or_else(|| crl.unsigned(&anchor)) {
+            let early = now.filter(|now| crl.this_update > *now);
+            let flaw = crl.unfit(&anchor).or_else(|| crl.unsigned(&anchor));
+            match flaw.or_else(|| early.map(|_| crl.of_the_future())) {
                 None => {
                     let signer = anchor.spki().to_vec();
                     return Ok(Self { crl, signer });
