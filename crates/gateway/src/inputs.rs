@@ -61,9 +61,13 @@ pub struct Inputs {
     pub server: Option<Server>,
     /// The LAN it is the gateway of, if it is one.
     pub lan: Option<Lan>,
-    /// Networks on this machine's own interfaces (TUNs excluded), which a tunnel claiming more
-    /// must not swallow.
+    /// Networks on this machine's own interfaces (TUNs excluded), each with the address that is ours in
+    /// it. Whoever lends an address chooses them.
     pub local_networks: Vec<IpNet>,
+    /// Networks that the configuration itself calls local.
+    pub named: Vec<IpNet>,
+    /// Networks of tunnels that this machine has itself, see [`Inputs::without_overlaps`]: nothing goes there.
+    pub closed: Vec<IpNet>,
     /// Interface of the default route; `None`: whatever is not a TUN of ours.
     pub uplink: Option<InterfaceName>,
     /// Those of this machine's own addresses that the sockets for IKE and ESP are bound to.

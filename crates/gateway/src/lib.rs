@@ -19,6 +19,7 @@
 //! | 150, 151 | `fwmark OUTER lookup main`, `fwmark OUTER unreachable` | outer packets never enter a tunnel |
 //! | 152 | `from OURS to ENDPOINT ipproto udp sport OURS lookup main` | strict reverse-path filters ask without a mark |
 //! | 153, 154 | `iif TUN lookup main suppress_prefixlength 0`, `iif TUN blackhole` | out of a client's tunnel to us and ours, never on by a default route |
+//! | 155 | `from OURS to LOCAL-NETWORK ipproto tcp lookup main suppress_prefixlength 0` | who calls from a network that a tunnel has is answered where it is |
 //! | 160 | `from VIRTUAL-ADDRESS lookup 51457+n` | answers leave by the tunnel they came by |
 //! | 170-172 | as 100 to 102 | the LAN's way into the tunnel where there is no guard |
 //! | 190 | `lookup 51456` | what everybody on this box reaches by tunnel |
@@ -34,7 +35,9 @@ pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
 pub use inputs::{Devices, Inputs, InterfaceName, Lan, Server, Tunnel};
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
-pub use plan::{Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl};
+pub use plan::{
+    Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,
+};
 
 /// Route and rule protocol number (`ip route … proto 201`) of everything a [`NetworkPlan`] sets.
 pub const PLAN_PROTOCOL: u8 = 201;

@@ -169,7 +169,7 @@ fn not_to_the_provider(inputs: &Inputs, server: &Server) -> Vec<String> {
         .local_networks
         .iter()
         .chain(&server.inside)
-        .copied()
+        .map(IpNet::trunc)
         .collect();
     // A set of prefixes must not hold one inside another.
     let here = IpNet::aggregate(&here);

@@ -1,5 +1,7 @@
 //! Links, routes, rules and sysctls for tunnels, LAN and pool.
 
+mod local;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::guard::lan_rules;
 use crate::inputs::{Inputs, InterfaceName, Tunnel};
 use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, nft};
+
+pub use local::{Around, is_private};
 
 /// Everything `cygnet run` sets and takes back, the guard excepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -185,7 +189,7 @@ impl NetworkPlan {
         };
         plan.tunnel_routes(inputs);
         plan.pool_routes(inputs);
-        plan.keep_local_networks_local(inputs);
+        plan.routes.extend(local::routes(inputs));
         plan.rules(inputs);
         plan.routes.sort();
         plan.routes.dedup();
@@ -254,41 +258,6 @@ impl NetworkPlan {
         }
     }
 
-    /// A tunnel that claims more than the networks on our own interfaces leaves those alone. The
-    /// main table is not asked in general: routes that a DHCP server slipped in there (option
-    /// 121) would then lead around the tunnel.
-    fn keep_local_networks_local(&mut self, inputs: &Inputs) {
-        let swallowed = |net: &IpNet| {
-            inputs
-                .tunnels
-                .iter()
-                .filter(|t| t.own_traffic)
-                .flat_map(|t| &t.remote)
-                .any(|claimed| claimed.contains(net))
-        };
-        let link_local = [
-            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
-            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
-            IpNet::V6(Ipv6Net::new_assert(
-                Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
-                10,
-            )),
-        ];
-        let throws: Vec<Route> = lan_networks(inputs)
-            .into_iter()
-            .chain(link_local)
-            .filter(swallowed)
-            .map(|net| Route {
-                table: SHARED_TABLE,
-                destination: net,
-                kind: RouteKind::Throw,
-                metric: 0,
-                preferred_source: None,
-            })
-            .collect();
-        self.routes.extend(throws);
-    }
-
     fn rules(&mut self, inputs: &Inputs) {
         if inputs.tunnels.is_empty() && inputs.server.is_none() {
             return;
@@ -331,6 +300,7 @@ impl NetworkPlan {
                 });
             }
         }
+        self.rules.extend(local::answers(inputs));
         // With a guard its own rules decide before these.
         if let Some(lan) = &inputs.lan {
             let interfaces = lan.interfaces.iter();
@@ -346,9 +316,9 @@ impl NetworkPlan {
 /// does) from the ports that our own sockets hold. Nobody else can send from those, whatever the
 /// endpoint's address, which the peer may choose: it can move. IPv6 has no such filter.
 fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
-    let mut own = inputs.tunnels.iter().filter(|t| t.own_traffic);
-    let swallowed = own.any(|t| t.remote.iter().any(|net| net.contains(&endpoint)));
-    if !swallowed || endpoint.is_ipv6() {
+    let own = inputs.tunnels.iter().filter(|t| t.own_traffic);
+    let mut claimed = own.flat_map(|t| &t.remote).chain(&inputs.closed);
+    if !claimed.any(|net| net.contains(&endpoint)) || endpoint.is_ipv6() {
         return Vec::new();
     }
     let from = inputs.addresses.iter().filter(|a| a.is_ipv4());
@@ -413,16 +383,6 @@ fn carries(tunnel: &Tunnel, family: Family) -> bool {
     lent.is_empty() || lent.iter().any(|a| Family::of(*a) == family)
 }
 
-/// Networks on our own interfaces, the LAN's included.
-fn lan_networks(inputs: &Inputs) -> BTreeSet<IpNet> {
-    inputs
-        .local_networks
-        .iter()
-        .chain(inputs.lan.iter().flat_map(|lan| &lan.networks))
-        .map(IpNet::trunc)
-        .collect()
-}
-
 fn check(inputs: &Inputs) -> Result<(), PlanError> {
     if inputs.tunnels.len() > 256 {
         return Err(PlanError::TooManyTunnels(inputs.tunnels.len()));
@@ -451,56 +411,10 @@ fn check(inputs: &Inputs) -> Result<(), PlanError> {
         }
     }
     let mut rest = inputs.clone();
-    match take_overlaps(&mut rest).into_iter().next() {
+    match local::take_overlaps(&mut rest).into_iter().next() {
         Some(overlap) => Err(overlap),
         None => Ok(()),
     }
-}
-
-impl Inputs {
-    /// Leaves out what cannot be, because this machine has it already: networks of tunnels, pools. Whoever
-    /// gives this machine its addresses (a lease, a router advertisement) can make that so at any time, and
-    /// the rest is to go on. Gives what was left out.
-    #[must_use]
-    pub fn without_overlaps(mut self) -> (Self, Vec<PlanError>) {
-        let overlaps = take_overlaps(&mut self);
-        (self, overlaps)
-    }
-}
-
-fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
-    let mut taken = Vec::new();
-    let local = lan_networks(inputs);
-    for tunnel in inputs.tunnels.iter_mut().filter(|t| t.own_traffic) {
-        let interface = tunnel.interface.to_string();
-        let overlaps = |net: &mut IpNet| local.contains(&net.trunc());
-        taken.extend(
-            tunnel
-                .remote
-                .extract_if(.., overlaps)
-                .map(|network| PlanError::Overlap {
-                    tunnel: interface.clone(),
-                    network,
-                }),
-        );
-    }
-    let Some(server) = &mut inputs.server else {
-        return taken;
-    };
-    let addresses = &mut server.addresses;
-    server.pools.retain(|pool| {
-        let mut local = inputs.local_networks.iter();
-        let Some(network) = local.find(|n| n.contains(pool) || pool.contains(*n)) else {
-            return true;
-        };
-        addresses.retain(|address| !pool.contains(address));
-        taken.push(PlanError::PoolOverlap {
-            pool: *pool,
-            network: *network,
-        });
-        false
-    });
-    taken
 }
 
 fn links(inputs: &Inputs) -> Vec<LinkPlan> {

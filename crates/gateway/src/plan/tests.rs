@@ -1,3 +1,4 @@
+mod local;
 mod server;
 
 use super::*;
@@ -34,7 +35,9 @@ fn gateway() -> Inputs {
             networks: vec![net("192.168.1.0/24")],
             devices: Devices::All,
         }),
-        local_networks: vec![net("192.168.1.0/24")],
+        local_networks: vec![net("192.168.1.2/24")],
+        named: Vec::new(),
+        closed: Vec::new(),
         uplink: Some(name("eth0")),
         server: None,
         addresses: vec!["192.168.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
@@ -365,7 +368,7 @@ fn a_client_is_no_router_while_it_is_down_either() {
 }
 
 #[test]
-fn what_overlaps_is_left_out_and_the_rest_goes_on() {
+fn what_overlaps_is_closed_or_left_out_and_the_rest_goes_on() {
     let mut inputs = gateway();
     inputs.lan = None;
     let mut site = tunnel();
@@ -399,7 +402,12 @@ fn what_overlaps_is_left_out_and_the_rest_goes_on() {
     let plan = NetworkPlan::new(&rest).unwrap();
     let routes = in_table(&plan, SHARED_TABLE).join("\n");
     assert!(routes.contains("10.2.0.0/24 Device") && routes.contains("fd99::/64 Device"));
-    assert!(!routes.contains("192.168.1."), "{routes}");
+    assert!(
+        routes.contains("192.168.1.0/24 Unreachable 4294967295"),
+        "{routes}"
+    );
+    assert!(!routes.contains("192.168.1.0/24 Device"), "{routes}");
+    assert!(!routes.contains("Throw"), "{routes}");
     let of_server = plan
         .links
         .iter()

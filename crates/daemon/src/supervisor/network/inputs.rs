@@ -1,14 +1,15 @@
 //! From a configuration and what is up at this moment to what the kernel must look like.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use cygnet_config::{Config, Gateway, GuardSections, Nat};
 use cygnet_gateway::{
-    Devices, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
+    Devices, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel,
+    inner_mtu, is_private,
 };
 use cygnet_ike::policy::{Host, Remote};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::machine::Machine;
 use crate::supervisor::leases::own_address;
@@ -128,7 +129,9 @@ pub(super) fn inputs(
             .as_ref()
             .map(|gateway| lan(gateway, machine))
             .transpose()?,
-        local_networks: machine.addresses.iter().map(|(_, n)| n.trunc()).collect(),
+        local_networks: machine.addresses.iter().map(|(_, net)| *net).collect(),
+        named: named(config),
+        closed: Vec::new(),
         uplink: uplink.map(|u| interface(u)).transpose()?,
         addresses: listened(&config.daemon.listen, machine),
         ports: vec![config.daemon.ike_port, config.daemon.natt_port],
@@ -182,20 +185,19 @@ pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
 /// so, and might as well say `128.0.0.0/1` to have half of the internet pass the tunnel.
 fn may_be_a_lan(net: &IpNet) -> bool {
     match net {
-        IpNet::V4(net) => PRIVATE.iter().any(|private| private.contains(net)),
+        IpNet::V4(_) => is_private(net),
         // A prefix of the provider's is usual, and no longer than an interface's.
         IpNet::V6(net) => net.prefix_len() >= 64,
     }
 }
 
-/// RFC 1918, RFC 6598, RFC 3927.
-const PRIVATE: [Ipv4Net; 5] = [
-    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
-    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
-    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
-];
+/// Networks that the configuration itself calls ours.
+fn named(config: &Config) -> Vec<IpNet> {
+    let of_tunnels = config.tunnels.values().flat_map(|t| &t.local_networks);
+    let gateway = config.gateway.iter();
+    let of_gateway = gateway.filter_map(|g| g.networks.as_ref()).flatten();
+    of_tunnels.chain(of_gateway).copied().collect()
+}
 
 /// Addresses of this machine that our sockets are bound to: an unspecified one stands for its family.
 fn listened(listen: &[IpAddr], machine: &Machine) -> Vec<IpAddr> {
@@ -343,6 +345,48 @@ mod tests {
             ["10.1.0.1".parse::<IpAddr>().unwrap()]
         );
         assert_eq!(inputs.tunnels[0].mtu, 1438);
+    }
+
+    #[test]
+    fn what_dhcp_lends_takes_nothing_out_of_a_tunnel() {
+        use cygnet_gateway::{NetworkPlan, RouteKind};
+        let up = |reached: &str| Live {
+            up: true,
+            addresses: vec!["10.99.0.2".parse().unwrap()],
+            reached: vec![reached.parse().unwrap()],
+            ..Live::default()
+        };
+        let thrown = |text: &str, live: BTreeMap<String, Live>, lent: &str| {
+            let mut machine = machine();
+            machine
+                .addresses
+                .push(("wlan0".into(), lent.parse().unwrap()));
+            let inputs = inputs(&config(text), &live, &machine).unwrap();
+            let plan = NetworkPlan::new(&inputs.without_overlaps().0).unwrap();
+            let routes = plan.routes.into_iter();
+            let thrown = routes.filter(|r| r.kind == RouteKind::Throw);
+            let thrown = thrown.map(|r| r.destination.to_string());
+            thrown.collect::<Vec<String>>()
+        };
+        let live = || [("home".to_owned(), up("0.0.0.0/0"))].into();
+        let always = ["10.1.0.0/24", "169.254.0.0/16", "192.168.1.0/24"];
+        for (lent, is_thrown) in [
+            ("93.184.0.5/15", false),
+            ("2001:db8:1::5/64", false),
+            ("0.0.0.9/0", false),
+            ("192.168.7.9/24", true),
+            ("fd00:7::9/64", true),
+        ] {
+            let thrown = thrown(CLIENT, live(), lent);
+            let net = lent.parse::<IpNet>().unwrap().trunc().to_string();
+            assert_eq!(thrown.contains(&net), is_thrown, "{lent}: {thrown:?}");
+            assert!(always.iter().all(|n| thrown.contains(&(*n).to_owned())));
+        }
+        let site = "[tunnel.b]\nremote = \"203.0.113.5\"\npsk = \"k\"\n\
+                    local_networks = [\"10.1.0.0/24\"]\nremote_networks = [\"10.0.0.0/8\"]\n";
+        for lent in ["10.2.0.9/25", "10.2.0.9/8"] {
+            assert_eq!(thrown(site, BTreeMap::new(), lent), ["10.1.0.0/24"]);
+        }
     }
 
     #[test]

@@ -67,8 +67,9 @@ pub(super) struct Worker {
     config: Option<Arc<Config>>,
     live: BTreeMap<String, Live>,
     machine: Machine,
-    /// What the plan that was last made leaves out, because this machine has it already.
-    left_out: Vec<PlanError>,
+    /// What the plan that was last made does not do as one may expect, because of networks that this machine
+    /// has itself.
+    clashes: Vec<String>,
     ways: Ways,
     /// When the engine last heard of other ways.
     told: Option<Instant>,
@@ -132,7 +133,7 @@ impl Worker {
             config: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
-            left_out: Vec::new(),
+            clashes: Vec::new(),
             ways: Ways::default(),
             told: None,
             guard: Guard::NotConfigured,
@@ -224,7 +225,7 @@ impl Worker {
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await;
-        let (plan, left_out) = plan(&config, &self.live, &machine)?;
+        let (plan, clashes) = plan(&config, &self.live, &machine)?;
         // The guard first: forwarding is switched on by the plan.
         let applied = match self.apply_guard(&config, &machine).await {
             Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
@@ -252,7 +253,7 @@ impl Worker {
         self.live
             .retain(|name, _| config.interface_of(name).is_some());
         self.machine = machine;
-        self.left_out = left_out;
+        self.clashes = clashes;
         self.config = Some(config);
         self.follow_ways().await;
         self.look().await;
@@ -351,8 +352,8 @@ impl Worker {
             return;
         };
         let applied = match plan(&config, &self.live, &self.machine) {
-            Ok((plan, left_out)) => {
-                self.left_out = left_out;
+            Ok((plan, clashes)) => {
+                self.clashes = clashes;
                 self.network.apply(&plan).await.map_err(|e| e.to_string())
             }
             Err(error) => Err(error),
@@ -546,8 +547,7 @@ impl Worker {
             }
         };
         warnings.extend(self.lan_missing(&config).await);
-        let left_out = self.left_out.iter();
-        warnings.extend(left_out.map(|o| format!("{o}; until then it is left out")));
+        warnings.extend(self.clashes.iter().cloned());
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
         let ports = |wanted: bool| match wanted {
             true => vec![config.daemon.ike_port, config.daemon.natt_port],
@@ -581,13 +581,19 @@ pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     connections.filter_map(|c| config.interface_of(&c.name))
 }
 
-/// The plan, and what it leaves out.
+/// The plan, and what of it is not as one may expect.
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
     machine: &Machine,
-) -> Result<(NetworkPlan, Vec<PlanError>), String> {
+) -> Result<(NetworkPlan, Vec<String>), String> {
     let (inputs, left_out) = inputs::inputs(config, live, machine)?.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
-    Ok((plan, left_out))
+    let left_out = left_out.into_iter().map(|clash| match clash {
+        PlanError::Overlap { .. } => format!("{clash}; until then nothing is sent there"),
+        _ => format!("{clash}; until then it is left out"),
+    });
+    let not_around = inputs.not_around();
+    let not_around = not_around.iter().map(ToString::to_string);
+    Ok((plan, left_out.chain(not_around).collect()))
 }
