@@ -2,11 +2,13 @@
 //! from, and by both together.
 //!
 //! The first few failures cost nothing. After that each attempt waits for twice as long as the one before; one that
-//! would have to wait for more than some seconds is not looked at: it counts as wrong for whoever made it, and here
-//! not at all. Time makes up for failures.
+//! would have to wait for more than some seconds is not looked at: after these it counts as wrong for whoever made it,
+//! and here not at all. Time makes up for failures.
 //!
 //! Guesses are not to keep out the one whose password is guessed. What comes from one place alone stays below what a
-//! user bears from all; and where a user has logged in before, nothing counts but what fails there under that name.
+//! user bears from all; and where a user has logged in before, what fails elsewhere under that name does not count, and
+//! what others fail there keeps nobody waiting for more than those seconds. How long an answer takes is the same as for
+//! a user who does not exist, or whoever shares a source with a user could tell who has logged in from there.
 //!
 //! The tables have a fixed size: names and sources that share a place wait for each other, and nobody outside can
 //! tell which do.
@@ -25,6 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(64);
 const WAIT_MAX: Duration = Duration::from_secs(8);
 /// Attempts kept waiting at once.
 const WAITING_MAX: usize = 64;
+/// Answers held back at once until [`WAIT_MAX`] is over; more than honest log-ins can ask for.
+const LATE_MAX: usize = 4096;
 
 /// What failures cost.
 #[derive(Clone, Copy)]
@@ -58,8 +62,28 @@ const MEASURES: [Measure; 5] = [OF_USER, OF_PAIR, OF_SOURCE, OF_56, OF_48];
 pub(super) enum Admission {
     Now,
     After(Duration),
-    /// Not at all.
+    /// After [`WAIT_MAX`], when whoever is not at home here would be refused.
+    Late,
+    /// Not at all; said after [`WAIT_MAX`].
     Refused,
+    /// Not at all; said at once, as too much is held back already.
+    Swamped,
+}
+
+impl Admission {
+    /// When the answer is due, if not at once.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Now | Self::Swamped => None,
+            Self::After(wait) => Some(wait),
+            Self::Late | Self::Refused => Some(WAIT_MAX),
+        }
+    }
+
+    /// Whether the password is looked at.
+    pub(super) fn is_looked_at(self) -> bool {
+        matches!(self, Self::Now | Self::After(_) | Self::Late)
+    }
 }
 
 /// Who has guessed wrongly lately. Times are those since the start.
@@ -70,6 +94,7 @@ pub(super) struct Guesses {
     /// Where users have logged in.
     homes: Vec<Home>,
     waiting: usize,
+    late: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -86,6 +111,8 @@ struct Place {
 struct Home {
     of: Option<u64>,
     place: Place,
+    /// What [`Admission::Late`] is judged by, which nobody can tell from how long an answer takes.
+    late: Place,
 }
 
 impl Default for Guesses {
@@ -95,42 +122,73 @@ impl Default for Guesses {
             tables: MEASURES.map(|_| vec![Place::default(); PLACES]),
             homes: vec![Home::default(); PLACES],
             waiting: 0,
+            late: 0,
         }
     }
 }
 
 impl Guesses {
-    /// When this attempt may be looked at. It counts as a failure until [`Guesses::was_right`].
+    /// When this attempt may be looked at. It counts as a failure until [`Guesses::was_right`]. What has to wait is
+    /// to be told to [`Guesses::waited`] when it has.
     pub(super) fn admit(&mut self, now: Duration, user: &str, source: IpAddr) -> Admission {
-        let full = self.waiting >= WAITING_MAX;
-        let mut places = self.places(user, source);
+        let (full, swamped) = (self.waiting >= WAITING_MAX, self.late >= LATE_MAX);
+        let (mut places, mut home) = self.places(user, source);
         let mut at = now;
-        for (place, measure) in &mut places {
+        for (place, measure, of_user) in &mut places {
             place.forgive(now, *measure);
-            at = at.max(place.free_at);
+            if home.is_none() || !*of_user {
+                at = at.max(place.free_at);
+            }
+        }
+        if let Some(home) = &mut home {
+            home.place.forgive(now, OF_PAIR);
+            home.late.forgive(now, OF_PAIR);
+            at = at.max(home.place.free_at);
         }
         let wait = at - now;
-        if wait > WAIT_MAX || full && !wait.is_zero() {
-            return Admission::Refused;
+        if wait <= WAIT_MAX && (wait.is_zero() || !full) {
+            for (place, measure, _) in places {
+                place.note(at, measure);
+            }
+            if let Some(home) = home {
+                home.place.note(at, OF_PAIR);
+                home.late.note(at, OF_PAIR);
+            }
+            if wait.is_zero() {
+                return Admission::Now;
+            }
+            self.waiting += 1;
+            return Admission::After(wait);
         }
-        for (place, measure) in places {
-            place.note(at, measure);
+        if swamped {
+            return Admission::Swamped;
         }
-        if wait.is_zero() {
-            return Admission::Now;
-        }
-        self.waiting += 1;
-        Admission::After(wait)
+        // To the tables it is one that was refused: what comes next waits for no longer because of it.
+        let admission = match home {
+            Some(home) if home.late.free_at <= now + WAIT_MAX => {
+                home.late.note(now.max(home.late.free_at), OF_PAIR);
+                Admission::Late
+            }
+            _ => Admission::Refused,
+        };
+        self.late += 1;
+        admission
     }
 
-    /// One that was kept waiting waits no more.
-    pub(super) fn waited(&mut self) {
-        self.waiting = self.waiting.saturating_sub(1);
+    /// One that was kept waiting, as `admitted`, waits no more.
+    pub(super) fn waited(&mut self, admitted: Admission) {
+        match admitted {
+            Admission::After(_) => self.waiting = self.waiting.saturating_sub(1),
+            Admission::Late | Admission::Refused => self.late = self.late.saturating_sub(1),
+            Admission::Now | Admission::Swamped => {}
+        }
     }
 
-    /// The attempt proved the password.
-    pub(super) fn was_right(&mut self, user: &str, source: IpAddr) {
-        for (place, measure) in self.places(user, source) {
+    /// The attempt, `admitted` so, proved the password.
+    pub(super) fn was_right(&mut self, user: &str, source: IpAddr, admitted: Admission) {
+        let (places, _) = self.places(user, source);
+        // One that came late was not noted there.
+        for (place, measure, _) in places.into_iter().filter(|_| admitted != Admission::Late) {
             // Others may be guessing: their failures stay.
             place.failures = place.failures.saturating_sub(1);
             if place.failures < measure.free {
@@ -141,33 +199,39 @@ impl Guesses {
         if let Some(home) = self.homes.get_mut(index(of)) {
             *home = Home {
                 of: Some(of),
-                place: Place::default(),
+                ..Home::default()
             };
         }
     }
 
-    /// All that the attempt is judged by.
-    fn places(&mut self, user: &str, source: IpAddr) -> Vec<(&mut Place, Measure)> {
+    /// All that the attempt is judged by, and whether that is the user's and set aside at home; and the home, if the
+    /// user has one here.
+    fn places(
+        &mut self,
+        user: &str,
+        source: IpAddr,
+    ) -> (Vec<(&mut Place, Measure, bool)>, Option<&mut Home>) {
         let of = self.home(user, source);
-        let home = self.homes.get_mut(index(of));
-        if let Some(home) = home.filter(|home| home.of == Some(of)) {
-            return vec![(&mut home.place, OF_PAIR)];
-        }
         let user = user.to_lowercase();
         let hash = |bits| self.hasher.hash_one(network(source, bits));
         let keys = [
-            Some(self.hasher.hash_one(&user)),
-            Some(self.hasher.hash_one((&user, network(source, 48)))),
-            Some(hash(64)),
-            source.is_ipv6().then(|| hash(56)),
-            source.is_ipv6().then(|| hash(48)),
+            (Some(self.hasher.hash_one(&user)), true),
+            (
+                Some(self.hasher.hash_one((&user, network(source, 48)))),
+                true,
+            ),
+            (Some(hash(64)), false),
+            (source.is_ipv6().then(|| hash(56)), false),
+            (source.is_ipv6().then(|| hash(48)), false),
         ];
         let tables = self.tables.iter_mut().zip(MEASURES);
         let places = tables.zip(keys).filter_map(|((table, measure), key)| {
+            let (key, of_user) = key;
             let place = table.get_mut(index(key?))?;
-            Some((place, measure))
+            Some((place, measure, of_user))
         });
-        places.collect()
+        let home = self.homes.get_mut(index(of));
+        (places.collect(), home.filter(|home| home.of == Some(of)))
     }
 
     /// A user is one in whatever case the name is written.
@@ -199,7 +263,8 @@ impl Place {
         self.failures = self.failures.saturating_add(1);
         if let Some(over) = self.failures.checked_sub(measure.free) {
             let pause = Duration::from_secs(1u64.checked_shl(over).unwrap_or(u64::MAX));
-            self.free_at = at + pause.min(PAUSE_MAX);
+            // At home an attempt is looked at before what elsewhere was noted allows one.
+            self.free_at = self.free_at.max(at + pause.min(PAUSE_MAX));
         }
     }
 }
@@ -212,15 +277,21 @@ mod tests {
         IpAddr::from([198, 51, 100, n])
     }
 
+    impl Guesses {
+        fn all_waited(&mut self) {
+            (self.waiting, self.late) = (0, 0);
+        }
+    }
+
     /// How many of the guesses made each second for `seconds` are looked at.
     fn looked_at(seconds: u64, mut who: impl FnMut(u64) -> (String, IpAddr)) -> usize {
         let mut guesses = Guesses::default();
         (0..seconds)
             .filter(|second| {
                 let (user, source) = who(*second);
-                guesses.waited();
+                guesses.all_waited();
                 let now = Duration::from_secs(*second);
-                guesses.admit(now, &user, source) != Admission::Refused
+                guesses.admit(now, &user, source).is_looked_at()
             })
             .count()
     }
@@ -264,16 +335,16 @@ mod tests {
     fn let_in(first: bool, own: impl Fn(u64) -> IpAddr, stranger: impl Fn(u64) -> IpAddr) -> usize {
         let mut guesses = Guesses::default();
         if first {
-            guesses.admit(Duration::ZERO, "alice", own(0));
-            guesses.was_right("alice", own(0));
+            let admitted = guesses.admit(Duration::ZERO, "alice", own(0));
+            guesses.was_right("alice", own(0), admitted);
         }
         let mut let_in = 0;
         for second in 1..=6000 {
             let now = Duration::from_secs(second);
-            guesses.waited();
+            guesses.all_waited();
             guesses.admit(now, "alice", stranger(second));
             if second % 600 == 0 && guesses.admit(now, "alice", own(second)) == Admission::Now {
-                guesses.was_right("alice", own(second));
+                guesses.was_right("alice", own(second), Admission::Now);
                 let_in += 1;
             }
         }
@@ -293,14 +364,76 @@ mod tests {
     #[test]
     fn where_a_user_has_logged_in_others_guess_no_faster() {
         let mut guesses = Guesses::default();
-        guesses.was_right("alice", source(1));
+        guesses.was_right("alice", source(1), Admission::Now);
         let looked_at = (0..3600).filter(|second| {
-            guesses.waited();
+            guesses.all_waited();
             let now = Duration::from_secs(*second);
-            guesses.admit(now, "alice", source(1)) != Admission::Refused
+            guesses.admit(now, "alice", source(1)).is_looked_at()
         });
         let hour = looked_at.count();
         assert!((20..120).contains(&hour), "{hour}");
+    }
+
+    #[test]
+    fn who_shares_a_source_with_a_user_cannot_tell_who_is_one() {
+        // Attempts under made-up names, then such under one; then seconds that pass.
+        for steps in [
+            [(18, 1, 0), (0, 1, 0), (1, 1, 4)].as_slice(),
+            &[(30, 1, 0), (0, 12, 1), (0, 1, 60), (3, 1, 20)],
+            &[(0, 30, 3), (20, 2, 70), (0, 4, 1)],
+            &[(16, 40, 9); 40],
+        ] {
+            let answered = |name: &str| {
+                let mut guesses = Guesses::default();
+                guesses.was_right("alice", source(1), Admission::Now);
+                let (mut now, mut answered, mut waiting) =
+                    (Duration::from_secs(100), Vec::new(), Vec::new());
+                for (n, (others, own, pass)) in steps.iter().enumerate() {
+                    let others = (0..*others).map(|i| format!("{n}-{i}"));
+                    for user in others.chain((0..*own).map(|_| name.to_owned())) {
+                        let admitted = guesses.admit(now, &user, source(1));
+                        answered.push((now, admitted.wait()));
+                        waiting.extend(admitted.wait().map(|wait| (now + wait, admitted)));
+                    }
+                    now += Duration::from_secs(*pass);
+                    waiting.retain(|(until, admitted)| {
+                        if *until <= now {
+                            guesses.waited(*admitted);
+                        }
+                        *until > now
+                    });
+                }
+                answered
+            };
+            assert_eq!(answered("alice"), answered("bob"), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn who_guesses_at_others_makes_a_user_wait_at_home_and_no_more() {
+        let mut guesses = Guesses::default();
+        guesses.was_right("alice", source(1), Admission::Now);
+        for second in 0..6000 {
+            let now = Duration::from_secs(second);
+            guesses.all_waited();
+            guesses.admit(now, &format!("user{second}"), source(1));
+            if second % 600 == 599 {
+                let admitted = guesses.admit(now, "alice", source(1));
+                assert!(admitted.is_looked_at() && admitted.wait().is_some());
+                guesses.was_right("alice", source(1), admitted);
+            }
+        }
+    }
+
+    #[test]
+    fn so_many_answers_are_held_back_and_no_more() {
+        let mut guesses = Guesses::default();
+        let now = Duration::from_secs(100);
+        let mut admitted = || guesses.admit(now, "alice", source(1));
+        let held_back = (0..2 * LATE_MAX).filter(|_| admitted() == Admission::Refused);
+        assert_eq!(held_back.count(), LATE_MAX);
+        assert_eq!(admitted(), Admission::Swamped);
+        assert_eq!(Admission::Refused.wait(), Some(WAIT_MAX));
     }
 
     #[test]
@@ -330,7 +463,7 @@ mod tests {
         }
         let waits = guesses.admit(now, "alice", source(1));
         assert!(matches!(waits, Admission::After(_)), "{waits:?}");
-        guesses.was_right("alice", source(1));
+        guesses.was_right("alice", source(1), Admission::Now);
         assert_eq!(guesses.admit(now, "alice", source(1)), Admission::Now);
     }
 
@@ -341,7 +474,7 @@ mod tests {
             let now = Duration::from_secs(second / 10);
             let user = format!("user{second}");
             assert_eq!(guesses.admit(now, &user, source(1)), Admission::Now);
-            guesses.was_right(&user, source(1));
+            guesses.was_right(&user, source(1), Admission::Now);
         }
     }
 

@@ -38,7 +38,7 @@ use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
 use crls::Crls;
 use engine::{Engine, EngineEvent};
-use guesses::Guesses;
+use guesses::{Admission, Guesses};
 use leases::Leases;
 use network::Network;
 use questions::Guess;
@@ -92,11 +92,12 @@ fn refuse(error: &StartError) -> u8 {
 
 /// What the loop waits for beside the engine and the control socket.
 enum Done {
-    /// A user's password may be looked at now.
+    /// An attempt to log in with a password has waited.
     Guess {
         generation: u64,
         id: u64,
         attempt: Box<Guess>,
+        admitted: Admission,
     },
     /// A question of the engine is answered.
     Answer {
@@ -416,10 +417,11 @@ impl Supervisor {
                 generation,
                 id,
                 attempt,
+                admitted,
             } => {
-                self.guesses.waited();
+                self.guesses.waited(admitted);
                 if generation == self.generation {
-                    self.verify(id, &attempt);
+                    self.verify(id, &attempt, admitted);
                 }
             }
             Done::Restart { generation } => {

@@ -127,33 +127,37 @@ impl Supervisor {
         }
     }
 
-    /// Whoever guesses passwords waits; an attempt that would have to wait for long counts as wrong.
+    /// Whoever guesses passwords waits; an attempt that would have to wait for long counts as wrong, and is
+    /// answered when those are that had not to.
     fn guess(&mut self, id: u64, guess: Guess) {
         let now = self.started.elapsed();
-        match self.guesses.admit(now, &guess.attempt.user, guess.source) {
-            Admission::Now => self.verify(id, &guess),
-            Admission::After(wait) => {
-                let (done, generation) = (self.done.clone(), self.generation);
-                tokio::task::spawn_local(async move {
-                    tokio::time::sleep(wait).await;
-                    let _ = done.send(Done::Guess {
-                        generation,
-                        id,
-                        attempt: Box::new(guess),
-                    });
-                });
-            }
-            Admission::Refused => {
-                let answer = SupervisorAnswer::EapVerified(Ok(None));
-                self.tell(&ToEngine::Answer { id, answer });
-            }
-        }
+        let (user, source) = (&guess.attempt.user, guess.source);
+        let admitted = self.guesses.admit(now, user, source);
+        let Some(wait) = admitted.wait() else {
+            self.verify(id, &guess, admitted);
+            return;
+        };
+        let (done, generation) = (self.done.clone(), self.generation);
+        let attempt = Box::new(guess);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(wait).await;
+            let _ = done.send(Done::Guess {
+                generation,
+                id,
+                attempt,
+                admitted,
+            });
+        });
     }
 
-    pub(super) fn verify(&mut self, id: u64, guess: &Guess) {
+    /// Answers an attempt that was `admitted` so.
+    pub(super) fn verify(&mut self, id: u64, guess: &Guess, admitted: Admission) {
+        // What is refused takes as long.
         let verified = self.secrets.verify(&guess.credential, &guess.attempt);
+        let verified = verified.filter(|_| admitted.is_looked_at());
         if verified.is_some() {
-            self.guesses.was_right(&guess.attempt.user, guess.source);
+            let (user, source) = (&guess.attempt.user, guess.source);
+            self.guesses.was_right(user, source, admitted);
         }
         let answer = SupervisorAnswer::EapVerified(Ok(verified));
         self.tell(&ToEngine::Answer { id, answer });
