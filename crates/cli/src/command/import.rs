@@ -1,6 +1,7 @@
 //! `cygnet import`: the files of another VPN's server become a tunnel, and with `--gateway` this machine's way out.
 
 mod commit;
+mod patience;
 mod sections;
 mod surroundings;
 
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cygnet_config::{Config, STATE_DIR};
 use cygnet_daemon::NOT_BEFORE;
@@ -23,6 +24,8 @@ use surroundings::Disk;
 /// Where the units look.
 const USUAL_CONFIG: &str = "/etc/cygnet/cygnet.toml";
 const USUAL_SOCKET: &str = "/run/cygnet/control.sock";
+/// What opening the files may take of a processor's time; those that are usual take well below a second.
+const COMPUTING_MAX: Duration = Duration::from_secs(20);
 
 pub(super) fn import(options: &Import) -> ExitCode {
     match run(options) {
@@ -35,15 +38,14 @@ fn run(options: &Import) -> Result<(), String> {
     cygnet_daemon::keep_keys_in_memory();
     let mut disk = Disk::new(&options.files, options.password_file.as_deref())?;
     let files = disk.given(&options.files)?;
-    let imported = read::import(
-        &files,
-        &mut disk,
-        &Options {
-            connection: options.connection.clone(),
-            remote: options.remote.clone(),
-            now: now(),
-        },
-    )
+    let wanted = Options {
+        connection: options.connection.clone(),
+        remote: options.remote.clone(),
+        now: now(),
+    };
+    let imported = patience::within(COMPUTING_MAX, give_up, || {
+        read::import(&files, &mut disk, &wanted)
+    })
     .map_err(|error| disk.explain(&error))?;
     show(options, &imported);
 
@@ -81,6 +83,16 @@ fn run(options: &Import) -> Result<(), String> {
     );
     what_next(options);
     Ok(())
+}
+
+/// Nothing is written yet. A key derivation that has begun cannot be stopped otherwise.
+fn give_up() {
+    let _ = super::refuse(&format!(
+        "opening the files took more than {} s of computing, so it was given up: a .p12 in them asks for more key derivations \
+         than anybody needs; export it anew, or have it sent by somebody you trust",
+        COMPUTING_MAX.as_secs()
+    ));
+    std::process::exit(i32::from(super::REFUSED));
 }
 
 /// Nothing where the clock was never set.
