@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use cygnet_crypto::signature::SignatureScheme;
 use cygnet_crypto::suite::Prf;
+use cygnet_eap::USER_MAX;
 use cygnet_eap::mschapv2::{Attempt, Challenges};
 
 use super::guesses::Admission;
@@ -16,11 +17,36 @@ use crate::resolve;
 /// Questions of the engine being worked on at once.
 const QUESTIONS_MAX: usize = 256;
 
+/// Octets of the name of a list of users.
+const CREDENTIAL_MAX: usize = 1024;
+
 /// Somebody who says that it knows a user's password.
 pub(super) struct Guess {
     credential: String,
     source: IpAddr,
     attempt: Attempt,
+}
+
+impl Guess {
+    /// Refuses what no engine asks that was not taken over: guesses are kept waiting.
+    fn new(credential: String, source: IpAddr, attempt: Attempt) -> Result<Self, String> {
+        for (what, name, most) in [
+            ("user", &attempt.user, USER_MAX),
+            ("credential", &credential, CREDENTIAL_MAX),
+        ] {
+            if name.len() > most {
+                return Err(format!(
+                    "the name of a {what} has {} octets, expected {most} at most",
+                    name.len()
+                ));
+            }
+        }
+        Ok(Self {
+            credential,
+            source,
+            attempt,
+        })
+    }
 }
 
 impl Supervisor {
@@ -62,18 +88,20 @@ impl Supervisor {
                 source,
                 challenges,
                 nt_response,
-            } => self.guess(
-                id,
-                Guess {
-                    credential,
-                    source,
-                    attempt: Attempt {
-                        user,
-                        challenges,
-                        nt_response,
-                    },
-                },
-            ),
+            } => {
+                let attempt = Attempt {
+                    user,
+                    challenges,
+                    nt_response,
+                };
+                match Guess::new(credential, source, attempt) {
+                    Ok(guess) => self.guess(id, guess),
+                    Err(error) => {
+                        let answer = SupervisorAnswer::EapVerified(Err(error));
+                        self.tell(&ToEngine::Answer { id, answer });
+                    }
+                }
+            }
             SupervisorAsk::EapRespond {
                 credential,
                 user,
@@ -164,7 +192,14 @@ impl Supervisor {
     }
 
     fn sign(&mut self, id: u64, credential: &str, scheme: SignatureScheme, octets: Vec<u8>) {
-        let work = self.secrets.sign(credential, scheme, octets);
+        let work = match self.secrets.sign(credential, scheme, octets) {
+            Ok(work) => work,
+            Err(error) => {
+                let answer = SupervisorAnswer::Octets(Err(error));
+                self.tell(&ToEngine::Answer { id, answer });
+                return;
+            }
+        };
         self.later(id, async move {
             let signed = tokio::task::spawn_blocking(work).await;
             SupervisorAnswer::Octets(signed.unwrap_or_else(|e| Err(e.to_string())))
@@ -183,5 +218,26 @@ impl Supervisor {
                 answer,
             });
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_with_a_long_name_is_not_kept() {
+        let guess = |credential: usize, user: usize| {
+            let attempt = Attempt {
+                user: "u".repeat(user),
+                challenges: [[1; 16], [2; 16]],
+                nt_response: [0; 24],
+            };
+            let source = IpAddr::from([192, 0, 2, 1]);
+            Guess::new("c".repeat(credential), source, attempt).err()
+        };
+        assert_eq!(guess(CREDENTIAL_MAX, USER_MAX), None);
+        assert!(guess(9, USER_MAX + 1).unwrap().contains("user has 257"));
+        assert!(guess(CREDENTIAL_MAX + 1, 5).unwrap().contains("credential"));
     }
 }

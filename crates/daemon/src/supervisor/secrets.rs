@@ -17,21 +17,21 @@ use crate::ipc::EapKeys;
 const OCTETS_MAX: usize = 256 << 10;
 
 impl Secrets {
-    /// The signature; long work, run it on a blocking thread.
+    /// How the signature is made; long work, run it on a blocking thread. What is refused does not come to wait
+    /// for one, however much an engine that was taken over asks for.
     pub(super) fn sign(
         &self,
         credential: &str,
         scheme: SignatureScheme,
         octets: Vec<u8>,
-    ) -> Box<dyn FnOnce() -> Result<Vec<u8>, String> + Send> {
-        let Some(key) = self.keys.get(credential).map(Arc::clone) else {
-            let message = format!("there is no private key `{credential}` any more");
-            return Box::new(move || Err(message));
-        };
-        Box::new(move || {
-            bounded(&octets)?;
-            key.sign(scheme, &octets).map_err(|e| e.to_string())
-        })
+    ) -> Result<impl FnOnce() -> Result<Vec<u8>, String> + Send + use<>, String> {
+        bounded(&octets)?;
+        let key = self
+            .keys
+            .get(credential)
+            .map(Arc::clone)
+            .ok_or_else(|| format!("there is no private key `{credential}` any more"))?;
+        Ok(move || key.sign(scheme, &octets).map_err(|e| e.to_string()))
     }
 
     /// The MAC of RFC 7296 §2.15.
@@ -120,6 +120,18 @@ mod tests {
             users: [("server/passwords/alice".to_owned(), hash("hers"))].into(),
             ..Secrets::default()
         }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_signed_does_not_wait_for_a_thread() {
+        let sign = |octets| {
+            let scheme = SignatureScheme::EcdsaP256Fixed;
+            secrets().sign("server", scheme, vec![0; octets]).err()
+        };
+        let refused = sign(OCTETS_MAX + 1).unwrap();
+        assert!(refused.contains("expected at most"), "{refused}");
+        let unknown = sign(OCTETS_MAX).unwrap();
+        assert!(unknown.contains("no private key"), "{unknown}");
     }
 
     #[test]
