@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
 use cygnet_crypto::{Random, SystemRandom, digest};
 use cygnet_ike::time::UtcTime;
 use cygnet_linux::keep_file;
+use tokio::sync::Mutex;
 
 use super::{Done, Supervisor};
 use crate::clock::day;
@@ -346,6 +347,18 @@ fn jitter(wait: Duration) -> Duration {
     wait.mul_f32(1.0 - f32::from(dice[0]) / 2560.0)
 }
 
+/// Writes on a thread when it is its turn: of those that sign, too, no more than one is taken.
+async fn in_turn(turn: Arc<Mutex<()>>, write: impl FnOnce() + Send + 'static) {
+    let turn = turn.lock_owned().await;
+    let written = tokio::task::spawn_blocking(move || {
+        write();
+        drop(turn);
+    });
+    if let Err(error) = written.await {
+        tracing::error!("writing a revocation list: {error}");
+    }
+}
+
 impl Supervisor {
     /// Sends for the lists that are due.
     pub(super) fn fetch_crls(&mut self) {
@@ -371,12 +384,11 @@ impl Supervisor {
         if let Some((path, der)) = self.crls.to_keep(url, number) {
             let writing = Arc::clone(&self.crls.writing);
             // Megabytes, until they are on the disk: nothing else waits for that.
-            tokio::task::spawn_blocking(move || {
-                let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::task::spawn_local(in_turn(writing, move || {
                 if let Err(error) = keep_file(&path, &der) {
                     tracing::warn!("cannot write {}: {error}", path.display());
                 }
-            });
+            }));
         }
         if self.ending {
             return;
@@ -395,6 +407,31 @@ impl Supervisor {
 mod tests {
     use super::*;
     use crate::fetch_crl::Fetched;
+
+    #[test]
+    fn who_waits_to_write_a_list_keeps_no_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let turn = Arc::default();
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let first = tokio::spawn(in_turn(Arc::clone(&turn), move || {
+                let _ = ended.recv();
+            }));
+            let second = tokio::spawn(in_turn(Arc::clone(&turn), || ()));
+            // Both have begun.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let signs = tokio::task::spawn_blocking(|| ());
+            let signed = tokio::time::timeout(Duration::from_secs(5), signs).await;
+            drop(end);
+            assert!(signed.is_ok(), "the threads are taken");
+            first.await.unwrap();
+            second.await.unwrap();
+        });
+    }
 
     const URL: &str = "http://crl.example.org/root.crl";
     /// 2026-11-26.
