@@ -112,6 +112,7 @@ pub(crate) fn run(url: &str) -> u8 {
 
 fn confine() -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
+    helper::shut()?;
     rustix::thread::set_no_new_privs(true)?;
     let limit = |resource, most| {
         let limit = Rlimit {

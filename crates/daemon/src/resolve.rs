@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The process itself.
 pub(crate) fn run(name: &str) -> u8 {
     let mut out = std::io::stdout();
+    if let Err(error) = helper::shut() {
+        let _ = writeln!(out, "! {error}");
+        return 1;
+    }
     match (name, 0u16).to_socket_addrs() {
         Ok(addresses) => {
             let mut all: Vec<IpAddr> = addresses.map(|a| a.ip()).collect();
