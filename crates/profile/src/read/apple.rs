@@ -34,16 +34,26 @@ fn wipe(value: &mut Value) {
     }
 }
 
+/// Elements that may be lists or dictionaries, whatever prefix their names have; rather too many than too few.
+fn collections(xml: &str) -> usize {
+    let names = xml.split('<').skip(1).map(|element| {
+        let end = element.find(|c: char| c == '>' || c.is_ascii_whitespace());
+        element.get(..end.unwrap_or(element.len())).unwrap_or("")
+    });
+    names
+        .filter(|name| !name.starts_with('/'))
+        .filter(|name| name.contains("array") || name.contains("dict"))
+        .count()
+}
+
 pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error> {
     let place = Place::file(&file.name);
     let refuse = |text: &str| Error::at(&place, text);
-    let opens = |part: &[u8]| {
-        file.bytes
-            .windows(part.len())
-            .filter(|it| *it == part)
-            .count()
-    };
-    if opens(b"<array") + opens(b"<dict") > COLLECTIONS_MAX {
+    // What is counted has to be what is read.
+    let xml = std::str::from_utf8(&file.bytes).ok();
+    let xml = xml.filter(|it| !it.contains('\0'));
+    let xml = xml.ok_or_else(|| refuse("expected a property list in UTF-8"))?;
+    if collections(xml) > COLLECTIONS_MAX {
         return Err(refuse(
             "more than 512 lists and dictionaries: is it a profile?",
         ));

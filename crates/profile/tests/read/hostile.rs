@@ -145,6 +145,21 @@ fn depth_and_size_are_bounded() {
             "more than 512 lists and dictionaries",
         ),
         (
+            "a.mobileconfig",
+            format!("<plist>{}", "<x:array>".repeat(1000)),
+            "more than 512 lists and dictionaries",
+        ),
+        (
+            "a.mobileconfig",
+            format!("<plist>{}", "<x/<:dict\n>".repeat(1000)),
+            "more than 512 lists and dictionaries",
+        ),
+        (
+            "a.mobileconfig",
+            format!("<plist>{}", "<\0array>".repeat(1000)),
+            "expected a property list in UTF-8",
+        ),
+        (
             "a.sswan",
             "{\"a\":".repeat(100_000),
             "no profile of strongSwan's app",
