@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cygnet_profile::read::printable;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -61,5 +62,7 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Vec<u8
     let refusal = serde_json::from_slice::<serde_json::Value>(&body)
         .ok()
         .and_then(|v| v.get("error").and_then(|e| e.as_str()).map(str::to_owned));
+    // The engine's words may be in it.
+    let refusal = refusal.map(|refusal| printable(&refusal));
     Err(refusal.unwrap_or_else(|| format!("cygnet answered {status}")))
 }

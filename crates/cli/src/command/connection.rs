@@ -112,5 +112,5 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
 
 fn fetch(which: &Connection) -> Result<Status, String> {
     let body = client::call(&which.socket.socket, Method::GET, "/v1/status", None)?;
-    serde_json::from_slice(&body).map_err(|e| format!("cannot read the status: {e}"))
+    super::status::parse(&body)
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use cygnet_daemon::api::{ChildStatus, ConnectionStatus, Guard, IkeSaStatus, Status};
+use cygnet_profile::read::printable;
 use hyper::Method;
+use serde_json::Value;
 
 use crate::args;
 use crate::client;
@@ -18,12 +20,34 @@ pub(super) fn status(options: &args::Status) -> ExitCode {
         println!("{}", String::from_utf8_lossy(&body));
         return ExitCode::SUCCESS;
     }
-    match serde_json::from_slice::<Status>(&body) {
+    match parse(&body) {
         Ok(status) => {
             print!("{}", render(&status));
             ExitCode::SUCCESS
         }
-        Err(e) => super::fail(&format!("cannot read the status: {e}")),
+        Err(message) => super::fail(&message),
+    }
+}
+
+/// A status that is fit for a terminal. Peers choose some of its texts, and the engine most of them, which may have been
+/// taken over: whoever reads them is root.
+pub(super) fn parse(body: &[u8]) -> Result<Status, String> {
+    let mut status: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    clean(&mut status);
+    serde_json::from_value(status).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> String {
+    format!("cannot read the status: {}", printable(&error.to_string()))
+}
+
+fn clean(value: &mut Value) {
+    match value {
+        // Each is a line, or a part of one.
+        Value::String(text) => *text = printable(&text.replace('\n', " ")),
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        Value::Object(members) => members.values_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -238,6 +262,26 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_was_taken_over_steers_no_terminal() {
+        let evil = "x\u{1b}[2J\u{9b}H\r\nguard on\u{7}\u{202e}";
+        let status = serde_json::json!({
+            "version": "1", "processes": {"supervisor": 1, "engine": 2}, "uptime_s": 1, "engine_restarts": 0, "guard": "on", "warnings": [evil],
+            "leases": [{"pool": evil, "identity": evil, "addresses": [], "online": true}],
+            "engine": {
+                "connections": [{"name": evil, "state": evil, "reason": evil, "ike_sas": []}],
+                "drops": [{"name": evil, "count": 1}], "ike_counters": [],
+                "refused": [{"from": "192.0.2.1", "client": evil, "offered": evil, "remedy": evil,
+                             "count": 1, "ago_s": 1.0}],
+            },
+        });
+        let shown = render(&parse(status.to_string().as_bytes()).unwrap());
+        assert!(shown.contains("x\u{fffd}[2J"), "{shown:?}");
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(steers), "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("guard on")));
+    }
 
     #[test]
     fn sizes_and_times_are_for_people() {

@@ -181,8 +181,9 @@ impl Error {
     }
 }
 
-/// Text of a stranger's file on somebody's terminal.
-pub(super) fn printable(text: &str) -> String {
+/// A stranger's text on somebody's terminal: letters that only steer it are replaced, all but the end of a line.
+#[must_use]
+pub fn printable(text: &str) -> String {
     let visible = |c: char| match c {
         '\n' => c,
         // Directions of writing and the like turn the rest of the line around.

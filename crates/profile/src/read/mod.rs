@@ -23,7 +23,7 @@ use cygnet_pki::UnixTime;
 use zeroize::Zeroizing;
 
 pub(crate) use draft::tunnel_name;
-pub use imported::{Credentials, Error, Imported, Note, Place, Subject};
+pub use imported::{Credentials, Error, Imported, Note, Place, Subject, printable};
 pub use section::{File as KeyFile, Section, quoted};
 
 use draft::Draft;
