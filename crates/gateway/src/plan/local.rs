@@ -24,6 +24,8 @@ pub struct Around {
     pub tunnel: String,
     /// What the tunnel claims, and the network is within.
     pub claimed: IpNet,
+    /// Who calls this machine from there is answered there.
+    pub answered: bool,
 }
 
 impl fmt::Display for Around {
@@ -32,15 +34,19 @@ impl fmt::Display for Around {
             network,
             tunnel,
             claimed,
+            answered,
         } = self;
         let why = match claimed.prefix_len() {
             0 => "is public".to_owned(),
             _ => format!("is within {claimed}"),
         };
+        let answers = match answered {
+            true => "; only who calls this machine from there, by TCP, is answered directly",
+            false => ", and answers to who calls from there, too",
+        };
         write!(
             f,
-            "{network}, a network of this machine, {why}: what is sent there goes into tunnel {tunnel}; \
-             only who calls this machine from there, by TCP, is answered directly"
+            "{network}, a network of this machine, {why}: what is sent there is left to tunnel {tunnel}{answers}"
         )
     }
 }
@@ -66,10 +72,12 @@ impl Inputs {
             };
             let tunnels = own(self).filter_map(claim);
             let (claimed, tunnel) = tunnels.max_by_key(|(net, _)| net.prefix_len())?;
+            let mut ours = self.local_networks.iter();
             Some(Around {
                 network,
                 tunnel,
                 claimed,
+                answered: ours.any(|l| l.trunc() == network && is_answered(self, l)),
             })
         };
         let networks = lan_networks(self).into_iter();
@@ -137,29 +145,11 @@ pub(super) fn routes(inputs: &Inputs) -> impl Iterator<Item = Route> {
 }
 
 /// Whoever calls this machine from a network that a tunnel has instead (ssh, on a LAN of public addresses)
-/// is answered there. Such an answer has an address of that network as its source from the beginning. What
-/// this machine sends of itself gets its source from the route it first finds, so the rule stands only
-/// where no such route could make it that address.
+/// is answered there. Such an answer has an address of that network as its source from the beginning.
 pub(super) fn answers(inputs: &Inputs) -> Vec<Rule> {
-    let locals = inputs.local_networks.iter().filter(|local| {
-        let net = local.trunc();
-        let sources = |tunnel: &Tunnel| -> bool {
-            let family = Family::of_net(net);
-            let overlaps = |claimed: &IpNet| claimed.contains(&net) || net.contains(claimed);
-            let mut preferred = tunnel.virtual_addresses.iter().chain(&tunnel.source);
-            !tunnel.remote.iter().any(overlaps)
-                || !carries(tunnel, family)
-                || preferred
-                    .find(|a| Family::of(**a) == family)
-                    .is_some_and(|source| *source != local.addr())
-        };
-        let mut claims = own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed);
-        !is_host(&net)
-            && !stays_local(inputs, &net)
-            && claims.any(|claimed| claimed.contains(&net))
-            && own(inputs).all(sources)
-    });
+    let locals = inputs.local_networks.iter();
     locals
+        .filter(|local| is_answered(inputs, local))
         .map(|local| Rule {
             from: Some(IpNet::from(local.addr())),
             to: Some(local.trunc()),
@@ -168,6 +158,32 @@ pub(super) fn answers(inputs: &Inputs) -> Vec<Rule> {
             ..Rule::new(155, Family::of_net(*local), RuleAction::Lookup(MAIN_TABLE))
         })
         .collect()
+}
+
+/// Whether there is such a rule for a network of ours. What this machine sends of itself has no source when
+/// its route is first looked up, gets one by the route that is found, and is then looked up with that: the
+/// rule stands only where no route of a tunnel could make it ours in that network.
+fn is_answered(inputs: &Inputs, local: &IpNet) -> bool {
+    let net = local.trunc();
+    let family = Family::of_net(net);
+    let overlaps = |claimed: &IpNet| claimed.contains(&net) || net.contains(claimed);
+    // Where there is no way, IPv4 gives up; IPv6 chooses a source of its own and looks again.
+    let no_way_is_final = family == Family::V4;
+    let gives_another_source = |tunnel: &Tunnel| {
+        let mut preferred = tunnel.virtual_addresses.iter().chain(&tunnel.source);
+        let preferred = preferred.find(|a| Family::of(**a) == family);
+        match carries(tunnel, family) {
+            true => preferred.is_some_and(|source| *source != local.addr()),
+            false => no_way_is_final,
+        }
+    };
+    let mut claims = own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed);
+    let mut claiming = own(inputs).filter(|t| t.remote.iter().any(overlaps));
+    !is_host(&net)
+        && !stays_local(inputs, &net)
+        && claims.any(|claimed| claimed.contains(&net))
+        && claiming.all(gives_another_source)
+        && (no_way_is_final || !inputs.closed.iter().any(overlaps))
 }
 
 pub(super) fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {

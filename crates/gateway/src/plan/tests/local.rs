@@ -47,7 +47,9 @@ fn a_lent_public_network_stays_in_a_tunnel_to_everything() {
         ("93.184.0.5/15", "93.184.0.0/15"),
         ("2001:db8:1::5/64", "2001:db8:1::/64"),
     ] {
-        let inputs = lend(client(), lent);
+        let mut inputs = lend(client(), lent);
+        let virtual_addresses = &mut inputs.tunnels[0].virtual_addresses;
+        virtual_addresses.push("fd99::2".parse().unwrap());
         let expected = [
             "169.254.0.0/16",
             "192.168.1.0/24",
@@ -71,6 +73,12 @@ fn a_lent_public_network_stays_in_a_tunnel_to_everything() {
             )]
         );
     }
+    // IPv6 that finds no way takes an address of ours and looks again, with that.
+    let not_carried = lend(client(), "2001:db8:1::5/64");
+    assert!(!thrown(&not_carried).contains(&"2001:db8:1::/64".to_owned()));
+    assert!(at_155(&not_carried).is_empty());
+    let told = not_carried.not_around()[0].to_string();
+    assert!(told.ends_with("who calls from there, too"), "{told}");
     let private = lend(client(), "fd00:7::5/64");
     assert!(thrown(&private).contains(&"fd00:7::/64".to_owned()));
     assert!(private.not_around().is_empty() && at_155(&private).is_empty());
