@@ -17,7 +17,7 @@ pub(super) fn status(options: &args::Status) -> ExitCode {
         Err(message) => return super::fail(&message),
     };
     if options.json {
-        println!("{}", String::from_utf8_lossy(&body));
+        println!("{}", escaped(&String::from_utf8_lossy(&body)));
         return ExitCode::SUCCESS;
     }
     match parse(&body) {
@@ -35,6 +35,19 @@ pub(super) fn parse(body: &[u8]) -> Result<Status, String> {
     let mut status: Value = serde_json::from_slice(body).map_err(unreadable)?;
     clean(&mut status);
     serde_json::from_value(status).map_err(unreadable)
+}
+
+/// JSON that says the same and steers no terminal: what does is in its strings alone.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && printable(c.encode_utf8(&mut [0; 4])) != c.to_string() {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn unreadable(error: serde_json::Error) -> String {
@@ -276,6 +289,12 @@ mod tests {
                              "count": 1, "ago_s": 1.0}],
             },
         });
+        let json = escaped(&status.to_string());
+        assert!(!json.contains(|c: char| c.is_control() || c == '\u{202e}'));
+        assert_eq!(
+            serde_json::from_str::<Value>(&json).ok(),
+            Some(status.clone())
+        );
         let shown = render(&parse(status.to_string().as_bytes()).unwrap());
         assert!(shown.contains("x\u{fffd}[2J"), "{shown:?}");
         let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
