@@ -1,6 +1,7 @@
 //! One file over HTTP, with a bound on everything: for a process of its own that has nothing to lose.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
@@ -47,9 +48,11 @@ enum Step {
 }
 
 async fn follow(url: &str, limits: &Limits) -> Result<Vec<u8>, String> {
+    let named = Place::parse(url)?;
     let mut place = Place::parse(url)?;
     for _ in 0..=limits.redirects {
-        match ask(&place, limits).await? {
+        let strange = (&place.host, place.port) != (&named.host, named.port);
+        match ask(&place, strange, limits).await? {
             Step::File(bytes) => return Ok(bytes),
             Step::Elsewhere(location) => place = place.elsewhere(&location)?,
         }
@@ -60,8 +63,9 @@ async fn follow(url: &str, limits: &Limits) -> Result<Vec<u8>, String> {
     ))
 }
 
-async fn ask(place: &Place, limits: &Limits) -> Result<Step, String> {
-    let stream = connect(place, limits).await?;
+/// `strange`: it is another host, or another port of it, that sent us there.
+async fn ask(place: &Place, strange: bool, limits: &Limits) -> Result<Step, String> {
+    let stream = connect(place, strange, limits).await?;
     let broken = |e: hyper::Error| format!("{} broke off, or speaks no HTTP: {e}", place.host);
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
@@ -118,11 +122,15 @@ async fn read(place: &Place, response: Response<Incoming>, most: usize) -> Resul
     }
 }
 
-async fn connect(place: &Place, limits: &Limits) -> Result<TcpStream, String> {
+async fn connect(place: &Place, strange: bool, limits: &Limits) -> Result<TcpStream, String> {
     let addresses = tokio::net::lookup_host((place.name(), place.port)).await;
     let addresses = addresses.map_err(|e| format!("cannot resolve {}: {e}", place.host))?;
     let mut last = format!("{} has no address", place.host);
     for address in addresses.take(ADDRESSES_MAX) {
+        if strange && is_near(address.ip()) {
+            last = format!("it is said to be at {address}, where only this machine or its link is");
+            continue;
+        }
         match tokio::time::timeout(limits.connect, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = format!("cannot connect to {address}: {error}"),
@@ -133,6 +141,15 @@ async fn connect(place: &Place, limits: &Limits) -> Result<TcpStream, String> {
         }
     }
     Err(last)
+}
+
+/// Whether this machine, or its link, alone has something there (the provider's, perhaps, at 169.254.169.254): whoever
+/// answers is not to choose what is asked for in this machine's name. The configuration may.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(a) => a.is_loopback() || a.is_link_local() || a.is_unspecified(),
+        IpAddr::V6(a) => a.is_loopback() || a.is_unicast_link_local() || a.is_unspecified(),
+    }
 }
 
 /// Whom to ask, and for what.
@@ -338,6 +355,29 @@ mod tests {
         assert!(nowhere.ends_with("and not where to"), "{nowhere}");
         let gone = told(vec![answer("404 Not Found", b"gone")]).await;
         assert!(gone.contains("`404 Not Found`"), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn nobody_sends_us_to_what_is_this_machines_own() {
+        let other = host(vec![answer("200 OK", b"secret")], Duration::ZERO);
+        let told = told(vec![to(&other)]).await;
+        assert!(told.contains("where only this machine"), "{told}");
+        // Where the configuration says so there it is.
+        assert_eq!(get(&other, &SMALL).await.as_deref(), Ok(&b"secret"[..]));
+        for (address, near) in [
+            ("127.8.8.8", true),
+            ("169.254.169.254", true),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("::1", true),
+            ("fe80::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("192.168.1.1", false),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_near(address.parse().unwrap()), near, "{address}");
+        }
     }
 
     #[test]
