@@ -60,7 +60,11 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
     }
     let root = Value::from_reader_xml(Cursor::new(file.bytes.as_slice()))
         .map(Wiped)
-        .map_err(|error| refuse(&format!("no property list that can be read: {error}")))?;
+        .map_err(|error| {
+            refuse(&format!(
+                "no property list that can be read: {error}; was it copied completely?"
+            ))
+        })?;
     let payloads = root
         .0
         .as_dictionary()

@@ -13,7 +13,7 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
         let place = Place::line(&file.name, error.line());
         Error::at(
             &place,
-            format!("no Cygnet bundle that can be read: {error}"),
+            format!("no Cygnet bundle that can be read: {error}; was it copied completely?"),
         )
     })?;
     if bundle.cygnet != VERSION {

@@ -402,8 +402,8 @@ impl Material {
     /// Opens every `.p12`; asks for passwords that are not known.
     fn open_p12s(&mut self, around: &mut dyn Surroundings) -> Result<(), Error> {
         for p12 in std::mem::take(&mut self.p12s) {
-            let opened = open(&p12, around)
-                .map_err(|error| Error::at(&Place::file(&p12.file), error.to_string()))?;
+            let opened =
+                open(&p12, around).map_err(|text| Error::at(&Place::file(&p12.file), text))?;
             let key = PrivateKey::from_der(&opened.key);
             self.keys.extend(key);
             let all = std::iter::once(opened.leaf).chain(opened.intermediates);
@@ -470,22 +470,33 @@ impl Material {
     }
 }
 
+/// Who knows a password.
+const PASSWORD_KNOWN: &str = "of Cygnet's files `cygnet user export NAME` on the server prints it, of Algo's it was printed \
+    when the server was deployed";
+
 /// Tries what is known, then no password, then asks.
-fn open(p12: &P12, around: &mut dyn Surroundings) -> Result<pkcs12::Opened, Pkcs12Error> {
-    if let Some(known) = &p12.password {
-        return pkcs12::read(&p12.bytes, known);
-    }
-    let mut outcome = pkcs12::read(&p12.bytes, "");
+fn open(p12: &P12, around: &mut dyn Surroundings) -> Result<pkcs12::Opened, String> {
+    let mut outcome = pkcs12::read(&p12.bytes, p12.password.as_ref().map_or("", |it| it));
+    let mut tried = p12.password.is_some();
     for attempt in 1..=PASSWORD_TRIES {
-        if !matches!(outcome, Err(Pkcs12Error::WrongPassword)) {
+        if p12.password.is_some() || !matches!(outcome, Err(Pkcs12Error::WrongPassword)) {
             break;
         }
         let Some(password) = around.password(&p12.file, attempt) else {
             break;
         };
+        tried = true;
         outcome = pkcs12::read(&p12.bytes, &password);
     }
-    outcome
+    outcome.map_err(|error| match error {
+        Pkcs12Error::WrongPassword if tried => {
+            format!("the password is wrong, or the file is damaged: try again; {PASSWORD_KNOWN}")
+        }
+        Pkcs12Error::WrongPassword => {
+            format!("it is opened by a password, which is needed here; {PASSWORD_KNOWN}")
+        }
+        other => other.to_string(),
+    })
 }
 
 fn refused(file: &str) -> impl Fn(LoadError) -> Error {

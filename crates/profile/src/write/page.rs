@@ -12,6 +12,9 @@ const STYLE: &str = include_str!("page/style.css");
 /// The strongSwan app, where Android finds it.
 const APP: &str = "https://play.google.com/store/apps/details?id=org.strongswan.android";
 
+/// Where it says how to install Cygnet.
+const CYGNET: &str = "https://github.com/cygnet-vpn/cygnet#install";
+
 pub(super) fn file(facts: &Facts<'_>, files: &[File]) -> Result<File, Error> {
     let has = |suffix: &str| files.iter().any(|file| file.path.ends_with(suffix));
     let title = escape(&facts.profile.title);
@@ -44,13 +47,22 @@ fn intro(facts: &Facts<'_>) -> Result<String, Error> {
     let (user, device) = (&profile.user, &profile.device);
     let remote = escape(&profile.remote);
     Ok(match &facts.certificate {
-        Some(_) => format!(
+        Some(certificate) => format!(
             "<p>These files connect one device, <strong>{device}</strong> of <strong>{user}</strong>, to the VPN \
              server <strong>{remote}</strong>. Use them on that device alone: another device gets files of its own, \
              and a lost device can then be shut out without the others.</p>\n\
-             <p>Treat them like a house key. Do not send them by mail, and delete them where you no longer need them. \
-             <strong>The import password</strong>, which some steps ask for, is not in them: the person who runs the \
-             server tells it to you.</p>\n"
+             <p>{}</p>\n",
+            match certificate.key {
+                Some(_) => {
+                    "Treat them like a house key. Do not send them by mail, and delete them where you no longer need \
+                     them. <strong>The import password</strong>, which some steps ask for, is not in them: the person \
+                     who runs the server tells it to you."
+                }
+                None => {
+                    "They are of no use without the private key, which was made on your device and has never left it: \
+                     keep that one to yourself."
+                }
+            }
         ),
         None => {
             // What a person else would type into a small screen.
@@ -184,10 +196,19 @@ fn networkmanager(facts: &Facts<'_>) -> String {
 fn linux(facts: &Facts<'_>) -> String {
     let stem = &facts.stem;
     let mut text = String::new();
-    if facts.certificate.is_some() {
+    let own_key = facts.certificate.as_ref().map(|it| it.key.is_none());
+    if let Some(own_key) = own_key {
+        let (key, where_from) = match own_key {
+            true => (
+                " YOUR.key",
+                " <code>YOUR.key</code> is the private key you made.",
+            ),
+            false => ("", ""),
+        };
         text.push_str(&format!(
-            "<p>With Cygnet itself, also as the gateway of a whole network:</p>\n\
-             <pre>sudo cygnet import {stem}.cygnet</pre>\n"
+            "<p>With Cygnet itself (<a href=\"{CYGNET}\">how to install it</a>), for this machine alone, or as the gateway \
+             of a whole network:{where_from}</p>\n\
+             <pre>sudo cygnet import {stem}.cygnet{key}\nsudo cygnet import {stem}.cygnet{key} --gateway</pre>\n"
         ));
     }
     text.push_str(&format!(
@@ -198,25 +219,24 @@ fn linux(facts: &Facts<'_>) -> String {
          sudo cp -R . /etc/swanctl/\nsudo swanctl --load-all</pre>\n",
         plugins = plugins(facts),
     ));
-    match &facts.certificate {
-        Some(_) => text.push_str(
-            "<p>With strongSwan's older starter, in the folder <code>ipsec</code>:</p>\n\
+    match own_key {
+        Some(own_key) => text.push_str(&format!(
+            "<p>With strongSwan's older starter, in the folder <code>ipsec</code> (look first whether you have an \
+             <code>/etc/ipsec.conf</code> or <code>/etc/ipsec.secrets</code> of your own, which these two would replace; \
+             then add their lines to yours):</p>\n\
              <pre>sudo apt install strongswan-starter libstrongswan-standard-plugins\nsudo cp ipsec.conf ipsec.secrets /etc/\n\
-             sudo cp -R cacerts certs private /etc/ipsec.d/\nsudo ipsec restart</pre>\n",
-        ),
+             sudo cp -R cacerts certs{private} /etc/ipsec.d/\nsudo ipsec restart</pre>\n",
+            private = if own_key { "" } else { " private" },
+        )),
         None => text.push_str(&format!(
             "<p>Before the last command, write your password into <code>/etc/swanctl/swanctl.conf</code>, where it \
              says <em>{}</em>, and <code>sudo chmod 600</code> that file.</p>\n",
             swanctl::PASSWORD_GOES_HERE
         )),
     }
-    if facts
-        .certificate
-        .as_ref()
-        .is_some_and(|it| it.key.is_none())
-    {
+    if own_key == Some(true) {
         text.push_str(&format!(
-            "<p>Your private key goes to <code>/etc/swanctl/private/{stem}.key</code> or \
+            "<p>Before the last command, your private key goes to <code>/etc/swanctl/private/{stem}.key</code> or \
              <code>/etc/ipsec.d/private/{stem}.key</code>.</p>\n"
         ));
     }

@@ -99,3 +99,26 @@ fn it_speaks_of_the_files_that_are_there() {
     assert!(page.contains("Windows know none of the algorithms"));
     assert!(page.contains("RouterOS knows none of the algorithms"));
 }
+
+#[test]
+fn a_key_that_never_left_its_device_is_named_and_not_looked_for() {
+    let page = |profile: &Profile| {
+        let files = sample::files(profile);
+        sample::text(&files, "README.html").to_owned()
+    };
+    let mut profile = sample::certificate();
+    let ours = page(&profile);
+    assert!(ours.contains("cp -R cacerts certs private /etc"));
+    assert!(ours.contains("The import password"));
+    if let cygnet_profile::Login::Certificate { key, .. } = &mut profile.login {
+        *key = None;
+    }
+    let own = page(&profile);
+    assert!(own.contains("cp -R cacerts certs /etc") && own.contains(".cygnet YOUR.key"));
+    assert!(!own.to_lowercase().contains("import password"), "{own}");
+    // Whoever has strongSwan already is warned before each of both steps.
+    for page in [ours, own] {
+        assert_eq!(page.matches("look first whether you have").count(), 2);
+        assert!(page.contains("--gateway</pre>"));
+    }
+}

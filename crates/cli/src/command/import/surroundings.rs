@@ -71,7 +71,7 @@ impl Disk {
         let text = error.to_string();
         if self.nobody {
             return format!(
-                "{text}\nno password was given: run it in a terminal, which asks for it, or with --password-file"
+                "{text}\nrun it in a terminal, which asks for it, or give it with --password-file FILE"
             );
         }
         text
