@@ -16,7 +16,7 @@ use cygnet_crypto::suite::Prf;
 use cygnet_crypto::{Random, Secret};
 use zeroize::Zeroizing;
 
-const VERSION: &str = "age-encryption.org/v1";
+pub(crate) const VERSION: &str = "age-encryption.org/v1";
 const CHUNK: usize = 64 * 1024;
 /// 128 MiB and half a second for each guess.
 const WORK: u8 = 17;

@@ -1,6 +1,7 @@
 //! Everything needed to come back on another machine: the SQLite file, with the `[server]` section in it, encrypted.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use cygnet_crypto::Random;
@@ -25,10 +26,36 @@ pub fn check_passphrase(passphrase: &str) -> Result<()> {
     }
 }
 
+/// Refuses to write a backup over anything but a backup: a word too many, and a key or a disk is gone.
+pub fn check_replaceable(file: &Path) -> Result<()> {
+    let refuse = |what: &str| {
+        refused(format!(
+            "{} is there, and {what}: name another file, or remove that one first",
+            file.display()
+        ))
+    };
+    // A pipe would be waited for when it is opened.
+    match fs::metadata(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("look at", file)(error)),
+        Ok(metadata) if !metadata.is_file() => return refuse("is no file"),
+        Ok(_) => {}
+    }
+    let mut begin = Vec::new();
+    File::open(file)
+        .and_then(|it| it.take(age::VERSION.len() as u64).read_to_end(&mut begin))
+        .map_err(Error::file("read", file))?;
+    match begin == age::VERSION.as_bytes() {
+        true => Ok(()),
+        false => refuse("is no backup"),
+    }
+}
+
 impl Server {
     /// Writes the state to a file that only the passphrase opens.
     pub fn backup(&mut self, to: &Path, passphrase: &str, random: &mut dyn Random) -> Result<()> {
         check_passphrase(passphrase)?;
+        check_replaceable(to)?;
         let configuration = Configuration::read(&self.place.config)?;
         self.store
             .connection

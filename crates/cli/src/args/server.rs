@@ -114,7 +114,7 @@ pub(crate) struct Passphrase {
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Where to; `age --decrypt` opens it as well
+    /// Where to, in place of an earlier backup if one is there; `age --decrypt` opens it as well
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) passphrase: Passphrase,

@@ -15,6 +15,7 @@ const FILE_MAX: u64 = 1 << 30;
 
 pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
+    backup::check_replaceable(&options.file)?;
     let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
         None => secret::new("passphrase for the backup")?,
@@ -39,6 +40,7 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
     };
     let place = context.place.clone();
     let mut server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     let summary = server.summary()?;
     println!(
         "The server is back, with {} users and {} devices; it is called by {}.",
@@ -64,5 +66,5 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         "If its address is another one now, point the name to it, or `cygnet server set-address`.\n\
          What was changed after the backup is not in it: remove again whoever was removed since."
     );
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
