@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use cygnet_pki::SubjectAltName;
+use ipnet::IpNet;
 
 use crate::error::{Error, refused};
+use crate::pool::is_private;
 
 /// A user's or a device's name: `[a-z0-9][a-z0-9-]{0,31}`. It ends up in e-mail addresses, file names and log lines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +64,37 @@ impl Address {
                 SubjectAltName::Ip(*address),
                 SubjectAltName::Dns(address.to_string()),
             ],
+        }
+    }
+}
+
+impl Address {
+    /// Refuses what means this machine, or its own network, to whoever says it: no client elsewhere gets here by it.
+    pub fn check_callable(&self) -> Result<(), Error> {
+        let is_callable = match self {
+            Self::Name(name) => name != "localhost" && !name.ends_with(".localhost"),
+            Self::Ip(address) => match address.to_canonical() {
+                IpAddr::V4(v4) => {
+                    let [first, ..] = v4.octets();
+                    !(v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || first == 0)
+                }
+                IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unicast_link_local()),
+            },
+        };
+        match is_callable {
+            true => Ok(()),
+            false => refused(format!(
+                "{self} is no address that a client could call: expected the one by which this machine is reached from \
+                 the internet, or better a host name for it"
+            )),
+        }
+    }
+
+    /// Whether it is an address that only those inside the same network reach.
+    pub fn is_private(&self) -> bool {
+        match self {
+            Self::Name(_) => false,
+            Self::Ip(address) => is_private(&IpNet::from(*address)),
         }
     }
 }
@@ -131,6 +164,48 @@ mod tests {
         assert_eq!(names("vpn.example.org"), ["DNS:vpn.example.org"]);
         assert_eq!(names("203.0.113.5"), ["IP:203.0.113.5", "DNS:203.0.113.5"]);
         assert_eq!(names("2001:DB8::5"), ["IP:2001:db8::5", "DNS:2001:db8::5"]);
+    }
+
+    #[test]
+    fn what_no_client_could_call_is_refused() {
+        let address = |text: &str| text.parse::<Address>().expect(text);
+        for bad in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+            "169.254.1.1",
+            "255.255.255.255",
+            "0.1.2.3",
+            "localhost",
+            "LOCALHOST",
+            "vpn.localhost",
+        ] {
+            let told = address(bad).check_callable().expect_err(bad).to_string();
+            assert!(
+                told.contains("no address that a client could call"),
+                "{told}"
+            );
+        }
+        for good in [
+            "203.0.113.5",
+            "2001:db8::5",
+            "vpn.example.org",
+            "192.168.1.5",
+        ] {
+            assert!(address(good).check_callable().is_ok(), "{good}");
+        }
+        for (text, private) in [
+            ("192.168.1.5", true),
+            ("100.64.0.1", true),
+            ("fd00::1", true),
+            ("203.0.113.5", false),
+            ("2001:db8::5", false),
+            ("vpn.example.org", false),
+        ] {
+            assert_eq!(address(text).is_private(), private, "{text}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn check(pools: &[IpNet], known: &[IpNet]) -> Result<()> {
                 "the pool {pool} is too small: expected /{most} or a shorter prefix, for the server and a client"
             ));
         }
-        if !PRIVATE.iter().any(|block| block.contains(pool)) {
+        if !is_private(pool) {
             return refused(format!(
                 "the pool {pool} is not private: expected a network in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
                  100.64.0.0/10 or fd00::/8"
@@ -84,6 +84,11 @@ fn in_the_way<'k>(pool: &IpNet, known: &'k [IpNet]) -> Option<&'k IpNet> {
         // A route to all of a private block and more is a default route by another name.
         .filter(|network| network.prefix_len() >= 8)
         .find(|network| overlap(network, pool))
+}
+
+/// Whether all of it is private.
+pub(crate) fn is_private(network: &IpNet) -> bool {
+    PRIVATE.iter().any(|block| block.contains(network))
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

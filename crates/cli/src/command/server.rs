@@ -2,7 +2,7 @@
 
 mod backup;
 mod init;
-mod network;
+pub(super) mod network;
 mod uninstall;
 mod unit;
 
@@ -103,12 +103,13 @@ fn renew(place: &Where) -> Result<ExitCode> {
     let mut context = Context::new(place)?;
     let mut server = context.open()?;
     server.renew(&mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     let summary = server.summary()?;
     println!(
         "The server has a new certificate, valid until {}. Clients need nothing new.",
         day(summary.certificate_not_after)
     );
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn set_address(options: &SetAddress) -> Result<ExitCode> {
@@ -130,8 +131,10 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let outdated = server.set_addresses(&addresses, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     println!("The server's certificate holds: {}.", names.join(", "));
+    network::tell_private(&options.addresses);
     if outdated.is_empty() {
         println!("All files that were handed out go on working.");
     } else {
@@ -141,5 +144,5 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
             outdated.join("\n  ")
         );
     }
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }

@@ -12,6 +12,7 @@ const OURS: &str = "cyg-srv";
 /// Refuses host names that nobody could call.
 pub(super) fn check_addresses(addresses: &[Address], take_all: bool) -> Result<()> {
     for address in addresses {
+        address.check_callable()?;
         if let Address::Name(name) = address
             && !take_all
             && let Err(error) = (name.as_str(), 500).to_socket_addrs()
@@ -24,6 +25,16 @@ pub(super) fn check_addresses(addresses: &[Address], take_all: bool) -> Result<(
     Ok(())
 }
 
+/// Says it where an address is of use inside this network alone.
+pub(super) fn tell_private(addresses: &[Address]) {
+    for address in addresses.iter().filter(|it| it.is_private()) {
+        println!(
+            "{address} is a private address: clients reach it from inside its network alone. To let them in from the \
+             internet, forward UDP 500 and 4500 to it in the router, and give the router's public name as --address."
+        );
+    }
+}
+
 /// Networks that this machine has addresses in, and those that it has routes to.
 pub(super) fn known() -> Result<Vec<IpNet>> {
     ask(async |netlink| {
@@ -34,7 +45,7 @@ pub(super) fn known() -> Result<Vec<IpNet>> {
 }
 
 /// Refuses an interface that is not there.
-pub(super) fn check_interface(name: &str) -> Result<()> {
+pub(in super::super) fn check_interface(name: &str) -> Result<()> {
     ask(async |netlink| netlink.link(name).await.map(drop))
 }
 
