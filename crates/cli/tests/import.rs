@@ -109,15 +109,31 @@ impl Place {
 #[test]
 fn an_import_ends_in_a_configuration_that_the_daemon_takes() {
     let place = Place::new("good");
-    let told = place.done(&[
+    let line = [
         "import",
         "alice.conf",
         "--name",
         "home",
         "--gateway",
         "--lan",
-        "eth0",
-    ]);
+    ];
+    let absent = [&line[..], &["no-such0"]].concat();
+    let told = place.refused(&absent);
+    assert!(
+        told.contains("--lan") && told.contains("no-such0"),
+        "{told}"
+    );
+    let line = [&line[..], &["lo"]].concat();
+    let dry = place.done(&[&line[..], &["--dry-run"]].concat());
+    for part in [
+        "[tunnel.home]",
+        "[gateway]\ntunnel = \"home\"\nlan = \"lo\"\n",
+        "client.key",
+    ] {
+        assert!(dry.contains(part), "{part} is missing in\n{dry}");
+    }
+    assert!(place.names("etc").is_empty());
+    let told = place.done(&line);
     for part in [
         "CN=alice",
         "alice.conf:2: rekey=no",
@@ -135,14 +151,11 @@ fn an_import_ends_in_a_configuration_that_the_daemon_takes() {
     assert_eq!(place.mode("etc/home/client.key"), 0o600);
     let text = place.read("etc/cygnet.toml");
     assert!(
-        text.contains("[tunnel.home]") && text.contains("lan = \"eth0\""),
+        text.contains("[tunnel.home]") && text.contains("lan = \"lo\""),
         "{text}"
     );
     let checked = place.done(&["check"]);
-    assert!(
-        checked.contains("gateway for eth0 through home"),
-        "{checked}"
-    );
+    assert!(checked.contains("gateway for lo through home"), "{checked}");
 }
 
 #[test]
@@ -167,6 +180,9 @@ fn what_was_there_stays_and_only_an_import_is_replaced() {
     let once = place.read("etc/cygnet.toml");
     let told = place.refused(&["import", "alice.conf", "--name", "home"]);
     assert!(told.contains("--replace"), "{told}");
+    // One device by two names: the server would end the one for the other.
+    let told = place.refused(&["import", "alice.conf", "--name", "again"]);
+    assert!(told.contains("`--name home --replace`"), "{told}");
     assert_eq!(place.read("etc/cygnet.toml"), once);
 
     place.done(&[
@@ -212,7 +228,29 @@ fn a_failure_leaves_nothing_behind() {
     let told = place.refused(&["import", "alice.p12", "--password-file", "wrong"]);
     assert!(told.contains("alice.p12: the password is wrong"), "{told}");
     let told = place.refused(&["import", "alice.p12"]);
-    assert!(told.contains("--password-file"), "{told}");
+    assert!(
+        told.contains("opened by a password, which is needed here")
+            && told.contains("cygnet user export NAME")
+            && told.contains("--password-file"),
+        "{told}"
+    );
+    assert!(!told.contains("wrong"), "{told}");
+    let bytes = fs::read(place.0.join("alice.p12")).expect("there");
+    fs::write(
+        place.0.join("half.cygnet"),
+        &br#"{"cygnet": 1, "name":"#[..],
+    )
+    .expect("written");
+    fs::write(place.0.join("half.p12"), &bytes[..bytes.len() / 2]).expect("written");
+    fs::write(
+        place.0.join("half.mobileconfig"),
+        "<?xml version=\"1.0\"?><plist><dict>",
+    )
+    .expect("written");
+    for half in ["half.cygnet", "half.p12", "half.mobileconfig"] {
+        let told = place.refused(&["import", half, "--password-file", "right"]);
+        assert!(told.contains("was it copied completely?"), "{told}");
+    }
     let told = place.refused(&["import", "alice.conf", "--name", "../up"]);
     assert!(told.contains("is no name"), "{told}");
     let told = place.refused(&["import", "alice.conf", "--name", "server"]);
@@ -237,7 +275,7 @@ fn a_failure_leaves_nothing_behind() {
         "etc/cygnet.toml",
         "[gateway]\ntunnel = \"x\"\nlan = \"eth0\"\n[tunnel.x]\n",
     );
-    let told = place.refused(&["import", "alice.conf", "--gateway", "--lan", "eth0"]);
+    let told = place.refused(&["import", "alice.conf", "--gateway", "--lan", "lo"]);
     assert!(told.contains("there is a [gateway] already"), "{told}");
     place.write("etc/cygnet.toml", "[tunnel\n");
     let told = place.refused(&["import", "alice.conf"]);

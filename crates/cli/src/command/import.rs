@@ -2,11 +2,12 @@
 
 mod commit;
 mod patience;
-mod sections;
+pub(super) mod sections;
 mod surroundings;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use cygnet_pki::UnixTime;
 use cygnet_profile::read::{self, Imported, Note, Options, Section};
 use cygnet_server::{Configuration, Error, store};
 
+use super::server::network::check_interface;
 use crate::args::Import;
 use sections::Sections;
 use surroundings::Disk;
@@ -57,19 +59,30 @@ fn run(options: &Import) -> Result<(), String> {
     let replaced = sections.tunnel(name, options.replace)?;
     let folder = free_folder(config, name);
     let section = imported.section(name, &folder);
+    sections.check_is_alone(name, &section.text, &|path| {
+        content(config, &folder, &section, path).ok()
+    })?;
     let mut text = sections.with_tunnel(name, &section.text);
     if options.gateway {
         let lan = match options.lan.as_slice() {
             [] => vec![guess_lan()?],
             named => named.to_vec(),
         };
+        for interface in &lan {
+            check_interface(interface).map_err(|error| format!("--lan: {error}"))?;
+        }
         text = Sections::of(text).with_gateway(name, &lan, options.replace)?;
     }
     validate(config, &text, &folder, &section)?;
     if options.dry_run {
         println!("\nThis would be written to {}:\n", config.display());
-        println!("{}", section.text);
-        println!("Nothing was written.");
+        println!("{}", Sections::of(text).written(name, options.gateway));
+        let files: Vec<&str> = section.files.iter().map(|it| it.name).collect();
+        println!(
+            "and to {}: {}. Nothing was written.",
+            config.with_file_name(&folder).display(),
+            files.join(", ")
+        );
         return Ok(());
     }
     commit::commit(config, &sections, &text, &folder, &section.files)?;
@@ -161,19 +174,23 @@ fn free_folder(config: &Path, name: &str) -> String {
     all.find(is_free).unwrap_or_else(|| name.to_owned())
 }
 
+/// What a file holds that the configuration names, or will name.
+fn content(config: &Path, folder: &str, section: &Section, path: &str) -> io::Result<Vec<u8>> {
+    let ours = path
+        .strip_prefix(folder)
+        .and_then(|rest| rest.strip_prefix('/'));
+    match section.files.iter().find(|it| Some(it.name) == ours) {
+        Some(file) => Ok(file.bytes.to_vec()),
+        None => std::fs::read(config.parent().unwrap_or(Path::new(".")).join(path)),
+    }
+}
+
 /// Whether the daemon's own parser takes the whole of it, before anything is on the disk.
 fn validate(config: &Path, text: &str, folder: &str, section: &Section) -> Result<(), String> {
-    let base = config.parent().unwrap_or(Path::new("."));
-    let ours = |path: &str| {
-        let name = path.strip_prefix(folder)?.strip_prefix('/')?;
-        section.files.iter().find(|it| it.name == name)
-    };
     let name = config.display().to_string();
-    let parsed = Config::parse(&name, text, &mut |path| match ours(path) {
-        Some(file) => Ok(file.bytes.to_vec()),
-        None => {
-            std::fs::read(base.join(path)).map_err(|error| format!("cannot read {path}: {error}"))
-        }
+    let parsed = Config::parse(&name, text, &mut |path| {
+        content(config, folder, section, path)
+            .map_err(|error| format!("cannot read {path}: {error}"))
     });
     let refused = |error| {
         format!(

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 /// A configuration as text.
 #[derive(PartialEq, Eq)]
-pub(super) struct Sections {
+pub(in super::super) struct Sections {
     text: String,
 }
 
@@ -51,7 +51,7 @@ impl Sections {
         Ok(Self { text })
     }
 
-    pub(super) fn of(text: String) -> Self {
+    pub(in super::super) fn of(text: String) -> Self {
         Self { text }
     }
 
@@ -87,9 +87,78 @@ impl Sections {
         }
     }
 
+    /// Refuses a second tunnel by which this machine would be one and the same to one server: that ends the one when the
+    /// other calls, and both say that they are up. `section` is the new one's, and `content` gives what the files hold that
+    /// tunnels name.
+    pub(super) fn check_is_alone(
+        &self,
+        name: &str,
+        section: &str,
+        content: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<(), String> {
+        let new: Table = section.parse().unwrap_or_default();
+        let new = (new.get("tunnel").and_then(|it| it.get(name))).and_then(Value::as_table);
+        let table = self.table();
+        let tunnels = table.get("tunnel").and_then(Value::as_table);
+        let (Some(new), Some(tunnels)) = (new, tunnels) else {
+            return Ok(());
+        };
+        let mut others = tunnels.iter().filter(|(other, _)| *other != name);
+        let Some((other, what)) = others.find_map(|(other, tunnel)| {
+            let what = in_common(new, tunnel.as_table()?, content)?;
+            Some((other, what))
+        }) else {
+            return Ok(());
+        };
+        let remedy = match self.block(&tunnel_title(other)).is_some() {
+            true => format!("`--name {other} --replace` writes that one anew"),
+            false => "take that one out of the configuration first".to_owned(),
+        };
+        Err(format!(
+            "there is the tunnel {other} to the same server with {what} already, and of two such tunnels one alone works: \
+             {remedy}"
+        ))
+    }
+
+    /// A sentence on each two tunnels of which one alone works, as a person may write them.
+    pub(in super::super) fn warnings(
+        &self,
+        content: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Vec<String> {
+        let table = self.table();
+        let tunnels = table.get("tunnel").and_then(Value::as_table).into_iter();
+        let tunnels = tunnels
+            .flatten()
+            .filter_map(|(name, it)| Some((name, it.as_table()?)));
+        let tunnels: Vec<_> = tunnels.collect();
+        let mut warnings = Vec::new();
+        for (at, (first, a)) in tunnels.iter().enumerate() {
+            for (second, b) in tunnels.iter().skip(at + 1) {
+                if let Some(what) = in_common(a, b, content) {
+                    warnings.push(format!(
+                        "tunnels {first} and {second} call the same server with {what}: a server that takes them for one \
+                         device lets the last one work alone"
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+
     /// The text with the tunnel in it: where it was, or at the end.
     pub(super) fn with_tunnel(&self, name: &str, section: &str) -> String {
         self.with(&tunnel_title(name), section)
+    }
+
+    /// What an import writes of it.
+    pub(super) fn written(&self, tunnel: &str, gateway: bool) -> String {
+        let titles = [
+            Some(tunnel_title(tunnel)),
+            gateway.then(|| GATEWAY.to_owned()),
+        ];
+        let blocks = titles.into_iter().flatten();
+        let blocks = blocks.filter_map(|title| self.text.get(self.block(&title)?));
+        blocks.collect::<Vec<_>>().join("\n")
     }
 
     /// The text with `[gateway]` through the tunnel.
@@ -158,6 +227,39 @@ impl Sections {
         }
         None
     }
+}
+
+/// What makes this machine the same device to the same server by both tunnels.
+fn in_common(
+    a: &Table,
+    b: &Table,
+    content: &dyn Fn(&str) -> Option<Vec<u8>>,
+) -> Option<&'static str> {
+    if !servers(a).any(|it| servers(b).any(|other| it.eq_ignore_ascii_case(other)))
+        || a.get("remote_port") != b.get("remote_port")
+    {
+        return None;
+    }
+    let certificate = |it: &Table| it.get("certificate")?.as_str().and_then(content);
+    if who(a).is_some() && who(a) == who(b) {
+        return Some("the same identity");
+    }
+    let own = certificate(a)?;
+    (Some(own) == certificate(b)).then_some("the same certificate")
+}
+
+/// Who a tunnel says that we are, if it says so.
+fn who(tunnel: &Table) -> Option<&str> {
+    let said = tunnel.get("user").or_else(|| tunnel.get("identity"));
+    said.and_then(Value::as_str)
+}
+
+/// Whom a tunnel calls.
+fn servers(tunnel: &Table) -> impl Iterator<Item = &str> {
+    let remote = tunnel.get("remote");
+    let list = remote.and_then(Value::as_array).map(Vec::as_slice);
+    let one = remote.map_or(&[][..], std::slice::from_ref);
+    list.unwrap_or(one).iter().filter_map(Value::as_str)
 }
 
 const GATEWAY: &str = "[gateway]";
@@ -238,6 +340,48 @@ mod tests {
                 .tunnel("home", true)
                 .is_err_and(|it| it.contains("not imported"))
         );
+    }
+
+    #[test]
+    fn to_one_server_one_tunnel_is_the_same_device() {
+        let own = Sections::of(Sections::of(String::new()).with_tunnel("home", SECTION));
+        let crt = |path: &str| (path != "c/client.crt").then(|| b"A".to_vec());
+        let of = |remote: &str, more: &str| format!("[tunnel.b]\nremote = {remote}\n{more}\n");
+        const SAME: &str = "certificate = \"b/client.crt\"";
+        let told = own.check_is_alone("b", &of("[\"x\", \"A\"]", SAME), &crt);
+        let told = told.expect_err("the same certificate");
+        assert!(told.contains("`--name home --replace`"), "{told}");
+        for section in [
+            of("\"c\"", SAME),
+            of("\"a\"", "certificate = \"c/client.crt\""),
+            of("\"a\"", &format!("remote_port = 4501\n{SAME}")),
+        ] {
+            assert_eq!(own.check_is_alone("b", &section, &crt), Ok(()), "{section}");
+        }
+        // That one is replaced.
+        assert_eq!(own.check_is_alone("home", SECTION, &crt), Ok(()));
+
+        let by_hand = "[tunnel.x]\nremote = \"a\"\nuser = \"me\"\n";
+        let by_hand = Sections::of(by_hand.into());
+        let told = by_hand.check_is_alone("b", &of("\"a\"", "user = \"me\""), &crt);
+        assert!(told.is_err_and(|it| it.contains("take that one out")));
+        let told = by_hand.check_is_alone("b", &of("\"a\"", "user = \"you\""), &crt);
+        assert_eq!(told, Ok(()));
+    }
+
+    #[test]
+    fn two_that_are_one_device_are_told_of() {
+        let tunnel = |name: &str, more: &str| format!("[tunnel.{name}]\nremote = \"s\"\n{more}\n");
+        let told = |first: &str, second: &str| {
+            let text = tunnel("a", first) + &tunnel("b", second);
+            Sections::of(text).warnings(&|path| Some(path.as_bytes().to_vec()))
+        };
+        let one = told("certificate = \"x\"", "certificate = \"x\"");
+        assert!(one.len() == 1 && one[0].contains("a and b"), "{one:?}");
+        assert_eq!(told("identity = \"x\"", "identity = \"x\"").len(), 1);
+        assert!(told("identity = \"x\"", "identity = \"y\"").is_empty());
+        assert!(told("certificate = \"x\"", "certificate = \"y\"").is_empty());
+        assert!(told("psk = \"x\"", "psk = \"x\"").is_empty());
     }
 
     #[test]
