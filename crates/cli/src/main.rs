@@ -1,9 +1,7 @@
 //! The program `cygnet`.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it answers a person or a script"
-)]
+
+#[macro_use]
+mod output;
 
 mod args;
 mod client;
@@ -14,5 +12,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    command::dispatch(args::Args::parse())
+    output::judge(command::dispatch(args::Args::parse()))
 }

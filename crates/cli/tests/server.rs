@@ -161,7 +161,12 @@ fn a_device_is_let_in_and_shut_out_alone() {
         .as_str()
         .expect("an id")
         .to_owned();
-    host.cygnet("user add alice --devices iphone,laptop");
+    let told = host.cygnet("user add alice --devices iphone,laptop");
+    let fetch = format!("scp -r root@203.0.113.5:{} .", host.path("alice").display());
+    assert!(
+        told.contains(&fetch) && told.contains("Note the import password"),
+        "{told}"
+    );
     let (phone, laptop) = (
         "alice/iphone/swanctl/x509/alice.iphone.crt",
         "alice/laptop/swanctl/x509/alice.laptop.crt",
@@ -218,6 +223,17 @@ fn a_device_is_let_in_and_shut_out_alone() {
     host.cygnet("user renew alice --device iphone --valid 90d");
     assert!(host.verify(phone, "sslclient").0 && host.verify("old.crt", "sslclient").0);
     assert_eq!(published()["devices"].as_array().map(Vec::len), Some(3));
+    let told = host.cygnet("user renew alice --device iphone --end-old");
+    assert!(told.contains("alice's iphone"), "{told}");
+    assert!(host.verify(phone, "sslclient").0 && !host.verify("old.crt", "sslclient").0);
+    for line in [
+        "user renew alice --end-old",
+        "user renew alice --device laptop --end-old",
+    ] {
+        assert!(host.refused(line).contains("nothing to end"), "{line}");
+    }
+    // Or at once, with the new one.
+    fs::copy(host.path(phone), host.path("old.crt")).expect("copied");
     assert!(
         host.cygnet("user renew alice --device iphone --revoke-old")
             .contains("revoked")
@@ -364,6 +380,47 @@ fn daemon(host: &Host, answers: &'static [&'static str]) -> std::thread::JoinHan
         }
         fs::remove_file(path).expect("there");
     })
+}
+
+#[test]
+fn what_cannot_be_printed_is_done_all_the_same() {
+    const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+    let host = Host::new("unprinted");
+    host.cygnet(INIT);
+    let full = || {
+        fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("Linux")
+    };
+    let gone = || std::io::pipe().expect("a pipe").1;
+
+    // To a full disk: the files are there, and the running daemon was told.
+    let mut command = host.command("user add alice --devices phone,laptop");
+    let output = command.stdout(full()).output().expect("starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("could be written: No space left"), "{told}");
+    assert!(host.path("alice/laptop/README.html").exists());
+    let running = daemon(&host, &[DONE, DONE]);
+    host.cygnet("user list");
+    let mut command = host.command("user remove alice --device phone");
+    let output = command.stdout(full()).stderr(full()).output();
+    assert_eq!(output.expect("starts").status.code(), Some(1));
+    running.join().expect("was told of the phone");
+
+    // Whoever reads stops early: that is no failure.
+    let running = daemon(&host, &[DONE]);
+    for line in ["user remove alice", "user list", "server show"] {
+        let output = host.command(line).stdout(gone()).output().expect("starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code(), told.as_str()),
+            (Some(0), ""),
+            "{line}"
+        );
+    }
+    running.join().expect("was told of alice");
 }
 
 #[test]
@@ -588,6 +645,16 @@ fn a_backup_comes_back_elsewhere_and_age_opens_it() {
             .contains("there is a server here already")
     );
     here.refused("server backup x --passphrase-file etc/server/devices.json");
+    // Over an earlier backup, and over nothing else.
+    here.cygnet("server backup copy.age --passphrase-file passphrase");
+    here.cygnet("server backup copy.age --passphrase-file passphrase");
+    here.other("mkfifo pipe");
+    for other in ["passphrase", "etc", "pipe"] {
+        let told = here.refused(&format!(
+            "server backup {other} --passphrase-file passphrase"
+        ));
+        assert!(told.contains("is there, and is no"), "{told}");
+    }
 
     // Without cygnet: age asks at a terminal, which script(1) makes.
     let mut age = std::process::Command::new("script")

@@ -263,6 +263,51 @@ impl Server {
         })
     }
 
+    /// Shuts out what [`Server::renew_user`] let overlap: of each device all certificates but the newest. Returns of which
+    /// devices there were any.
+    pub fn end_old(
+        &mut self,
+        name: &Name,
+        device: Option<&Name>,
+        with: &mut Circumstances<'_>,
+        check: Check<'_>,
+    ) -> Result<Vec<String>> {
+        self.change(with, check, |state, _, with| {
+            let user = known_user(state, name)?;
+            let mut ended = Vec::new();
+            for device in devices(state, user, name, device)? {
+                let newest: Option<(i64, i64)> = state
+                    .query_row(
+                        "SELECT position, not_after FROM certificate WHERE device = ? AND revoked IS NULL
+                         ORDER BY position DESC LIMIT 1",
+                        [device.id],
+                        |row| Ok((row.get(0)?, row.get(1)?)),
+                    )
+                    .optional()?;
+                // One that is over cannot stand in for the others.
+                let Some((newest, _)) = newest.filter(|(_, end)| *end > with.now) else {
+                    continue;
+                };
+                let changed = state.execute(
+                    "UPDATE certificate SET revoked = ?, reason = ?, key = NULL
+                     WHERE device = ? AND revoked IS NULL AND position < ?",
+                    (with.now, reason::SUPERSEDED, device.id, newest),
+                )?;
+                if changed > 0 {
+                    ended.push(device.name);
+                }
+            }
+            match ended.is_empty() {
+                true => Err(Error::Refused(format!(
+                    "there is nothing to end: no device of {name} that was asked for has an older certificate beside one \
+                     that works"
+                ))
+                .into()),
+                false => Ok(ended),
+            }
+        })
+    }
+
     /// Another name. Devices keep certificates and identities, and need nothing new; a login by password takes the new
     /// name at once.
     pub fn rename_user(

@@ -144,9 +144,12 @@ pub(crate) struct Remove {
 pub(crate) struct Renew {
     #[command(flatten)]
     pub(crate) whose: Whose,
-    /// Shut the old certificates out now: the devices are offline until they have the new files
+    /// Shut the old certificates out at once: the devices are offline until they have the new files
     #[arg(long)]
     pub(crate) revoke_old: bool,
+    /// Make nothing new: end all certificates but the newest, once the devices have the files of the last renewal
+    #[arg(long, conflicts_with_all = ["revoke_old", "valid", "csr"])]
+    pub(crate) end_old: bool,
     /// How long the new certificates are valid: 90d, 26w, 2y [default: 823d]
     #[arg(long, value_name = "TIME")]
     pub(crate) valid: Option<String>,

@@ -1,14 +1,15 @@
 //! `cygnet user …`
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use cygnet_pki::csr::PublicKey;
 use cygnet_profile::Profile;
-use cygnet_server::profile::{Terms, check_writable};
+use cygnet_server::profile::{Exported, Terms, check_writable};
 use cygnet_server::time::{day, validity};
 use cygnet_server::user::{Device, PASSWORD, VALIDITY};
-use cygnet_server::{Error, Name, NewUser, OnDemand, Renewal, Result, Server, password};
+use cygnet_server::{Address, Error, Name, NewUser, OnDemand, Renewal, Result, Server, password};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -75,6 +76,10 @@ fn add(options: &Add) -> Result<ExitCode> {
     let terms = context.terms()?;
     check_writable(&options.to.to)?;
     let is_new = server.add_user(&new, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
+    // Of a user who was there, only what is new.
+    let wanted = |it: &Profile| is_new || devices.iter().any(|device| device.as_str() == it.device);
+    let written = write_files(&server, name, None, &terms, wanted, &options.to.to);
     let list = devices
         .iter()
         .map(Name::as_str)
@@ -85,10 +90,13 @@ fn add(options: &Add) -> Result<ExitCode> {
         (true, false) => println!("{name} is added, with {list}."),
         (false, _) => println!("{name} has {list} now, too."),
     }
-    let code = context.reload(&mut server).told();
-    // Of a user who was there, only what is new.
-    let wanted = |it: &Profile| is_new || devices.iter().any(|device| device.as_str() == it.device);
-    hand_out(&server, name, None, &terms, wanted, &options.to.to).map_err(Error::after_change)?;
+    let code = outcome.told();
+    hand_out(
+        &server,
+        name,
+        &written.map_err(Error::after_change)?,
+        &options.to.to,
+    );
     Ok(code)
 }
 
@@ -169,8 +177,9 @@ fn suspend(options: &One) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
     let mut server = context.open()?;
     server.suspend(name, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     println!("Nothing of {name} is let in until `cygnet user resume {name}`.");
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn resume(options: &One) -> Result<ExitCode> {
@@ -178,8 +187,9 @@ fn resume(options: &One) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
     let mut server = context.open()?;
     server.resume(name, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     println!("{name} is let in again.");
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn remove(options: &Remove) -> Result<ExitCode> {
@@ -187,17 +197,21 @@ fn remove(options: &Remove) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
     let mut server = context.open()?;
     server.remove_user(name, device, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     match device {
         Some(device) => println!("{name}'s {device} is removed and its certificate revoked."),
         None => {
             println!("{name} is removed and every certificate revoked; the name may be used again.")
         }
     }
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn renew(options: &Renew) -> Result<ExitCode> {
     let (name, device) = (&options.whose.name, options.whose.device.as_ref());
+    if options.end_old {
+        return end_old(options);
+    }
     let mut context = Context::new(&options.place)?;
     let key = signing_request(options.csr.as_deref())?;
     let renewal = Renewal {
@@ -209,17 +223,42 @@ fn renew(options: &Renew) -> Result<ExitCode> {
     let terms = context.terms()?;
     check_writable(&options.to.to)?;
     server.renew_user(name, device, &renewal, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
+    let wanted = |it: &Profile| it.device != PASSWORD;
+    let written = write_files(&server, name, device, &terms, wanted, &options.to.to);
     println!(
         "{name} has new certificates. {}",
         match options.revoke_old {
-            true => "The old ones are revoked.",
-            false => "The old ones work until their end, or until --revoke-old.",
+            true => "The old ones are revoked.".to_owned(),
+            false => format!(
+                "The old ones work until their end; to end them now, when the new files are in use: \
+                 `cygnet user renew {name}{} --end-old`",
+                device.map_or(String::new(), |it| format!(" --device {it}"))
+            ),
         }
     );
-    let code = context.reload(&mut server).told();
-    let wanted = |it: &Profile| it.device != PASSWORD;
-    hand_out(&server, name, device, &terms, wanted, &options.to.to).map_err(Error::after_change)?;
+    let code = outcome.told();
+    hand_out(
+        &server,
+        name,
+        &written.map_err(Error::after_change)?,
+        &options.to.to,
+    );
     Ok(code)
+}
+
+/// Ends what an earlier renewal left to overlap.
+fn end_old(options: &Renew) -> Result<ExitCode> {
+    let (name, device) = (&options.whose.name, options.whose.device.as_ref());
+    let mut context = Context::new(&options.place)?;
+    let mut server = context.open()?;
+    let ended = server.end_old(name, device, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
+    println!(
+        "Of {name}'s {} the newest certificate alone works from now on.",
+        ended.join(", ")
+    );
+    Ok(outcome.told())
 }
 
 fn rename(options: &Rename) -> Result<ExitCode> {
@@ -227,11 +266,12 @@ fn rename(options: &Rename) -> Result<ExitCode> {
     let mut context = Context::new(&options.place)?;
     let mut server = context.open()?;
     server.rename_user(name, new, &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     println!("{name} is {new} now. Devices need nothing new.");
     if server.user(new)?.password {
         println!("Whoever logs in by name and password logs in as {new} from now on.");
     }
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn set_password(options: &Password) -> Result<ExitCode> {
@@ -246,11 +286,12 @@ fn set_password(options: &Password) -> Result<ExitCode> {
     };
     let mut server = context.open()?;
     server.set_password(name, nt_hash.as_deref(), &mut context.with(), &check)?;
+    let outcome = context.reload(&mut server);
     match nt_hash {
         Some(_) => println!("{name} logs in by the new password from now on."),
         None => println!("{name} can no longer log in by password."),
     }
-    Ok(context.reload(&mut server).told())
+    Ok(outcome.told())
 }
 
 fn export(options: &Export) -> Result<ExitCode> {
@@ -264,41 +305,78 @@ fn export(options: &Export) -> Result<ExitCode> {
     if let Some(on_demand) = &on_demand {
         server.set_on_demand(name, device, on_demand)?;
     }
-    let done = hand_out(&server, name, device, &terms, |_| true, to);
-    match on_demand {
-        Some(_) => done.map_err(Error::after_change)?,
-        None => done?,
-    }
+    let written = write_files(&server, name, device, &terms, |_| true, to);
+    let written = match on_demand {
+        Some(_) => written.map_err(Error::after_change)?,
+        None => written?,
+    };
+    hand_out(&server, name, &written, to);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the files of those that are wanted, and says where they are and what to do with them.
-fn hand_out(
+/// Writes the files of those that are wanted.
+fn write_files(
     server: &Server,
     name: &Name,
     device: Option<&Name>,
     terms: &Terms,
     wanted: impl Fn(&Profile) -> bool,
     to: &Path,
-) -> Result<()> {
+) -> Result<Vec<Exported>> {
     let mut profiles = server.profiles(name, device, terms)?;
     profiles.retain(wanted);
-    let exported = server.export(&profiles, to)?;
+    server.export(&profiles, to)
+}
+
+/// Says where the files are and what to do with them.
+fn hand_out(server: &Server, name: &Name, exported: &[Exported], to: &Path) {
     println!();
-    for device in &exported {
+    for device in exported {
         println!("{}", to.join(&device.folder).display());
         if let Some(password) = &device.p12_password {
             println!("  import password: {}", password.as_str());
         }
     }
     println!("README.html in each folder says which file is for which system.");
-    if exported.iter().any(|device| device.p12_password.is_some()) {
+    let has_key = exported.iter().any(|device| device.p12_password.is_some());
+    if has_key {
+        println!("Note the import password: devices ask for it, and it is in none of the files.");
+    }
+    let address = server
+        .settings()
+        .ok()
+        .and_then(|it| it.addresses.first().map(scp_host));
+    if let Some(host) = address {
+        let folder = to.join(name.as_str());
         println!(
-            "Bring a folder to its device by a way that others do not read: the key in it opens the VPN. \
-             Then delete it here; `cygnet user export` writes it again."
+            "To fetch them, on your own computer:\n  scp -r root@{host}:{} .",
+            quoted(&std::path::absolute(&folder).unwrap_or(folder))
         );
     }
-    Ok(())
+    if has_key {
+        println!(
+            "Then bring each folder to its device by a way that others do not read, such as AirDrop, a cable or a USB \
+             stick: the key in it opens the VPN. Then delete it here; `cygnet user export {name}` writes it again."
+        );
+    }
+}
+
+/// As scp wants it: an address of IPv6 in brackets.
+fn scp_host(address: &Address) -> String {
+    match address {
+        Address::Ip(IpAddr::V6(address)) => format!("[{address}]"),
+        other => other.to_string(),
+    }
+}
+
+/// As one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {
@@ -340,4 +418,18 @@ fn seconds(valid: Option<&str>) -> Result<i64> {
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value)
         .unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fetches_the_files_is_one_line_for_a_shell() {
+        let host = |text: &str| scp_host(&text.parse().expect("an address"));
+        assert_eq!(host("vpn.example.org"), "vpn.example.org");
+        assert_eq!(host("2001:db8::5"), "[2001:db8::5]");
+        assert_eq!(quoted(Path::new("/root/alice")), "/root/alice");
+        assert_eq!(quoted(Path::new("/my files/it's")), "'/my files/it'\\''s'");
+    }
 }

@@ -26,11 +26,12 @@ pub(super) fn uninstall(options: &Uninstall) -> Result<ExitCode> {
         None => false,
     };
     server.uninstall(&check)?;
+    let outcome = match disabled {
+        true => ReloadOutcome::NotRunning,
+        false => context.reload_daemon(),
+    };
     println!("The server is gone: users, keys, certificates and [server].");
-    if disabled {
-        return Ok(ExitCode::SUCCESS);
-    }
-    match context.reload_daemon() {
+    match outcome {
         ReloadOutcome::Failed(told) => {
             println!("The running cygnet did not take that up ({told}): stop it.");
             Ok(ExitCode::from(super::super::FAILED))
@@ -44,10 +45,10 @@ fn confirm(what: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return refused("this cannot be undone; without a terminal to ask at, give --yes");
     }
-    print!("{what}\nGo on? Type yes: ");
     let mut answer = String::new();
-    let asked = std::io::stdout()
-        .flush()
+    let mut out = std::io::stdout();
+    let asked = write!(out, "{what}\nGo on? Type yes: ")
+        .and_then(|()| out.flush())
         .and_then(|()| std::io::stdin().lock().read_line(&mut answer));
     match asked {
         Ok(_) if answer.trim() == "yes" => Ok(()),
