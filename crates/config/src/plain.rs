@@ -73,7 +73,10 @@ fn unknown_key(rest: &str) -> (String, Option<String>) {
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let key = quoted.next().unwrap_or_default();
     let known: Vec<&str> = quoted.collect();
-    let near = known.iter().map(|k| (strsim::levenshtein(key, k), k)).min();
+    let near = known
+        .iter()
+        .map(|k| (strsim::osa_distance(key, k), k))
+        .min();
     let near = near.filter(|(distance, _)| *distance <= 2);
     let near = near.map_or(String::new(), |(_, k)| format!("did you mean `{k}`? "));
     let help = format!("{near}expected one of: {}", known.join(", "));
@@ -130,6 +133,10 @@ mod tests {
             ),
             (
                 "[tunnel.a]\nfirewall = \"a\"\n",
+                "unknown key `pks`; did you mean `psk`? expected one of: ",
+            ),
+            (
+                "[tunnel.a]\nfirewall = 1\n",
                 "unknown key `firewall`; expected one of: remote, ",
             ),
         ] {
