@@ -306,16 +306,18 @@ fn other(facts: &Facts<'_>, present: bool) -> String {
 
 /// Why there is no file for a system.
 fn missing(facts: &Facts<'_>, system: &str) -> String {
+    // iPhones, iPads and Macs are many.
+    let s = if system.ends_with("Macs") { "" } else { "s" };
     match &facts.certificate {
         Some(certificate) if certificate.key.is_none() => format!(
-            "<p>There is no file here: {system} import a certificate together with its private key, and yours has \
+            "<p>There is no file here: {system} import{s} a certificate together with its private key, and yours has \
              never left your device.</p>\n"
         ),
         None if system == "RouterOS" => {
             "<p>There is no script here: it needs a login by certificate.</p>\n".to_owned()
         }
         _ => format!(
-            "<p>There is no file here: {system} know none of the algorithms that this server is set to accept.</p>\n"
+            "<p>There is no file here: {system} know{s} none of the algorithms that this server is set to accept.</p>\n"
         ),
     }
 }

@@ -96,7 +96,7 @@ fn it_speaks_of_the_files_that_are_there() {
         assert!(!paths.iter().any(|path| path.ends_with(absent)), "{absent}");
         assert!(!page.contains(absent), "{absent}");
     }
-    assert!(page.contains("Windows know none of the algorithms"));
+    assert!(page.contains("Windows knows none of the algorithms"));
     assert!(page.contains("RouterOS knows none of the algorithms"));
 }
 
