@@ -46,21 +46,32 @@ pub(crate) enum Command {
     /// Reads Algo's files (2017 and today) and others': ipsec.conf with ipsec.secrets, swanctl.conf, .p12,
     /// .mobileconfig, .sswan, a Cygnet bundle. What these name is looked for beside them.
     Import(Import),
+}
+
+/// What `run` starts, and nobody types: no command, so that none is proposed for a word that was mistyped.
+#[derive(Debug, Parser)]
+#[command(name = "cygnet")]
+pub(crate) enum Helper {
     /// The unprivileged half of `run`
-    #[command(hide = true)]
     Engine,
-    /// Resolves one host name for `run`, unprivileged
-    #[command(hide = true)]
+    /// Resolves one host name, unprivileged
     Resolve {
         /// The name
         name: String,
     },
-    /// Fetches one revocation list for `run`, unprivileged
-    #[command(hide = true)]
+    /// Fetches one revocation list, unprivileged
     FetchCrl {
         /// Where from
         url: String,
     },
+}
+
+impl Helper {
+    /// If this process was started as one.
+    pub(crate) fn asked_for() -> Option<Self> {
+        let first = std::env::args_os().nth(1)?;
+        Self::has_subcommand(first.to_str()?).then(Self::parse)
+    }
 }
 
 #[derive(Debug, ClapArgs)]

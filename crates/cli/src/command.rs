@@ -14,7 +14,7 @@ mod user;
 
 use std::process::ExitCode;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Helper};
 
 /// It did not work out.
 const FAILED: u8 = 1;
@@ -33,10 +33,16 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Server(what) => server::server(&what),
         Command::User(what) => user::user(&what),
         Command::Import(options) => import::import(&options),
-        Command::Engine => ExitCode::from(cygnet_daemon::engine()),
-        Command::Resolve { name } => ExitCode::from(cygnet_daemon::resolve(&name)),
-        Command::FetchCrl { url } => ExitCode::from(cygnet_daemon::fetch_crl(&url)),
     }
+}
+
+/// What `run` started.
+pub(crate) fn help(helper: Helper) -> ExitCode {
+    ExitCode::from(match helper {
+        Helper::Engine => cygnet_daemon::engine(),
+        Helper::Resolve { name } => cygnet_daemon::resolve(&name),
+        Helper::FetchCrl { url } => cygnet_daemon::fetch_crl(&url),
+    })
 }
 
 /// One line on standard error, then the exit code.

@@ -12,5 +12,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    output::judge(command::dispatch(args::Args::parse()))
+    match args::Helper::asked_for() {
+        Some(helper) => command::help(helper),
+        None => output::judge(command::dispatch(args::Args::parse())),
+    }
 }

@@ -44,6 +44,19 @@ fn nonsense_is_refused_and_changes_nothing() {
             "server init --address 203.0.113.5 --key dsa",
             "p256, p384 or rsa3072",
         ),
+        (
+            "server init --address 203.0.113.5 --pool 10.99.0.0",
+            "write 10.99.0.0/24",
+        ),
+        (
+            "server init --address 127.0.0.1",
+            "no address that a client",
+        ),
+        (
+            "server init --address localhost",
+            "no address that a client",
+        ),
+        ("server init --address fe80::1", "no address that a client"),
         ("user list", "there is no server here"),
         ("server renew", "there is no server here"),
     ] {
@@ -92,7 +105,15 @@ fn nonsense_is_refused_and_changes_nothing() {
     host.write("etc/cygnet.toml", "[server]\npsk = \"x\"\npools = []\n");
     assert!(host.refused(INIT).contains("did not write"));
     host.write("etc/cygnet.toml", "[daemon\n");
-    assert!(host.refused(INIT).contains("cannot be read"));
+    let told = host.refused(INIT);
+    let check = format!(
+        "`cygnet check --config {}`",
+        host.path("etc/cygnet.toml").display()
+    );
+    assert!(
+        told.contains("cannot be read") && told.contains(&check),
+        "{told}"
+    );
     host.write("etc/cygnet.toml", "[tunnel.a]\nremote = \"b\"\n");
     assert!(host.refused(INIT).contains("stays as it was"));
     assert!(!host.path("state").exists() && host.files("etc/server").is_empty());
@@ -117,18 +138,29 @@ fn nonsense_is_refused_and_changes_nothing() {
         ("user add a/b", "is no name"),
         ("user add ..", "is no name"),
         ("user add Alice", "is no name"),
-        ("user add alice --devices a,a", "has a device a already"),
+        ("user add alice --devices a,a", "a is named twice"),
         ("user add alice --devices a/b", "is no name"),
         ("user add alice --devices password", "cannot be named"),
         ("user add alice --valid 11y", "from 1d to 10y"),
         ("user add alice --valid soon", "from 1d to 10y"),
+        (
+            "user add alice --valid 10y",
+            "give --valid 3649d, which is the most",
+        ),
         ("user add alice --to /dev/null", "no directory"),
         ("user remove alice", "there is no user alice"),
         ("user renew alice", "there is no user alice"),
         ("user resume alice", "there is no user alice"),
+        (
+            "user add alice --to /sys/kernel",
+            "cannot write to /sys/kernel",
+        ),
+        // Of what `cygnet run` starts nothing is proposed.
+        ("fetch-clr", "unrecognized subcommand"),
     ] {
         let told = host.refused(line);
         assert!(told.contains(expected), "{line}: {told}");
+        assert!(!told.contains("fetch-crl"), "{line}: {told}");
     }
     assert!(before == [host.files("etc"), host.files("state")]);
 }

@@ -162,6 +162,11 @@ fn a_device_is_let_in_and_shut_out_alone() {
         .expect("an id")
         .to_owned();
     let told = host.cygnet("user add alice --devices iphone,laptop");
+    let run = format!(
+        "`cygnet run --config {}`",
+        host.path("etc/cygnet.toml").display()
+    );
+    assert!(told.contains(&run), "{told}");
     let fetch = format!("scp -r root@203.0.113.5:{} .", host.path("alice").display());
     assert!(
         told.contains(&fetch) && told.contains("Note the import password"),
@@ -303,6 +308,10 @@ fn what_is_refused_after_the_change_is_told_as_such() {
         assert_eq!(output.status.code(), Some(1), "{line}: {told}");
         assert!(
             told.contains("the change is made, but files with keys cannot go into"),
+            "{line}: {told}"
+        );
+        assert!(
+            told.contains("`cygnet user export alice` writes the files"),
             "{line}: {told}"
         );
     }
@@ -522,6 +531,8 @@ fn passwords_are_published_as_mschapv2_needs_them() {
     assert!(!host.text("etc/server/passwords").contains("dave"));
     host.cygnet("user resume dave");
     host.cygnet("user rename dave eve");
+    let told = host.cygnet("user list");
+    assert!(told.contains("logs in by password"), "{told}");
     assert!(
         host.text("etc/server/passwords")
             .contains("\neve:44ebba8d5312b8d611474411f56989ae\n")
@@ -538,11 +549,12 @@ fn passwords_are_published_as_mschapv2_needs_them() {
     host.secret("password", "short\n");
     assert!(
         host.refused("user add frank --password-file password")
-            .contains("expected 8 to 256")
+            .contains("password: the password has 5 characters: expected 8 to 256")
     );
+    let told = host.refused("user add frank --password");
     assert!(
-        host.refused("user add frank --password")
-            .contains("give it in a file")
+        told.contains("ask for the password") && told.contains("--password-file FILE"),
+        "{told}"
     );
     assert!(
         host.refused("user show frank")

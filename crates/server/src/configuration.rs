@@ -216,7 +216,7 @@ fn content(path: &Path) -> Result<Option<String>> {
 fn parse(path: &Path, text: &str) -> Result<Partial> {
     toml::from_str(text).map_err(|error| {
         Error::Refused(format!(
-            "{} cannot be read ({}); `cygnet check` shows where",
+            "{0} cannot be read ({1}); `cygnet check --config {0}` shows where",
             path.display(),
             error.message().replace('\n', "; ")
         ))

@@ -60,7 +60,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Whether what was typed is to blame.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Load(_))
+        match self {
+            Self::Refused(_) | Self::Load(_) => true,
+            // What may not be done is refused; of what fails while a change is made that is not so.
+            Self::File { doing, source, .. } => {
+                let kind = source.kind();
+                [
+                    io::ErrorKind::PermissionDenied,
+                    io::ErrorKind::ReadOnlyFilesystem,
+                ]
+                .contains(&kind)
+                    && ["read", "open", "look at", "write to"].contains(doing)
+            }
+            _ => false,
+        }
     }
 
     /// For what comes after the change: a refusal is none of the change any more.

@@ -222,7 +222,10 @@ pub fn check_writable(to: &Path) -> Result<()> {
         ));
     }
     // Dropped at once, and with it the file.
-    Staged::draft(&to.join("cygnet"), b"").map(|_| ())
+    match Staged::draft(&to.join("cygnet"), b"") {
+        Err(Error::File { source, .. }) => Err(Error::file("write to", to)(source)),
+        drafted => drafted.map(|_| ()),
+    }
 }
 
 #[cfg(test)]

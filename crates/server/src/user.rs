@@ -353,9 +353,11 @@ impl Server {
         let (end, last) = (now + validity, self.authority_end()?);
         if end > last {
             return refused(format!(
-                "a certificate valid until {} would outlive the authority, which ends {}: give a shorter --valid",
+                "a certificate valid until {} would outlive the authority, which ends {}: give --valid {}d, which is the \
+                 most, or less",
                 time::day(end),
-                time::day(last)
+                time::day(last),
+                (last - now).max(0) / time::DAY
             ));
         }
         Ok(end)

@@ -57,7 +57,7 @@ pub(crate) struct Init {
     pub(crate) addresses: Vec<Address>,
     /// Addresses lent to clients, private and unused here: 10.99.0.0/24, fd99::/112; several times
     /// for IPv4 and IPv6 [default: free ones are found]
-    #[arg(long = "pool", value_name = "NETWORK", value_delimiter = ',')]
+    #[arg(long = "pool", value_name = "NETWORK", value_delimiter = ',', value_parser = pool)]
     pub(crate) pools: Vec<IpNet>,
     /// Resolvers handed to clients [default: 9.9.9.9, 149.112.112.112]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
@@ -79,6 +79,17 @@ pub(crate) struct Init {
     pub(crate) place: Where,
 }
 
+/// A network; an address alone is told how it would be one.
+fn pool(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|error| match text.parse::<IpAddr>() {
+        Ok(address) => {
+            let length = if address.is_ipv4() { 24 } else { 112 };
+            format!("an address without the length of its network: write {address}/{length}")
+        }
+        Err(_) => format!("{error}; expected one such as 10.99.0.0/24 or fd99::/112"),
+    })
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// As JSON, one object
@@ -90,8 +101,8 @@ pub(crate) struct Show {
 
 #[derive(Debug, Args)]
 pub(crate) struct SetAddress {
-    /// A host name or an address; several times for several, the first is the server's identity.
-    /// They replace those it has
+    /// A host name or an address; several times for several. They replace those it has. The first is
+    /// the server's identity: what it says it is, and what newly written files of clients call
     #[arg(long = "address", value_name = "NAME|ADDRESS", required = true)]
     pub(crate) addresses: Vec<Address>,
     /// Keep those it has, and add these behind them

@@ -16,6 +16,9 @@ use hyper::Method;
 use crate::args::server::Where;
 use crate::client;
 
+/// What `cygnet run` reads where nothing else is said.
+const USUAL: &str = "/etc/cygnet/cygnet.toml";
+
 /// One command at work.
 pub(super) struct Context {
     pub(super) place: Place,
@@ -184,12 +187,15 @@ pub(super) enum ReloadOutcome {
 }
 
 impl ReloadOutcome {
-    /// Tells a person; whether the command was done.
-    pub(super) fn told(self) -> ExitCode {
+    /// Tells a person; whether the command was done. `config` is what it has to run with.
+    pub(super) fn told(self, config: &Path) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::NotRunning => {
-                println!("cygnet does not run here; it takes this up when it starts.");
+                println!(
+                    "cygnet does not run here; it takes this up when it starts{}.",
+                    by(config)
+                );
                 ExitCode::SUCCESS
             }
             Self::Failed(told) => super::fail(&format!(
@@ -197,6 +203,14 @@ impl ReloadOutcome {
                  the next command tries again"
             )),
         }
+    }
+}
+
+/// How it is started, where it has to be told its configuration.
+pub(super) fn by(config: &Path) -> String {
+    match config == Path::new(USUAL) {
+        true => String::new(),
+        false => format!(": `cygnet run --config {}`", config.display()),
     }
 }
 

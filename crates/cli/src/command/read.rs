@@ -1,7 +1,7 @@
 //! A file that a person names, read whole: of bounded length, and never waited for.
 
 use std::fs::{Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -13,7 +13,10 @@ use zeroize::Zeroizing;
 /// be another under its name.
 pub(super) fn read(path: &Path, most: u64) -> Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let refuse = |what: &str| Error::Refused(format!("cannot read {}: {what}", path.display()));
-    let failed = |error: std::io::Error| refuse(&error.to_string());
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::PermissionDenied => refuse(&format!("{error}; try again with sudo")),
+        _ => refuse(&error.to_string()),
+    };
     // Without O_NONBLOCK a FIFO would be waited for.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = OpenOptions::new();

@@ -22,27 +22,37 @@ pub(super) fn of_file(path: &Path) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Asked for once, for something that exists.
-pub(super) fn known(what: &str) -> Result<Zeroizing<String>> {
-    prompt(&format!("{what}: "))
+/// Names the file of a secret that is refused.
+pub(super) fn judge(judged: Result<()>, path: Option<&Path>) -> Result<()> {
+    match (judged, path) {
+        (Err(Error::Refused(told)), Some(path)) => {
+            Err(Error::Refused(format!("{}: {told}", path.display())))
+        }
+        (judged, _) => judged,
+    }
+}
+
+/// Asked for once, for something that exists; `option` would give it in a file.
+pub(super) fn known(what: &str, option: &str) -> Result<Zeroizing<String>> {
+    prompt(what, &format!("{what}: "), option)
 }
 
 /// Asked for twice, for something new.
-pub(super) fn new(what: &str) -> Result<Zeroizing<String>> {
-    let first = prompt(&format!("{what}: "))?;
-    let second = prompt("once more: ")?;
+pub(super) fn new(what: &str, option: &str) -> Result<Zeroizing<String>> {
+    let first = prompt(what, &format!("{what}: "), option)?;
+    let second = prompt(what, "once more: ", option)?;
     if *first != *second {
         return Err(Error::Refused("the two are not the same".into()));
     }
     Ok(first)
 }
 
-fn prompt(what: &str) -> Result<Zeroizing<String>> {
-    rpassword::prompt_password(what)
+fn prompt(what: &str, question: &str, option: &str) -> Result<Zeroizing<String>> {
+    rpassword::prompt_password(question)
         .map(Zeroizing::new)
         .map_err(|error| {
             Error::Refused(format!(
-                "cannot ask for it: {error}; without a terminal, give it in a file"
+                "cannot ask for the {what} without a terminal ({error}): give it with {option} FILE"
             ))
         })
 }

@@ -94,7 +94,8 @@ pub(super) fn soon(not_after: i64, now: i64) -> String {
     match (not_after - now) / DAY {
         _ if not_after < now => " (EXPIRED)".into(),
         0 => " (ENDS TODAY)".into(),
-        left @ 1..30 => format!(" ({left} days left)"),
+        1 => " (1 day left)".into(),
+        left @ 2..30 => format!(" ({left} days left)"),
         _ => String::new(),
     }
 }
@@ -109,7 +110,7 @@ fn renew(place: &Where) -> Result<ExitCode> {
         "The server has a new certificate, valid until {}. Clients need nothing new.",
         day(summary.certificate_not_after)
     );
-    Ok(outcome.told())
+    Ok(outcome.told(&context.place.config))
 }
 
 fn set_address(options: &SetAddress) -> Result<ExitCode> {
@@ -144,5 +145,5 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
             outdated.join("\n  ")
         );
     }
-    Ok(outcome.told())
+    Ok(outcome.told(&context.place.config))
 }

@@ -18,9 +18,12 @@ pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
     backup::check_replaceable(&options.file)?;
     let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
-        None => secret::new("passphrase for the backup")?,
+        None => secret::new("passphrase for the backup", "--passphrase-file")?,
     };
-    backup::check_passphrase(&passphrase)?;
+    secret::judge(
+        backup::check_passphrase(&passphrase),
+        options.passphrase.passphrase_file.as_deref(),
+    )?;
     let mut server = context.open()?;
     server.backup(&options.file, &passphrase, context.random())?;
     println!(
@@ -36,7 +39,7 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
     let (sealed, _) = read(&options.file, FILE_MAX)?;
     let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
-        None => secret::known("passphrase of the backup")?,
+        None => secret::known("passphrase of the backup", "--passphrase-file")?,
     };
     let place = context.place.clone();
     let mut server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
@@ -48,7 +51,7 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         summary.devices,
         summary.addresses.join(", ")
     );
-    if let Err(error) = pool::check(&summary.pools, &network::known()?) {
+    if let Err(error) = pool::check(&summary.pools, &network::known_beside(&summary.pools)?) {
         println!(
             "But {error}. Change `pools` in {} before it runs.",
             place.config.display()
@@ -66,5 +69,5 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         "If its address is another one now, point the name to it, or `cygnet server set-address`.\n\
          What was changed after the backup is not in it: remove again whoever was removed since."
     );
-    Ok(outcome.told())
+    Ok(outcome.told(&context.place.config))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cygnet_server::{Error, Key, Result, Server, Settings, pool};
 
-use super::super::place::{Context, check};
+use super::super::place::{Context, by, check};
 use super::{network, unit};
 use crate::args::server::Init;
 
@@ -90,10 +90,15 @@ fn started(options: &Init, context: &Context, server: &mut Server) -> Result<Exi
     }
     match context.reload(server) {
         super::super::place::ReloadOutcome::NotRunning => {
-            println!("It does not run yet: `systemctl enable --now cygnet`, or --enable here.");
+            match by(&context.place.config).as_str() {
+                "" => println!(
+                    "It does not run yet: `systemctl enable --now cygnet`, or --enable here."
+                ),
+                by => println!("It does not run yet{by}, or --enable here."),
+            }
             Ok(ExitCode::SUCCESS)
         }
-        outcome => Ok(outcome.told()),
+        outcome => Ok(outcome.told(&context.place.config)),
     }
 }
 

@@ -44,6 +44,16 @@ pub(super) fn known() -> Result<Vec<IpNet>> {
     })
 }
 
+/// The same for a server that is set up: where it runs already, the ways to its pools are its own.
+pub(super) fn known_beside(pools: &[IpNet]) -> Result<Vec<IpNet>> {
+    ask(async |netlink| {
+        let mut known = netlink.local_networks(&[OURS]).await?;
+        let routed = netlink.routed_networks().await?;
+        known.extend(routed.into_iter().filter(|it| !pools.contains(it)));
+        Ok(known)
+    })
+}
+
 /// Refuses an interface that is not there.
 pub(in super::super) fn check_interface(name: &str) -> Result<()> {
     ask(async |netlink| netlink.link(name).await.map(drop))

@@ -30,10 +30,13 @@ pub(super) fn uninstall(options: &Uninstall) -> Result<ExitCode> {
         true => ReloadOutcome::NotRunning,
         false => context.reload_daemon(),
     };
+    if matches!(outcome, ReloadOutcome::Failed(_)) {
+        println!("cygnet still runs here, with what it has read before: stop it.");
+    }
     println!("The server is gone: users, keys, certificates and [server].");
     match outcome {
         ReloadOutcome::Failed(told) => {
-            println!("The running cygnet did not take that up ({told}): stop it.");
+            println!("(The running cygnet did not take that up: {told}.)");
             Ok(ExitCode::from(super::super::FAILED))
         }
         _ => Ok(ExitCode::SUCCESS),

@@ -16,11 +16,10 @@ const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 /// Enables the unit and starts it; writes it first where it is not installed.
 pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
     if !Path::new(BOOTED).is_dir() {
-        println!(
-            "There is no systemd here: let `cygnet run --config {}` be started by what is.",
+        return Ok(super::super::fail(&format!(
+            "there is no systemd here, so nothing starts it by itself: let what is here run `cygnet run --config {}`",
             place.config.display()
-        );
-        return Ok(ExitCode::SUCCESS);
+        )));
     }
     let installed = quietly(&["cat", NAME]);
     if installed && quietly(&["is-enabled", NAME]) {
