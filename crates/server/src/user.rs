@@ -350,18 +350,22 @@ impl Server {
 
     /// When a certificate ends that is issued now. None outlives the authority.
     fn end(&self, validity: i64, now: i64) -> Result<i64> {
-        let (end, last) = (now + validity, self.authority_end()?);
-        if end > last {
-            return refused(format!(
-                "a certificate valid until {} would outlive the authority, which ends {}: give --valid {}d, which is the \
-                 most, or less",
-                time::day(end),
-                time::day(last),
-                (last - now).max(0) / time::DAY
-            ));
-        }
-        Ok(end)
+        end_before(self.authority_end()?, validity, now)
     }
+}
+
+fn end_before(last: i64, validity: i64, now: i64) -> Result<i64> {
+    let end = now + validity;
+    if end > last {
+        return refused(format!(
+            "a certificate valid until {} would outlive the authority, which ends {}: give --valid {}d, which is the \
+             most, or less",
+            time::day(end),
+            time::day(last),
+            (last - now).max(0) / time::DAY
+        ));
+    }
+    Ok(end)
 }
 
 /// How devices are renewed.
@@ -626,4 +630,17 @@ pub(crate) fn handouts(state: &Connection, user: i64) -> rusqlite::Result<Vec<Ha
         })
     })?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_validity_is_told() {
+        let last = 3650 * time::DAY;
+        assert_eq!(end_before(last, last, 0).expect("just so"), last);
+        let told = end_before(last, last, 1).expect_err("a second too long");
+        assert!(told.to_string().contains("give --valid 3649d,"), "{told}");
+    }
 }
