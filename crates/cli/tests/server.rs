@@ -460,6 +460,35 @@ fn what_the_running_daemon_has_not_taken_up_is_told_again() {
 }
 
 #[test]
+fn who_runs_on_without_a_server_is_named_first() {
+    const REFUSED: &str =
+        "HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 17\r\n\r\n{\"error\": \"gone\"}";
+    const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+    let host = Host::new("runs-on");
+    // Where there is no systemd that is said, and the server is set up all the same.
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        let output = host.command(&format!("{INIT} --enable")).output();
+        let output = output.expect("starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("there is no systemd here"), "{told}");
+    } else {
+        host.cygnet(INIT);
+    }
+    let running = daemon(&host, &[DONE, REFUSED]);
+    let output = host.command("server uninstall --yes").output();
+    let output = output.expect("starts");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("cygnet still runs here"), "{told}");
+    assert!(
+        told.contains("gone") && !host.path("state").exists(),
+        "{told}"
+    );
+    running.join().expect("was told twice");
+}
+
+#[test]
 fn a_key_that_never_leaves_its_device() {
     let host = Host::new("csr");
     host.cygnet(INIT);

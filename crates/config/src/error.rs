@@ -73,6 +73,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// No `help`: what to do is said once, by the line that says what is wrong.
 impl Diagnostic for ConfigError {
     fn source_code(&self) -> Option<&dyn SourceCode> {
         Some(&self.0.source)
@@ -82,14 +83,5 @@ impl Diagnostic for ConfigError {
         Some(Box::new(self.0.mistakes.iter().map(|m| {
             LabeledSpan::new_with_span(Some(m.message.clone()), m.span.clone())
         })))
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        let helps: Vec<&str> = self
-            .mistakes()
-            .iter()
-            .filter_map(|m| m.help.as_deref())
-            .collect();
-        (!helps.is_empty()).then(|| Box::new(helps.join("\n")) as Box<dyn fmt::Display>)
     }
 }

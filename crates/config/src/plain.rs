@@ -99,11 +99,6 @@ fn section(text: &str, at: usize) -> Option<&str> {
 mod tests {
     use crate::Config;
 
-    fn told(text: &str) -> String {
-        let parsed = Config::parse("t", text, &mut |p| Err(format!("no {p}")));
-        parsed.unwrap_err().to_string()
-    }
-
     #[test]
     fn what_was_meant_is_told_in_the_words_of_the_file() {
         for (text, expected) in [
@@ -132,7 +127,7 @@ mod tests {
                 "unknown key `identitiy`; did you mean `identity`? expected one of: ",
             ),
             (
-                "[tunnel.a]\nfirewall = \"a\"\n",
+                "[tunnel.a]\npks = \"a\"\n",
                 "unknown key `pks`; did you mean `psk`? expected one of: ",
             ),
             (
@@ -140,8 +135,10 @@ mod tests {
                 "unknown key `firewall`; expected one of: remote, ",
             ),
         ] {
-            let told = told(text);
+            let error = Config::parse("t", text, &mut |p| Err(format!("no {p}"))).unwrap_err();
+            let told = error.to_string();
             assert!(told.contains(expected), "{told}");
+            assert!(miette::Diagnostic::help(&error).is_none(), "said twice");
             assert!(!told.contains("u16") && !told.contains("field"), "{told}");
         }
     }

@@ -182,6 +182,10 @@ mod tests {
             unfinished.to_string(),
             "the change is made, but x is no directory"
         );
+        // What may not be read is refused; a disk that is full has failed.
+        let file = |kind: io::ErrorKind| Error::file("read", Path::new("x"))(kind.into());
+        assert!(file(io::ErrorKind::PermissionDenied).is_refusal());
+        assert!(!file(io::ErrorKind::StorageFull).is_refusal());
         let busy = Error::Busy("state".into());
         assert_eq!(
             Error::Busy("state".into()).after_change().to_string(),

@@ -1,7 +1,7 @@
 //! A file that a person names, read whole: of bounded length, and never waited for.
 
 use std::fs::{Metadata, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -13,10 +13,7 @@ use zeroize::Zeroizing;
 /// be another under its name.
 pub(super) fn read(path: &Path, most: u64) -> Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let refuse = |what: &str| Error::Refused(format!("cannot read {}: {what}", path.display()));
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::PermissionDenied => refuse(&format!("{error}; try again with sudo")),
-        _ => refuse(&error.to_string()),
-    };
+    let failed = |error: io::Error| refuse(&told(&error));
     // Without O_NONBLOCK a FIFO would be waited for.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = OpenOptions::new();
@@ -47,4 +44,24 @@ pub(super) fn read(path: &Path, most: u64) -> Result<(Zeroizing<Vec<u8>>, Metada
         return Err(too_long());
     }
     Ok((bytes, metadata))
+}
+
+/// Why it cannot be read, and what to do.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!("{error}; try again with sudo"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_is_told_who_may() {
+        let told = |kind: ErrorKind| told(&kind.into());
+        assert!(told(ErrorKind::PermissionDenied).ends_with("; try again with sudo"));
+        assert!(!told(ErrorKind::NotFound).contains("sudo"));
+    }
 }

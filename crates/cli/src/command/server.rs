@@ -147,3 +147,18 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
     }
     Ok(outcome.told(&context.place.config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_time_is_told_in_days() {
+        let left = |days: i64| soon(days * DAY + 10, 0);
+        assert_eq!(left(-1), " (EXPIRED)");
+        assert_eq!(left(0), " (ENDS TODAY)");
+        assert_eq!(left(1), " (1 day left)");
+        assert_eq!(left(29), " (29 days left)");
+        assert_eq!(left(30), "");
+    }
+}
