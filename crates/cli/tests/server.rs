@@ -4,6 +4,7 @@ mod host;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use host::{Host, INIT};
@@ -367,20 +368,36 @@ fn apple_s_devices_connect_by_themselves_where_it_is_said() {
     }
 }
 
-/// A running cygnet as far as `reload` sees one: what it answers, and how often it was asked.
+/// A running cygnet as far as `reload` sees one: by which configuration it runs, and what it answers, once each.
 fn daemon(host: &Host, answers: &'static [&'static str]) -> std::thread::JoinHandle<()> {
+    daemon_of(host, &host.path("etc/cygnet.toml"), answers)
+}
+
+fn daemon_of(
+    host: &Host,
+    config: &Path,
+    answers: &'static [&'static str],
+) -> std::thread::JoinHandle<()> {
     use std::io::{Read, Write};
-    let listener =
-        std::os::unix::net::UnixListener::bind(host.path("control.sock")).expect("bound");
     let path = host.path("control.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+    let status = serde_json::json!({
+        "version": "0", "config": config, "processes": { "supervisor": 1, "engine": null }, "uptime_s": 1,
+        "engine_restarts": 0, "guard": "not-configured", "warnings": [], "engine": null, "leases": [],
+    });
+    let status = status.to_string();
+    let length = status.len();
+    let status = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{status}");
     std::thread::spawn(move || {
         for answer in answers {
-            // One connection asks whether somebody is there; the next one is the request.
+            // One connection asks whether somebody is there, one by which configuration, and then comes the request.
             loop {
                 let (mut stream, _) = listener.accept().expect("asked");
                 let mut request = [0; 4096];
                 let length = stream.read(&mut request).expect("a request");
-                if length > 0 {
+                if request.starts_with(b"GET /v1/status ") {
+                    stream.write_all(status.as_bytes()).expect("answered");
+                } else if length > 0 {
                     assert!(request.starts_with(b"POST /v1/reload "));
                     stream.write_all(answer.as_bytes()).expect("answered");
                     break;
@@ -389,6 +406,22 @@ fn daemon(host: &Host, answers: &'static [&'static str]) -> std::thread::JoinHan
         }
         fs::remove_file(path).expect("there");
     })
+}
+
+#[test]
+fn what_runs_by_another_configuration_is_not_told() {
+    let host = Host::new("elsewhere");
+    host.cygnet(INIT);
+    host.cygnet("user add alice --devices phone,laptop");
+    // Never asked to read anything: that would be taken for the word of the one that is meant.
+    let running = daemon_of(&host, Path::new("/etc/cygnet/other.toml"), &["unasked"]);
+    host.cygnet("user remove alice --device phone");
+    assert!(!running.is_finished(), "the wrong one was told");
+    fs::remove_file(host.path("control.sock")).expect("there");
+    // Nor counts the change as told: the one that is meant hears of it.
+    let meant = daemon(&host, &["HTTP/1.1 204 No Content\r\n\r\n"]);
+    host.cygnet("user list");
+    meant.join().expect("was told");
 }
 
 #[test]

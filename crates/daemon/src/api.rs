@@ -1,6 +1,7 @@
 //! What the control socket says: the types behind `docs/api.md` and `cygnet status --json`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Program version.
     pub version: String,
+    /// The configuration file that it runs by, as it was named at its start, from the root of the file system.
+    pub config: PathBuf,
     /// Process ids.
     pub processes: Processes,
     /// Seconds since the supervisor started.

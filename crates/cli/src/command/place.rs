@@ -14,6 +14,7 @@ use cygnet_server::{Circumstances, Configuration, Error, Place, Result, Server};
 use hyper::Method;
 
 use crate::args::server::Where;
+use super::status;
 use crate::client;
 
 /// What `cygnet run` reads where nothing else is said.
@@ -123,11 +124,20 @@ impl Context {
             {
                 ReloadOutcome::NotRunning
             }
+            _ if self.runs_elsewhere() => ReloadOutcome::NotRunning,
             _ => match client::call(&self.socket, Method::POST, "/v1/reload", None) {
                 Ok(_) => ReloadOutcome::Done,
                 Err(told) => ReloadOutcome::Failed(told),
             },
         }
+    }
+
+    /// Whether what runs has another configuration than the one that is spoken of here.
+    fn runs_elsewhere(&self) -> bool {
+        let told = client::call(&self.socket, Method::GET, "/v1/status", None);
+        let status = told.and_then(|body| status::parse(&body));
+        // Who does not tell is asked to read his, and says what is the matter.
+        status.is_ok_and(|status| whole(&status.config) != whole(&self.place.config))
     }
 
     /// What the configuration says about clients, for their files.
@@ -226,5 +236,15 @@ pub(super) fn failed(error: &Error) -> ExitCode {
     match error.is_refusal() {
         true => super::refuse(&error.to_string()),
         false => super::fail(&error.to_string()),
+    }
+}
+
+/// The path of a file, by whatever way its folder was named. There may be no file any more.
+fn whole(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().and_then(|it| it.canonicalize().ok());
+    match folder.zip(path.file_name()) {
+        Some((folder, name)) => folder.join(name),
+        None => path,
     }
 }

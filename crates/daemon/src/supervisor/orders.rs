@@ -1,6 +1,7 @@
 //! What the operator wants, by the control socket or by a signal.
 
 use std::os::fd::OwnedFd;
+use std::path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -163,6 +164,7 @@ impl Supervisor {
         warnings.extend(self.crls.warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
             processes: Processes {
                 supervisor: std::process::id(),
                 engine: self.engine.as_ref().map(Engine::pid),
