@@ -499,7 +499,7 @@ fn who_runs_on_without_a_server_is_named_first() {
     const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
     let host = Host::new("runs-on");
     // Where there is no systemd that is said, and the server is set up all the same.
-    if !std::path::Path::new("/run/systemd/system").is_dir() {
+    if !Path::new("/run/systemd/system").is_dir() {
         let output = host.command(&format!("{INIT} --enable")).output();
         let output = output.expect("starts");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -13,8 +13,8 @@ use cygnet_server::profile::Terms;
 use cygnet_server::{Circumstances, Configuration, Error, Place, Result, Server};
 use hyper::Method;
 
-use crate::args::server::Where;
 use super::status;
+use crate::args::server::Where;
 use crate::client;
 
 /// What `cygnet run` reads where nothing else is said.
