@@ -280,7 +280,7 @@ mod tests {
     fn an_engine_that_was_taken_over_steers_no_terminal() {
         let evil = "x\u{1b}[2J\u{9b}H\r\nguard on\u{7}\u{202e}";
         let status = serde_json::json!({
-            "version": "1", "processes": {"supervisor": 1, "engine": 2}, "uptime_s": 1, "engine_restarts": 0, "guard": "on", "warnings": [evil],
+            "version": "1", "config": evil, "processes": {"supervisor": 1, "engine": 2}, "uptime_s": 1, "engine_restarts": 0, "guard": "on", "warnings": [evil],
             "leases": [{"pool": evil, "identity": evil, "addresses": [], "online": true}],
             "engine": {
                 "connections": [{"name": evil, "state": evil, "reason": evil, "ike_sas": []}],

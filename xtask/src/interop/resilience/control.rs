@@ -106,6 +106,7 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
     ensure!(code == 200, "status: {code}");
     for key in [
         "version",
+        "config",
         "processes",
         "uptime_s",
         "engine_restarts",
