@@ -36,14 +36,17 @@ pub(super) fn seeds(seeds: &mut Vec<Seed>) {
 }
 
 pub(super) fn udp(payload: &[u8]) -> Vec<u8> {
-    let len = 8 + payload.len();
+    v4(protocol::UDP, datagram(payload))
+}
+
+fn datagram(payload: &[u8]) -> Vec<u8> {
     let header = UdpHeader {
         src_port: 4000,
         dst_port: 53,
-        len: len as u16,
+        len: (8 + payload.len()) as u16,
         checksum: 0,
     };
-    v4(protocol::UDP, [&header.emit()[..], payload].concat())
+    [&header.emit()[..], payload].concat()
 }
 
 pub(super) fn tcp(payload: &[u8]) -> Vec<u8> {
@@ -82,21 +85,15 @@ fn v4(number: u8, upper: Vec<u8>) -> Vec<u8> {
 }
 
 pub(super) fn v6(payload: &[u8]) -> Vec<u8> {
-    let len = 8 + payload.len();
-    let udp = UdpHeader {
-        src_port: 4000,
-        dst_port: 53,
-        len: len as u16,
-        checksum: 0,
-    };
+    let datagram = datagram(payload);
     let header = Ipv6Header {
         traffic_class: 0,
         flow_label: 0,
-        payload_len: len as u16,
+        payload_len: datagram.len() as u16,
         next_header: protocol::UDP,
         hop_limit: 64,
         src: "fd00:2::1".parse().expect("an address"),
         dst: "fd00:1::1".parse().expect("an address"),
     };
-    [&header.emit()[..], &udp.emit(), payload].concat()
+    [&header.emit()[..], &datagram].concat()
 }

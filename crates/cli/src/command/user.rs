@@ -95,12 +95,8 @@ fn add(options: &Add) -> Result<ExitCode> {
         (false, _) => println!("{name} has {list} now, too."),
     }
     let code = outcome.told(&context.place.config);
-    hand_out(
-        &server,
-        name,
-        &written.map_err(|error| not_written(error, name))?,
-        &options.to.to,
-    );
+    let written = written.map_err(|error| not_written(error, name))?;
+    hand_out(&server, name, &written, &options.to.to);
     Ok(code)
 }
 
@@ -246,12 +242,8 @@ fn renew(options: &Renew) -> Result<ExitCode> {
         }
     );
     let code = outcome.told(&context.place.config);
-    hand_out(
-        &server,
-        name,
-        &written.map_err(|error| not_written(error, name))?,
-        &options.to.to,
-    );
+    let written = written.map_err(|error| not_written(error, name))?;
+    hand_out(&server, name, &written, &options.to.to);
     Ok(code)
 }
 
