@@ -427,7 +427,9 @@ impl Endpoint {
         self.cx.counters.dropped += 1;
         if let Some(sa) = self.sas.get_mut(&id) {
             let reason = Reason::Local("too many callers: it gave way to another".to_owned());
-            sa.drop_silently(&mut self.cx, reason);
+            let path = sa.channel.path;
+            sa.drop_silently(&mut self.cx, reason.clone());
+            self.admission.event(&mut self.cx, path, reason);
         }
         self.forget(id);
     }

@@ -377,9 +377,11 @@ impl Endpoint {
             return;
         };
         let name = state.peering.connection.name.clone();
+        let mut outdated = false;
         match self.cx.policy.connection(&name).cloned() {
             Some(known) if known == state.peering.connection => {}
             Some(known) if known.is_renewal_of(&state.peering.connection) => {
+                outdated = true;
                 self.change(id, |state, _, _| state.peering.connection = known);
             }
             // The policy changed while the peer was authenticating.
@@ -406,6 +408,9 @@ impl Endpoint {
         if live {
             self.settle_duplicates(id, initial_contact);
             self.bound_calls(id);
+            if outdated {
+                self.reauthenticate(id);
+            }
         }
         self.examine_next();
         self.keep(&name);

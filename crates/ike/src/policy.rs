@@ -140,26 +140,28 @@ impl Connection {
     /// Whether `other` is the same but for the certificate that we show, of the same key, and who it says we are:
     /// that matters to IKE SAs which are to be made, and to none that is there.
     pub fn is_renewal_of(&self, other: &Self) -> bool {
-        let kind = |auth: &LocalAuth| match auth {
-            LocalAuth::Certificate {
-                credential,
-                key,
-                pss,
-                ..
-            } => Some((credential.clone(), *key, Some(*pss))),
-            LocalAuth::Eap(EapLogin::Certificate {
-                credential, key, ..
-            }) => Some((credential.clone(), *key, None)),
-            LocalAuth::Psk(_) | LocalAuth::Eap(EapLogin::Password { .. }) => None,
-        };
-        let own = kind(&self.local_auth);
-        own.is_some()
-            && own == kind(&other.local_auth)
-            && *self
-                == Self {
-                    local_auth: self.local_auth.clone(),
-                    ..other.clone()
-                }
+        let mut renewed = other.clone();
+        match (&mut renewed.local_auth, &self.local_auth) {
+            (
+                LocalAuth::Certificate {
+                    chain, identities, ..
+                },
+                LocalAuth::Certificate {
+                    chain: new,
+                    identities: says,
+                    ..
+                },
+            ) => {
+                chain.clone_from(new);
+                identities.clone_from(says);
+            }
+            (
+                LocalAuth::Eap(EapLogin::Certificate { chain, .. }),
+                LocalAuth::Eap(EapLogin::Certificate { chain: new, .. }),
+            ) => chain.clone_from(new),
+            _ => return false,
+        }
+        *self == renewed
     }
 }
 

@@ -232,6 +232,9 @@ pub fn summary(sa: &SaPayload) -> String {
         let Some((_, known, more)) = kinds.get_mut(at) else {
             continue;
         };
+        if *more {
+            continue;
+        }
         let word = keyword(transform);
         if known.contains(&word) {
             continue;

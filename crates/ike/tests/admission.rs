@@ -74,13 +74,13 @@ fn calls_that_cost_a_key_exchange_for_nothing_make_cookies_due() {
 fn called_from(world: &mut World, place: impl Fn(u8) -> SocketAddr) -> Status {
     let now = at(world.now);
     let own = SocketAddr::new(B.address(), 500);
-    let b = &mut world.b.endpoint;
     for n in 1..=20 {
         let datagram = bad_call_with(n.into(), vec![9; 32]);
-        b.handle_datagram(now, path(own, place(n)), &datagram);
+        (world.b.endpoint).handle_datagram(now, path(own, place(n)), &datagram);
     }
-    while b.poll_output().is_some() {}
-    b.status(now)
+    let status = world.b.endpoint.status(now);
+    world.drain(B);
+    status
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn calls_in_the_name_of_a_peer_do_not_keep_it_out() {
 }
 
 #[test]
-fn where_too_many_call_the_oldest_gives_way_and_leaves_nothing() {
+fn where_too_many_call_the_oldest_gives_way() {
     let mut policy_b = policy(connection(B));
     policy_b.limits.half_open = 4;
     let mut world = World::new(policy(connection(A)), policy_b);
@@ -103,11 +103,25 @@ fn where_too_many_call_the_oldest_gives_way_and_leaves_nothing() {
     assert_eq!((status.half_open, status.counters.dropped), (4, 16));
     world.seconds(5);
     world.assert_in_step(&["one"]);
-    world.command(A, down(None));
-    world.a.unreachable = true;
-    world.seconds(120);
+    let told = |r: &Reason| matches!(r, Reason::Local(why) if why.contains("gave way"));
+    assert!(world.b.reasons().iter().any(told), "{}", world.tail());
+}
+
+#[test]
+fn a_call_that_gives_way_leaves_no_log_in_behind() {
+    let mut policy_b = policy(with_password(B));
+    policy_b.limits.half_open = 1;
+    let mut world = World::new(policy(with_password(A)), policy_b);
+    world.until(5, "a log-in", |world| world.b.log_ins.under_way() == 1);
+    let places = (
+        SocketAddr::new(B.address(), 500),
+        SocketAddr::from(([203, 0, 113, 1], 500)),
+    );
     let now = at(world.now);
-    assert_eq!(world.b.endpoint.status(now).half_open, 0);
+    let datagram = bad_call_with(9, vec![9; 32]);
+    (world.b.endpoint).handle_datagram(now, path(places.0, places.1), &datagram);
+    world.drain(B);
+    assert_eq!(world.b.log_ins.under_way(), 0);
 }
 
 #[test]

@@ -316,6 +316,7 @@ fn another_certificate_of_a_server_disturbs_nobody() {
     world.reboot(A, policy(with_certificates(A)));
     world.seconds(5);
     assert_eq!(world.a.child_sas(world.now).len(), 1, "{}", world.tail());
+    assert_eq!(world.a.shown, [2]);
     // And a change of more than that is one.
     let mut other = with_certificates(B);
     other.liveness = Duration::from_secs(7);
@@ -344,6 +345,19 @@ fn another_certificate_of_a_client_is_shown_before_the_old_one_goes() {
     assert_eq!(world.a.count(replaced), 1, "{}", world.tail());
     let cut = |kind: &EventKind| matches!(kind, EventKind::IkeDown { reason } if *reason != Reason::Replaced);
     assert_eq!(world.a.count(cut), 0, "{}", world.tail());
+    assert_eq!(world.b.shown, [1, 2]);
+}
+
+#[test]
+fn a_certificate_that_comes_while_a_client_calls_is_shown_as_well() {
+    let mut world = World::new(policy(with_certificates(A)), policy(with_certificates(B)));
+    world.a.hold_chains = true;
+    world.seconds(1);
+    world.policy(A, renewed(A));
+    world.release(A);
+    world.seconds(20);
+    world.assert_in_step(&["one"]);
+    assert_eq!(world.b.shown, [1, 2], "{}", world.tail());
 }
 
 #[test]

@@ -681,3 +681,42 @@ fn who_is_called_by_itself_decides_no_way() {
     assert_eq!(sent.get(), 0, "{}", world.tail());
     assert_eq!((moved(&world, A), moved(&world, B)), (0, 0));
 }
+
+#[test]
+fn the_ike_sa_that_follows_does_not_ask_where_nobody_has_shown_to_be() {
+    let mut world = up_mobile();
+    let before = spis(&world);
+    // So that what goes there is seen here.
+    world.a.own.push(third());
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&asked);
+    let deaf = Rc::new(Cell::new(false));
+    let is_deaf = Rc::clone(&deaf);
+    lose(&mut world, move |flight| {
+        let request = flight.to == A
+            && flight
+                .header()
+                .is_some_and(|header| !header.flags.is_response());
+        if request {
+            seen.borrow_mut().push(flight.path.local.ip());
+        }
+        request && (is_deaf.get() || flight.path.local.ip() == third())
+    });
+    world.command(A, rekey_ike());
+    // Before the request arrives, a packet seems to come from elsewhere.
+    let child = world.b.sending("one").unwrap().params.id;
+    let path = path(
+        SocketAddr::new(B.address(), 4500),
+        SocketAddr::new(third(), 4500),
+    );
+    world.data(B, DataEvent::PeerMoved { child, path });
+    world.run(Duration::from_millis(500));
+    assert!(asked.borrow().contains(&third()), "it was looked at");
+    assert_ne!(spis(&world), before);
+    asked.borrow_mut().clear();
+    deaf.set(true);
+    world.command(B, rekey_child("one"));
+    world.seconds(12);
+    assert!(asked.borrow().len() > 3, "{}", world.tail());
+    assert!(!asked.borrow().contains(&third()), "{}", world.tail());
+}

@@ -47,7 +47,7 @@ pub(crate) struct Mobility {
     esp_at: Option<Path>,
     /// Who called: the peer is still to be told of the way in use; it knows this one.
     told: Option<Path>,
-    /// Further ways by which a request goes that gets no answer.
+    /// Further ways by which a request goes that gets no answer. For who called.
     others: Vec<Path>,
     /// Our own addresses have changed since the peer that called was told of them.
     untold: bool,
@@ -91,11 +91,6 @@ impl Mobility {
     pub(crate) fn heir(&self) -> Self {
         Self {
             seen_at: None,
-            others: match self.seen_at {
-                // Where it was only seen: nobody has proven that it is there.
-                Some(_) => Vec::new(),
-                None => self.others.clone(),
-            },
             // The hash has the SPIs in it.
             mapping: None,
             sending: Sending::default(),
@@ -156,7 +151,8 @@ impl Channel {
         }
         let mut ways = vec![self.path];
         if sent > ALONE {
-            ways.extend(&self.mobility.others);
+            let mobility = &self.mobility;
+            ways.extend(mobility.others.iter().chain(&mobility.seen_at));
         }
         self.mobility.sending.scattered |= ways.len() > 1;
         ways

@@ -64,6 +64,8 @@ pub struct Node {
     pub hold_chains: bool,
     /// The peer's certificate is revoked.
     pub revoked: bool,
+    /// How many certificates peers have shown, each time.
+    pub shown: Vec<usize>,
     pub(super) held: Vec<(cygnet_ike::io::AskId, Answer)>,
     /// So many chains find nobody who has time for them.
     pub busy: usize,
@@ -104,6 +106,7 @@ impl Node {
             hold: false,
             hold_chains: false,
             revoked: false,
+            shown: Vec::new(),
             held: Vec::new(),
             busy: 0,
             mute: None,
@@ -209,6 +212,7 @@ impl Node {
                 identity,
                 ..
             } => {
+                self.shown.push(certificates.len());
                 if self.busy > 0 {
                     self.busy -= 1;
                     let why = "too many certificates wait".to_owned();

@@ -97,7 +97,6 @@ impl Established {
         channel.turn_after(cx, path);
         channel.mobility.lost = false;
         channel.mobility.seen_at = None;
-        channel.mobility.others.clear();
         self.observe_nat(channel, cx, contents);
         if esp.remote.ip() != path.remote.ip() {
             channel.mobility.esp_at = Some(esp);
@@ -140,7 +139,6 @@ impl Established {
             mobility.checked = Some(now);
             mobility.seen_at = Some(path);
             // The answer that a request in flight waits for may only come from there.
-            mobility.others = vec![path];
             channel.send_again_by(cx, path);
         }
     }
@@ -195,9 +193,7 @@ impl Established {
         let Sending {
             alone, scattered, ..
         } = mobility.sending;
-        if mobility.seen_at.take().is_some() {
-            mobility.others.clear();
-        }
+        mobility.seen_at = None;
         let from = channel.esp_path();
         if alone == Some(path) && channel.mobility.esp_at.is_none() {
             // It is where its ESP came from.
