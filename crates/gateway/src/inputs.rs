@@ -66,7 +66,8 @@ pub struct Inputs {
     pub local_networks: Vec<IpNet>,
     /// Networks that the configuration itself calls local.
     pub named: Vec<IpNet>,
-    /// Networks of tunnels that this machine has itself, see [`Inputs::without_overlaps`]: nothing goes there.
+    /// Networks of tunnels that this machine has itself, see [`Inputs::without_overlaps`]: nothing goes there but
+    /// answers by TCP to who calls this machine from there.
     pub closed: Vec<IpNet>,
     /// Interface of the default route; `None`: whatever is not a TUN of ours.
     pub uplink: Option<InterfaceName>,

@@ -166,8 +166,7 @@ fn not_to_the_provider(inputs: &Inputs, server: &Server) -> Vec<String> {
         return Vec::new();
     };
     let here: Vec<IpNet> = inputs
-        .local_networks
-        .iter()
+        .at_hand()
         .chain(&server.inside)
         .map(IpNet::trunc)
         .collect();

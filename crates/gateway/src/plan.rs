@@ -316,9 +316,7 @@ impl NetworkPlan {
 /// does) from the ports that our own sockets hold. Nobody else can send from those, whatever the
 /// endpoint's address, which the peer may choose: it can move. IPv6 has no such filter.
 fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
-    let own = inputs.tunnels.iter().filter(|t| t.own_traffic);
-    let mut claimed = own.flat_map(|t| &t.remote).chain(&inputs.closed);
-    if !claimed.any(|net| net.contains(&endpoint)) || endpoint.is_ipv6() {
+    if !local::claims(inputs).any(|net| net.contains(&endpoint)) || endpoint.is_ipv6() {
         return Vec::new();
     }
     let from = inputs.addresses.iter().filter(|a| a.is_ipv4());

@@ -61,6 +61,14 @@ impl Inputs {
         (self, overlaps)
     }
 
+    /// Of the networks that this machine was lent addresses of, those that are any: nobody's network is everything, and
+    /// who lends that is not to close a tunnel or take a pool away.
+    pub(crate) fn at_hand(&self) -> impl Iterator<Item = &IpNet> {
+        self.local_networks
+            .iter()
+            .filter(|net| net.prefix_len() > 0)
+    }
+
     /// Networks of this machine that a tunnel has instead.
     #[must_use]
     pub fn not_around(&self) -> Vec<Around> {
@@ -72,7 +80,14 @@ impl Inputs {
             };
             let tunnels = own(self).filter_map(claim);
             let (claimed, tunnel) = tunnels.max_by_key(|(net, _)| net.prefix_len())?;
-            let mut ours = self.local_networks.iter();
+            // What is closed is told of as an overlap.
+            let is_closed = |closed: &IpNet| {
+                closed.contains(&network) && closed.prefix_len() >= claimed.prefix_len()
+            };
+            if self.closed.iter().any(is_closed) {
+                return None;
+            }
+            let mut ours = self.at_hand();
             Some(Around {
                 network,
                 tunnel,
@@ -125,10 +140,7 @@ pub fn is_private(net: &IpNet) -> bool {
 /// The main table is not asked in general: routes that a DHCP server slipped in there (option 121) would
 /// then lead around the tunnel.
 pub(super) fn routes(inputs: &Inputs) -> impl Iterator<Item = Route> {
-    let swallowed = |net: &IpNet| {
-        let mut claims = own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed);
-        claims.any(|claimed| claimed.contains(net))
-    };
+    let swallowed = |net: &IpNet| claims(inputs).any(|claimed| claimed.contains(net));
     let networks = lan_networks(inputs).into_iter();
     let throws = networks
         .filter(|net| stays_local(inputs, net))
@@ -147,8 +159,8 @@ pub(super) fn routes(inputs: &Inputs) -> impl Iterator<Item = Route> {
 /// Whoever calls this machine from a network that a tunnel has instead (ssh, on a LAN of public addresses)
 /// is answered there. Such an answer has an address of that network as its source from the beginning.
 pub(super) fn answers(inputs: &Inputs) -> Vec<Rule> {
-    let locals = inputs.local_networks.iter();
-    locals
+    inputs
+        .at_hand()
         .filter(|local| is_answered(inputs, local))
         .map(|local| Rule {
             from: Some(IpNet::from(local.addr())),
@@ -177,11 +189,10 @@ fn is_answered(inputs: &Inputs, local: &IpNet) -> bool {
             false => no_way_is_final,
         }
     };
-    let mut claims = own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed);
     let mut claiming = own(inputs).filter(|t| t.remote.iter().any(overlaps));
     !is_host(&net)
         && !stays_local(inputs, &net)
-        && claims.any(|claimed| claimed.contains(&net))
+        && claims(inputs).any(|claimed| claimed.contains(&net))
         && claiming.all(gives_another_source)
         && (no_way_is_final || !inputs.closed.iter().any(overlaps))
 }
@@ -191,8 +202,7 @@ pub(super) fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
     let local = lan_networks(inputs);
     for tunnel in inputs.tunnels.iter_mut().filter(|t| t.own_traffic) {
         let interface = tunnel.interface.to_string();
-        // Nobody's network is everything: who lends that is not to close the tunnel.
-        let overlaps = |net: &mut IpNet| net.prefix_len() > 0 && local.contains(&net.trunc());
+        let overlaps = |net: &mut IpNet| local.contains(&net.trunc());
         for network in tunnel.remote.extract_if(.., overlaps) {
             inputs.closed.push(network.trunc());
             taken.push(PlanError::Overlap {
@@ -201,13 +211,14 @@ pub(super) fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
             });
         }
     }
+    let local: Vec<IpNet> = inputs.at_hand().map(IpNet::trunc).collect();
     let Some(server) = &mut inputs.server else {
         return taken;
     };
     let addresses = &mut server.addresses;
     server.pools.retain(|pool| {
-        let mut local = inputs.local_networks.iter().map(IpNet::trunc);
-        let Some(network) = local.find(|n| n.contains(pool) || pool.contains(n)) else {
+        let overlaps = |net: &&IpNet| net.contains(pool) || pool.contains(*net);
+        let Some(network) = local.iter().find(overlaps).copied() else {
             return true;
         };
         addresses.retain(|address| !pool.contains(address));
@@ -227,13 +238,17 @@ fn stays_local(inputs: &Inputs, net: &IpNet) -> bool {
     let names = |networks: &mut dyn Iterator<Item = IpNet>| {
         longest(networks.filter(|n| n.prefix_len() > 0 && n.contains(net))).map(|n| n.prefix_len())
     };
-    let claims = own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed);
-    let claimed = names(&mut claims.copied());
+    let claimed = names(&mut claims(inputs).copied());
     let named = names(&mut inputs.named.iter().copied());
     match (claimed, named) {
         (None, None) => is_private(net),
         (claimed, named) => named > claimed,
     }
+}
+
+/// Networks that belong to tunnels which this machine's own traffic goes into, whether or not anything can.
+pub(super) fn claims(inputs: &Inputs) -> impl Iterator<Item = &IpNet> {
+    own(inputs).flat_map(|t| &t.remote).chain(&inputs.closed)
 }
 
 fn longest(networks: impl Iterator<Item = IpNet>) -> Option<IpNet> {
@@ -253,8 +268,7 @@ fn own(inputs: &Inputs) -> impl Iterator<Item = &Tunnel> {
 /// Networks on our own interfaces, the LAN's included.
 fn lan_networks(inputs: &Inputs) -> BTreeSet<IpNet> {
     inputs
-        .local_networks
-        .iter()
+        .at_hand()
         .chain(inputs.lan.iter().flat_map(|lan| &lan.networks))
         .map(IpNet::trunc)
         .collect()

@@ -590,7 +590,9 @@ fn plan(
     let (inputs, left_out) = inputs::inputs(config, live, machine)?.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
     let left_out = left_out.into_iter().map(|clash| match clash {
-        PlanError::Overlap { .. } => format!("{clash}; until then nothing is sent there"),
+        PlanError::Overlap { .. } => {
+            format!("{clash}; until then nothing is sent there but answers to who calls from there")
+        }
         _ => format!("{clash}; until then it is left out"),
     });
     let not_around = inputs.not_around();

@@ -96,6 +96,11 @@ fn who_lends_everything_closes_nothing() {
         "{routes:?}: the tunnel stays"
     );
     assert!(!routes.iter().any(|r| r.starts_with("0.0.0.0/0 Throw")));
+    assert!(at_155(&inputs).is_empty());
+    let mut inputs = client();
+    inputs.server = Some(server::server());
+    inputs.local_networks = vec![net("93.184.0.5/0")];
+    assert_eq!(inputs.clone().without_overlaps(), (inputs, Vec::new()));
 }
 
 #[test]
@@ -135,6 +140,20 @@ fn what_is_lent_exactly_is_closed_and_never_in_clear() {
         in_table(&NetworkPlan::new(&inputs).unwrap(), SHARED_TABLE),
         ["10.2.0.0/24 Unreachable 4294967295"]
     );
+    // Who calls from there by TCP is answered, as IPv4 takes no other source where there is no way.
+    assert_eq!(
+        at_155(&inputs),
+        ["155 all to 10.2.0.0/24 Lookup(254) by no default from 10.2.0.9/32"]
+    );
+    // Beside a tunnel to everything nothing is left to that one.
+    let mut both = client();
+    both.tunnels.push(Tunnel {
+        interface: name("cyg1"),
+        ..site("10.2.0.0/24").tunnels.remove(0)
+    });
+    let both = lend(both, "10.2.0.9/24");
+    assert_eq!(both.closed, [net("10.2.0.0/24")]);
+    assert!(both.not_around().is_empty());
 }
 
 #[test]
