@@ -282,3 +282,23 @@ fn a_failure_leaves_nothing_behind() {
     assert!(told.contains("mend it first"), "{told}");
     assert_eq!(place.names("etc"), ["cygnet.toml"]);
 }
+
+#[test]
+fn two_tunnels_as_one_device_are_warned_of() {
+    let place = Place::new("twice");
+    place.done(&["import", "alice.conf", "--name", "home"]);
+    assert_eq!(place.run(&["check"]).stderr, b"");
+    let text = place.read("etc/cygnet.toml");
+    let (_, section) = text.split_once("\n[tunnel.home]\n").expect("imported");
+    place.write(
+        "etc/cygnet.toml",
+        &format!("{text}\n[tunnel.second]\n{section}"),
+    );
+    let output = place.run(&["check"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.starts_with("cygnet: warning: ") && said.contains("home") && said.contains("second"),
+        "{said}"
+    );
+}

@@ -293,12 +293,18 @@ fn a_device_is_let_in_and_shut_out_alone() {
 fn what_is_refused_after_the_change_is_told_as_such() {
     let host = Host::new("unfinished");
     host.cygnet(INIT);
-    // Where others can write no keys go: that is seen when the files are written, and by then alice is let in.
-    fs::create_dir(host.path("alice")).expect("made");
-    let mode = |mode| {
-        fs::set_permissions(host.path("alice"), fs::Permissions::from_mode(mode)).expect("ours");
+    // Where others can write no keys go. Of alice's own folder that is seen before anything is changed.
+    fs::create_dir_all(host.path("alice/phone")).expect("made");
+    let mode = |folder, mode| {
+        fs::set_permissions(host.path(folder), fs::Permissions::from_mode(mode)).expect("ours");
     };
-    mode(0o770);
+    mode("alice", 0o770);
+    let told = host.refused("user add alice --devices phone");
+    assert!(told.contains("files with keys cannot go into"), "{told}");
+    assert!(!host.cygnet("user list").contains("alice"));
+    mode("alice", 0o700);
+    // Of what is in it when the files are written, and by then alice is let in.
+    mode("alice/phone", 0o770);
     for line in [
         "user add alice --devices phone",
         "user renew alice",
@@ -320,7 +326,7 @@ fn what_is_refused_after_the_change_is_told_as_such() {
     // Without a change it is a refusal.
     let told = host.refused("user export alice");
     assert!(told.contains("cygnet: files with keys"), "{told}");
-    mode(0o700);
+    mode("alice/phone", 0o700);
     host.cygnet("user export alice");
     assert!(
         host.text("alice/phone/alice.phone.mobileconfig")

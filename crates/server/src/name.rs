@@ -66,9 +66,7 @@ impl Address {
             ],
         }
     }
-}
 
-impl Address {
     /// Refuses what means this machine, or its own network, to whoever says it: no client elsewhere gets here by it.
     pub fn check_callable(&self) -> Result<(), Error> {
         let is_callable = match self {
@@ -94,7 +92,7 @@ impl Address {
     pub fn is_private(&self) -> bool {
         match self {
             Self::Name(_) => false,
-            Self::Ip(address) => is_private(&IpNet::from(*address)),
+            Self::Ip(address) => is_private(&IpNet::from(address.to_canonical())),
         }
     }
 }

@@ -188,6 +188,10 @@ impl Server {
 /// put something else in the place of files with keys.
 fn own_directory(path: &Path) -> Result<()> {
     make_private_dir(path)?;
+    check_own(path)
+}
+
+fn check_own(path: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(path).map_err(Error::file("look at", path))?;
     let told = match metadata.mode() {
         _ if !metadata.is_dir() => "it is no directory, or a link to one",
@@ -201,8 +205,9 @@ fn own_directory(path: &Path) -> Result<()> {
     ))
 }
 
-/// Refuses a place where no files can be written, or where everybody can move them, before anything is changed.
-pub fn check_writable(to: &Path) -> Result<()> {
+/// Refuses a place where no files of this user can be written, or where others can move them, before anything is
+/// changed.
+pub fn check_writable(to: &Path, user: &Name) -> Result<()> {
     if !to.exists() {
         make_private_dir(to)?;
     }
@@ -220,6 +225,10 @@ pub fn check_writable(to: &Path) -> Result<()> {
              `chmod o-w` it, or name another place with --to",
             to.display()
         ));
+    }
+    let folder = to.join(user.as_str());
+    if folder.symlink_metadata().is_ok() {
+        check_own(&folder)?;
     }
     // Dropped at once, and with it the file.
     match Staged::draft(&to.join("cygnet"), b"") {
@@ -244,6 +253,7 @@ mod tests {
             fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
         };
         let told = |result: Result<()>| result.expect_err("refused").to_string();
+        let alice: Name = "alice".parse().expect("a name");
         own_directory(&path("alice")).expect("made");
         own_directory(&path("alice")).expect("ours");
         mode(&path("alice"), 0o770);
@@ -252,10 +262,10 @@ mod tests {
         mode(&path("alice"), 0o700);
         assert!(told(own_directory(&path("bob"))).contains("or a link to one"));
 
-        check_writable(directory.path()).expect("ours");
+        check_writable(directory.path(), &alice).expect("ours");
         mode(directory.path(), 0o777);
-        assert!(told(check_writable(directory.path())).contains("everybody can write to"));
+        assert!(told(check_writable(directory.path(), &alice)).contains("everybody can write to"));
         mode(directory.path(), 0o1777);
-        check_writable(directory.path()).expect("as /tmp");
+        check_writable(directory.path(), &alice).expect("as /tmp");
     }
 }

@@ -290,8 +290,8 @@ impl Server {
                 };
                 let changed = state.execute(
                     "UPDATE certificate SET revoked = ?, reason = ?, key = NULL
-                     WHERE device = ? AND revoked IS NULL AND position < ?",
-                    (with.now, reason::SUPERSEDED, device.id, newest),
+                     WHERE device = ? AND revoked IS NULL AND position < ? AND not_after > ?",
+                    (with.now, reason::SUPERSEDED, device.id, newest, with.now),
                 )?;
                 if changed > 0 {
                     ended.push(device.name);

@@ -148,7 +148,7 @@ pub(crate) struct Renew {
     #[arg(long)]
     pub(crate) revoke_old: bool,
     /// Make nothing new: end all certificates but the newest, once the devices have the files of the last renewal
-    #[arg(long, conflicts_with_all = ["revoke_old", "valid", "csr"])]
+    #[arg(long, conflicts_with_all = ["revoke_old", "valid", "csr", "to"])]
     pub(crate) end_old: bool,
     /// How long the new certificates are valid: 90d, 26w, 2y [default: 823d]
     #[arg(long, value_name = "TIME")]

@@ -78,7 +78,7 @@ fn add(options: &Add) -> Result<ExitCode> {
         )));
     }
     let terms = context.terms()?;
-    check_writable(&options.to.to)?;
+    check_writable(&options.to.to, name)?;
     let is_new = server.add_user(&new, &mut context.with(), &check)?;
     let outcome = context.reload(&mut server);
     // Of a user who was there, only what is new.
@@ -225,7 +225,7 @@ fn renew(options: &Renew) -> Result<ExitCode> {
     };
     let mut server = context.open()?;
     let terms = context.terms()?;
-    check_writable(&options.to.to)?;
+    check_writable(&options.to.to, name)?;
     server.renew_user(name, device, &renewal, &mut context.with(), &check)?;
     let outcome = context.reload(&mut server);
     let wanted = |it: &Profile| it.device != PASSWORD;
@@ -301,7 +301,7 @@ fn export(options: &Export) -> Result<ExitCode> {
     let on_demand = on_demand(&options.demand)?;
     let mut server = context.open()?;
     let terms = context.terms()?;
-    check_writable(to)?;
+    check_writable(to, name)?;
     if let Some(on_demand) = &on_demand {
         server.set_on_demand(name, device, on_demand)?;
     }

@@ -535,7 +535,6 @@ pub(super) fn is_sane(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= TEXT_MAX && !text.chars().any(char::is_control)
 }
 
-/// Authorities by name, for a person; one that is no root is unusual, and that is said.
 /// The first eight names, and how many more there are: a file may have hundreds.
 pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 8;
@@ -547,6 +546,7 @@ pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Strin
     }
 }
 
+/// Authorities by name, for a person; one that is no root is unusual, and that is said.
 pub(super) fn names_of(ca: &[Vec<u8>]) -> Vec<String> {
     let shown = |der: &Vec<u8>| {
         let name = identity::subject(der).map_or_else(|e| e.to_string(), |it| it.to_string());

@@ -235,8 +235,14 @@ fn in_common(
     b: &Table,
     content: &dyn Fn(&str) -> Option<Vec<u8>>,
 ) -> Option<&'static str> {
+    // Where none is said it is 500.
+    let port = |it: &Table| {
+        it.get("remote_port")
+            .and_then(Value::as_integer)
+            .unwrap_or(500)
+    };
     if !servers(a).any(|it| servers(b).any(|other| it.eq_ignore_ascii_case(other)))
-        || a.get("remote_port") != b.get("remote_port")
+        || port(a) != port(b)
     {
         return None;
     }
@@ -351,6 +357,9 @@ mod tests {
         let told = own.check_is_alone("b", &of("[\"x\", \"A\"]", SAME), &crt);
         let told = told.expect_err("the same certificate");
         assert!(told.contains("`--name home --replace`"), "{told}");
+        let more = format!("remote_port = 500\n{SAME}");
+        let told = own.check_is_alone("b", &of("\"a\"", &more), &crt);
+        assert!(told.is_err(), "500 is what is meant without it");
         for section in [
             of("\"c\"", SAME),
             of("\"a\"", "certificate = \"c/client.crt\""),

@@ -42,6 +42,8 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         None => secret::known("passphrase of the backup", "--passphrase-file")?,
     };
     let place = context.place.clone();
+    // Before its own ways to the pools are there.
+    let known = network::known()?;
     let mut server = Server::restore(&place, &sealed, &passphrase, &mut context.with(), &check)?;
     let outcome = context.reload(&mut server);
     let summary = server.summary()?;
@@ -51,7 +53,7 @@ pub(super) fn restore(options: &Restore) -> Result<ExitCode> {
         summary.devices,
         summary.addresses.join(", ")
     );
-    if let Err(error) = pool::check(&summary.pools, &network::known_beside(&summary.pools)?) {
+    if let Err(error) = pool::check(&summary.pools, &known) {
         println!(
             "But {error}. Change `pools` in {} before it runs.",
             place.config.display()

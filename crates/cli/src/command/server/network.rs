@@ -44,21 +44,6 @@ pub(super) fn known() -> Result<Vec<IpNet>> {
     })
 }
 
-/// The same for a server that is set up: where it runs already, the ways to its pools are its own.
-pub(super) fn known_beside(pools: &[IpNet]) -> Result<Vec<IpNet>> {
-    ask(async |netlink| {
-        let mut known = netlink.local_networks(&[OURS]).await?;
-        known.extend(others(netlink.routed_networks().await?, pools));
-        Ok(known)
-    })
-}
-
-/// The routes that lead to none of these pools.
-fn others(mut routes: Vec<IpNet>, pools: &[IpNet]) -> Vec<IpNet> {
-    routes.retain(|it| !pools.contains(it));
-    routes
-}
-
 /// Refuses an interface that is not there.
 pub(in super::super) fn check_interface(name: &str) -> Result<()> {
     ask(async |netlink| netlink.link(name).await.map(drop))
@@ -72,22 +57,4 @@ fn ask<T>(question: impl AsyncFnOnce(Netlink) -> cygnet_linux::Result<T>) -> Res
     runtime
         .block_on(async { question(Netlink::connect()?).await })
         .map_err(|error| Error::Refused(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_running_server_is_not_in_its_own_way() {
-        let networks = |text: &str| -> Vec<IpNet> {
-            text.split(' ').map(|it| it.parse().expect(it)).collect()
-        };
-        let pools = networks("10.99.0.0/24 fd99::/112");
-        let routes = networks("10.99.0.0/24 10.99.0.0/16 192.168.1.0/24 fd99::/112");
-        assert_eq!(
-            others(routes, &pools),
-            networks("10.99.0.0/16 192.168.1.0/24")
-        );
-    }
 }
