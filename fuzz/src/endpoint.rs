@@ -14,7 +14,7 @@ use crate::peer::{CONNECTION, Peer, Setup};
 use crate::seeds;
 
 /// Most steps of one input.
-const STEPS: usize = 24;
+const STEPS: usize = 48;
 
 /// Kinds of steps.
 pub(crate) mod kind {
@@ -93,10 +93,26 @@ pub fn endpoint_auth(data: &[u8]) {
 /// An established IKE SA with a Child SA. First octet: how the endpoint is set up.
 pub fn endpoint_established(data: &[u8]) {
     let mut input = Input(data);
-    let mut peer = Peer::new(Setup::of(input.u8()));
+    let mut peer = established(Setup::of(input.u8()));
+    take_steps(&mut peer, input);
+}
+
+/// Both as they are after IKE_AUTH.
+pub(crate) fn established(setup: Setup) -> Peer {
+    let mut peer = Peer::new(setup);
     peer.shake_hands();
     seeds::authenticate(&mut peer);
-    take_steps(&mut peer, input);
+    peer
+}
+
+/// Whether [`endpoint_established`] begins as its name says in this setup: with one IKE SA, and a Child SA in it.
+#[must_use]
+pub fn establishes(setup: u8) -> bool {
+    let status = established(Setup::of(setup)).status();
+    matches!(
+        status.ike_sas.as_slice(),
+        [sa] if sa.stage == cygnet_ike::status::Stage::Established && !sa.children.is_empty()
+    )
 }
 
 fn take_steps(peer: &mut Peer, mut input: Input<'_>) {

@@ -16,7 +16,7 @@ mod wire;
 pub use chain::{chain, chain_holds};
 pub use config::config;
 pub use eap::eap;
-pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init};
+pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init, establishes};
 pub use ipc::ipc;
 pub use packets::{esp_open, inner_packets};
 pub use wire::{wire_chain, wire_message};

@@ -280,7 +280,7 @@ fn authentication(seeds: &mut Vec<Seed>) {
         .front()
         .map(|r| r.payloads.clone())
         .unwrap_or_default();
-    let answer = auth_response(&payloads, false);
+    let answer = auth_response(Setup::of(1), &payloads, false);
     add("called_psk", Recorder::new(1).respond(proven, &answer));
     add("called_unproven", Recorder::new(1).respond(0, &answer));
     add(
@@ -289,7 +289,7 @@ fn authentication(seeds: &mut Vec<Seed>) {
     );
     add(
         "called_with_address",
-        Recorder::new(1).respond(proven, &auth_response(&payloads, true)),
+        Recorder::new(1).respond(proven, &auth_response(Setup::of(1), &payloads, true)),
     );
     add(
         "called_zoo",

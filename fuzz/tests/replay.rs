@@ -62,3 +62,10 @@ fn corpora_reach_every_payload() {
 fn certificates_to_begin_with_are_valid() {
     assert!(cygnet_fuzz::chain_holds());
 }
+
+#[test]
+fn every_setup_comes_up() {
+    for setup in 0..16 {
+        assert!(cygnet_fuzz::establishes(setup), "setup {setup}");
+    }
+}

@@ -102,26 +102,23 @@ fn proof_alone() -> Chain {
 /// The responses of IKE_AUTH, one after the other: several where the endpoint logs in at the peer.
 pub(super) fn auth_responses(setup: Setup, request: &[Payload<'static>]) -> Vec<Chain> {
     if !setup.log_in {
-        return vec![auth_response(request, false)];
+        return vec![auth_response(setup, request, false)];
     }
     let mut last = vec![empty_auth()];
     last.extend(esp_answer(request, ChildExchange::IkeAuth).map(Payload::from));
     last.extend(selectors_of(request));
     vec![
-        log_in_response(),
+        log_in_response(setup),
         chain(vec![EapPayload::bare(EapCode::SUCCESS, 1).into()]),
         chain(last),
     ]
 }
 
 /// The peer proves itself, and asks who the endpoint's user is.
-pub(super) fn log_in_response() -> Chain {
-    chain(vec![
-        Payload::Idr(IdPayload::new(peer_identity())),
-        CertPayload::x509(CERTIFICATE).into(),
-        empty_auth(),
-        EapPayload::new(EapCode::REQUEST, 1, EapType::IDENTITY, &b""[..]).into(),
-    ])
+fn log_in_response(setup: Setup) -> Chain {
+    let mut payloads = introduction(setup);
+    payloads.push(EapPayload::new(EapCode::REQUEST, 1, EapType::IDENTITY, &b""[..]).into());
+    chain(payloads)
 }
 
 /// To be filled in by `PROVEN`.
@@ -130,8 +127,18 @@ pub(super) fn empty_auth() -> Payload<'static> {
         .into()
 }
 
-pub(super) fn auth_response(request: &[Payload<'static>], lease: bool) -> Chain {
-    let mut payloads = vec![Payload::Idr(IdPayload::new(peer_identity())), empty_auth()];
+/// Who the called peer is, with its certificate if it has one, and the place of its proof.
+fn introduction(setup: Setup) -> Vec<Payload<'static>> {
+    let mut payloads = vec![Payload::Idr(IdPayload::new(peer_identity()))];
+    if setup.certificate {
+        payloads.push(CertPayload::x509(CERTIFICATE).into());
+    }
+    payloads.push(empty_auth());
+    payloads
+}
+
+pub(super) fn auth_response(setup: Setup, request: &[Payload<'static>], lease: bool) -> Chain {
+    let mut payloads = introduction(setup);
     if lease {
         let attributes = vec![
             CfgAttribute::Ip4Address(Some(Ipv4Addr::new(10, 99, 0, 9))),

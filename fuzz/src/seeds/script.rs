@@ -5,7 +5,7 @@ use cygnet_wire::header::{ChildSpi, ExchangeType};
 use cygnet_wire::payload::{Chain, Payload};
 
 use super::messages::{auth_requests, auth_response, auth_responses, chain, create_response};
-use crate::endpoint::{command, how, kind};
+use crate::endpoint::{command, established, how, kind};
 use crate::peer::{PEER_SPI, Peer, Setup};
 
 /// IKE_AUTH as it should be, so that both are established afterwards.
@@ -40,9 +40,10 @@ impl Recorder {
     }
 
     pub(super) fn established(setup: u8) -> Self {
-        let mut recorder = Self::new(setup);
-        authenticate(&mut recorder.peer);
-        recorder
+        Self {
+            peer: established(Setup::of(setup)),
+            bytes: vec![setup],
+        }
     }
 
     pub(super) fn request(mut self, op: u8, exchange: ExchangeType, chain: &Chain) -> Self {
@@ -68,7 +69,7 @@ impl Recorder {
             return self;
         };
         let chain = match request.exchange {
-            ExchangeType::IKE_AUTH => auth_response(&request.payloads, false),
+            ExchangeType::IKE_AUTH => auth_response(self.peer.setup, &request.payloads, false),
             ExchangeType::CREATE_CHILD_SA => create_response(&request.payloads),
             _ => {
                 let deletes = request.payloads.iter().filter_map(|payload| match payload {
