@@ -55,16 +55,15 @@ const UP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Installs and builds what is lacking, runs the demo, prints; true when every claim was verified.
 pub fn run(options: &Options) -> Result<bool> {
-    setup::ensure()?;
-    if let Some(story) = options.story {
-        project::build_cygnet()?;
-        return tell(story).map(|()| true);
-    }
     let imports = options.server.algo().is_some();
     if options.gateway.algo().is_some() || imports && options.gateway != Program::Cygnet {
         return Err(Failure::new(
             "Algo sets up servers, and this shows how Cygnet joins one: say `--server algo-2017` or `--server algo-2026` alone",
         ));
+    }
+    setup::ensure()?;
+    if let Some(story) = options.story {
+        return tell(story).map(|()| true);
     }
     if options.server == Program::Cygnet || options.gateway == Program::Cygnet {
         eprintln!("building cygnet");

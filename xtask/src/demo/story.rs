@@ -5,6 +5,7 @@ use crate::lab::own_server::{OwnServer, SOON};
 use crate::lab::strongswan::StrongSwan;
 use crate::lab::world::{SERVER, WEB};
 use crate::lab::{Lab, Result, wait_for};
+use crate::project;
 use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub fn tell(story: Story) -> Result<()> {
 }
 
 fn server() -> Result<()> {
+    project::build_cygnet()?;
     let lab = Lab::new()?;
     let mut server = OwnServer::bare(&lab)?;
     let mut commands = Duration::ZERO;

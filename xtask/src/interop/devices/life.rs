@@ -77,17 +77,8 @@ fn lost(lab: &mut Lab) -> Result<String> {
     let since = server.cygnet.log().len();
     server.cygnet.restart()?;
     server.online(&server.world.laptop)?;
-    let told = refused(&server, &phone, since)?;
-    // A name can be used again; the lost files stay worthless.
-    server.add("alice", "phone")?;
-    refused(&server, &phone, since)?;
-    Ok(format!("gone after {lived:?}; {told}"))
-}
-
-/// The phone calls once more and is refused; the server has said since that its certificate is revoked: not each
-/// time, as who is refused calls for days.
-fn refused(server: &OwnServer, phone: &StrongSwan, since: usize) -> Result<String> {
     phone.is_refused("alice-phone", "AUTHENTICATION_FAILED")?;
+    // Once, not each time: who is refused calls for days.
     let told = wait_for("the server says why", SOON, || {
         let log = server.cygnet.log();
         let new = log.get(since..).unwrap_or_default();
@@ -96,9 +87,12 @@ fn refused(server: &OwnServer, phone: &StrongSwan, since: usize) -> Result<Strin
             .find(|line| line.contains("was revoked by its issuer"))
             .map(str::to_owned))
     })?;
+    // A name can be used again; the lost files stay worthless.
+    server.add("alice", "phone")?;
+    phone.is_refused("alice-phone", "AUTHENTICATION_FAILED")?;
     let connected = server.connected()?;
     ensure!(connected.len() == 1, "connected are {connected:?}");
-    Ok(told)
+    Ok(format!("gone after {lived:?}; {told}"))
 }
 
 fn suspended(lab: &mut Lab) -> Result<String> {
@@ -131,14 +125,19 @@ fn renewed(lab: &mut Lab) -> Result<String> {
     server.cygnet(&["user", "renew", "alice", "--device", "laptop", "--to", &to])?;
     let own = server.cygnet.directory().join("server/server.crt");
     let own_before = fs::read(&own)?;
-    server.cygnet(&["server", "renew"])?;
+    let spis = |swan: &StrongSwan| -> Result<Vec<_>> {
+        Ok(swan.sas()?.into_iter().map(|sa| sa.spis).collect())
+    };
+    let up = spis(&phone)?;
+    let told = server.cygnet(&["server", "renew"])?;
+    ensure!(!told.contains("does not run here"), "{told}");
     ensure!(
         fs::read(&own)? != own_before,
         "the server's certificate is the old one"
     );
     server.online(&server.world.phone)?;
     ensure!(
-        !phone.log().contains("received DELETE"),
+        up.len() == 1 && spis(&phone)? == up && !phone.log().contains("received DELETE"),
         "who was connected was thrown out"
     );
     drop(phone);
