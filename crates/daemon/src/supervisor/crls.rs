@@ -54,10 +54,19 @@ struct List {
 
 /// A list that is had.
 struct Held {
+    /// As who judges it calls it.
+    name: fetch_crl::Name,
     /// DER.
     list: Vec<u8>,
     /// Once it is judged.
     dates: Option<Dates>,
+}
+
+impl Held {
+    fn new(list: Vec<u8>, dates: Option<Dates>) -> Self {
+        let name = name(&list);
+        Self { name, list, dates }
+    }
 }
 
 impl List {
@@ -174,8 +183,8 @@ impl Crls {
         list.fetching = false;
         let fetched = found.and_then(|found| {
             for held in list.held.values_mut() {
-                let own = name(&held.list);
-                if let Some((_, dates)) = found.held.iter().find(|(other, _)| *other == own) {
+                let judged = found.held.iter().find(|(name, _)| *name == held.name);
+                if let Some((_, dates)) = judged {
                     held.dates = *dates;
                 }
             }
@@ -246,7 +255,7 @@ impl Crls {
                 false => return None,
             };
             all += list.len();
-            Some((number, Held { list, dates: None }))
+            Some((number, Held::new(list, None)))
         });
         files.collect()
     }
@@ -268,8 +277,8 @@ impl List {
             return Ok(None);
         }
         let before = replaces.and_then(|replaces| {
-            let is_it = |held: &Held| name(&held.list) == replaces;
-            self.held.iter().find(|(_, held)| is_it(held))
+            let mut held = self.held.iter();
+            held.find(|(_, held)| held.name == replaces)
         });
         let (number, gone) = match before {
             Some((number, held)) => (*number, held.list.len()),
@@ -288,7 +297,7 @@ impl List {
                 "with it, all revocation lists together have more than {ALL_MAX} octets"
             ));
         }
-        self.held.insert(number, Held { list, dates });
+        self.held.insert(number, Held::new(list, dates));
         Ok(Some(number))
     }
 
