@@ -83,6 +83,11 @@ fn pair(lab: &Lab, role: Role, mobike: &str) -> Result<Pair> {
         // Who moves has none of its own.
         connection.local_addresses = vec!["%any".to_owned()];
     }
+    // charon passes over a message whose ID it is at work on, be it a response to a request of its own: Cygnet's
+    // update and charon's rekey that it leads to may have the same. It asks again after four seconds by default.
+    swan_setup
+        .settings
+        .push("retransmit_timeout = 1.0".to_owned());
     let pair = Pair::start_as(lab, plan, offices, &setup, &swan_setup)?;
     pair.connect()?;
     Ok(pair)
