@@ -10,12 +10,17 @@ use aws_lc_rs::iv::FixedLength;
 use crate::suite::{Encryption, Integrity};
 use crate::{KeyError, KeyLengthError, OpenError, SealError};
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 /// Octets of an AES block, and of the IV of CBC.
 pub(crate) const BLOCK: usize = 16;
 /// Octets of the ICV of every combined mode here.
 pub(crate) const TAG: usize = 16;
 /// Octets of the explicit IV of every combined mode here.
 pub(crate) const AEAD_IV: usize = 8;
+/// Octets of the salt of every combined mode here.
+const SALT: usize = 4;
 
 fn check_len(what: String, expected: usize, key: &[u8]) -> Result<(), KeyLengthError> {
     if key.len() == expected {
@@ -31,8 +36,14 @@ fn check_len(what: String, expected: usize, key: &[u8]) -> Result<(), KeyLengthE
 
 /// A combined mode: AES-GCM (RFC 4106, 5282) or ChaCha20-Poly1305 (RFC 7634). Its nonce is salt | IV.
 pub(crate) struct Aead {
-    key: LessSafeKey,
-    salt: [u8; 4],
+    key: AeadKey,
+    salt: [u8; SALT],
+}
+
+enum AeadKey {
+    AwsLc(LessSafeKey),
+    #[cfg(target_arch = "x86_64")]
+    Wide(wide::Key),
 }
 
 impl Aead {
@@ -63,9 +74,36 @@ impl Aead {
             .try_into()
             .expect("every combined mode has a salt of 4 octets");
         Ok(Some(Aead {
-            key: LessSafeKey::new(key),
+            key: AeadKey::AwsLc(LessSafeKey::new(key)),
             salt,
         }))
+    }
+
+    /// The same for many packets: with what is fastest on this processor.
+    pub(crate) fn for_packets(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        material: &[u8],
+    ) -> Result<Option<Self>, KeyError> {
+        let aead = Self::new(encryption, integrity, material)?;
+        #[cfg(target_arch = "x86_64")]
+        if wide::is_faster() {
+            return Ok(aead.map(|aead| aead.widened(encryption, material)));
+        }
+        Ok(aead)
+    }
+
+    /// With the other implementation of AES-GCM; `material` is what the key was made of.
+    #[cfg(target_arch = "x86_64")]
+    fn widened(self, encryption: Encryption, material: &[u8]) -> Self {
+        let key = material.get(..encryption.key_len()).unwrap_or_default();
+        match wide::Key::new(encryption, key) {
+            Some(key) => Aead {
+                key: AeadKey::Wide(key),
+                salt: self.salt,
+            },
+            None => self,
+        }
     }
 
     pub(crate) fn seal(
@@ -74,14 +112,20 @@ impl Aead {
         aad: &[u8],
         in_out: &mut [u8],
     ) -> Result<[u8; TAG], SealError> {
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(self.nonce(iv), Aad::from(aad), in_out)
-            .map_err(|_| SealError::Cipher)?;
-        Ok(tag
-            .as_ref()
-            .try_into()
-            .expect("every combined mode has a tag of 16 octets"))
+        match &self.key {
+            AeadKey::AwsLc(key) => {
+                let nonce = Nonce::assume_unique_for_key(self.nonce(iv));
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, Aad::from(aad), in_out)
+                    .map_err(|_| SealError::Cipher)?;
+                Ok(tag
+                    .as_ref()
+                    .try_into()
+                    .expect("every combined mode has a tag of 16 octets"))
+            }
+            #[cfg(target_arch = "x86_64")]
+            AeadKey::Wide(key) => key.seal(self.nonce(iv), aad, in_out),
+        }
     }
 
     pub(crate) fn open(
@@ -91,17 +135,23 @@ impl Aead {
         in_out: &mut [u8],
         tag: &[u8],
     ) -> Result<(), OpenError> {
-        self.key
-            .open_in_place_separate_tag(self.nonce(iv), Aad::from(aad), tag, in_out)
-            .map(|_| ())
-            .map_err(|_| OpenError::Integrity)
+        match &self.key {
+            AeadKey::AwsLc(key) => {
+                let nonce = Nonce::assume_unique_for_key(self.nonce(iv));
+                key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, in_out)
+                    .map(|_| ())
+                    .map_err(|_| OpenError::Integrity)
+            }
+            #[cfg(target_arch = "x86_64")]
+            AeadKey::Wide(key) => key.open(self.nonce(iv), aad, in_out, tag),
+        }
     }
 
-    fn nonce(&self, iv: [u8; AEAD_IV]) -> Nonce {
-        let mut nonce = [0; 12];
-        nonce[..4].copy_from_slice(&self.salt);
-        nonce[4..].copy_from_slice(&iv);
-        Nonce::assume_unique_for_key(nonce)
+    fn nonce(&self, iv: [u8; AEAD_IV]) -> [u8; SALT + AEAD_IV] {
+        let mut nonce = [0; SALT + AEAD_IV];
+        nonce[..SALT].copy_from_slice(&self.salt);
+        nonce[SALT..].copy_from_slice(&iv);
+        nonce
     }
 }
 

@@ -49,7 +49,7 @@ impl EspSealer {
     /// (RFC 7296 §2.17: encryption key with salt, then integrity key).
     pub fn new(suite: EspSuite, key_material: &[u8]) -> Result<Self, KeyError> {
         let (sk_e, sk_a) = split_material(suite, key_material)?;
-        let key = match Aead::new(suite.encryption, suite.integrity, sk_e)? {
+        let key = match Aead::for_packets(suite.encryption, suite.integrity, sk_e)? {
             Some(key) => SealKey::Aead(key),
             None => SealKey::Cbc {
                 key: Box::new(CbcEncryptor::new(suite.encryption, sk_e)?),
@@ -112,7 +112,7 @@ impl EspOpener {
     /// As [`EspSealer::new`], with the peer's part of KEYMAT.
     pub fn new(suite: EspSuite, key_material: &[u8]) -> Result<Self, KeyError> {
         let (sk_e, sk_a) = split_material(suite, key_material)?;
-        let key = match Aead::new(suite.encryption, suite.integrity, sk_e)? {
+        let key = match Aead::for_packets(suite.encryption, suite.integrity, sk_e)? {
             Some(key) => OpenKey::Aead(key),
             None => OpenKey::Cbc {
                 key: Box::new(CbcDecryptor::new(suite.encryption, sk_e)?),

@@ -1,7 +1,11 @@
 use super::*;
 use crate::testing::{cases, hex};
 
-fn wycheproof_aead(file: &'static str, of_key_len: impl Fn(usize) -> Encryption) -> usize {
+fn wycheproof_aead(
+    file: &'static str,
+    of_key_len: impl Fn(usize) -> Encryption,
+    make: impl Fn(Encryption, &[u8]) -> Aead,
+) -> usize {
     let mut count = 0;
     for case in cases(file) {
         let [key, nonce, aad, plaintext, ciphertext, tag] = &case.fields[..] else {
@@ -10,9 +14,7 @@ fn wycheproof_aead(file: &'static str, of_key_len: impl Fn(usize) -> Encryption)
         let (salt, iv) = nonce.split_at(4);
         let iv: [u8; AEAD_IV] = iv.try_into().unwrap();
         let material = [key, salt].concat();
-        let aead = Aead::new(of_key_len(key.len()), None, &material)
-            .unwrap()
-            .unwrap();
+        let aead = make(of_key_len(key.len()), &material);
         let mut buffer = ciphertext.clone();
         let opened = aead.open(iv, aad, &mut buffer, tag);
         if case.valid {
@@ -28,20 +30,64 @@ fn wycheproof_aead(file: &'static str, of_key_len: impl Fn(usize) -> Encryption)
     count
 }
 
+fn aws_lc(encryption: Encryption, material: &[u8]) -> Aead {
+    Aead::new(encryption, None, material).unwrap().unwrap()
+}
+
+/// On every processor: the implementation has code for each.
+#[cfg(target_arch = "x86_64")]
+fn wide(encryption: Encryption, material: &[u8]) -> Aead {
+    let aead = aws_lc(encryption, material).widened(encryption, material);
+    assert!(matches!(aead.key, AeadKey::Wide(_)));
+    aead
+}
+
+fn gcm_of(key_len: usize) -> Encryption {
+    match key_len {
+        16 => Encryption::AesGcm16_128,
+        _ => Encryption::AesGcm16_256,
+    }
+}
+
 #[test]
 fn wycheproof_aes_gcm() {
     let file = include_str!("../../vectors/aes-gcm.txt");
-    let count = wycheproof_aead(file, |len| match len {
-        16 => Encryption::AesGcm16_128,
-        _ => Encryption::AesGcm16_256,
-    });
-    assert!(count > 50);
+    assert!(wycheproof_aead(file, gcm_of, aws_lc) > 50);
+    #[cfg(target_arch = "x86_64")]
+    assert!(wycheproof_aead(file, gcm_of, wide) > 50);
 }
 
 #[test]
 fn wycheproof_chacha20_poly1305() {
     let file = include_str!("../../vectors/chacha20-poly1305.txt");
-    assert!(wycheproof_aead(file, |_| Encryption::ChaCha20Poly1305) > 50);
+    let chacha = |_| Encryption::ChaCha20Poly1305;
+    assert!(wycheproof_aead(file, chacha, aws_lc) > 50);
+}
+
+/// The vectors are short; packets are not, and the wide code works in strides.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn both_implementations_of_aes_gcm_are_one() {
+    for encryption in [Encryption::AesGcm16_128, Encryption::AesGcm16_256] {
+        let material: Vec<u8> = (7..).take(encryption.key_material_len()).collect();
+        let (one, other) = (aws_lc(encryption, &material), wide(encryption, &material));
+        for len in (0..2100).step_by(13).chain([65_000]) {
+            let (iv, aad) = ((len as u64).to_be_bytes(), [len as u8; 12]);
+            let plain: Vec<u8> = (0..len).map(|n| (n * 31 >> 3) as u8).collect();
+            let (mut sealed, mut again) = (plain.clone(), plain.clone());
+            let tag = one.seal(iv, &aad, &mut sealed).unwrap();
+            assert_eq!(other.seal(iv, &aad, &mut again), Ok(tag), "{len} octets");
+            assert!(sealed == again, "{len} octets");
+            let mut forged = sealed.clone();
+            let wrong = [tag[0] ^ 1; TAG];
+            assert_eq!(
+                other.open(iv, &aad, &mut forged, &wrong),
+                Err(OpenError::Integrity)
+            );
+            assert_eq!(other.open(iv, &aad, &mut sealed, &tag), Ok(()));
+            assert!(sealed == plain, "{len} octets");
+        }
+    }
 }
 
 fn cbc(encryption: Encryption, key: &str, iv: &str, plaintext: &str, ciphertext: &str) {

@@ -10,8 +10,9 @@ use super::device::Queue;
 
 /// Longest read: a super-packet with its virtio header.
 pub(super) const READ_MAX: usize = 65_535 + VirtioNetHeader::LEN;
-/// A burst that holds so much is sealed before more is read: most of it leaves in full batches.
-const FULL: usize = 3 * READ_MAX;
+/// A burst that holds so much is sealed before much more is read: two of them and a batch fit into a
+/// small processor's second-level cache.
+const FULL: usize = READ_MAX / 2;
 /// Most reads in a burst: enough small ones for a full batch.
 pub(super) const READS: usize = 64;
 

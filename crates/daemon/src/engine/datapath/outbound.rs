@@ -7,6 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,10 @@ use cygnet_wire::ip::VirtioNetHeader;
 use super::burst::{Burst, End, READ_MAX, READS};
 use super::device::Queue;
 use super::drops::Reason;
+use super::road::Road;
 use super::send::{Flush, Sender};
 use super::tables::{Outlets, Reader, Way};
+use super::turn::Turn;
 use super::wait::{Key, Pool};
 use super::{FRAGMENT_TICK, IDLE_MS, Shared};
 
@@ -34,7 +37,7 @@ const ICMP_PER_SECOND: u32 = 100;
 /// A worker.
 pub(super) struct Outbound {
     reader: Reader,
-    burst: Burst,
+    bursts: [Burst; 2],
     sealer: Sealer,
 }
 
@@ -47,6 +50,23 @@ struct Sealer {
     fragments: FragmentTable,
     ticked: Instant,
     icmp: Allowance,
+    /// What is in the batch when a burst ends that more follows.
+    open: Option<Open>,
+}
+
+/// A batch that has room for what is read next.
+struct Open {
+    road: Arc<Road>,
+    turn: Arc<Turn>,
+    tos: u8,
+    /// The numbers of what is in it.
+    seqs: Range<u64>,
+}
+
+impl Open {
+    fn is_for(&self, way: &Way, tos: u8) -> bool {
+        Arc::ptr_eq(&self.turn, &way.turn) && Arc::ptr_eq(&self.road, &way.road) && self.tos == tos
+    }
 }
 
 /// A read that is to be sealed.
@@ -60,6 +80,17 @@ struct Pending<'b, 'o> {
     done: bool,
     /// To be written out first ([`Fit::OneByOne`]).
     singly: bool,
+}
+
+/// What becomes of the last batch of a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It is sent.
+    Send,
+    /// It is sent, and if need be in fragments outside the tunnel.
+    SendAnyhow,
+    /// It stays open: more comes at once.
+    KeepOpen,
 }
 
 impl Pending<'_, '_> {
@@ -84,7 +115,7 @@ impl Outbound {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             reader: Reader::default(),
-            burst: Burst::new(),
+            bursts: [Burst::new(), Burst::new()],
             sealer: Sealer {
                 sender: Sender::new(Arc::clone(&shared)),
                 shared,
@@ -92,6 +123,7 @@ impl Outbound {
                 fragments: FragmentTable::new(),
                 ticked: Instant::now(),
                 icmp: Allowance::new(),
+                open: None,
             },
         }
     }
@@ -114,7 +146,7 @@ impl Outbound {
                 let Some(queue) = device.queues().get(key.queue) else {
                     continue;
                 };
-                if let Err(error) = self.serve(key.place, queue.as_ref()) {
+                if let Err(error) = self.turn(key.place, queue.as_ref()) {
                     if error.raw_os_error() == Some(rustix::io::Errno::BADFD.raw_os_error()) {
                         tracing::debug!("{}: the interface is gone", device.name);
                         pool.remove(queue.descriptor());
@@ -127,33 +159,40 @@ impl Outbound {
         }
     }
 
-    /// A queue's turn.
-    fn serve(&mut self, place: usize, queue: &dyn Queue) -> io::Result<()> {
-        for _ in 0..BURSTS {
-            if let End::Empty = self.turn(place, queue)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// One burst of a queue of the device at `place`.
-    pub(super) fn turn(&mut self, place: usize, queue: &dyn Queue) -> io::Result<End> {
+    /// A queue's turn: what it holds, up to some bursts. The next burst is read before one is sealed, as
+    /// only where more follows the last batch is left open for it.
+    pub(super) fn turn(&mut self, place: usize, queue: &dyn Queue) -> io::Result<()> {
         let Self {
             reader,
-            burst,
+            bursts: [first, second],
             sealer,
         } = self;
-        sealer.tick();
-        let end = burst.fill(queue);
-        let tables = reader.current(&sealer.shared.published);
-        match tables.outbound.get(&place) {
-            Some(outlets) => sealer.burst(outlets, burst, queue),
-            None => sealer.shared.drops.add(Reason::NoPolicy, burst.len()),
+        let (mut burst, mut next) = (first, second);
+        let mut end = burst.fill(queue);
+        for further in (0..BURSTS).rev() {
+            let ahead = (matches!(end, End::Full) && further != 0).then(|| next.fill(queue));
+            let more = ahead.is_some() && next.len() != 0;
+            sealer.tick();
+            let tables = reader.current(&sealer.shared.published);
+            match tables.outbound.get(&place) {
+                Some(outlets) => sealer.burst(outlets, burst, queue, more),
+                None => sealer.shared.drops.add(Reason::NoPolicy, burst.len()),
+            }
+            if !more {
+                sealer.send_open();
+            }
+            let Some(ahead) = ahead else {
+                break;
+            };
+            end = ahead;
+            if !more {
+                break;
+            }
+            std::mem::swap(&mut burst, &mut next);
         }
         match end {
             End::Failed(error) => Err(error),
-            end => Ok(end),
+            End::Empty | End::Full => Ok(()),
         }
     }
 }
@@ -171,8 +210,8 @@ impl Sealer {
         }
     }
 
-    /// All of a burst is sent or dropped.
-    fn burst(&mut self, outlets: &Outlets, burst: &Burst, queue: &dyn Queue) {
+    /// All of a burst is sent or dropped, but for an open batch where `more` follows.
+    fn burst(&mut self, outlets: &Outlets, burst: &Burst, queue: &dyn Queue, more: bool) {
         let mut pending: ArrayVec<Pending<'_, '_>, READS> = ArrayVec::new();
         for number in 0..burst.len() {
             if let Some(packet) = self.understand(outlets, burst.read(number)) {
@@ -186,7 +225,7 @@ impl Sealer {
             } else if first.singly {
                 self.one_by_one(left);
             } else {
-                self.group(left, queue);
+                self.group(left, queue, more);
             }
         }
     }
@@ -245,7 +284,7 @@ impl Sealer {
 
     /// Sends the first packet, and with it those that may leave together with it: by the same SA, with
     /// the same TOS.
-    fn group(&mut self, pending: &mut [Pending<'_, '_>], queue: &dyn Queue) {
+    fn group(&mut self, pending: &mut [Pending<'_, '_>], queue: &dyn Queue, more: bool) {
         let Some(first) = pending.first() else {
             return;
         };
@@ -271,24 +310,31 @@ impl Sealer {
                     }
                 }
             }
-            let last = cut == CUTS;
-            if packets == 0 || self.seal(pending, outlet, tos, (packets, bytes), last) {
+            let after = match (cut, more) {
+                (CUTS, _) => After::SendAnyhow,
+                (_, true) => After::KeepOpen,
+                (_, false) => After::Send,
+            };
+            if packets == 0 || self.seal(pending, outlet, tos, (packets, bytes), after) {
                 return;
             }
         }
     }
 
     /// Seals and sends a group of so many packets and bytes; false when it has to be cut again, which
-    /// the `last` time is not said.
+    /// is not said with [`After::SendAnyhow`].
     fn seal(
         &mut self,
         pending: &mut [Pending<'_, '_>],
         outlet: &Outlet<Way>,
         tos: u8,
         (packets, bytes): (u64, u64),
-        last: bool,
+        after: After,
     ) -> bool {
         let Outlet { sa, path: way } = outlet;
+        if !self.open.as_ref().is_some_and(|open| open.is_for(way, tos)) {
+            self.send_open();
+        }
         let reserved = match sa.reserve(packets, bytes) {
             Ok(reserved) => reserved,
             Err(error) => {
@@ -303,11 +349,21 @@ impl Sealer {
         }
         let mut seqs = reserved.seqs;
         let end = seqs.end;
-        // The first number that has not entered the socket.
-        let mut waiting = seqs.start;
+        if !self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.seqs.end == seqs.start)
+        {
+            self.send_open();
+        }
+        // The first number that has not entered the socket, and how many datagrams of earlier bursts have
+        // not.
+        let mut waiting = self.open.take().map_or(seqs.start, |open| open.seqs.start);
+        let mut earlier = self.sender.batch().segments();
+        let anyhow = after == After::SendAnyhow;
         let mut flush = |sender: &mut Sender, next: u64| {
             way.turn.wait(waiting);
-            let flush = sender.flush(&way.road, last);
+            let flush = sender.flush(&way.road, std::mem::take(&mut earlier), anyhow);
             way.turn.pass_to(next);
             waiting = next;
             flush
@@ -344,6 +400,16 @@ impl Sealer {
                 }
             }
         }
+        if !narrowed && after == After::KeepOpen && seqs.is_empty() {
+            members(pending, outlet, tos).for_each(|packet| packet.done = true);
+            self.open = Some(Open {
+                road: Arc::clone(&way.road),
+                turn: Arc::clone(&way.turn),
+                tos,
+                seqs: waiting..end,
+            });
+            return true;
+        }
         if !narrowed {
             // Numbers that were not used are skipped.
             let flush = flush(&mut self.sender, end);
@@ -357,6 +423,16 @@ impl Sealer {
             members(pending, outlet, tos).for_each(Pending::understand_anew);
         }
         !narrowed
+    }
+
+    /// Sends what was left open.
+    fn send_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.turn.wait(open.seqs.start);
+            let earlier = self.sender.batch().segments();
+            self.sender.flush(&open.road, earlier, true);
+            open.turn.pass_to(open.seqs.end);
+        }
     }
 
     /// Equal datagrams in one read that may each be cut: one after the other.
@@ -388,7 +464,13 @@ impl Sealer {
                 done: false,
                 singly: false,
             }];
-            self.seal(&mut single, outlet, tos, (packets, bytes), true);
+            self.seal(
+                &mut single,
+                outlet,
+                tos,
+                (packets, bytes),
+                After::SendAnyhow,
+            );
         }
         self.scratch = scratch;
     }

@@ -1,6 +1,7 @@
 //! A worker's batch and how it leaves: in one piece where the path can, else datagram by datagram.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cygnet_esp::SendBatch;
@@ -41,16 +42,23 @@ impl Sender {
         &mut self.batch
     }
 
-    /// Sends the batch. Where its datagrams do not fit the path and cannot be cut anew (`anyhow`), they
-    /// are left to be fragmented outside the tunnel.
-    pub(super) fn flush(&mut self, road: &Road, anyhow: bool) -> Flush {
+    /// Sends the batch. Where its datagrams do not fit the path and cannot be cut anew, they are left to
+    /// be fragmented outside the tunnel: those are the first `earlier` of them, which are not told of
+    /// then, or all (`anyhow`).
+    pub(super) fn flush(&mut self, road: &Road, earlier: usize, anyhow: bool) -> Flush {
         let mut flush = self.try_send(road);
         if let Flush::TooBig { left } = flush {
             let known = self.shared.learn_mtu(road, self.batch.segment_len());
-            if anyhow || !known {
-                self.send_fragmenting(road, left);
+            let whole = if anyhow || !known {
                 flush = Flush::Done;
-            }
+                self.batch.segments()
+            } else {
+                flush = Flush::TooBig {
+                    left: left.saturating_sub(earlier),
+                };
+                earlier
+            };
+            self.send_fragmenting(road, left..whole);
         }
         self.batch.clear();
         flush
@@ -98,11 +106,11 @@ impl Sender {
     }
 
     /// One by one: the packets cannot be cut any more, or the path is narrower than they may be cut to.
-    fn send_fragmenting(&self, road: &Road, left: usize) {
+    fn send_fragmenting(&self, road: &Road, which: Range<usize>) {
         let Some(outer) = self.batch.outer() else {
             return;
         };
-        for datagram in self.batch.datagrams().skip(left) {
+        for datagram in self.batch.datagrams().take(which.end).skip(which.start) {
             let parts = [IoSlice::new(datagram)];
             let transmit = road.transmit(outer.tos, None, &parts);
             if let Err(error) = road.socket.udp.send_fragmenting(&transmit) {
