@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod helper;
 mod ipc;
 mod log;
+mod precedence;
 mod resolve;
 mod said;
 mod source;

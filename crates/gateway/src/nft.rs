@@ -30,19 +30,20 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
         }
     }
     forward.extend(forward_filter(inputs));
+    let mut chains = vec![(
+        "forward",
+        "type filter hook forward priority 0; policy accept;",
+        forward,
+    )];
     let nat = translation(inputs);
-    let mut chains = vec![
-        (
-            "forward",
-            "type filter hook forward priority 0; policy accept;",
-            forward,
-        ),
-        (
+    // Without it packets need not pass the kernel's translation at all.
+    if !nat.is_empty() {
+        chains.push((
             "postrouting",
             "type nat hook postrouting priority 100; policy accept;",
             nat,
-        ),
-    ];
+        ));
+    }
     let strangers = not_from_outside(inputs);
     if !strangers.is_empty() {
         chains.push((

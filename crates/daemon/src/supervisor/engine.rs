@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::sync::mpsc::Sender;
 
 use crate::ipc::{Channel, Setup, ToEngine, ToSupervisor};
+use crate::precedence;
 
 /// What an engine does. The generation tells one engine from the one before.
 pub(super) enum EngineEvent {
@@ -45,6 +46,7 @@ impl Engine {
     ) -> Result<Self, String> {
         let failed = |e: io::Error| format!("cannot start the engine: {e}");
         let (channel, theirs) = Channel::pair().map_err(failed)?;
+        precedence::allow();
         let child = Command::new("/proc/self/exe")
             .arg0("cygnet")
             .arg("engine")

@@ -44,6 +44,7 @@ use self::tables::Published;
 use self::wait::{Key, Pool};
 use super::{Inbox, Input};
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
+use crate::precedence;
 use crate::world::{WORLD_V4, WORLD_V6};
 
 /// What tells an IKE message from ESP on the NAT-T port (RFC 3948 §2.2).
@@ -144,13 +145,22 @@ impl Datapath {
             for number in 0..workers {
                 let worker = Inbound::new(Arc::clone(&self.shared), Arc::clone(&lane), number);
                 let name = format!("in-{}-{number}", socket.role.port);
-                spawn(name, move || worker.run())?;
+                let carries_packets = socket.role.natt;
+                spawn(name, move || {
+                    if carries_packets {
+                        precedence::take();
+                    }
+                    worker.run();
+                })?;
             }
         }
         for (number, pool) in self.pools.iter().enumerate() {
             let worker = Outbound::new(Arc::clone(&self.shared));
             let pool = Arc::clone(pool);
-            spawn(format!("out-{number}"), move || worker.run(&pool))?;
+            spawn(format!("out-{number}"), move || {
+                precedence::take();
+                worker.run(&pool);
+            })?;
         }
         Ok(())
     }

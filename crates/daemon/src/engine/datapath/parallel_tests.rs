@@ -151,3 +151,33 @@ fn transfer(sealing: usize, opening: usize) {
     let traffic = left.traffic(ChildSaId(1)).unwrap();
     assert_eq!(traffic.packets_out, all as u64);
 }
+
+/// As root, who may without being granted it.
+#[test]
+fn threads_for_packets_come_before_others() {
+    let (_datapath, _hosts, local) = end(2, 1);
+    let nice = |thread: &str| {
+        let task = std::fs::read_dir("/proc/self/task").unwrap();
+        let of_that_name = task.flatten().find(|task| {
+            let name = std::fs::read_to_string(task.path().join("comm"));
+            name.is_ok_and(|name| name.trim() == thread)
+        });
+        let stat = std::fs::read_to_string(of_that_name?.path().join("stat")).ok()?;
+        // The 19th field; the second is the name in brackets.
+        let after_name = stat.rsplit_once(')')?.1;
+        after_name.split_whitespace().nth(16)?.parse::<i32>().ok()
+    };
+    for thread in [format!("in-{}-1", local.port()), "out-1".to_owned()] {
+        let begun = Instant::now();
+        while nice(&thread) != Some(-10) {
+            let nice = nice(&thread);
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{thread}: {nice:?}"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let own = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(own, 0, "and only they");
+}
