@@ -46,7 +46,6 @@ impl Engine {
     ) -> Result<Self, String> {
         let failed = |e: io::Error| format!("cannot start the engine: {e}");
         let (channel, theirs) = Channel::pair().map_err(failed)?;
-        precedence::allow();
         let child = Command::new("/proc/self/exe")
             .arg0("cygnet")
             .arg("engine")
@@ -59,9 +58,10 @@ impl Engine {
             .spawn()
             .map_err(failed)?;
         let pid = child.id();
-        let pidfd = i32::try_from(pid)
-            .ok()
-            .and_then(Pid::from_raw)
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        // Before it is told what to do it has one thread.
+        precedence::give(number);
+        let pidfd = number
             .ok_or_else(|| failed(io::Error::other("no process id")))
             .and_then(|p| {
                 rustix::process::pidfd_open(p, PidfdFlags::empty()).map_err(|e| failed(e.into()))

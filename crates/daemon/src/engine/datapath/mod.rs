@@ -136,7 +136,7 @@ impl Datapath {
         })
     }
 
-    /// Starts the workers.
+    /// Starts the workers, which have the caller's precedence where they carry packets.
     pub(super) fn start(&self) -> Result<(), String> {
         for socket in &self.sockets.0 {
             // IKE alone is no work for many.
@@ -147,8 +147,8 @@ impl Datapath {
                 let name = format!("in-{}-{number}", socket.role.port);
                 let carries_packets = socket.role.natt;
                 spawn(name, move || {
-                    if carries_packets {
-                        precedence::take();
+                    if !carries_packets {
+                        precedence::give_up();
                     }
                     worker.run();
                 })?;
@@ -157,10 +157,7 @@ impl Datapath {
         for (number, pool) in self.pools.iter().enumerate() {
             let worker = Outbound::new(Arc::clone(&self.shared));
             let pool = Arc::clone(pool);
-            spawn(format!("out-{number}"), move || {
-                precedence::take();
-                worker.run(&pool);
-            })?;
+            spawn(format!("out-{number}"), move || worker.run(&pool))?;
         }
         Ok(())
     }

@@ -152,32 +152,42 @@ fn transfer(sealing: usize, opening: usize) {
     assert_eq!(traffic.packets_out, all as u64);
 }
 
-/// As root, who may without being granted it.
+/// As the engine's first thread has it from the supervisor; it takes root to have it.
 #[test]
 fn threads_for_packets_come_before_others() {
-    let (_datapath, _hosts, local) = end(2, 1);
-    let nice = |thread: &str| {
-        let task = std::fs::read_dir("/proc/self/task").unwrap();
-        let of_that_name = task.flatten().find(|task| {
-            let name = std::fs::read_to_string(task.path().join("comm"));
-            name.is_ok_and(|name| name.trim() == thread)
-        });
-        let stat = std::fs::read_to_string(of_that_name?.path().join("stat")).ok()?;
+    let began_with_precedence = std::thread::spawn(|| {
+        crate::precedence::give(None);
+        let end = end(2, 1);
+        crate::precedence::give_up();
+        let own = rustix::process::getpriority_process(None).unwrap();
+        assert_eq!(own, 0, "given up");
+        end
+    });
+    let (_datapath, _hosts, local) = began_with_precedence.join().unwrap();
+    for thread in [
+        format!("in-{}-0", local.port()),
+        format!("in-{}-1", local.port()),
+    ] {
+        let nice = nice_of(&thread).unwrap_or_else(|| panic!("no thread {thread}"));
+        assert_eq!(nice, -10, "{thread}");
+    }
+}
+
+/// The nice value of a thread of this process.
+fn nice_of(thread: &str) -> Option<i32> {
+    let of_that_name = |task: &std::path::Path| {
+        let name = std::fs::read_to_string(task.join("comm"));
+        name.is_ok_and(|name| name.trim() == thread)
+    };
+    // A thread names itself, a moment after it was started.
+    (0..1000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+        let mut paths = tasks.flatten().map(|task| task.path());
+        let stat =
+            std::fs::read_to_string(paths.find(|path| of_that_name(path))?.join("stat")).ok()?;
         // The 19th field; the second is the name in brackets.
         let after_name = stat.rsplit_once(')')?.1;
-        after_name.split_whitespace().nth(16)?.parse::<i32>().ok()
-    };
-    for thread in [format!("in-{}-1", local.port()), "out-1".to_owned()] {
-        let begun = Instant::now();
-        while nice(&thread) != Some(-10) {
-            let nice = nice(&thread);
-            assert!(
-                begun.elapsed() < Duration::from_secs(5),
-                "{thread}: {nice:?}"
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-    let own = rustix::process::getpriority_process(None).unwrap();
-    assert_eq!(own, 0, "and only they");
+        after_name.split_whitespace().nth(16)?.parse().ok()
+    })
 }
