@@ -163,6 +163,7 @@
 
 mod batch;
 mod coalesce;
+mod codel;
 mod flow;
 mod fragments;
 mod open;
@@ -182,6 +183,7 @@ mod tunnel_tests;
 
 pub use batch::{NoRoom, Outer, SendBatch, Slot};
 pub use coalesce::{JoinConfig, Joined, Joiner};
+pub use codel::Codel;
 pub use flow::{Flow, Ports};
 pub use fragments::FragmentTable;
 pub use open::{DropReason, Inner, Opened};

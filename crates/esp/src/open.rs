@@ -32,6 +32,21 @@ pub struct Inner {
     pub packet: IpPacket,
 }
 
+impl Inner {
+    /// Marks congestion in the packet, which lies in `datagram`; `false` where its transport does not
+    /// know ECN, and nothing is marked.
+    pub fn mark_congestion(&mut self, datagram: &mut [u8]) -> bool {
+        let bytes = datagram.get_mut(self.range.clone());
+        let (Some(bytes), Ecn::Ect0 | Ecn::Ect1 | Ecn::Ce) = (bytes, Ecn::of(self.packet.tos))
+        else {
+            return false;
+        };
+        tos::set_ecn(self.packet.version, bytes, Ecn::Ce);
+        self.packet.tos |= Ecn::Ce.bits();
+        true
+    }
+}
+
 /// Why a datagram was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(usize)]

@@ -8,8 +8,17 @@ use rustix::time::{ClockId, clock_gettime};
 /// lifetimes count as well.
 #[must_use]
 pub fn boottime() -> Duration {
-    let t = clock_gettime(ClockId::Boottime);
-    // The kernel never answers negative numbers for this clock.
+    read(ClockId::Boottime)
+}
+
+/// `CLOCK_REALTIME`, since 1970: what the kernel stamps datagrams with. It may be set.
+pub(crate) fn realtime() -> Duration {
+    read(ClockId::Realtime)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let t = clock_gettime(clock);
+    // Negative only where somebody has set the date to before 1970.
     Duration::new(
         u64::try_from(t.tv_sec).unwrap_or_default(),
         u32::try_from(t.tv_nsec).unwrap_or_default(),

@@ -78,6 +78,8 @@ pub struct Received {
     pub interface: u32,
     /// TOS or traffic class: DSCP and ECN.
     pub tos: u8,
+    /// How long it has waited in the socket, of several the first; `None` where that is not known.
+    pub waited: Option<Duration>,
     /// The buffer was too small and the rest is lost.
     pub truncated: bool,
 }
@@ -197,6 +199,8 @@ impl UdpSocket {
                 });
             }
         }
+        // Without it nobody knows how long a datagram has waited, and nothing else changes.
+        let _ = set_int(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
         if options.buffer > 0 {
             let _ = sockopt::set_socket_recv_buffer_size_force(&fd, options.buffer)
                 .or_else(|_| sockopt::set_socket_recv_buffer_size(&fd, options.buffer));
@@ -285,6 +289,7 @@ impl UdpSocket {
             destination: self.local.ip(),
             interface: 0,
             tos: 0,
+            waited: None,
             truncated: header.msg_flags & libc::MSG_TRUNC != 0,
         };
         control.read_into(&header, &mut received);

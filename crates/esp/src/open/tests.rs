@@ -465,3 +465,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn congestion_is_marked_where_the_transport_knows_it() {
+    for v6 in [false, true] {
+        for (tos, marked) in [
+            (0xb8, None),
+            (0xb9, Some(0xbb)),
+            (0xba, Some(0xbb)),
+            (0xbb, Some(0xbb)),
+        ] {
+            let (out, sa) = pair(suite_gcm(true), Selectors::any());
+            let mut spec = Spec::tcp(v6, b"cygnet");
+            spec.tos = tos;
+            let mut datagram = seal(&out, &spec.bytes());
+            let mut inner = open(&sa, &mut datagram).inner.unwrap();
+            assert_eq!(inner.mark_congestion(&mut datagram), marked.is_some());
+            spec.tos = marked.unwrap_or(tos);
+            assert_eq!(inner.packet.tos, spec.tos);
+            assert_eq!(datagram[inner.range.clone()], spec.bytes());
+        }
+    }
+}

@@ -2,19 +2,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
+use std::time::Duration;
 
 use libc::{c_int, c_uint};
 
 use super::address::RawAddress;
 use super::{Received, Transmit};
+use crate::clock;
 
 pub(super) const SOL_UDP: c_int = 17;
 /// linux/udp.h
 pub(super) const UDP_SEGMENT: c_int = 103;
 /// linux/udp.h
 pub(super) const UDP_GRO: c_int = 104;
+/// A longer wait than this is a clock that was set.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Room for all control messages of one datagram, aligned as `cmsghdr` has to be.
+/// Room for all control messages of one datagram, aligned as `cmsghdr` has to be. The most is what the
+/// error queue has for IPv6: 64 bytes of error, 40 of address, 24 of traffic class, 32 of time.
 #[repr(C, align(8))]
 pub(super) struct Control {
     space: [u8; 192],
@@ -173,9 +178,26 @@ impl Control {
                     received.destination = Ipv6Addr::from(info.ipi6_addr.s6_addr).into();
                 }
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => received.waited = waited_since(data),
             _ => {}
         });
     }
+}
+
+/// How long ago a `timespec` of `CLOCK_REALTIME` was. Both of its fields have 32 bits or both have 64,
+/// which is up to the C library.
+fn waited_since(timespec: &[u8]) -> Option<Duration> {
+    let (seconds, nanoseconds) = match timespec.len() {
+        8 => {
+            let [seconds, nanoseconds] = read::<[i32; 2]>(timespec)?;
+            (seconds.into(), nanoseconds.into())
+        }
+        _ => read::<[i64; 2]>(timespec)?.into(),
+    };
+    let (seconds, nanoseconds) = (u64::try_from(seconds), u32::try_from(nanoseconds));
+    let came = Duration::new(seconds.ok()?, nanoseconds.ok()?);
+    let waited = clock::realtime().checked_sub(came)?;
+    (waited <= WAIT_MAX).then_some(waited)
 }
 
 /// A plain C struct from bytes the kernel wrote.
@@ -190,8 +212,33 @@ pub(super) fn read<T: Copy + PlainData>(data: &[u8]) -> Option<T> {
 /// Structs of integers without padding that matters: any bytes are a valid value.
 pub(super) trait PlainData {}
 impl PlainData for c_int {}
+impl PlainData for [i32; 2] {}
+impl PlainData for [i64; 2] {}
 impl PlainData for libc::in_pktinfo {}
 impl PlainData for libc::in6_pktinfo {}
 impl PlainData for libc::sock_extended_err {}
 impl PlainData for libc::sockaddr_in {}
 impl PlainData for libc::sockaddr_in6 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_unless_the_clock_was_set() {
+        let now = i64::try_from(clock::realtime().as_secs()).unwrap();
+        let stamp = |seconds: i64| {
+            let fields = [seconds.to_ne_bytes(), 0i64.to_ne_bytes()];
+            waited_since(fields.as_flattened())
+        };
+        let waited = stamp(now - 3).unwrap();
+        assert!((3..6).contains(&waited.as_secs()), "{waited:?}");
+        for wrong in [now + 60, now - 60, -1, i64::MIN] {
+            assert_eq!(stamp(wrong), None);
+        }
+        let small = [i32::try_from(now).unwrap().to_ne_bytes(), [0; 4]];
+        assert!(waited_since(small.as_flattened()).is_some());
+        assert_eq!(waited_since(&[]), None);
+        assert_eq!(waited_since(&[0xff; 16]), None);
+    }
+}

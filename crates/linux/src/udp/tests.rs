@@ -171,3 +171,27 @@ fn errors_are_sorted_by_what_to_do() {
     assert!(matches!(sort(libc::ENOBUFS, false), SendError::Full));
     assert!(matches!(sort(libc::EPERM, false), SendError::Filtered));
 }
+
+#[test]
+fn a_datagram_says_how_long_it_has_waited() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let (a, b) = (socket(local), socket(local));
+        let wait = Duration::from_millis(30);
+        // The kernel begins to stamp shortly after the first socket has asked for it; what came before
+        // is stamped when it is received.
+        let told = (0..20).find_map(|_| {
+            a.send(&Transmit {
+                destination: b.local_addr(),
+                source: None,
+                interface: 0,
+                tos: 0,
+                segment: None,
+                parts: &[IoSlice::new(b"hello")],
+            })
+            .unwrap();
+            std::thread::sleep(wait);
+            recv(&b, &mut [0; 10]).waited.filter(|told| *told >= wait)
+        });
+        assert!(told.unwrap() < Duration::from_secs(5), "{local}: {told:?}");
+    }
+}

@@ -39,10 +39,12 @@ pub(super) enum Reason {
     Truncated,
     /// Too many IKE messages wait for the core.
     IkeQueueFull,
+    /// Its sender is to slow down: datagrams wait too long to be opened (CoDel).
+    Late,
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 17] = [
         (Self::NotIp, "not-ip"),
         (Self::NoPolicy, "no-policy"),
         (Self::Multicast, "multicast"),
@@ -59,6 +61,7 @@ impl Reason {
         (Self::Short, "short"),
         (Self::Truncated, "truncated"),
         (Self::IkeQueueFull, "ike-queue-full"),
+        (Self::Late, "queue-delay"),
     ];
 }
 
@@ -97,6 +100,6 @@ mod tests {
         let counts: Vec<_> = drops.occurred().collect();
         assert_eq!(counts.len(), Reason::ALL.len());
         assert_eq!(counts[0], ("not-ip", 1));
-        assert_eq!(counts[15], ("ike-queue-full", 16));
+        assert_eq!(counts[16], ("queue-delay", 17));
     }
 }

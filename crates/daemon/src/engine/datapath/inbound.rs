@@ -5,14 +5,17 @@
 //! in the order of arrival. As long as little comes, one worker does everything and the others sleep.
 
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use cygnet_esp::{DropReason, Ecn, FragmentTable, JoinConfig, Joined, Joiner, Segments};
+use cygnet_esp::{
+    Codel, DropReason, Ecn, FragmentTable, Inner, JoinConfig, Joined, Joiner, Segments,
+};
 use cygnet_ike::io::{DataEvent, Path, Transport};
 use cygnet_linux::Received;
 use cygnet_wire::esp::EspHeader;
-use cygnet_wire::ip::VirtioNetHeader;
+use cygnet_wire::ip::{VirtioNetHeader, protocol};
 
 use super::device::{Device, Queue};
 use super::drops::Reason;
@@ -30,17 +33,30 @@ const LONG: usize = RECEIVE_MAX / 2;
 const MANY: usize = 32;
 /// Parts of one write: a packet, and what was joined to it (a super-packet has 64 segments at most).
 const PARTS: usize = 64;
+/// Shorter packets are not dropped for the queue's sake: names, calls and acknowledgements are not what
+/// fills it.
+const BULKY: usize = 200;
 
 /// What the workers of one socket share.
 pub(super) struct Lane {
     socket: Arc<Socket>,
     workers: usize,
-    /// Held by the worker that receives: the number of the next train.
-    next: Mutex<u64>,
+    /// Held by the worker that receives.
+    next: Mutex<Next>,
+    /// A train that was to lose a packet had none to lose; the next one does.
+    owed: AtomicBool,
+    started: Instant,
     /// Whose train is written.
     turn: Turn,
     /// Of SAs whose selectors name ports; used in turn.
     fragments: Mutex<Fragments>,
+}
+
+struct Next {
+    /// The number of the next train.
+    ticket: u64,
+    /// Of the socket's receive buffer.
+    codel: Codel,
 }
 
 struct Fragments {
@@ -97,10 +113,23 @@ impl Lane {
         Self {
             socket,
             workers,
-            next: Mutex::new(0),
+            next: Mutex::new(Next {
+                ticket: 0,
+                codel: Codel::default(),
+            }),
+            owed: AtomicBool::new(false),
+            started: Instant::now(),
             turn: Turn::starting_with(0),
             fragments: Mutex::new(Fragments::new()),
         }
+    }
+
+    /// Whether one packet of a train that has waited so long is to tell its sender to slow down.
+    fn is_late(&self, next: &mut Next, waited: Option<Duration>) -> bool {
+        let waited = waited.unwrap_or_default();
+        let due = next.codel.is_due(self.started.elapsed(), waited);
+        let owed = self.owed.swap(false, Ordering::Relaxed);
+        due || owed && waited >= Codel::TARGET
     }
 }
 
@@ -131,6 +160,14 @@ impl Inbound {
 
     /// Waits for one train and handles it. Comes back without one now and then.
     pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.turn_where(|received| received.waited)
+    }
+
+    /// As above, with what is thought of how long the train has waited.
+    pub(super) fn turn_where(
+        &mut self,
+        waited: impl FnOnce(&Received) -> Option<Duration>,
+    ) -> io::Result<()> {
         let Self {
             shared,
             lane,
@@ -154,13 +191,15 @@ impl Inbound {
             shared.drain_errors(socket);
             return Ok(());
         };
-        let ticket = *next;
-        *next += 1;
+        let ticket = next.ticket;
+        next.ticket += 1;
+        let late = lane.is_late(&mut next, waited(&received));
         let segment = received.segment.max(1);
         let many = received.len >= LONG || received.len >= MANY * segment;
         let leading = (lane.workers == 1 || !many).then_some(next);
-        if received.truncated {
+        let owed = if received.truncated {
             shared.drops.add(Reason::Truncated, 1);
+            late
         } else {
             let context = Context {
                 shared,
@@ -169,7 +208,10 @@ impl Inbound {
                 fragments: &lane.fragments,
                 worker: *number,
             };
-            opener.open(&context, &Train::of(&received, socket), buffer);
+            opener.open(&context, &Train::of(&received, socket, late), buffer)
+        };
+        if owed {
+            lane.owed.store(true, Ordering::Relaxed);
         }
         lane.turn.wait(ticket);
         lane.turn.pass_to(ticket + 1);
@@ -233,6 +275,7 @@ pub(super) fn readmit(shared: &Shared, parked: Vec<Parked>) {
             natt: true,
             len: parked.datagram.len(),
             segment: parked.datagram.len(),
+            late: false,
         };
         opener.open(&context, &train, &mut parked.datagram);
     }
@@ -246,10 +289,12 @@ struct Train {
     natt: bool,
     len: usize,
     segment: usize,
+    /// One of its packets is to be marked or dropped.
+    late: bool,
 }
 
 impl Train {
-    fn of(received: &Received, socket: &Socket) -> Self {
+    fn of(received: &Received, socket: &Socket, late: bool) -> Self {
         Self {
             path: Path {
                 transport: Transport::Udp,
@@ -262,6 +307,7 @@ impl Train {
             natt: socket.role.natt,
             len: received.len,
             segment: received.segment,
+            late,
         }
     }
 }
@@ -283,6 +329,26 @@ fn moved(shared: &Shared, sa: &Sa, header: EspHeader, path: Path) {
     }
 }
 
+/// How a sender is told to slow down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Mark,
+    Drop,
+}
+
+/// Tells a packet's sender to slow down, if the packet is fit for it: it is marked, or is to be dropped.
+/// What does not understand marks and is not TCP may not understand drops either, so only the last of a
+/// train is dropped for want of a better one.
+fn signal(inner: &mut Inner, datagram: &mut [u8], is_last: bool) -> Option<Signal> {
+    if inner.packet.len < BULKY {
+        None
+    } else if inner.mark_congestion(datagram) {
+        Some(Signal::Mark)
+    } else {
+        (is_last || inner.packet.protocol == protocol::TCP).then_some(Signal::Drop)
+    }
+}
+
 impl Opener {
     fn new() -> Self {
         Self {
@@ -296,9 +362,11 @@ impl Opener {
         }
     }
 
-    /// Tells the datagrams of a train apart, opens and delivers.
-    fn open(&mut self, context: &Context<'_>, train: &Train, buffer: &mut [u8]) {
+    /// Tells the datagrams of a train apart, opens and delivers. Whether the train is late and none of
+    /// its packets was fit to tell its sender.
+    fn open(&mut self, context: &Context<'_>, train: &Train, buffer: &mut [u8]) -> bool {
         let Context { shared, tables, .. } = context;
+        let mut late = train.late;
         let path = train.path;
         let mut target: Option<&Arc<Device>> = None;
         // A train is mostly of one Child SA.
@@ -349,9 +417,16 @@ impl Opener {
             if path.remote != sa.path.remote && is_authentic(&opened.inner) {
                 moved(shared, sa, header, path);
             }
-            let Ok(inner) = opened.inner else {
+            let Ok(mut inner) = opened.inner else {
                 continue;
             };
+            if late && let Some(signal) = signal(&mut inner, datagram, end == train.len) {
+                late = false;
+                if signal == Signal::Drop {
+                    shared.drops.add(Reason::Late, 1);
+                    continue;
+                }
+            }
             if !target.is_some_and(|device| Arc::ptr_eq(device, &sa.device)) {
                 if let Some(device) = target {
                     self.deliver(context, device, buffer);
@@ -365,6 +440,7 @@ impl Opener {
         if let Some(device) = target {
             self.deliver(context, device, buffer);
         }
+        late
     }
 
     /// A datagram for a Child SA that is not installed, or not known to this worker.

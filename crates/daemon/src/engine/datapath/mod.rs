@@ -537,6 +537,8 @@ impl Drop for AbortOnPanic {
 #[cfg(test)]
 mod fallback_tests;
 #[cfg(test)]
+mod late_tests;
+#[cfg(test)]
 mod namespace_tests;
 #[cfg(test)]
 mod parallel_tests;

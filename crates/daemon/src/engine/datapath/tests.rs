@@ -16,12 +16,12 @@ pub(super) const RIGHT: [u8; 4] = [10, 2, 0, 1];
 
 pub(super) struct End {
     pub(super) datapath: Datapath,
-    inbox: Receiver<Input>,
+    pub(super) inbox: Receiver<Input>,
     pub(super) host: UnixDatagram,
     outbound: Outbound,
     queue: Arc<dyn Queue>,
     pub(super) inbound: Inbound,
-    local: SocketAddr,
+    pub(super) local: SocketAddr,
     params: Option<ChildSaParameters>,
 }
 

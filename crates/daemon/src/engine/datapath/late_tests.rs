@@ -1,0 +1,142 @@
+//! Datagrams that have waited too long in their socket: one packet now and then tells its sender.
+
+use cygnet_wire::ip::{VirtioNetHeader, checksum, protocol};
+
+use super::testing::udp_packet;
+use super::tests::{End, LEFT, RIGHT, pair};
+use super::*;
+
+const NOT_ECT: u8 = 0b00;
+const ECT_0: u8 = 0b10;
+const ECT_1: u8 = 0b01;
+const CE: u8 = 0b11;
+/// Longer than CoDel's interval.
+const WHILE: Duration = Duration::from_millis(110);
+
+fn with_header(mut packet: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    change(&mut packet);
+    packet[10..12].fill(0);
+    let sum = checksum::ipv4_header(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+fn packet(tos: u8, number: u8, len: usize) -> Vec<u8> {
+    let packet = udp_packet(LEFT, RIGHT, true, &vec![number; len]);
+    with_header(packet, |header| header[1] = tos)
+}
+
+/// Receives one train that is said to have waited so long, and what it brought to the host.
+fn turn(end: &mut End, waited: Option<Duration>) -> Vec<Vec<u8>> {
+    end.inbound.turn_where(|_| waited).unwrap();
+    let mut buffer = vec![0; 70_000];
+    let mut packets = Vec::new();
+    while let Ok(len) = end.host.recv(&mut buffer) {
+        packets.push(buffer[VirtioNetHeader::LEN..len].to_vec());
+    }
+    packets
+}
+
+/// Two ends, one of which has been too slow for a while.
+fn slow() -> (End, End) {
+    let (mut left, mut right) = pair();
+    for n in 0..2 {
+        let packet = packet(ECT_0, n, 1000);
+        left.send(&packet);
+        // It goes on for a while only after the first.
+        assert_eq!(turn(&mut right, LONG), [packet]);
+    }
+    std::thread::sleep(WHILE);
+    (left, right)
+}
+
+const LONG: Option<Duration> = Some(Duration::from_millis(50));
+
+#[test]
+fn a_packet_whose_transport_knows_ecn_is_marked() {
+    for ecn in [ECT_0, ECT_1] {
+        let (mut left, mut right) = slow();
+        left.send(&packet(ecn, 2, 1000));
+        assert_eq!(turn(&mut right, LONG), [packet(CE, 2, 1000)]);
+        // Enough for now.
+        left.send(&packet(ecn, 3, 1000));
+        assert_eq!(turn(&mut right, LONG), [packet(ecn, 3, 1000)]);
+        assert_eq!(right.datapath.drops(), []);
+    }
+}
+
+#[test]
+fn another_is_dropped_and_counted() {
+    let (mut left, mut right) = slow();
+    left.send(&packet(NOT_ECT, 2, 1000));
+    assert!(turn(&mut right, LONG).is_empty());
+    left.send(&packet(NOT_ECT, 3, 1000));
+    assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 3, 1000)]);
+    assert_eq!(right.datapath.drops(), [("queue-delay".to_owned(), 1)]);
+}
+
+#[test]
+fn what_is_short_or_not_authentic_or_ike_is_passed_over() {
+    let (mut left, mut right) = slow();
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for first in [0, 9] {
+        let mut datagram = [7; 1000];
+        datagram[..4].copy_from_slice(&[0, 0, 0, first]);
+        stranger.send_to(&datagram, right.local).unwrap();
+        assert!(turn(&mut right, LONG).is_empty());
+    }
+    let ike = right.inbox.try_iter().find_map(|input| match input {
+        Input::Ike(_, message) => Some(message.len()),
+        _ => None,
+    });
+    assert_eq!(ike, Some(996));
+    left.send(&packet(NOT_ECT, 2, 100));
+    assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 2, 100)]);
+    assert_eq!(right.drops("queue-delay"), 0);
+    // One that is fit is still owed.
+    left.send(&packet(NOT_ECT, 3, 1000));
+    assert!(turn(&mut right, LONG).is_empty());
+    assert_eq!(right.drops("queue-delay"), 1);
+}
+
+#[test]
+fn nothing_is_owed_once_the_queue_is_short() {
+    for waited in [Some(Duration::from_millis(1)), None] {
+        let (mut left, mut right) = slow();
+        left.send(&packet(NOT_ECT, 2, 100));
+        assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 2, 100)]);
+        for wait in [waited, LONG] {
+            left.send(&packet(NOT_ECT, 3, 1000));
+            assert_eq!(turn(&mut right, wait), [packet(NOT_ECT, 3, 1000)]);
+        }
+        assert_eq!(right.datapath.drops(), []);
+    }
+}
+
+#[test]
+fn of_a_train_the_first_of_tcp_is_dropped_and_the_others_stay_in_order() {
+    let (mut left, mut right) = slow();
+    let packets: Vec<_> = (0..6u8)
+        .map(|n| {
+            let mut payload = [n; 1000];
+            // No TCP header that could be joined.
+            payload[..20].fill(0);
+            let packet = udp_packet(LEFT, RIGHT, true, &payload);
+            let upper = if n == 0 { 99 } else { protocol::TCP };
+            with_header(packet, |header| header[9] = upper)
+        })
+        .collect();
+    left.send_burst(&packets);
+    let mut came = Vec::new();
+    while came.len() < 5 {
+        came.extend(turn(&mut right, LONG));
+    }
+    // The kernel may have made one train of them, or none.
+    let lost = packets.iter().position(|packet| !came.contains(packet));
+    let lost = lost.unwrap();
+    assert!(lost <= 1, "{lost}");
+    let mut expected = packets;
+    expected.remove(lost);
+    assert!(came == expected);
+    assert_eq!(right.datapath.drops(), [("queue-delay".to_owned(), 1)]);
+}
