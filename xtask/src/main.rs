@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
+use xtask::interop::integrity;
 use xtask::lab::{Result, interrupt};
 use xtask::{bench, demo, fuzz, interop, setup, sim, steps, webhost};
 
@@ -24,6 +25,8 @@ enum Command {
     Test(steps::Options),
     /// Run scenarios against real strongSwan
     Interop(interop::Options),
+    /// Show that a tunnel loses, repeats, reorders and damages nothing while its keys change
+    Integrity(integrity::Options),
     /// Run seeds of the simulation: two endpoints, a bad network, a virtual clock
     Sim(sim::Options),
     /// Look for inputs that break something
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => steps::run(&options),
         Command::Interop(options) => interop::run(&options),
+        Command::Integrity(options) => integrity::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::ensure().map(|()| true),
         Command::Fuzz(options) => fuzz::run(&options),

@@ -3,6 +3,7 @@
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::demo::Story;
+use crate::interop::integrity;
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project;
 use crate::{bench, fuzz, interop, setup, sim};
@@ -50,6 +51,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "interop",
         run: interop_scenarios,
+    },
+    Step {
+        name: "integrity",
+        run: || integrity::smoke().map(|outcomes| count(&outcomes)),
     },
     Step {
         name: "bench smoke",
@@ -239,12 +244,15 @@ fn interop_scenarios() -> Result<Tally> {
         jobs: 4,
         ..interop::Options::default()
     };
-    let outcomes = interop::run_scenarios(interop::all(), &options)?;
+    Ok(count(&interop::run_scenarios(interop::all(), &options)?))
+}
+
+fn count(outcomes: &[interop::Outcome]) -> Tally {
     let mut tally = Tally::default();
     outcomes
         .iter()
         .for_each(|outcome| tally.add(Tally::one(outcome.result.is_ok())));
-    Ok(tally)
+    tally
 }
 
 /// The demo as it is, and where the kernel filters by reverse path and a foreign firewall drops.

@@ -2,6 +2,7 @@
 
 mod devices;
 mod flow;
+pub mod integrity;
 mod pair;
 mod plan;
 mod resilience;

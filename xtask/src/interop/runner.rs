@@ -47,12 +47,10 @@ pub struct Outcome {
 /// Runs or lists; true when all that ran were good.
 pub fn run(options: &Options) -> Result<bool> {
     if options.list {
-        for scenario in all() {
-            println!("{:<36} {}", scenario.name, scenario.about);
-        }
+        print_names(&all());
         return Ok(true);
     }
-    let chosen = choose(&options.names)?;
+    let chosen = choose(&options.names, all())?;
     setup::ensure()?;
     // The scenarios called `lab-…` are about the lab alone.
     if !options.no_build
@@ -72,6 +70,13 @@ pub fn run(options: &Options) -> Result<bool> {
         println!("{} passed, {failed} failed", outcomes.len() - failed);
     }
     Ok(failed == 0)
+}
+
+/// The answer to `--list`.
+pub(super) fn print_names(all: &[Scenario]) {
+    for scenario in all {
+        println!("{:<36} {}", scenario.name, scenario.about);
+    }
 }
 
 /// Runs these scenarios and prints a line as each ends.
@@ -105,9 +110,10 @@ pub fn run_scenarios(scenarios: Vec<Scenario>, options: &Options) -> Result<Vec<
     Ok(outcomes)
 }
 
-fn choose(names: &[String]) -> Result<Vec<Scenario>> {
+/// Those of `all` that are named; all of them when none is.
+pub(super) fn choose(names: &[String], all: Vec<Scenario>) -> Result<Vec<Scenario>> {
     if names.is_empty() {
-        return Ok(all());
+        return Ok(all);
     }
     let mut chosen = Vec::new();
     for name in names {
@@ -115,10 +121,10 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
             Some(beginning) => scenario.name.starts_with(beginning),
             None => scenario.name == *name,
         };
-        let found: Vec<Scenario> = all().into_iter().filter(matches).collect();
+        let found: Vec<Scenario> = all.iter().filter(|one| matches(one)).cloned().collect();
         if found.is_empty() {
             return Err(Failure::new(format!(
-                "no scenario is called {name}; `cargo xtask interop --list` names all"
+                "no scenario is called {name}; `--list` names all"
             )));
         }
         chosen.extend(found);

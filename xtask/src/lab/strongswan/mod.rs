@@ -19,7 +19,8 @@ use super::failure::{Context, Failure, Result};
 use super::namespace::Namespace;
 use super::pki::Credential;
 use super::process::{Exec, Finished, Process, last_lines, wait_for};
-use rustix::process::Signal;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -123,6 +124,37 @@ impl StrongSwan {
     /// The process id of charon, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.charon.as_ref().map(Process::pid)
+    }
+
+    /// Lets its UDP sockets hold this many octets, as an operator does with `net.core.rmem_default`: it
+    /// asks for no more than what is usual, some ninety packets, and a network namespace cannot change
+    /// that.
+    pub fn widen_sockets(&self, octets: usize) -> Result<()> {
+        let pid = self.pid().ok_or_else(|| Failure::new("charon is down"))?;
+        let process = Pid::from_raw(pid.cast_signed()).ok_or_else(|| Failure::new("no such id"))?;
+        let process = pidfd_open(process, PidfdFlags::empty())?;
+        let mut widened = 0;
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let Ok(number) = entry?.file_name().to_string_lossy().parse() else {
+                continue;
+            };
+            let Ok(socket) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) else {
+                // Closed meanwhile.
+                continue;
+            };
+            let Ok(family) = sockopt::socket_domain(&socket) else {
+                continue;
+            };
+            let of_ip = [AddressFamily::INET, AddressFamily::INET6].contains(&family);
+            if of_ip && sockopt::socket_type(&socket)? == SocketType::DGRAM {
+                sockopt::set_socket_recv_buffer_size_force(&socket, octets)?;
+                widened += 1;
+            }
+        }
+        match widened {
+            0 => Err(Failure::new(format!("{} has no UDP socket", self.name))),
+            _ => Ok(()),
+        }
     }
 
     /// The host it runs on.
