@@ -28,12 +28,15 @@ pub(super) enum Who {
 
 /// Both, connected.
 pub(super) enum Ends {
-    Cygnet {
-        offices: Offices,
-        a: Cygnet,
-        b: Cygnet,
-    },
+    Cygnet(Box<Both>),
     StrongSwan(Box<Pair>),
+}
+
+/// Cygnet at both gateways.
+pub(super) struct Both {
+    a: Cygnet,
+    b: Cygnet,
+    offices: Offices,
 }
 
 impl Ends {
@@ -58,9 +61,9 @@ impl Ends {
                 let b = Cygnet::start(lab, &offices.b.gateway, &setup)?;
                 let setup = caller.cygnet_setup(&offices);
                 let a = Cygnet::start(lab, &offices.a.gateway, &setup)?;
-                let ends = Self::Cygnet { offices, a, b };
-                ends.connect()?;
-                Ok(ends)
+                let both = Both { a, b, offices };
+                both.connect()?;
+                Ok(Self::Cygnet(Box::new(both)))
             }
             Who::StrongSwan(role) => {
                 // Whole seconds are all it knows.
@@ -77,35 +80,23 @@ impl Ends {
         }
     }
 
-    fn connect(&self) -> Result<()> {
-        let Self::Cygnet { a, b, .. } = self else {
-            return Ok(());
-        };
-        let called = a.command(&["up", OFFICE, "--wait", "10"]).and_then(|_| {
-            wait_for("the child is up at the responder", SOON, || {
-                Ok((!b.children(OFFICE)?.is_empty()).then_some(()))
-            })
-        });
-        called.map_err(|failure| self.with_log(failure))
-    }
-
     pub(super) fn offices(&self) -> &Offices {
         match self {
-            Self::Cygnet { offices, .. } => offices,
+            Self::Cygnet(both) => &both.offices,
             Self::StrongSwan(pair) => &pair.offices,
         }
     }
 
     pub(super) fn cygnets(&self) -> Vec<&Cygnet> {
         match self {
-            Self::Cygnet { a, b, .. } => vec![a, b],
+            Self::Cygnet(both) => vec![&both.a, &both.b],
             Self::StrongSwan(pair) => vec![&pair.cygnet],
         }
     }
 
     pub(super) fn strongswan(&self) -> Option<&StrongSwan> {
         match self {
-            Self::Cygnet { .. } => None,
+            Self::Cygnet(_) => None,
             Self::StrongSwan(pair) => Some(&pair.swan),
         }
     }
@@ -139,11 +130,24 @@ impl Ends {
     pub(super) fn with_log(&self, failure: Failure) -> Failure {
         match self {
             Self::StrongSwan(pair) => pair.with_log(failure),
-            Self::Cygnet { a, b, .. } => Failure::new(format!(
-                "{failure}\n gwa:\n{}\n gwb:\n{}",
-                last_lines(&a.log(), 14),
-                last_lines(&b.log(), 14)
-            )),
+            Self::Cygnet(both) => both.with_log(failure),
         }
+    }
+}
+
+impl Both {
+    fn connect(&self) -> Result<()> {
+        let called = self.a.command(&["up", OFFICE, "--wait", "10"]);
+        let called = called.and_then(|_| {
+            wait_for("the child is up at the responder", SOON, || {
+                Ok((!self.b.children(OFFICE)?.is_empty()).then_some(()))
+            })
+        });
+        called.map_err(|failure| self.with_log(failure))
+    }
+
+    fn with_log(&self, failure: Failure) -> Failure {
+        let (a, b) = (last_lines(&self.a.log(), 14), last_lines(&self.b.log(), 14));
+        Failure::new(format!("{failure}\n gwa:\n{a}\n gwb:\n{b}"))
     }
 }

@@ -6,8 +6,9 @@ use crate::lab::{Context, Namespace, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The numbers of /proc/net/snmp and snmp6 that are packets thrown away, or TCP segments sent again.
-const STACK: [&str; 30] = [
+/// The numbers of /proc/net/snmp, snmp6 and netstat that are packets thrown away, or TCP segments sent
+/// again (of these, probes without a loss; and in vain), or arrived out of order.
+const STACK: [&str; 33] = [
     "Ip.InHdrErrors",
     "Ip.InAddrErrors",
     "Ip.InDiscards",
@@ -20,6 +21,9 @@ const STACK: [&str; 30] = [
     "Icmp.InCsumErrors",
     "Tcp.RetransSegs",
     "Tcp.InCsumErrors",
+    "TcpExt.TCPLossProbes",
+    "TcpExt.TCPDSACKRecv",
+    "TcpExt.TCPOFOQueue",
     "Udp.NoPorts",
     "Udp.InErrors",
     "Udp.RcvbufErrors",
@@ -104,22 +108,13 @@ impl Losses {
         moved.collect()
     }
 
-    /// How far all counters whose name contains this have moved since `before`.
-    pub(super) fn count(&self, words: &str, before: &Self) -> u64 {
-        let of = |all: &Self| -> u64 {
-            let named = all.0.iter().filter(|(name, _)| name.contains(words));
-            named.map(|(_, count)| count).sum()
-        };
-        of(self).saturating_sub(of(before))
-    }
-
     fn put(&mut self, name: String, count: u64) {
         self.0.insert(name, count);
     }
 
     fn read_host(&mut self, host: &Namespace) -> Result<()> {
         let name = host.name();
-        let text = host.shell("cat /proc/net/snmp /proc/net/snmp6")?;
+        let text = host.shell("cat /proc/net/snmp /proc/net/netstat /proc/net/snmp6")?;
         for (counter, count) in stack(&text) {
             if STACK.contains(&counter.as_str()) {
                 self.put(format!("{name}: {counter}"), count);
@@ -166,7 +161,7 @@ struct Counters {
     errors: u64,
 }
 
-/// The counters of /proc/net/snmp (pairs of lines, `Ip: NAME …`, `Ip: NUMBER …`) and of snmp6
+/// The counters of /proc/net/snmp and netstat (pairs of lines, `Ip: NAME …`, `Ip: NUMBER …`) and of snmp6
 /// (`NAME NUMBER`).
 fn stack(text: &str) -> Vec<(String, u64)> {
     let mut found = Vec::new();

@@ -18,7 +18,7 @@ use super::{Options as Runner, Scenario};
 use crate::lab::offices::Office;
 use crate::lab::traffic::{Direction, throughput};
 use crate::lab::{Context, Failure, Lab, Namespace, Result, interrupt, wait_for};
-use crate::{ensure, project, setup};
+use crate::{bail, ensure, project, setup};
 use ends::{Ends, Who};
 use losses::Losses;
 use std::net::IpAddr;
@@ -46,9 +46,9 @@ pub struct Options {
     /// Percent of the load that are datagrams, by octets
     #[arg(long, value_name = "P", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..100))]
     pub datagrams: u32,
-    /// Carry this much, instead of half of what was measured
-    #[arg(long, value_name = "MBIT/S")]
-    pub load: Option<f64>,
+    /// Carry no more than this, where half of what was measured is more
+    #[arg(long, value_name = "MBIT/S", default_value_t = f64::INFINITY)]
+    pub at_most: f64,
     /// Use the `cygnet` that was built last
     #[arg(long)]
     pub no_build: bool,
@@ -68,6 +68,9 @@ fn lifetime(text: &str) -> std::result::Result<f64, String> {
 /// How far the load stands back.
 const NICE: i32 = 10;
 
+/// What has to be carried of the load that was meant; TCP and a busy machine take their time.
+const LEAST: f64 = 0.6;
+
 /// What a run is like.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
@@ -78,8 +81,8 @@ struct Shape {
     lifetime: Duration,
     /// The datagrams' part of all octets.
     datagrams: f64,
-    /// Mbit/s, when half of what was measured is not what is wanted.
-    load: Option<f64>,
+    /// Mbit/s.
+    at_most: f64,
 }
 
 /// Makes the runs one after the other; true when all were good.
@@ -89,7 +92,7 @@ pub fn run(options: &Options) -> Result<bool> {
         measuring: 4,
         lifetime: Duration::from_secs_f64(options.rekey),
         datagrams: f64::from(options.datagrams) / 100.0,
-        load: options.load,
+        at_most: options.at_most,
     };
     let all = scenarios(shape);
     if options.list {
@@ -109,11 +112,11 @@ pub fn run(options: &Options) -> Result<bool> {
 /// Short runs for `cargo xtask test`: Cygnet at both ends, and strongSwan at one.
 pub fn smoke() -> Result<Vec<Outcome>> {
     let shape = Shape {
-        length: Duration::from_secs(5),
+        length: Duration::from_secs(4),
         measuring: 1,
         lifetime: Duration::from_secs(1),
         datagrams: 0.15,
-        load: None,
+        at_most: 400.0,
     };
     let names = ["integrity-cygnet", "integrity-strongswan-initiator"].map(str::to_owned);
     play_all(runner::choose(&names, scenarios(shape))?, None)
@@ -178,7 +181,7 @@ fn play(lab: &Lab, who: Who, shape: Shape) -> Result<String> {
     learn_path_mtu(&a, &b)?;
     let (slower, capacity) = capacity(&a, &b, shape.measuring)?;
     offices.reset_counters()?;
-    let load = shape.load.unwrap_or(capacity / 2.0);
+    let load = (capacity / 2.0).min(shape.at_most);
     let before = Losses::now(&ends.hosts(), Some(&ends))?;
     let (begun, clock) = (Instant::now(), OffsetDateTime::now_utc());
     let running = Load::start(&a, &b, load, shape.datagrams)?;
@@ -191,15 +194,15 @@ fn play(lab: &Lab, who: Who, shape: Shape) -> Result<String> {
     let keys = told(&rekeys);
     let carried = tally.octets as f64 * 8.0 / 1e6 / elapsed.as_secs_f64();
     let summary = format!(
-        "{capacity:.0} Mbit/s {slower}; {carried:.0} of {load:.0} Mbit/s carried in {:.0} s: {} datagrams and {} MB of streams, {} rekeys, {} TCP segments sent again",
+        "{capacity:.0} Mbit/s {slower}; {carried:.0} of {load:.0} Mbit/s carried in {:.0} s: {} datagrams and {} MB of streams, {} rekeys",
         elapsed.as_secs_f64(),
         tally.datagrams,
         tally.stream_octets / 1_000_000,
         rekeys.len(),
-        after.count("Tcp.RetransSegs", &before),
     );
+    let thrown_away = after.since(&before);
     if !tally.faults.is_empty() {
-        let thrown_away = after.since(&before).join("\n  ");
+        let thrown_away = thrown_away.join("\n  ");
         let faults = tally.faults.join("\n  ");
         return Err(ends.with_log(Failure::new(format!(
             "{summary}\n  {faults}\n keys changed at {keys}\n what was thrown away meanwhile, and by whom:\n  {thrown_away}"
@@ -210,13 +213,19 @@ fn play(lab: &Lab, who: Who, shape: Shape) -> Result<String> {
         rekeys.len() >= least,
         "{summary}; at least {least} rekeys were due, and keys changed at {keys}"
     );
-    ensure!(carried >= load / 2.0, "{summary}; so little proves nothing");
+    if carried < load * LEAST {
+        bail!("{summary}; so little of it proves nothing");
+    }
     let leaked = offices.counters()?.leaked;
     ensure!(
         leaked == 0,
         "{summary}; {leaked} packets beside the tunnel were on the link"
     );
-    Ok(summary)
+    // Of streams, which do not mind.
+    Ok(match thrown_away.is_empty() {
+        true => summary,
+        false => format!("{summary}; counted meanwhile: {}", thrown_away.join(", ")),
+    })
 }
 
 /// Lets hosts and routers learn the path's MTU: what is too big at first is lost by right.

@@ -23,7 +23,7 @@ const CHUNK: RangeInclusive<usize> = 1400..=64 << 10;
 /// A stream that moves nothing for so long has broken.
 const STALL: Duration = Duration::from_secs(20);
 /// Who is late by more than this does not catch up: bursts of many streams at once are no even load.
-const CATCH_UP: Duration = Duration::from_millis(4);
+const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// All streams in one direction, until [`OneWay::finish`].
 #[derive(Debug)]
