@@ -43,7 +43,7 @@ pub(crate) struct Aead {
 enum AeadKey {
     AwsLc(LessSafeKey),
     #[cfg(target_arch = "x86_64")]
-    Wide(wide::Key),
+    Wide(Box<wide::Key>),
 }
 
 impl Aead {
@@ -99,7 +99,7 @@ impl Aead {
         let key = material.get(..encryption.key_len()).unwrap_or_default();
         match wide::Key::new(encryption, key) {
             Some(key) => Aead {
-                key: AeadKey::Wide(key),
+                key: AeadKey::Wide(Box::new(key)),
                 salt: self.salt,
             },
             None => self,

@@ -47,6 +47,8 @@ pub struct UdpOptions {
     pub buffer: usize,
     /// Collect ICMP errors for [`UdpSocket::poll_error`].
     pub error_queue: bool,
+    /// Have the kernel note when datagrams come, for [`Received::waited`].
+    pub timestamps: bool,
 }
 
 impl UdpOptions {
@@ -59,6 +61,7 @@ impl UdpOptions {
             gro: true,
             buffer: 4 << 20,
             error_queue: true,
+            timestamps: true,
         }
     }
 }
@@ -199,8 +202,10 @@ impl UdpSocket {
                 });
             }
         }
-        // Without it nobody knows how long a datagram has waited, and nothing else changes.
-        let _ = set_int(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
+        if options.timestamps {
+            // Without it nobody knows how long a datagram has waited, and nothing else changes.
+            let _ = set_int(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
+        }
         if options.buffer > 0 {
             let _ = sockopt::set_socket_recv_buffer_size_force(&fd, options.buffer)
                 .or_else(|_| sockopt::set_socket_recv_buffer_size(&fd, options.buffer));

@@ -73,7 +73,7 @@ fn both_implementations_of_aes_gcm_are_one() {
         let (one, other) = (aws_lc(encryption, &material), wide(encryption, &material));
         for len in (0..2100).step_by(13).chain([65_000]) {
             let (iv, aad) = ((len as u64).to_be_bytes(), [len as u8; 12]);
-            let plain: Vec<u8> = (0..len).map(|n| (n * 31 >> 3) as u8).collect();
+            let plain: Vec<u8> = (0..len).map(|n| ((n * 31) >> 3) as u8).collect();
             let (mut sealed, mut again) = (plain.clone(), plain.clone());
             let tag = one.seal(iv, &aad, &mut sealed).unwrap();
             assert_eq!(other.seal(iv, &aad, &mut again), Ok(tag), "{len} octets");

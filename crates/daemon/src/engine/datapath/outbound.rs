@@ -179,7 +179,7 @@ impl Outbound {
                 None => sealer.shared.drops.add(Reason::NoPolicy, burst.len()),
             }
             if !more {
-                sealer.send_open();
+                sealer.send_open_unless(|_| false);
             }
             let Some(ahead) = ahead else {
                 break;
@@ -332,9 +332,7 @@ impl Sealer {
         after: After,
     ) -> bool {
         let Outlet { sa, path: way } = outlet;
-        if !self.open.as_ref().is_some_and(|open| open.is_for(way, tos)) {
-            self.send_open();
-        }
+        self.send_open_unless(|open| open.is_for(way, tos));
         let reserved = match sa.reserve(packets, bytes) {
             Ok(reserved) => reserved,
             Err(error) => {
@@ -349,13 +347,7 @@ impl Sealer {
         }
         let mut seqs = reserved.seqs;
         let end = seqs.end;
-        if !self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.seqs.end == seqs.start)
-        {
-            self.send_open();
-        }
+        self.send_open_unless(|open| open.seqs.end == seqs.start);
         // The first number that has not entered the socket, and how many datagrams of earlier bursts have
         // not.
         let mut waiting = self.open.take().map_or(seqs.start, |open| open.seqs.start);
@@ -425,9 +417,9 @@ impl Sealer {
         !narrowed
     }
 
-    /// Sends what was left open.
-    fn send_open(&mut self) {
-        if let Some(open) = self.open.take() {
+    /// Sends what was left open, unless it can go on with what comes.
+    fn send_open_unless(&mut self, goes_on: impl FnOnce(&Open) -> bool) {
+        if let Some(open) = self.open.take_if(|open| !goes_on(open)) {
             open.turn.wait(open.seqs.start);
             let earlier = self.sender.batch().segments();
             self.sender.flush(&open.road, earlier, true);
