@@ -1,9 +1,10 @@
-//! Packets before other work: threads that seal and open run at a nice value that the kernel prefers.
+//! Packets before other work: the threads that seal and open, and the IKE core, run at a nice value that
+//! the kernel prefers.
 //!
 //! Between two processes of equal right a packet waits until the other's time slice is over, some
 //! milliseconds at each gateway and direction; what the kernel itself does with packets never waits so.
-//! The engine has no privileges: the supervisor gives its first thread precedence, the threads for packets
-//! inherit it, and all others are without.
+//! The engine has no privileges: the supervisor gives its first thread precedence, which the others
+//! inherit. Those that work on certificates and log-ins give it up.
 
 use rustix::process::{Pid, setpriority_process};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The state of one queue. It reads no clock: `now` is time since any moment that stays the same.
 #[derive(Clone, Debug, Default)]
 pub struct Codel {
-    /// When waiting will have been too long for an [`INTERVAL`](Self::INTERVAL); `None`: it is not too long.
+    /// When all will have waited too long for an [`INTERVAL`](Self::INTERVAL); `None`: somebody did not.
     above_until: Option<Duration>,
     /// Packets are being dropped, one now and then, until the queue is short.
     dropping: bool,
@@ -25,13 +25,15 @@ impl Codel {
     /// So long a packet may wait. RFC 8289 §4.4 has 5 ms, for queues that wait for a line alone; this one
     /// waits for a processor that may have other work as well.
     pub const TARGET: Duration = Duration::from_millis(20);
-    /// So long every packet has to wait longer before one is dropped: a round trip (RFC 8289 §4.3).
+    /// One is dropped when all have waited longer for this time: a round trip (RFC 8289 §4.3).
     pub const INTERVAL: Duration = Duration::from_millis(100);
     /// Dropping that begins within this time of its last end goes on from where it was.
-    const MEMORY: Duration = Duration::from_millis(16 * 100);
+    const MEMORY: Duration = Self::INTERVAL.saturating_mul(16);
+    /// `count` ends here, at gaps of 5 ms: who does not slow down is not to cost the others more.
+    const MOST: u32 = 400;
 
-    /// Takes notice of a train that has waited so long; whether a packet of it is to be dropped, or
-    /// marked.
+    /// Takes notice of a train that has waited so long, or that nothing waits behind, which is no queue
+    /// (RFC 8289 §5.6) and to be told as zero. Whether a packet of it is to be dropped, or marked.
     pub fn is_due(&mut self, now: Duration, waited: Duration) -> bool {
         // RFC 8289 §5.6.
         if waited < Self::TARGET {
@@ -65,7 +67,7 @@ impl Codel {
         if now < self.next {
             return false;
         }
-        self.count = self.count.saturating_add(1);
+        self.count = (self.count + 1).min(Self::MOST);
         let next = self.next + self.gap();
         // Where trains are rarer than drops are due, what was missed is not made up for.
         self.next = if next > now { next } else { now + self.gap() };

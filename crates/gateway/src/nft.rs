@@ -30,20 +30,19 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
         }
     }
     forward.extend(forward_filter(inputs));
-    let mut chains = vec![(
-        "forward",
-        "type filter hook forward priority 0; policy accept;",
-        forward,
-    )];
     let nat = translation(inputs);
-    // Without it packets need not pass the kernel's translation at all.
-    if !nat.is_empty() {
-        chains.push((
+    let mut chains = vec![
+        (
+            "forward",
+            "type filter hook forward priority 0; policy accept;",
+            forward,
+        ),
+        (
             "postrouting",
             "type nat hook postrouting priority 100; policy accept;",
             nat,
-        ));
-    }
+        ),
+    ];
     let strangers = not_from_outside(inputs);
     if !strangers.is_empty() {
         chains.push((

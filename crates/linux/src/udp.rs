@@ -275,6 +275,11 @@ impl UdpSocket {
         }
     }
 
+    /// Whether a datagram waits to be received.
+    pub fn has_more(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.fd).is_ok_and(|len| len != 0)
+    }
+
     fn recv_once(&self, buf: &mut [u8], flags: c_int) -> io::Result<Received> {
         let mut name = RawAddress::empty();
         let mut control = Control::new();

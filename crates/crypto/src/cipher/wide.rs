@@ -25,6 +25,17 @@ pub(super) fn is_faster() -> bool {
 /// A key of AES-GCM.
 pub(super) struct Key(LessSafeKey);
 
+/// ring leaves keys where they were; another in the same place does not.
+impl Drop for Key {
+    fn drop(&mut self) {
+        let algorithm = self.0.algorithm();
+        if let Ok(zeros) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
+            self.0 = LessSafeKey::new(zeros);
+            std::hint::black_box(&mut self.0);
+        }
+    }
+}
+
 impl Key {
     /// `None` for another algorithm, or a key of another length.
     pub(super) fn new(encryption: Encryption, key: &[u8]) -> Option<Self> {

@@ -27,7 +27,6 @@ use cygnet_ike::time::{Instant, Now};
 
 use crate::clock::Clock;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
-use crate::precedence;
 use crate::said::Said;
 use ask::{Asker, Trusted};
 use datapath::Datapath;
@@ -134,8 +133,6 @@ impl Engine {
         confine().map_err(|e| format!("cannot give up rights: {e}"))?;
         let clock = Arc::new(Clock::new(&config, setup.last_known));
         datapath.start()?;
-        // What follows is for the others: packets do not wait for it.
-        precedence::give_up();
         let reader = Arc::clone(&channel);
         let from_supervisor = sender.clone();
         std::thread::Builder::new()

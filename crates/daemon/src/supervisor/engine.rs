@@ -58,10 +58,10 @@ impl Engine {
             .spawn()
             .map_err(failed)?;
         let pid = child.id();
-        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        // Before it is told what to do it has one thread.
-        precedence::give(number);
-        let pidfd = number
+        let pidfd = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .inspect(|pid| precedence::give(Some(*pid)))
             .ok_or_else(|| failed(io::Error::other("no process id")))
             .and_then(|p| {
                 rustix::process::pidfd_open(p, PidfdFlags::empty()).map_err(|e| failed(e.into()))

@@ -5,7 +5,6 @@
 //! in the order of arrival. As long as little comes, one worker does everything and the others sleep.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -43,8 +42,6 @@ pub(super) struct Lane {
     workers: usize,
     /// Held by the worker that receives.
     next: Mutex<Next>,
-    /// A train that was to lose a packet had none to lose; the next one does.
-    owed: AtomicBool,
     started: Instant,
     /// Whose train is written.
     turn: Turn,
@@ -117,19 +114,18 @@ impl Lane {
                 ticket: 0,
                 codel: Codel::default(),
             }),
-            owed: AtomicBool::new(false),
             started: Instant::now(),
             turn: Turn::starting_with(0),
             fragments: Mutex::new(Fragments::new()),
         }
     }
 
-    /// Whether one packet of a train that has waited so long is to tell its sender to slow down.
-    fn is_late(&self, next: &mut Next, waited: Option<Duration>) -> bool {
-        let waited = waited.unwrap_or_default();
-        let due = next.codel.is_due(self.started.elapsed(), waited);
-        let owed = self.owed.swap(false, Ordering::Relaxed);
-        due || owed && waited >= Codel::TARGET
+    /// When a train came out of the socket, and how long it has waited there for those before it.
+    pub(super) fn waited(&self, received: &Received) -> (Duration, Duration) {
+        let waited = received.waited.unwrap_or_default();
+        let is_queue = waited >= Codel::TARGET && self.socket.udp.has_more();
+        let waited = if is_queue { waited } else { Duration::ZERO };
+        (self.started.elapsed(), waited)
     }
 }
 
@@ -160,13 +156,13 @@ impl Inbound {
 
     /// Waits for one train and handles it. Comes back without one now and then.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.turn_where(|received| received.waited)
+        self.turn_where(Lane::waited)
     }
 
-    /// As above, with what is thought of how long the train has waited.
+    /// As above; `waited` tells the time, and how long the train has waited.
     pub(super) fn turn_where(
         &mut self,
-        waited: impl FnOnce(&Received) -> Option<Duration>,
+        waited: impl FnOnce(&Lane, &Received) -> (Duration, Duration),
     ) -> io::Result<()> {
         let Self {
             shared,
@@ -193,13 +189,13 @@ impl Inbound {
         };
         let ticket = next.ticket;
         next.ticket += 1;
-        let late = lane.is_late(&mut next, waited(&received));
+        let (now, waited) = waited(lane, &received);
+        let late = next.codel.is_due(now, waited);
         let segment = received.segment.max(1);
         let many = received.len >= LONG || received.len >= MANY * segment;
         let leading = (lane.workers == 1 || !many).then_some(next);
-        let owed = if received.truncated {
+        if received.truncated {
             shared.drops.add(Reason::Truncated, 1);
-            late
         } else {
             let context = Context {
                 shared,
@@ -208,10 +204,7 @@ impl Inbound {
                 fragments: &lane.fragments,
                 worker: *number,
             };
-            opener.open(&context, &Train::of(&received, socket, late), buffer)
-        };
-        if owed {
-            lane.owed.store(true, Ordering::Relaxed);
+            opener.open(&context, &Train::of(&received, socket, late), buffer);
         }
         lane.turn.wait(ticket);
         lane.turn.pass_to(ticket + 1);
@@ -337,8 +330,8 @@ enum Signal {
 }
 
 /// Tells a packet's sender to slow down, if the packet is fit for it: it is marked, or is to be dropped.
-/// What does not understand marks and is not TCP may not understand drops either, so only the last of a
-/// train is dropped for want of a better one.
+/// What does not understand marks and is not TCP may not understand drops either: it is dropped where the
+/// train ends with it, for want of a better one.
 fn signal(inner: &mut Inner, datagram: &mut [u8], is_last: bool) -> Option<Signal> {
     if inner.packet.len < BULKY {
         None
@@ -362,9 +355,8 @@ impl Opener {
         }
     }
 
-    /// Tells the datagrams of a train apart, opens and delivers. Whether the train is late and none of
-    /// its packets was fit to tell its sender.
-    fn open(&mut self, context: &Context<'_>, train: &Train, buffer: &mut [u8]) -> bool {
+    /// Tells the datagrams of a train apart, opens and delivers.
+    fn open(&mut self, context: &Context<'_>, train: &Train, buffer: &mut [u8]) {
         let Context { shared, tables, .. } = context;
         let mut late = train.late;
         let path = train.path;
@@ -440,7 +432,6 @@ impl Opener {
         if let Some(device) = target {
             self.deliver(context, device, buffer);
         }
-        late
     }
 
     /// A datagram for a Child SA that is not installed, or not known to this worker.

@@ -1,5 +1,6 @@
 //! Datagrams that have waited too long in their socket: one packet now and then tells its sender.
 
+use cygnet_linux::Received;
 use cygnet_wire::ip::{VirtioNetHeader, checksum, protocol};
 
 use super::testing::udp_packet;
@@ -10,8 +11,10 @@ const NOT_ECT: u8 = 0b00;
 const ECT_0: u8 = 0b10;
 const ECT_1: u8 = 0b01;
 const CE: u8 = 0b11;
-/// Longer than CoDel's interval.
-const WHILE: Duration = Duration::from_millis(110);
+/// Too long.
+const LONG: Duration = Duration::from_millis(50);
+/// Since the first train: longer than CoDel's interval, shorter than two.
+const LATER: Duration = Duration::from_millis(110);
 
 fn with_header(mut packet: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     change(&mut packet);
@@ -26,9 +29,9 @@ fn packet(tos: u8, number: u8, len: usize) -> Vec<u8> {
     with_header(packet, |header| header[1] = tos)
 }
 
-/// Receives one train that is said to have waited so long, and what it brought to the host.
-fn turn(end: &mut End, waited: Option<Duration>) -> Vec<Vec<u8>> {
-    end.inbound.turn_where(|_| waited).unwrap();
+/// Receives one train at a time, after it is said to have waited so long; what it brought to the host.
+fn turn(end: &mut End, now: Duration, waited: Duration) -> Vec<Vec<u8>> {
+    end.inbound.turn_where(|_, _| (now, waited)).unwrap();
     let mut buffer = vec![0; 70_000];
     let mut packets = Vec::new();
     while let Ok(len) = end.host.recv(&mut buffer) {
@@ -37,30 +40,24 @@ fn turn(end: &mut End, waited: Option<Duration>) -> Vec<Vec<u8>> {
     packets
 }
 
-/// Two ends, one of which has been too slow for a while.
+/// Two ends, one of which is too slow: what comes [`LATER`] tells its sender.
 fn slow() -> (End, End) {
     let (mut left, mut right) = pair();
-    for n in 0..2 {
-        let packet = packet(ECT_0, n, 1000);
-        left.send(&packet);
-        // It goes on for a while only after the first.
-        assert_eq!(turn(&mut right, LONG), [packet]);
-    }
-    std::thread::sleep(WHILE);
+    let packet = packet(ECT_0, 1, 1000);
+    left.send(&packet);
+    assert_eq!(turn(&mut right, Duration::ZERO, LONG), [packet]);
     (left, right)
 }
-
-const LONG: Option<Duration> = Some(Duration::from_millis(50));
 
 #[test]
 fn a_packet_whose_transport_knows_ecn_is_marked() {
     for ecn in [ECT_0, ECT_1] {
         let (mut left, mut right) = slow();
         left.send(&packet(ecn, 2, 1000));
-        assert_eq!(turn(&mut right, LONG), [packet(CE, 2, 1000)]);
+        assert_eq!(turn(&mut right, LATER, LONG), [packet(CE, 2, 1000)]);
         // Enough for now.
         left.send(&packet(ecn, 3, 1000));
-        assert_eq!(turn(&mut right, LONG), [packet(ecn, 3, 1000)]);
+        assert_eq!(turn(&mut right, LATER, LONG), [packet(ecn, 3, 1000)]);
         assert_eq!(right.datapath.drops(), []);
     }
 }
@@ -69,48 +66,60 @@ fn a_packet_whose_transport_knows_ecn_is_marked() {
 fn another_is_dropped_and_counted() {
     let (mut left, mut right) = slow();
     left.send(&packet(NOT_ECT, 2, 1000));
-    assert!(turn(&mut right, LONG).is_empty());
+    assert!(turn(&mut right, LATER, LONG).is_empty());
     left.send(&packet(NOT_ECT, 3, 1000));
-    assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 3, 1000)]);
+    assert_eq!(turn(&mut right, LATER, LONG), [packet(NOT_ECT, 3, 1000)]);
     assert_eq!(right.datapath.drops(), [("queue-delay".to_owned(), 1)]);
 }
 
 #[test]
 fn what_is_short_or_not_authentic_or_ike_is_passed_over() {
-    let (mut left, mut right) = slow();
     let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     for first in [0, 9] {
+        let (mut left, mut right) = slow();
         let mut datagram = [7; 1000];
         datagram[..4].copy_from_slice(&[0, 0, 0, first]);
         stranger.send_to(&datagram, right.local).unwrap();
-        assert!(turn(&mut right, LONG).is_empty());
+        assert!(turn(&mut right, LATER, LONG).is_empty());
+        // Nobody else pays for it.
+        left.send(&packet(NOT_ECT, 3, 1000));
+        assert_eq!(turn(&mut right, LATER, LONG), [packet(NOT_ECT, 3, 1000)]);
+        let ike = right.inbox.try_iter().find_map(|input| match input {
+            Input::Ike(_, message) => Some(message.len()),
+            _ => None,
+        });
+        assert_eq!(ike, (first == 0).then_some(996));
+        assert_eq!(right.drops("queue-delay"), 0);
     }
-    let ike = right.inbox.try_iter().find_map(|input| match input {
-        Input::Ike(_, message) => Some(message.len()),
-        _ => None,
-    });
-    assert_eq!(ike, Some(996));
+    let (mut left, mut right) = slow();
     left.send(&packet(NOT_ECT, 2, 100));
-    assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 2, 100)]);
-    assert_eq!(right.drops("queue-delay"), 0);
-    // One that is fit is still owed.
-    left.send(&packet(NOT_ECT, 3, 1000));
-    assert!(turn(&mut right, LONG).is_empty());
-    assert_eq!(right.drops("queue-delay"), 1);
+    assert_eq!(turn(&mut right, LATER, LONG), [packet(NOT_ECT, 2, 100)]);
+    assert_eq!(right.datapath.drops(), []);
 }
 
 #[test]
-fn nothing_is_owed_once_the_queue_is_short() {
-    for waited in [Some(Duration::from_millis(1)), None] {
-        let (mut left, mut right) = slow();
-        left.send(&packet(NOT_ECT, 2, 100));
-        assert_eq!(turn(&mut right, LONG), [packet(NOT_ECT, 2, 100)]);
-        for wait in [waited, LONG] {
-            left.send(&packet(NOT_ECT, 3, 1000));
-            assert_eq!(turn(&mut right, wait), [packet(NOT_ECT, 3, 1000)]);
+fn one_that_waited_alone_was_in_no_queue() {
+    let (mut left, mut right) = pair();
+    // The socket of these tests notes no times; it is said to have been long.
+    let after = |now: u64| {
+        move |lane: &Lane, received: &Received| {
+            let received = Received {
+                waited: Some(LONG),
+                ..*received
+            };
+            (Duration::from_millis(now), lane.waited(&received).1)
         }
-        assert_eq!(right.datapath.drops(), []);
+    };
+    let mut buffer = [0; 2000];
+    for number in 0..20u8 {
+        left.send(&packet(NOT_ECT, number, 1000));
+        let now = u64::from(number) * 100;
+        right.inbound.turn_where(after(now)).unwrap();
+        let len = right.host.recv(&mut buffer).unwrap();
+        let came = &buffer[VirtioNetHeader::LEN..len];
+        assert_eq!(came, packet(NOT_ECT, number, 1000));
     }
+    assert_eq!(right.datapath.drops(), []);
 }
 
 #[test]
@@ -128,8 +137,10 @@ fn of_a_train_the_first_of_tcp_is_dropped_and_the_others_stay_in_order() {
         .collect();
     left.send_burst(&packets);
     let mut came = Vec::new();
-    while came.len() < 5 {
-        came.extend(turn(&mut right, LONG));
+    for _ in &packets {
+        if came.len() < packets.len() - 1 {
+            came.extend(turn(&mut right, LATER, LONG));
+        }
     }
     // The kernel may have made one train of them, or none.
     let lost = packets.iter().position(|packet| !came.contains(packet));

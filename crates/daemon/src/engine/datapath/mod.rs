@@ -44,7 +44,6 @@ use self::tables::Published;
 use self::wait::{Key, Pool};
 use super::{Inbox, Input};
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
-use crate::precedence;
 use crate::world::{WORLD_V4, WORLD_V6};
 
 /// What tells an IKE message from ESP on the NAT-T port (RFC 3948 §2.2).
@@ -136,7 +135,7 @@ impl Datapath {
         })
     }
 
-    /// Starts the workers, which have the caller's precedence where they carry packets.
+    /// Starts the workers, which have the caller's precedence.
     pub(super) fn start(&self) -> Result<(), String> {
         for socket in &self.sockets.0 {
             // IKE alone is no work for many.
@@ -145,13 +144,7 @@ impl Datapath {
             for number in 0..workers {
                 let worker = Inbound::new(Arc::clone(&self.shared), Arc::clone(&lane), number);
                 let name = format!("in-{}-{number}", socket.role.port);
-                let carries_packets = socket.role.natt;
-                spawn(name, move || {
-                    if !carries_packets {
-                        precedence::give_up();
-                    }
-                    worker.run();
-                })?;
+                spawn(name, move || worker.run())?;
             }
         }
         for (number, pool) in self.pools.iter().enumerate() {

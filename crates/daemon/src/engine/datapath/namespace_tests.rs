@@ -206,6 +206,50 @@ fn what_has_left_is_not_sent_again() {
     );
 }
 
+/// Run by [`what_is_left_open_goes_on_where_the_path_becomes_narrow`]: what is in the batch is of two reads
+/// when the path becomes narrower. The first of them is there no more.
+fn while_it_is_open() {
+    let mtu = |mtu: &str| {
+        let mut ip = std::process::Command::new("ip");
+        let status = ip.args(["link", "set", "lo", "mtu", mtu]).status();
+        assert!(status.unwrap().success());
+    };
+    let (read, payload_of_one) = long_read(GsoType::TcpV4, false);
+    let expected = payload_of_one.repeat(3);
+    // In one piece; and one by one, where some of the first read's have left, and where all have.
+    for (call, number) in [(Call::SendBatch, 1), (Call::Send, 46), (Call::Send, 60)] {
+        mtu("65536");
+        let (mut left, mut right) = pair();
+        if call == Call::Send {
+            inject(Call::SendBatch, 0..usize::MAX, Errno::IO.raw_os_error());
+        }
+        before(call, number, move || mtu("1300"));
+        for _ in 0..3 {
+            left.host.send(&read).unwrap();
+        }
+        left.seal();
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            received.extend_from_slice(payload(&right.receive()));
+        }
+        assert!(received == expected, "{call:?} {number}");
+        right.inbound.turn().unwrap();
+        let more = right.host.recv(&mut [0; 100]);
+        assert!(more.is_err(), "{call:?} {number}: sent again");
+        assert_eq!(right.datapath.drops(), []);
+        assert_eq!(left.datapath.drops(), []);
+    }
+}
+
+#[test]
+fn what_is_left_open_goes_on_where_the_path_becomes_narrow() {
+    alone(
+        "engine::datapath::namespace_tests::what_is_left_open_goes_on_where_the_path_becomes_narrow",
+        "ip link set lo up",
+        while_it_is_open,
+    );
+}
+
 /// Run by [`a_full_socket_holds_the_turn_for_a_moment_only`], as what is injected holds for a process.
 fn with_a_full_socket() {
     let packets: Vec<_> = (0..40u8)

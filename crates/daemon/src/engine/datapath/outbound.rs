@@ -89,7 +89,7 @@ enum After {
     Send,
     /// It is sent, and if need be in fragments outside the tunnel.
     SendAnyhow,
-    /// It stays open: more comes at once.
+    /// It stays open where nobody waits for it: more comes at once.
     KeepOpen,
 }
 
@@ -392,7 +392,9 @@ impl Sealer {
                 }
             }
         }
-        if !narrowed && after == After::KeepOpen && seqs.is_empty() {
+        // Where nobody else waits for its numbers, and it has some.
+        let may_wait = seqs.is_empty() && !self.sender.batch().is_empty() && sa.next_seq() == end;
+        if !narrowed && after == After::KeepOpen && may_wait {
             members(pending, outlet, tos).for_each(|packet| packet.done = true);
             self.open = Some(Open {
                 road: Arc::clone(&way.road),

@@ -156,9 +156,9 @@ fn transfer(sealing: usize, opening: usize) {
 #[test]
 fn threads_for_packets_come_before_others() {
     let began_with_precedence = std::thread::spawn(|| {
-        precedence::give(None);
+        crate::precedence::give(None);
         let end = end(2, 1);
-        precedence::give_up();
+        crate::precedence::give_up();
         let own = rustix::process::getpriority_process(None).unwrap();
         assert_eq!(own, 0, "given up");
         end

@@ -443,6 +443,28 @@ fn a_local_address_is_found_or_the_reason_why_not() {
     );
 }
 
+/// More than a burst of each TOS, so that a batch is open when the other comes.
+#[test]
+fn what_is_left_open_leaves_before_what_cannot_join_it() {
+    let (mut left, mut right) = connect(end(), end_that(true));
+    let packets: Vec<_> = (0..72u8)
+        .map(|n| {
+            let mut packet = udp_packet(LEFT, RIGHT, true, &[n; 1390]);
+            packet[1] = (n / 24) << 5;
+            packet[10..12].fill(0);
+            let sum = cygnet_wire::ip::checksum::ipv4_header(&packet[..20]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            packet
+        })
+        .collect();
+    left.send_burst(&packets);
+    for (number, packet) in packets.iter().enumerate() {
+        assert!(right.receive() == *packet, "{number}");
+    }
+    assert_eq!(left.datapath.drops(), []);
+    assert_eq!(right.datapath.drops(), []);
+}
+
 #[test]
 fn a_tun_that_refuses_joined_packets_gets_them_one_by_one() {
     let (mut left, mut right) = connect(end(), end_that(true));
