@@ -149,13 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_of_it_is_no_trouble() {
-        let mut codel = Codel {
-            count: u32::MAX - 2,
-            dropping: true,
-            ..Codel::default()
-        };
-        assert!(run(&mut codel, 3_600_000..3_600_010, LONG).len() > 8);
-        assert_eq!(codel.count, u32::MAX);
+    fn who_never_slows_down_costs_the_others_no_more_than_200_a_second() {
+        let mut codel = Codel::default();
+        let due = run(&mut codel, 0..600_000, LONG);
+        let in_the_last_second = due.iter().filter(|at| **at >= 599_000).count();
+        assert!(
+            (198..=201).contains(&in_the_last_second),
+            "{in_the_last_second}"
+        );
+        assert_eq!(codel.count, Codel::MOST);
     }
 }
