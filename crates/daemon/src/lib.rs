@@ -15,7 +15,6 @@ pub mod fuzzing;
 mod helper;
 mod ipc;
 mod log;
-mod precedence;
 mod resolve;
 mod said;
 mod source;

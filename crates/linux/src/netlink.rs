@@ -20,6 +20,10 @@ pub use changes::Changes;
 pub use route::RouteTo;
 pub(crate) use route::as_shown;
 
+/// Packets that wait in an interface until they are read. A TUN's own default, half of it, overflows when its
+/// reader waits for a processor while small packets come.
+const QUEUE: u32 = 1000;
+
 /// Whose routes and rules: told apart by the protocol number they carry, and for rules by their
 /// priority as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,12 +142,17 @@ impl Netlink {
             .ok_or_else(|| Error::NoSuchInterface(name.to_owned()))
     }
 
-    /// Sets an interface's MTU and switches it on.
+    /// Sets an interface's MTU, has its queue hold as many packets as one of Ethernet does, and switches it
+    /// on.
     ///
     /// # Errors
     /// [`Error::Netlink`].
     pub async fn set_link_up(&self, index: u32, mtu: u32) -> Result<()> {
-        let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        let message = LinkUnspec::new_with_index(index)
+            .mtu(mtu)
+            .txqueuelen(QUEUE)
+            .up()
+            .build();
         let what = || format!("set interface {index} up with MTU {mtu}");
         self.handle
             .link()

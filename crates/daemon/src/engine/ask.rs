@@ -105,7 +105,6 @@ impl Asker {
         std::thread::Builder::new()
             .name("chains".into())
             .spawn(move || {
-                crate::precedence::give_up();
                 while let Ok(job) = jobs.recv() {
                     let id = job.id;
                     if !job.again {

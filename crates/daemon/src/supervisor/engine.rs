@@ -11,7 +11,6 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::sync::mpsc::Sender;
 
 use crate::ipc::{Channel, Setup, ToEngine, ToSupervisor};
-use crate::precedence;
 
 /// What an engine does. The generation tells one engine from the one before.
 pub(super) enum EngineEvent {
@@ -61,7 +60,6 @@ impl Engine {
         let pidfd = i32::try_from(pid)
             .ok()
             .and_then(Pid::from_raw)
-            .inspect(|pid| precedence::give(Some(*pid)))
             .ok_or_else(|| failed(io::Error::other("no process id")))
             .and_then(|p| {
                 rustix::process::pidfd_open(p, PidfdFlags::empty()).map_err(|e| failed(e.into()))

@@ -135,7 +135,7 @@ impl Datapath {
         })
     }
 
-    /// Starts the workers, which have the caller's precedence.
+    /// Starts the workers.
     pub(super) fn start(&self) -> Result<(), String> {
         for socket in &self.sockets.0 {
             // IKE alone is no work for many.

@@ -87,7 +87,6 @@ impl LogIns {
         std::thread::Builder::new()
             .name("eap".into())
             .spawn(move || {
-                crate::precedence::give_up();
                 while let Ok(work) = work.recv() {
                     conversations.work(work);
                 }
