@@ -21,6 +21,7 @@ pub(crate) const TAG: usize = 16;
 pub(crate) const AEAD_IV: usize = 8;
 /// Octets of the salt of every combined mode here.
 const SALT: usize = 4;
+const NONCE: usize = SALT + AEAD_IV;
 
 fn check_len(what: String, expected: usize, key: &[u8]) -> Result<(), KeyLengthError> {
     if key.len() == expected {
@@ -46,6 +47,13 @@ enum AeadKey {
     Wide(Box<wide::Key>),
 }
 
+impl AeadKey {
+    fn aws_lc(algorithm: &'static aead::Algorithm, key: &[u8]) -> Self {
+        let key = UnboundKey::new(algorithm, key).expect("the key length was checked");
+        Self::AwsLc(LessSafeKey::new(key))
+    }
+}
+
 impl Aead {
     /// `None` when `encryption` is no combined mode; `material` is the key with the salt at its end.
     /// Combined modes take no integrity algorithm.
@@ -53,6 +61,28 @@ impl Aead {
         encryption: Encryption,
         integrity: Option<Integrity>,
         material: &[u8],
+    ) -> Result<Option<Self>, KeyError> {
+        Self::with(encryption, integrity, material, AeadKey::aws_lc)
+    }
+
+    /// The same for many packets: with what is fastest on this processor.
+    pub(crate) fn for_packets(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        material: &[u8],
+    ) -> Result<Option<Self>, KeyError> {
+        #[cfg(target_arch = "x86_64")]
+        if wide::is_faster() {
+            return Self::with(encryption, integrity, material, wide::key);
+        }
+        Self::new(encryption, integrity, material)
+    }
+
+    fn with(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        material: &[u8],
+        make_key: impl FnOnce(&'static aead::Algorithm, &[u8]) -> AeadKey,
     ) -> Result<Option<Self>, KeyError> {
         let algorithm = match encryption {
             Encryption::AesGcm16_128 => &aead::AES_128_GCM,
@@ -69,41 +99,13 @@ impl Aead {
         let what = format!("{encryption} key with salt");
         check_len(what, encryption.key_material_len(), material)?;
         let (key, salt) = material.split_at(encryption.key_len());
-        let key = UnboundKey::new(algorithm, key).expect("the key length was checked");
         let salt = salt
             .try_into()
             .expect("every combined mode has a salt of 4 octets");
         Ok(Some(Aead {
-            key: AeadKey::AwsLc(LessSafeKey::new(key)),
+            key: make_key(algorithm, key),
             salt,
         }))
-    }
-
-    /// The same for many packets: with what is fastest on this processor.
-    pub(crate) fn for_packets(
-        encryption: Encryption,
-        integrity: Option<Integrity>,
-        material: &[u8],
-    ) -> Result<Option<Self>, KeyError> {
-        let aead = Self::new(encryption, integrity, material)?;
-        #[cfg(target_arch = "x86_64")]
-        if wide::is_faster() {
-            return Ok(aead.map(|aead| aead.widened(encryption, material)));
-        }
-        Ok(aead)
-    }
-
-    /// With the other implementation of AES-GCM; `material` is what the key was made of.
-    #[cfg(target_arch = "x86_64")]
-    fn widened(self, encryption: Encryption, material: &[u8]) -> Self {
-        let key = material.get(..encryption.key_len()).unwrap_or_default();
-        match wide::Key::new(encryption, key) {
-            Some(key) => Aead {
-                key: AeadKey::Wide(Box::new(key)),
-                salt: self.salt,
-            },
-            None => self,
-        }
     }
 
     pub(crate) fn seal(
@@ -147,8 +149,8 @@ impl Aead {
         }
     }
 
-    fn nonce(&self, iv: [u8; AEAD_IV]) -> [u8; SALT + AEAD_IV] {
-        let mut nonce = [0; SALT + AEAD_IV];
+    fn nonce(&self, iv: [u8; AEAD_IV]) -> [u8; NONCE] {
+        let mut nonce = [0; NONCE];
         nonce[..SALT].copy_from_slice(&self.salt);
         nonce[SALT..].copy_from_slice(&iv);
         nonce

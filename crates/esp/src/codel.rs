@@ -32,13 +32,17 @@ impl Codel {
     /// `count` ends here, at gaps of 5 ms: who does not slow down is not to cost the others more.
     const MOST: u32 = 400;
 
-    /// Takes notice of a train that has waited so long, or that nothing waits behind, which is no queue
-    /// (RFC 8289 §5.6) and to be told as zero. Whether a packet of it is to be dropped, or marked.
+    /// Nothing waits behind what was taken out last, which is no queue (RFC 8289 §5.6).
+    pub fn queue_ended(&mut self) {
+        self.above_until = None;
+        self.dropping = false;
+    }
+
+    /// Takes notice of a train that has waited so long; whether a packet of it is to be dropped, or
+    /// marked.
     pub fn is_due(&mut self, now: Duration, waited: Duration) -> bool {
-        // RFC 8289 §5.6.
         if waited < Self::TARGET {
-            self.above_until = None;
-            self.dropping = false;
+            self.queue_ended();
             return false;
         }
         let above_until = *self.above_until.get_or_insert(now + Self::INTERVAL);

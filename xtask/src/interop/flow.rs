@@ -229,20 +229,13 @@ fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{End, Lab, Link};
+    use crate::lab::{Lab, Link};
 
     #[test]
     fn what_a_link_loses_is_counted() {
         let lab = Lab::new().unwrap();
-        let (a, b) = (lab.host("a").unwrap(), lab.host("b").unwrap());
-        let mut link = Link::join(
-            lab.host("link").unwrap(),
-            &End::new(&a, "eth0", &["192.0.2.1/24"]),
-            &End::new(&b, "eth0", &["192.0.2.2/24"]),
-            &[],
-            &[],
-        )
-        .unwrap();
+        let addresses: [&[&str]; 2] = [&["192.0.2.1/24"], &["192.0.2.2/24"]];
+        let (a, b, mut link) = Link::between_two(&lab, addresses, [&[], &[]]).unwrap();
         let ends = ((&a, "192.0.2.1"), (&b, "192.0.2.2"));
         let flow = Flow::start(ends.0, ends.1, 10).unwrap();
         flow.go_on(200).unwrap();

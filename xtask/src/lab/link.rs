@@ -227,6 +227,22 @@ fn field(json: &str, name: &str, what: &str) -> Result<u64> {
 }
 
 #[cfg(test)]
+impl Link {
+    /// Two hosts with these addresses, joined; `tunnel` are those of the tunnel's ends.
+    pub(crate) fn between_two(
+        lab: &super::Lab,
+        addresses: [&[&str]; 2],
+        tunnel: [&[&str]; 2],
+    ) -> Result<(Namespace, Namespace, Self)> {
+        let (a, b) = (lab.host("a")?, lab.host("b")?);
+        let [one, other] = [(&a, addresses[0]), (&b, addresses[1])]
+            .map(|(host, addresses)| End::new(host, "eth0", addresses));
+        let link = Self::join(lab.host("link")?, &one, &other, tunnel[0], tunnel[1])?;
+        Ok((a, b, link))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::{Lab, wire};
@@ -245,15 +261,12 @@ mod tests {
     #[test]
     fn a_blocking_link_lets_only_the_tunnel_pass() {
         let lab = Lab::new().unwrap();
-        let (a, b) = (lab.host("a").unwrap(), lab.host("b").unwrap());
-        let mut link = Link::join(
-            lab.host("link").unwrap(),
-            &End::new(&a, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]),
-            &End::new(&b, "eth0", &["192.0.2.2/24", "2001:db8::2/64"]),
-            &["192.0.2.1", "2001:db8::1"],
-            &["192.0.2.2", "2001:db8::2"],
-        )
-        .unwrap();
+        let addresses: [&[&str]; 2] = [
+            &["192.0.2.1/24", "2001:db8::1/64"],
+            &["192.0.2.2/24", "2001:db8::2/64"],
+        ];
+        let tunnel: [&[&str]; 2] = [&["192.0.2.1", "2001:db8::1"], &["192.0.2.2", "2001:db8::2"]];
+        let (a, b, mut link) = Link::between_two(&lab, addresses, tunnel).unwrap();
         a.exec(["ping", "-c1", "-W2", "192.0.2.2"]).unwrap();
         a.exec(["ping", "-c1", "-W2", "2001:db8::2"]).unwrap();
         assert_eq!(link.counters().unwrap().leaked, 4);

@@ -3,10 +3,9 @@
 
 use std::arch::is_x86_feature_detected;
 
-use ring::aead::{self, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
-use super::TAG;
-use crate::suite::Encryption;
+use super::{AeadKey, NONCE, TAG, aead};
 use crate::{OpenError, SealError};
 
 /// Whether this is such a processor.
@@ -36,23 +35,23 @@ impl Drop for Key {
     }
 }
 
-impl Key {
-    /// `None` for another algorithm, or a key of another length.
-    pub(super) fn new(encryption: Encryption, key: &[u8]) -> Option<Self> {
-        let algorithm = match encryption {
-            Encryption::AesGcm16_128 => &aead::AES_128_GCM,
-            Encryption::AesGcm16_256 => &aead::AES_256_GCM,
-            Encryption::ChaCha20Poly1305 | Encryption::AesCbc128 | Encryption::AesCbc256 => {
-                return None;
-            }
-        };
-        let key = UnboundKey::new(algorithm, key).ok()?;
-        Some(Self(LessSafeKey::new(key)))
+/// This one where it has the algorithm, else AWS-LC's.
+pub(super) fn key(algorithm: &'static aead::Algorithm, key: &[u8]) -> AeadKey {
+    let same = match algorithm {
+        a if *a == aead::AES_128_GCM => Some(&AES_128_GCM),
+        a if *a == aead::AES_256_GCM => Some(&AES_256_GCM),
+        _ => None,
+    };
+    match same.and_then(|same| UnboundKey::new(same, key).ok()) {
+        Some(key) => AeadKey::Wide(Box::new(Key(LessSafeKey::new(key)))),
+        None => AeadKey::aws_lc(algorithm, key),
     }
+}
 
+impl Key {
     pub(super) fn seal(
         &self,
-        nonce: [u8; 12],
+        nonce: [u8; NONCE],
         aad: &[u8],
         in_out: &mut [u8],
     ) -> Result<[u8; TAG], SealError> {
@@ -66,7 +65,7 @@ impl Key {
 
     pub(super) fn open(
         &self,
-        nonce: [u8; 12],
+        nonce: [u8; NONCE],
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8],

@@ -101,7 +101,7 @@ const fn kind(
 struct Flow {
     kind: &'static Kind,
     content: Datagrams,
-    /// Those that the kernel has taken.
+    /// Counted before they are sent, so that none arrives unknown.
     sent: AtomicU64,
     sender: UdpSocket,
     /// The sender itself, for echoes.
@@ -242,7 +242,6 @@ impl Flow {
         for number in first..first + count {
             self.content.append(number, buffer);
         }
-        // Known before it can arrive.
         self.sent.store(first + count, Ordering::Release);
         loop {
             match self.sender.send(buffer) {

@@ -350,20 +350,16 @@ impl Drop for Load {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{End, Link};
+    use crate::lab::Link;
 
     #[test]
     fn what_a_link_loses_is_told_and_nothing_else() {
         let lab = Lab::new().unwrap();
-        let (a, b) = (lab.host("a").unwrap(), lab.host("b").unwrap());
-        let mut link = Link::join(
-            lab.host("link").unwrap(),
-            &End::new(&a, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]),
-            &End::new(&b, "eth0", &["192.0.2.2/24", "2001:db8::2/64"]),
-            &[],
-            &[],
-        )
-        .unwrap();
+        let addresses: [&[&str]; 2] = [
+            &["192.0.2.1/24", "2001:db8::1/64"],
+            &["192.0.2.2/24", "2001:db8::2/64"],
+        ];
+        let (a, b, mut link) = Link::between_two(&lab, addresses, [&[], &[]]).unwrap();
         let a = Site::new(&a, "192.0.2.1", "2001:db8::1").unwrap();
         let b = Site::new(&b, "192.0.2.2", "2001:db8::2").unwrap();
         learn_path_mtu(&a, &b).unwrap();

@@ -42,7 +42,6 @@ pub(super) struct Lane {
     workers: usize,
     /// Held by the worker that receives.
     next: Mutex<Next>,
-    started: Instant,
     /// Whose train is written.
     turn: Turn,
     /// Of SAs whose selectors name ports; used in turn.
@@ -114,18 +113,15 @@ impl Lane {
                 ticket: 0,
                 codel: Codel::default(),
             }),
-            started: Instant::now(),
             turn: Turn::starting_with(0),
             fragments: Mutex::new(Fragments::new()),
         }
     }
 
-    /// When a train came out of the socket, and how long it has waited there for those before it.
-    pub(super) fn waited(&self, received: &Received) -> (Duration, Duration) {
-        let waited = received.waited.unwrap_or_default();
-        let is_queue = waited >= Codel::TARGET && self.socket.udp.has_more();
-        let waited = if is_queue { waited } else { Duration::ZERO };
-        (self.started.elapsed(), waited)
+    /// How long a train has waited in the socket, if it has too long and others wait behind it.
+    pub(super) fn queued_for(&self, received: &Received) -> Option<Duration> {
+        let waited = received.waited.filter(|waited| *waited >= Codel::TARGET);
+        waited.filter(|_| self.socket.udp.has_more())
     }
 }
 
@@ -156,13 +152,16 @@ impl Inbound {
 
     /// Waits for one train and handles it. Comes back without one now and then.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.turn_where(Lane::waited)
+        self.turn_where(|shared, lane, received| {
+            let waited = lane.queued_for(received)?;
+            Some((Duration::from_millis(shared.now_ms()), waited))
+        })
     }
 
-    /// As above; `waited` tells the time, and how long the train has waited.
+    /// As above; `queued` tells the time and how long the train was in a queue.
     pub(super) fn turn_where(
         &mut self,
-        waited: impl FnOnce(&Lane, &Received) -> (Duration, Duration),
+        queued: impl FnOnce(&Shared, &Lane, &Received) -> Option<(Duration, Duration)>,
     ) -> io::Result<()> {
         let Self {
             shared,
@@ -189,8 +188,13 @@ impl Inbound {
         };
         let ticket = next.ticket;
         next.ticket += 1;
-        let (now, waited) = waited(lane, &received);
-        let late = next.codel.is_due(now, waited);
+        let late = match queued(shared, lane, &received) {
+            Some((now, waited)) => next.codel.is_due(now, waited),
+            None => {
+                next.codel.queue_ended();
+                false
+            }
+        };
         let segment = received.segment.max(1);
         let many = received.len >= LONG || received.len >= MANY * segment;
         let leading = (lane.workers == 1 || !many).then_some(next);

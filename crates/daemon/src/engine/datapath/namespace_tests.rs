@@ -95,16 +95,19 @@ fn a_path_turns_out_narrow() {
     );
 }
 
-/// A read of 65 000 octets of payload, none equal to its neighbours, and its payload.
-fn long_read(gso_type: GsoType, dont_fragment: bool) -> (Vec<u8>, Vec<u8>) {
-    let payload: Vec<u8> = (0..65_000u32).map(|n| (n ^ n >> 8) as u8).collect();
+/// Payload of a segment.
+const SEGMENT: usize = 1360;
+
+/// A read of so many octets of payload, none equal to its neighbours, and its payload.
+fn long_read(len: usize, gso_type: GsoType, dont_fragment: bool) -> (Vec<u8>, Vec<u8>) {
+    let payload: Vec<u8> = (0..len as u32).map(|n| (n ^ n >> 8) as u8).collect();
     let mut packet = udp_packet(LEFT, RIGHT, dont_fragment, &payload);
     let mut header = VirtioNetHeader::PLAIN;
     if gso_type != GsoType::None {
         header = VirtioNetHeader {
             needs_checksum: true,
             gso_type,
-            gso_size: 1360,
+            gso_size: SEGMENT as u16,
             csum_start: 20,
             csum_offset: 6,
             ..header
@@ -123,6 +126,12 @@ fn long_read(gso_type: GsoType, dont_fragment: bool) -> (Vec<u8>, Vec<u8>) {
     ([&header.emit()[..], &packet].concat(), payload)
 }
 
+fn mtu(mtu: &str) {
+    let mut ip = std::process::Command::new("ip");
+    let status = ip.args(["link", "set", "lo", "mtu", mtu]).status();
+    assert!(status.unwrap().success());
+}
+
 /// What follows the headers of a packet, or of a fragment of UDP.
 fn payload(packet: &[u8]) -> &[u8] {
     let offset = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff;
@@ -136,11 +145,6 @@ fn payload(packet: &[u8]) -> &[u8] {
 
 /// Run by [`what_has_left_is_not_sent_again`]: the path becomes narrower between two batches of one read.
 fn while_it_leaves() {
-    let mtu = |mtu: &str| {
-        let mut ip = std::process::Command::new("ip");
-        let status = ip.args(["link", "set", "lo", "mtu", mtu]).status();
-        assert!(status.unwrap().success());
-    };
     let kinds = [
         // The rest is cut smaller.
         (GsoType::TcpV4, false, Call::SendBatch),
@@ -164,7 +168,7 @@ fn while_it_leaves() {
             inject(Call::SendBatch, 0..usize::MAX, Errno::IO.raw_os_error());
         }
         before(call, number, move || mtu("1300"));
-        let (read, mut expected) = long_read(gso_type, dont_fragment);
+        let (read, mut expected) = long_read(65_000, gso_type, dont_fragment);
         left.host.send(&read).unwrap();
         left.seal();
         assert!(seen(call) > number, "one batch took it all");
@@ -172,12 +176,12 @@ fn while_it_leaves() {
             let answer = left.receive();
             assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4));
             let dropped = usize::try_from(left.drops("too-big")).unwrap();
-            let total = expected.len().div_ceil(1360);
+            let total = expected.len().div_ceil(SEGMENT);
             assert!(
                 (1..total).contains(&dropped),
                 "{dropped} of {total} dropped"
             );
-            expected.truncate((total - dropped) * 1360);
+            expected.truncate((total - dropped) * SEGMENT);
         }
         let mut received = Vec::new();
         while received.len() < expected.len() {
@@ -209,25 +213,40 @@ fn what_has_left_is_not_sent_again() {
 /// Run by [`what_is_left_open_goes_on_where_the_path_becomes_narrow`]: what is in the batch is of two reads
 /// when the path becomes narrower. The first of them is there no more.
 fn while_it_is_open() {
-    let mtu = |mtu: &str| {
-        let mut ip = std::process::Command::new("ip");
-        let status = ip.args(["link", "set", "lo", "mtu", mtu]).status();
-        assert!(status.unwrap().success());
-    };
-    let (read, payload_of_one) = long_read(GsoType::TcpV4, false);
+    // Two more segments than a batch holds, all of one length: the next read joins them.
+    let (read, payload_of_one) = long_read(47 * SEGMENT, GsoType::TcpV4, false);
     let expected = payload_of_one.repeat(3);
-    // In one piece; and one by one, where some of the first read's have left, and where all have.
-    for (call, number) in [(Call::SendBatch, 1), (Call::Send, 46), (Call::Send, 60)] {
+    let never = usize::MAX;
+    for (call, number) in [
+        // It stays as wide as it is.
+        (Call::SendBatch, never),
+        // In one piece.
+        (Call::SendBatch, 1),
+        // One by one: one of the first read's two has left; both have, and some of the second's.
+        (Call::Send, 46),
+        (Call::Send, 60),
+    ] {
         mtu("65536");
         let (mut left, mut right) = pair();
         if call == Call::Send {
             inject(Call::SendBatch, 0..usize::MAX, Errno::IO.raw_os_error());
         }
-        before(call, number, move || mtu("1300"));
+        if number == never {
+            inject(call, 0..0, 0);
+        } else {
+            before(call, number, move || mtu("1300"));
+        }
         for _ in 0..3 {
             left.host.send(&read).unwrap();
         }
         left.seal();
+        if number == never {
+            let batches = seen(call);
+            assert_eq!(
+                batches, 4,
+                "three of 45 and one of 6, not three of 45 and three of 2"
+            );
+        }
         let mut received = Vec::new();
         while received.len() < expected.len() {
             received.extend_from_slice(payload(&right.receive()));

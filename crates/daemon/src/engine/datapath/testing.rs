@@ -237,3 +237,12 @@ pub(super) fn udp_packet(
     packet.extend(datagram);
     packet
 }
+
+/// An IPv4 packet with another header.
+pub(super) fn with_header(mut packet: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    change(&mut packet);
+    packet[10..12].fill(0);
+    let sum = cygnet_wire::ip::checksum::ipv4_header(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}

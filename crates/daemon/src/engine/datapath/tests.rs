@@ -9,7 +9,9 @@ use cygnet_ike::io::ChildSaParameters;
 use cygnet_wire::ip::VirtioNetHeader;
 
 use super::*;
-use crate::engine::datapath::testing::{child, connection, path, queue_that, socket, udp_packet};
+use crate::engine::datapath::testing::{
+    child, connection, path, queue_that, socket, udp_packet, with_header,
+};
 
 pub(super) const LEFT: [u8; 4] = [10, 1, 0, 1];
 pub(super) const RIGHT: [u8; 4] = [10, 2, 0, 1];
@@ -449,12 +451,8 @@ fn what_is_left_open_leaves_before_what_cannot_join_it() {
     let (mut left, mut right) = connect(end(), end_that(true));
     let packets: Vec<_> = (0..72u8)
         .map(|n| {
-            let mut packet = udp_packet(LEFT, RIGHT, true, &[n; 1390]);
-            packet[1] = (n / 24) << 5;
-            packet[10..12].fill(0);
-            let sum = cygnet_wire::ip::checksum::ipv4_header(&packet[..20]);
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-            packet
+            let packet = udp_packet(LEFT, RIGHT, true, &[n; 1390]);
+            with_header(packet, |header| header[1] = (n / 24) << 5)
         })
         .collect();
     left.send_burst(&packets);
