@@ -54,18 +54,17 @@ struct Sealer {
     open: Option<Open>,
 }
 
-/// A batch that has room for what is read next.
+/// A batch that may have room for what is read next.
 struct Open {
     road: Arc<Road>,
     turn: Arc<Turn>,
-    tos: u8,
     /// The numbers of what is in it.
     seqs: Range<u64>,
 }
 
 impl Open {
-    fn is_for(&self, way: &Way, tos: u8) -> bool {
-        Arc::ptr_eq(&self.turn, &way.turn) && Arc::ptr_eq(&self.road, &way.road) && self.tos == tos
+    fn is_for(&self, way: &Way) -> bool {
+        Arc::ptr_eq(&self.turn, &way.turn) && Arc::ptr_eq(&self.road, &way.road)
     }
 }
 
@@ -332,7 +331,7 @@ impl Sealer {
         after: After,
     ) -> bool {
         let Outlet { sa, path: way } = outlet;
-        self.send_open_unless(|open| open.is_for(way, tos));
+        self.send_open_unless(|open| open.is_for(way));
         let reserved = match sa.reserve(packets, bytes) {
             Ok(reserved) => reserved,
             Err(error) => {
@@ -399,7 +398,6 @@ impl Sealer {
             self.open = Some(Open {
                 road: Arc::clone(&way.road),
                 turn: Arc::clone(&way.turn),
-                tos,
                 seqs: waiting..end,
             });
             return true;
