@@ -98,7 +98,7 @@ fn before_start(lab: &mut Lab) -> Result<String> {
     home.world.provider.reset()?;
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.tries_on()?;
-    home.nothing_leaked("before cygnet runs")?;
+    home.nothing_left("before cygnet runs")?;
     // The LAN itself, and the box, are not concerned.
     home.world
         .laptop
@@ -108,10 +108,10 @@ fn before_start(lab: &mut Lab) -> Result<String> {
         .exec(["ping", "-n", "-c1", "-W2", "192.168.1.21"])?;
     home.gateway.restart()?;
     laptop.flows()?;
-    home.nothing_leaked("from `gateway on` to the first page")?;
+    home.nothing_left("from `gateway on` to the first page")?;
     home.gateway.stop()?;
     laptop.tries_on()?;
-    home.nothing_leaked("after SIGTERM")?;
+    home.nothing_left("after SIGTERM")?;
     guard(&home.gateway, "off")?;
     before.expect_same(&home.state()?, "after `cygnet gateway off`")?;
     Ok(format!(
@@ -420,7 +420,7 @@ fn broken_configuration(lab: &mut Lab) -> Result<String> {
         expect_guard(&home.state()?, when)?;
         home.world.provider.reset()?;
         laptop.tries_on()?;
-        home.nothing_leaked(when)
+        home.nothing_left(when)
     };
     // As at the start of the machine, when nothing was ever in place.
     let mut nothing = good.clone();
