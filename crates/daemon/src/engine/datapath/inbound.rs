@@ -2,10 +2,10 @@
 //!
 //! All of a tunnel arrives at one socket, which is a [`Lane`]: one worker receives at a time, and while
 //! trains are long the next one begins before this one is opened. What was opened in parallel is written
-//! in the order of arrival. As long as little comes, one worker does everything and the others sleep.
+//! in the order of arrival. As long as little comes, one worker does everything and the others sleep on.
 
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cygnet_esp::{
@@ -18,6 +18,7 @@ use cygnet_wire::ip::{VirtioNetHeader, protocol};
 
 use super::device::{Device, Queue};
 use super::drops::Reason;
+use super::lead::Lead;
 use super::outbound::limit_event;
 use super::parking::{Parked, Verdict};
 use super::road::Socket;
@@ -40,8 +41,8 @@ const BULKY: usize = 200;
 pub(super) struct Lane {
     socket: Arc<Socket>,
     workers: usize,
-    /// Held by the worker that receives.
-    next: Mutex<Next>,
+    /// Taken by the worker that receives.
+    lead: Lead<Next>,
     /// Whose train is written.
     turn: Turn,
     /// Of SAs whose selectors name ports; used in turn.
@@ -65,6 +66,8 @@ pub(super) struct Inbound {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
     number: usize,
+    /// Of the lane, while it is this worker that receives.
+    lead: Option<Next>,
     reader: Reader,
     buffer: Box<[u8]>,
     opener: Opener,
@@ -109,7 +112,7 @@ impl Lane {
         Self {
             socket,
             workers,
-            next: Mutex::new(Next {
+            lead: Lead::new(Next {
                 ticket: 0,
                 codel: Codel::default(),
             }),
@@ -131,6 +134,7 @@ impl Inbound {
             shared,
             lane,
             number,
+            lead: None,
             reader: Reader::default(),
             buffer: vec![0; RECEIVE_MAX].into_boxed_slice(),
             opener: Opener::new(),
@@ -167,20 +171,21 @@ impl Inbound {
             shared,
             lane,
             number,
+            lead,
             reader,
             buffer,
             opener,
         } = self;
         let socket = &lane.socket;
-        let mut next = match lane.next.try_lock() {
-            Ok(next) => next,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
+        let next = match lead.take().or_else(|| lane.lead.try_take()) {
+            Some(next) => next,
+            None => {
                 // It may take long, and keys of SAs that are gone are not to be kept.
                 reader.release();
-                lane.next.lock().unwrap_or_else(PoisonError::into_inner)
+                lane.lead.take()
             }
         };
+        let next = lead.insert(next);
         let Some(received) = socket.udp.recv_wait(buffer)? else {
             reader.current(&shared.published);
             shared.drain_errors(socket);
@@ -197,7 +202,12 @@ impl Inbound {
         };
         let segment = received.segment.max(1);
         let many = received.len >= LONG || received.len >= MANY * segment;
-        let leading = (lane.workers == 1 || !many).then_some(next);
+        if lane.workers > 1
+            && many
+            && let Some(next) = lead.take()
+        {
+            lane.lead.give(next);
+        }
         if received.truncated {
             shared.drops.add(Reason::Truncated, 1);
         } else {
@@ -212,7 +222,6 @@ impl Inbound {
         }
         lane.turn.wait(ticket);
         lane.turn.pass_to(ticket + 1);
-        drop(leading);
         Ok(())
     }
 }

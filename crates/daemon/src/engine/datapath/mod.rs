@@ -6,6 +6,7 @@ mod burst;
 mod device;
 mod drops;
 mod inbound;
+mod lead;
 mod outbound;
 mod parking;
 mod reach;
