@@ -22,6 +22,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::inject::{self, Call};
@@ -81,7 +82,7 @@ pub struct Received {
     pub interface: u32,
     /// TOS or traffic class: DSCP and ECN.
     pub tos: u8,
-    /// How long it has waited in the socket, of several the first; `None` where that is not known.
+    /// How long ago the kernel received it, of several the first; `None` where that is not known.
     pub waited: Option<Duration>,
     /// The buffer was too small and the rest is lost.
     pub truncated: bool,
@@ -275,9 +276,12 @@ impl UdpSocket {
         }
     }
 
-    /// Whether a datagram waits to be received.
+    /// Whether a datagram waits to be received, an empty one included.
     pub fn has_more(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.fd).is_ok_and(|len| len != 0)
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let at_once = Timespec::default();
+        let ready = poll(&mut fds, Some(&at_once)).is_ok();
+        ready && fds.iter().any(|fd| fd.revents().contains(PollFlags::IN))
     }
 
     fn recv_once(&self, buf: &mut [u8], flags: c_int) -> io::Result<Received> {

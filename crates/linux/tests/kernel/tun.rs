@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,15 @@ fn host(world: &str, name: &str, number: u8) -> (Namespace, Tun) {
         let netlink = Netlink::connect().unwrap();
         let link = netlink.link(tun.name()).await.unwrap();
         netlink.set_link_up(link.index, 1400).await.unwrap();
+        let shown = Command::new("ip")
+            .args(["-o", "link", "show", "dev", tun.name()])
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(
+            shown.contains("mtu 1400 ") && shown.contains(" qlen 1000"),
+            "{shown}"
+        );
         for net in [format!("10.7.0.{number}/24"), format!("fd07::{number}/64")] {
             netlink
                 .add_address(link.index, net.parse().unwrap())

@@ -1,5 +1,5 @@
-//! What a TUN queue holds at one moment, read into one buffer, so that it can be sealed together and, as
-//! long as it has not left, be cut again.
+//! Some of what a TUN queue holds, read into one buffer: enough to be sealed together, and, as long as the
+//! buffer holds it and it has not left, cut again.
 
 use std::io;
 use std::ops::Range;

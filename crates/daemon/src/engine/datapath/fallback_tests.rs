@@ -122,7 +122,12 @@ fn open(name: &str, address: &str) -> (Datapath, TunRole) {
             port: local.port(),
             natt: true,
         },
-        udp: UdpSocket::bind(&UdpOptions::new(local)).unwrap(),
+        // Without waiting times: nothing is dropped because the machine is busy.
+        udp: UdpSocket::bind(&UdpOptions {
+            timestamps: false,
+            ..UdpOptions::new(local)
+        })
+        .unwrap(),
         routes: RouteProbe::open(false, None).unwrap(),
     };
     let inbox = Inbox {

@@ -4,7 +4,7 @@ use cygnet_linux::Received;
 use cygnet_wire::ip::{VirtioNetHeader, protocol};
 
 use super::testing::{udp_packet, with_header};
-use super::tests::{End, LEFT, RIGHT, pair};
+use super::tests::{End, LEFT, RIGHT, connect, end, end_that_notes_times, pair};
 use super::*;
 
 const NOT_ECT: u8 = 0b00;
@@ -69,10 +69,11 @@ fn another_is_dropped_and_counted() {
 #[test]
 fn what_is_short_or_not_authentic_or_ike_is_passed_over() {
     let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    for first in [0, 9] {
+    // IKE, ESP of nobody, and a forgery for the SA that is there.
+    for spi in [0, 9, 0x2222u32] {
         let (mut left, mut right) = slow();
         let mut datagram = [7; 1000];
-        datagram[..4].copy_from_slice(&[0, 0, 0, first]);
+        datagram[..4].copy_from_slice(&spi.to_be_bytes());
         stranger.send_to(&datagram, right.local).unwrap();
         assert!(turn(&mut right, LATER, LONG).is_empty());
         // Nobody else pays for it.
@@ -82,13 +83,41 @@ fn what_is_short_or_not_authentic_or_ike_is_passed_over() {
             Input::Ike(_, message) => Some(message.len()),
             _ => None,
         });
-        assert_eq!(ike, (first == 0).then_some(996));
+        assert_eq!(ike, (spi == 0).then_some(996));
         assert_eq!(right.drops("queue-delay"), 0);
     }
     let (mut left, mut right) = slow();
     left.send(&packet(NOT_ECT, 2, 100));
     assert_eq!(turn(&mut right, LATER, LONG), [packet(NOT_ECT, 2, 100)]);
     assert_eq!(right.datapath.drops(), []);
+}
+
+/// By the times of the kernel's own; a busy machine only makes them longer.
+#[test]
+fn a_queue_that_stays_long_is_noticed() {
+    let (mut left, mut right) = connect(end(), end_that_notes_times());
+    let packets: Vec<_> = (0..4).map(|n| packet(NOT_ECT, n, 1000)).collect();
+    let mut came = Vec::new();
+    let mut buffer = vec![0; 70_000];
+    for packet in &packets {
+        left.send(packet);
+    }
+    std::thread::sleep(LONG);
+    for _ in &packets {
+        right.inbound.turn().unwrap();
+        if let Ok(len) = right.host.recv(&mut buffer) {
+            came.push(buffer[VirtioNetHeader::LEN..len].to_vec());
+        }
+        std::thread::sleep(LATER);
+    }
+    // The second came out after the queue had been long for an interval; the last had none behind it.
+    assert_eq!(
+        right.drops("queue-delay"),
+        (packets.len() - came.len()) as u64
+    );
+    assert!(came.len() < packets.len());
+    assert_eq!((&came[0], came.last()), (&packets[0], packets.last()));
+    assert!(!came.contains(&packets[1]));
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! From the TUN queues to the network: read, look up, fit, seal, send.
 //!
-//! A worker serves any number of queues. What a queue holds is one [`Burst`]; those of its packets that
-//! leave by the same Child SA with the same TOS are sealed together, under consecutive numbers. Several
-//! workers may seal for one Child SA at once; their batches enter the socket in the order of their
-//! numbers, since peers' replay windows are as small as 32.
+//! A worker serves any number of queues. It reads a queue in [`Burst`]s; those packets of one that leave by
+//! the same Child SA with the same TOS are sealed together, under consecutive numbers. Several workers may
+//! seal for one Child SA at once; their batches enter the socket in the order of their numbers, since peers'
+//! replay windows are as small as 32.
+//!
+//! A batch may outlive its burst ([`Open`]), so that the next fills it up. It holds its numbers, and stays open
+//! only where no other worker has drawn numbers after them and more is read already; it is sent before anything
+//! of another path or Child SA, and at the end of a queue's turn. What is in it of earlier bursts cannot be cut
+//! again: if the path turns out narrower it leaves in fragments outside the tunnel.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};

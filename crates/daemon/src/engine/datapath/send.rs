@@ -42,9 +42,10 @@ impl Sender {
         &mut self.batch
     }
 
-    /// Sends the batch. Where its datagrams do not fit the path and cannot be cut anew, they are left to
-    /// be fragmented outside the tunnel: those are the first `earlier` of them, which are not told of
-    /// then, or all (`anyhow`).
+    /// Sends the batch. Where its datagrams do not fit the path, those that cannot be cut again are left to be
+    /// fragmented outside the tunnel, and [`Flush::TooBig`] tells how many of the others have left. The first
+    /// `earlier` cannot, as what they were read into is gone; none can with `anyhow`, nor while nobody knows what
+    /// would fit.
     pub(super) fn flush(&mut self, road: &Road, earlier: usize, anyhow: bool) -> Flush {
         let mut flush = self.try_send(road);
         if let Flush::TooBig { left } = flush {

@@ -43,8 +43,13 @@ pub(super) fn socket_with(role: SocketRole) -> Arc<Socket> {
 /// A socket on a loopback port, in its own name. It tells no waiting times, so that nothing is dropped
 /// because the machine that runs the tests is busy.
 pub(super) fn socket(natt: bool) -> Arc<Socket> {
+    socket_that(natt, false)
+}
+
+/// One that may tell how long datagrams waited in it.
+pub(super) fn socket_that(natt: bool, timestamps: bool) -> Arc<Socket> {
     let options = UdpOptions {
-        timestamps: false,
+        timestamps,
         ..UdpOptions::new("127.0.0.1:0".parse().unwrap())
     };
     let udp = UdpSocket::bind(&options).unwrap();

@@ -10,7 +10,7 @@ use cygnet_wire::ip::VirtioNetHeader;
 
 use super::*;
 use crate::engine::datapath::testing::{
-    child, connection, path, queue_that, socket, udp_packet, with_header,
+    child, connection, path, prefix, queue_that, socket, socket_that, udp_packet, with_header,
 };
 
 pub(super) const LEFT: [u8; 4] = [10, 1, 0, 1];
@@ -27,15 +27,34 @@ pub(super) struct End {
     params: Option<ChildSaParameters>,
 }
 
-fn end() -> End {
+pub(super) fn end() -> End {
     end_that(false)
 }
 
 /// An end whose TUN may refuse super-packets.
 fn end_that(refuses_joined: bool) -> End {
+    end_on(socket(true), refuses_joined)
+}
+
+/// An end whose socket notes when each datagram came.
+pub(super) fn end_that_notes_times() -> End {
+    let socket = socket_that(true, true);
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let moment = Duration::from_millis(2);
+    // The kernel begins to note times some moments after it is asked to.
+    let notes = || {
+        stranger.send_to(b"x", socket.udp.local_addr()).unwrap();
+        std::thread::sleep(moment);
+        let received = socket.udp.recv_wait(&mut [0; 10]).unwrap();
+        received.and_then(|received| received.waited) >= Some(moment)
+    };
+    assert!((0..500).any(|_| notes()), "the kernel notes no times");
+    end_on(socket, false)
+}
+
+fn end_on(socket: Arc<Socket>, refuses_joined: bool) -> End {
     let (sender, inbox) = channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let socket = socket(true);
     let local = socket.udp.local_addr();
     let inbox_of_core = Inbox { sender, waiting };
     let sockets = Sockets(vec![Arc::clone(&socket)]);
@@ -143,7 +162,7 @@ pub(super) fn pair() -> (End, End) {
     connect(end(), end())
 }
 
-fn connect(mut left: End, mut right: End) -> (End, End) {
+pub(super) fn connect(mut left: End, mut right: End) -> (End, End) {
     let left_to_right = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
     let right_to_left = connection("tunnel", "10.2.0.0/24", "10.1.0.0/24");
     let there = path(left.local, right.local);
@@ -461,6 +480,54 @@ fn what_is_left_open_leaves_before_what_cannot_join_it() {
     }
     assert_eq!(left.datapath.drops(), []);
     assert_eq!(right.datapath.drops(), []);
+}
+
+/// A server's clients share a TUN: what is open for one is not gone on with for another, whose numbers would
+/// follow.
+#[test]
+fn what_is_left_open_goes_to_its_own_peer() {
+    const THIRD: [u8; 4] = [10, 3, 0, 1];
+    let (mut left, mut right) = pair();
+    let mut third = end();
+    let there = connection("tunnel", "10.1.0.0/24", "10.2.0.0/24");
+    let params = ChildSaParameters {
+        remote_ts: vec![prefix("10.3.0.0/24")],
+        ..child(2, &there, 0x3333, 0x4444, path(left.local, third.local))
+    };
+    left.install(params, 3, 4);
+    let back = connection("tunnel", "10.3.0.0/24", "10.1.0.0/24");
+    let params = child(1, &back, 0x4444, 0x3333, path(third.local, left.local));
+    third.install(params, 4, 3);
+    let packets = |to, numbers: std::ops::Range<u8>| -> Vec<_> {
+        numbers
+            .map(|n| udp_packet(LEFT, to, true, &[n; 1390]))
+            .collect()
+    };
+    // As many as are sent to the right before it is the third's turn.
+    let (first, second, last) = (
+        packets(THIRD, 0..24),
+        packets(RIGHT, 24..48),
+        packets(THIRD, 48..72),
+    );
+    left.send_burst(&first);
+    left.send_burst(&[second.clone(), last.clone()].concat());
+    let payload = |packets: &[Vec<u8>]| -> Vec<u8> {
+        packets
+            .iter()
+            .flat_map(|packet| packet[28..].to_vec())
+            .collect()
+    };
+    for (end, expected) in [
+        (&mut right, payload(&second)),
+        (&mut third, payload(&[first, last].concat())),
+    ] {
+        let mut came = Vec::new();
+        while came.len() < expected.len() {
+            came.extend_from_slice(&end.receive()[28..]);
+        }
+        assert!(came == expected);
+        assert_eq!(end.datapath.drops(), []);
+    }
 }
 
 #[test]
