@@ -87,7 +87,7 @@ pub fn replay() -> Command {
     let mut command = project::cargo();
     // The same directory as for everything else: most of what is needed is built there already.
     command
-        .args(["test", "--manifest-path", "fuzz/Cargo.toml"])
+        .args(["test", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
         .args(["--no-default-features", "--target-dir", "target"]);
     command
 }

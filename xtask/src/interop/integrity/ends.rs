@@ -68,9 +68,10 @@ impl Ends {
             Who::StrongSwan(role) => {
                 // Whole seconds are all it knows.
                 let theirs = format!("{}s", seconds.ceil());
+                let hard = format!("{}s", seconds.ceil() + 60.0);
                 let plan = plan(role)
                     .swan_child("rekey_time", &theirs)
-                    .swan_child("life_time", "1m")
+                    .swan_child("life_time", &hard)
                     .swan_child("rand_time", "0s")
                     .swan_daemon("filelog { log { esp = 2 } }");
                 let pair = Pair::connected(lab, plan)?;

@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long, value_name = "P", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..100))]
     pub datagrams: u32,
     /// Carry no more than this, where half of what was measured is more
-    #[arg(long, value_name = "MBIT/S", default_value_t = f64::INFINITY)]
+    #[arg(long, value_name = "MBIT/S", default_value_t = f64::INFINITY, value_parser = rate)]
     pub at_most: f64,
     /// Use the `cygnet` that was built last
     #[arg(long)]
@@ -62,6 +62,14 @@ fn lifetime(text: &str) -> std::result::Result<f64, String> {
     match (1.0..=3600.0).contains(&seconds) {
         true => Ok(seconds),
         false => Err("expected 1 to 3600 seconds".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    let mbit_s: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    match mbit_s >= 1.0 {
+        true => Ok(mbit_s),
+        false => Err("expected 1 Mbit/s or more".to_owned()),
     }
 }
 
@@ -209,6 +217,7 @@ fn play(lab: &Lab, who: Who, shape: Shape) -> Result<String> {
         ))));
     }
     let least = (elapsed.as_secs_f64() / shape.lifetime.as_secs_f64() * 2.0 / 3.0) as usize;
+    let least = least.max(1);
     ensure!(
         rekeys.len() >= least,
         "{summary}; at least {least} rekeys were due, and keys changed at {keys}"
