@@ -66,7 +66,7 @@
 //!         send(batch);
 //!         batch.clear();
 //!     }
-//!     // More may follow from the next read; at the end of the burst the rest is sent.
+//!     // More may follow from the next read; where none does, the rest is sent.
 //!     Ok(())
 //! }
 //! # use cygnet_crypto::{esp_key::EspSealer, suite::{Encryption, EspSuite}};
