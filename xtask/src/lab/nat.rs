@@ -59,13 +59,13 @@ impl<'a> ForwardWatch<'a> {
         // prerouting, where the translation was undone: both directions show the inner address.
         router.nft(&format!(
             "table inet watch\ndelete table inet watch\ntable inet watch {{\n\
-             counter tunnel {{ }}\ncounter errors {{ }}\ncounter leaked {{ }}\ncounter left {{ }}\n\
+             counter tunnel {{ }}\ncounter errors {{ }}\ncounter leaked {{ }}\n\
              chain forward {{\ntype filter hook forward priority -5; policy accept;\n\
              oifname \"{provider}\" ip saddr {inside} ip daddr {outside_peer} udp dport {{ 500, 4500 }} counter name tunnel accept\n\
              iifname \"{provider}\" ip saddr {outside_peer} ip daddr {inside} udp sport {{ 500, 4500 }} counter name tunnel accept\n\
              oifname \"{provider}\" ip saddr {inside} ip daddr {outside_peer} {ERRORS} counter name errors accept\n\
              iifname \"{provider}\" ip saddr {outside_peer} ip daddr {inside} {ERRORS} counter name errors accept\n\
-             oifname \"{provider}\" counter name left counter name leaked accept\n\
+             oifname \"{provider}\" counter name leaked accept\n\
              iifname \"{provider}\" counter name leaked accept\n}}\n}}\n"
         ))?;
         Ok(Self { router })
@@ -78,7 +78,6 @@ impl<'a> ForwardWatch<'a> {
             tunnel: counter(&text, "tunnel")?,
             icmp_errors: counter(&text, "errors")?,
             leaked: counter(&text, "leaked")?,
-            left: counter(&text, "left")?,
         })
     }
 

@@ -182,7 +182,6 @@ impl Watch<'_> {
             tunnel: before_nat.tunnel,
             icmp_errors: before_nat.icmp_errors.max(link.icmp_errors),
             leaked: before_nat.leaked.max(link.leaked),
-            left: before_nat.left.max(link.left),
         })
     }
 

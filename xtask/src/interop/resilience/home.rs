@@ -5,9 +5,7 @@ use super::state::State;
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::process::last_lines;
 use crate::lab::world::{GATEWAY, SERVER, WEB, World};
-use crate::lab::{
-    Exec, Failure, Finished, Lab, LinkCounters, Namespace, Process, Result, wait_for,
-};
+use crate::lab::{Exec, Failure, Finished, Lab, Namespace, Process, Result, wait_for};
 use crate::{ensure, project};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
@@ -157,23 +155,13 @@ impl Home {
         Ok(self.world.provider.counters()?.leaked)
     }
 
-    /// Fails if anything left in clear since the last [`crate::lab::Link::reset`], or came to the home.
+    /// Fails if anything left in clear since the last [`crate::lab::Link::reset`].
     pub(super) fn nothing_leaked(&self, when: &str) -> Result<()> {
-        self.only_tunnel(when, |counted| counted.leaked)
-    }
-
-    /// Fails if anything left in clear since then. Where traffic had been let out on purpose, the web host may
-    /// still send again what it got no answer to.
-    pub(super) fn nothing_left(&self, when: &str) -> Result<()> {
-        self.only_tunnel(when, |counted| counted.left)
-    }
-
-    fn only_tunnel(&self, when: &str, in_clear: fn(LinkCounters) -> u64) -> Result<()> {
         let counted = self.world.provider.counters()?;
         ensure!(
-            in_clear(counted) == 0,
+            counted.leaked == 0,
             "{when}: {} packets left the home in clear ({}), {} in the tunnel",
-            in_clear(counted),
+            counted.leaked,
             self.world.provider.leaks()?,
             counted.tunnel
         );
