@@ -216,8 +216,8 @@ fn play(lab: &Lab, who: Who, shape: Shape) -> Result<String> {
             "{summary}\n  {faults}\n keys changed at {keys}\n what was thrown away meanwhile, and by whom:\n  {thrown_away}"
         ))));
     }
-    let least = (elapsed.as_secs_f64() / shape.lifetime.as_secs_f64() * 2.0 / 3.0) as usize;
-    let least = least.max(1);
+    let due = elapsed.as_secs_f64() / shape.lifetime.as_secs_f64();
+    let least = ((due * 2.0 / 3.0) as usize).max(1);
     ensure!(
         rekeys.len() >= least,
         "{summary}; at least {least} rekeys were due, and keys changed at {keys}"

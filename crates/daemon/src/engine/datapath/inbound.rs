@@ -542,6 +542,8 @@ fn write_singly(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::datapath::testing::udp_packet;
+    use crate::engine::datapath::tests::{LEFT, RIGHT, pair};
 
     #[test]
     fn datagrams_are_told_apart() {
@@ -556,5 +558,25 @@ mod tests {
         // Without a marker everything is for IKE, which knows what to do with it.
         assert_eq!(classify(false, &[0, 0, 1, 0, 0, 0, 0, 7]), Kind::Ike(0));
         assert_eq!(classify(false, &[0xff]), Kind::Ike(0));
+    }
+
+    #[test]
+    fn the_lead_is_given_away_for_a_long_train_alone() {
+        let (mut left, mut right) = pair();
+        let socket = Arc::clone(&right.inbound.lane.socket);
+        let lane = Arc::new(Lane::new(socket, 2));
+        right.inbound = Inbound::new(Arc::clone(&right.datapath.shared), Arc::clone(&lane), 0);
+        for number in 0..3 {
+            left.send(&udp_packet(LEFT, RIGHT, true, &[number; 1000]));
+            right.inbound.turn().unwrap();
+            assert!(right.inbound.lead.is_some() && lane.lead.try_take().is_none());
+        }
+        let packets: Vec<_> = (0..40)
+            .map(|number| udp_packet(LEFT, RIGHT, true, &[number; 1000]))
+            .collect();
+        left.send_burst(&packets);
+        right.inbound.turn().unwrap();
+        let next = lane.lead.try_take();
+        assert!(right.inbound.lead.is_none() && next.is_some_and(|next| next.ticket == 4));
     }
 }
