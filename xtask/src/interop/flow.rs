@@ -4,12 +4,9 @@
 //! last one was sent; the receivers' buffers hold a second of traffic, so that a busy machine loses
 //! nothing by itself.
 
-use crate::lab::{Context, Failure, Namespace, Result, interrupt};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use crate::lab::{Context, Failure, Namespace, Result, interrupt, join, on_host};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -21,26 +18,6 @@ const LENGTH: usize = 1200;
 const CATCH_UP: Duration = Duration::from_millis(4);
 /// Silence after which nothing more is expected.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// Runs `work` on a host of the lab, in a thread of its own.
-pub(super) fn on_host<T: Send + 'static>(
-    host: &Namespace,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> JoinHandle<Result<T>> {
-    let path = format!("/run/netns/{}", host.full_name());
-    thread::spawn(move || {
-        let namespace = File::open(&path).context(format!("cannot open {path}"))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        work()
-    })
-}
-
-/// The result of a thread of [`on_host`].
-pub(super) fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(Failure::new("a thread of the flow panicked")))
-}
 
 /// What became of a flow, both directions together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -23,7 +23,7 @@ pub mod world;
 
 pub use failure::{Context, Failure, Result};
 pub use link::{Link, LinkCounters};
-pub use namespace::{End, Namespace, Switch, wire};
+pub use namespace::{End, Namespace, Switch, join, on_host, wire};
 pub use process::{Exec, Finished, Process, wait_for};
 
 use std::path::{Path, PathBuf};

@@ -1,11 +1,15 @@
 //! Hosts (network namespaces), the wires between them, and switches.
 
-use super::failure::{Context, Result};
+use super::failure::{Context, Failure, Result};
 use super::interrupt;
 use super::process::{Exec, Finished, Process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
 
 /// A host. Cheap to clone; the namespace is removed, with everybody inside, when the last clone goes.
 #[derive(Debug, Clone)]
@@ -156,11 +160,32 @@ impl Namespace {
     }
 }
 
+/// Runs `work` on a host, in a thread of its own.
+pub fn on_host<T: Send + 'static>(
+    host: &Namespace,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> JoinHandle<Result<T>> {
+    let path = format!("/run/netns/{}", host.full_name());
+    thread::spawn(move || {
+        let namespace = File::open(&path).context(format!("cannot open {path}"))?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        work()
+    })
+}
+
+/// The result of a thread of [`on_host`].
+pub fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Failure::new("a thread on a host panicked")))
+}
+
 /// One end of a wire: which host, what its interface is called, which addresses it gets.
 #[derive(Debug, Clone)]
 pub struct End<'a> {
     namespace: &'a Namespace,
     interface: &'a str,
+    mac: Option<[u8; 6]>,
     addresses: Vec<String>,
 }
 
@@ -170,6 +195,7 @@ impl<'a> End<'a> {
         Self {
             namespace,
             interface,
+            mac: None,
             addresses: addresses
                 .iter()
                 .map(|&address| address.to_owned())
@@ -177,7 +203,19 @@ impl<'a> End<'a> {
         }
     }
 
+    /// With this hardware address, and not with one that the kernel draws.
+    #[must_use]
+    pub fn mac(mut self, mac: [u8; 6]) -> Self {
+        self.mac = Some(mac);
+        self
+    }
+
     fn bring_up(&self) -> Result<()> {
+        if let Some(mac) = self.mac {
+            let mac = mac_text(mac);
+            self.namespace
+                .ip(&format!("link set {} address {mac}", self.interface))?;
+        }
         for address in &self.addresses {
             self.namespace
                 .ip(&format!("addr add {address} dev {}", self.interface))?;
@@ -186,6 +224,11 @@ impl<'a> End<'a> {
             .ip(&format!("link set {} up", self.interface))?;
         Ok(())
     }
+}
+
+/// A hardware address as `ip` writes it.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 /// Joins two hosts by a wire (a veth pair).
@@ -230,6 +273,12 @@ impl Switch {
         let port = format!("port{number}");
         self.plug_as(end, &port)?;
         Ok(port)
+    }
+
+    /// Pulls the cable of a port, and takes the interface at its other end away with it.
+    pub fn unplug(&self, port: &str) -> Result<()> {
+        self.namespace.ip(&format!("link del {port}"))?;
+        Ok(())
     }
 
     pub(super) fn plug_as(&self, end: &End<'_>, port: &str) -> Result<()> {

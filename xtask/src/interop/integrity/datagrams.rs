@@ -2,10 +2,9 @@
 //! by the sender or on the way, in bursts that the kernel cuts late; and ICMP echo, whose answers are
 //! datagrams like the others.
 
-use super::super::flow::{join, on_host};
 use super::content::{Account, BURST, Datagrams};
 use super::{Site, in_background};
-use crate::lab::{Failure, Result, interrupt};
+use crate::lab::{Failure, Result, interrupt, join, on_host};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
 use rustix::net::{AddressFamily, SocketType, ipproto};

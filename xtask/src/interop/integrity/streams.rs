@@ -1,9 +1,8 @@
 //! TCP streams from one host to another; each end hashes what it has sent or received.
 
-use super::super::flow::{join, on_host};
 use super::content::{LONGEST, Octets};
 use super::{Site, in_background};
-use crate::lab::{Context, Failure, Result, interrupt};
+use crate::lab::{Context, Failure, Result, interrupt, join, on_host};
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,14 +1,15 @@
 //! Bad input: exit code 2, one line that names what is wrong and what to do, and nothing changed.
 
 use super::super::Scenario;
-use super::super::flow::{join, on_host};
 use super::crash::expect_guard;
 use super::home::{BOX, Home, QUICK, behind, check, gateway_setup, guard, server_setup};
 use super::state::State;
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::pki::{Authority, Credential, KeyKind, Request};
 use crate::lab::world::SERVER;
-use crate::lab::{Context, Exec, Failure, Finished, Lab, Namespace, Result, wait_for};
+use crate::lab::{
+    Context, Exec, Failure, Finished, Lab, Namespace, Result, join, on_host, wait_for,
+};
 use crate::{bail, ensure};
 use std::fs;
 use std::net::UdpSocket;

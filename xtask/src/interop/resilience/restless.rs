@@ -1,10 +1,9 @@
 //! A device that never stops: UDP, TCP and ICMP over IPv4 and IPv6 to the web host, whatever comes
 //! back.
 
-use super::super::flow::{join, on_host};
 use super::home::{SOON, WEB6};
 use crate::lab::world::{WEB, WEB_PORT};
-use crate::lab::{Context, Namespace, Process, Result, interrupt, wait_for};
+use crate::lab::{Context, Namespace, Process, Result, interrupt, join, on_host, wait_for};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;

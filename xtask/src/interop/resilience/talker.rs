@@ -1,8 +1,7 @@
 //! A host of the internet that, once asked, goes on answering a device, whether it is still there or not.
 
-use super::super::flow::{join, on_host};
 use super::home::SOON;
-use crate::lab::{Context, Failure, Namespace, Result, interrupt};
+use crate::lab::{Context, Failure, Namespace, Result, interrupt, join, on_host};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,12 +1,11 @@
 //! Initial exchanges that take a detour: cookies, another group, fragments, a lossy link.
 
 use super::super::Scenario;
-use super::super::flow::{join, on_host};
 use super::super::pair::{Pair, SOON};
 use super::super::plan::{NET, OFFICE, Plan, Proof, Role};
 use crate::ensure;
 use crate::lab::pki::{Authority, Credential, KeyKind, Request};
-use crate::lab::{Failure, Lab, Namespace, Result, wait_for};
+use crate::lab::{Failure, Lab, Namespace, Result, join, on_host, wait_for};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
