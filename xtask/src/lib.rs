@@ -1,4 +1,4 @@
-//! What a person or CI runs: `cargo xtask demo | test | interop | integrity | sim | fuzz | bench | setup`.
+//! What a person or CI runs: `cargo xtask demo | test | interop | integrity | leak | sim | fuzz | bench | setup`.
 //!
 //! [`lab`] is the library underneath: hosts in network namespaces, wires, routers with NAT, packet
 //! watches, a certificate authority for tests, and real strongSwan peers.
@@ -10,6 +10,7 @@ pub mod demo;
 pub mod fuzz;
 pub mod interop;
 pub mod lab;
+pub mod leak;
 pub mod project;
 pub mod setup;
 pub mod sim;

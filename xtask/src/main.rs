@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use xtask::interop::integrity;
 use xtask::lab::{Result, interrupt};
-use xtask::{bench, demo, fuzz, interop, setup, sim, steps, webhost};
+use xtask::{bench, demo, fuzz, interop, leak, setup, sim, steps, webhost};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What a person or CI runs")]
@@ -27,6 +27,8 @@ enum Command {
     Interop(interop::Options),
     /// Show that a tunnel loses, repeats, reorders and damages nothing while its keys change
     Integrity(integrity::Options),
+    /// Show that nothing of a device leaves the home but inside the tunnel, whatever befalls the box
+    Leak(leak::Options),
     /// Run seeds of the simulation: two endpoints, a bad network, a virtual clock
     Sim(sim::Options),
     /// Look for inputs that break something
@@ -80,6 +82,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test(options) => steps::run(&options),
         Command::Interop(options) => interop::run(&options),
         Command::Integrity(options) => integrity::run(&options),
+        Command::Leak(options) => leak::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::ensure().map(|()| true),
         Command::Fuzz(options) => fuzz::run(&options),

@@ -6,7 +6,7 @@ use crate::demo::Story;
 use crate::interop::integrity;
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project;
-use crate::{bench, fuzz, interop, setup, sim};
+use crate::{bench, fuzz, interop, leak, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,12 +57,16 @@ const STEPS: &[Step] = &[
         run: || integrity::smoke().map(|outcomes| count(&outcomes)),
     },
     Step {
+        name: "leak",
+        run: leak_rounds,
+    },
+    Step {
         name: "bench smoke",
-        run: || bench::smoke().map(|()| Tally::one(true)),
+        run: || bench::smoke().map(|()| Tally::passed(1)),
     },
     Step {
         name: "demo story server",
-        run: || demo::tell(Story::Server).map(|()| Tally::one(true)),
+        run: || demo::tell(Story::Server).map(|()| Tally::passed(1)),
     },
     Step {
         name: "demo cygnet-cygnet",
@@ -82,24 +86,45 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// How many tests were good, and how many were not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many tests were good, how many were not, and which.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
+    /// What failed, and why where that is known, a line each.
+    failures: Vec<String>,
 }
 
 impl Tally {
-    fn one(good: bool) -> Self {
+    fn passed(passed: u64) -> Self {
         Self {
-            passed: u64::from(good),
-            failed: u64::from(!good),
+            passed,
+            ..Self::default()
+        }
+    }
+
+    /// One test that failed; of a longer reason the first line.
+    fn failed(what: &str, why: &str) -> Self {
+        let why = why.lines().next().unwrap_or_default();
+        Self {
+            failed: 1,
+            failures: vec![format!("{what}: {why}")],
+            ..Self::default()
+        }
+    }
+
+    /// One test, which failed if there is a reason.
+    fn judged(what: &str, fault: Option<String>) -> Self {
+        match fault {
+            None => Self::passed(1),
+            Some(why) => Self::failed(what, &why),
         }
     }
 
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -129,31 +154,34 @@ pub fn run(options: &Options) -> Result<bool> {
         let begun = Instant::now();
         let outcome = (step.run)();
         interrupt::check()?;
-        if let Err(failure) = &outcome {
+        let broken = outcome.is_err();
+        let tally = outcome.unwrap_or_else(|failure| {
             println!("{}: {failure}", step.name);
-        }
-        rows.push((
-            step.name,
-            outcome.is_err(),
-            outcome.unwrap_or(Tally::one(false)),
-            begun.elapsed(),
-        ));
+            Tally::failed("could not run", &failure.to_string())
+        });
+        rows.push((step.name, broken, tally, begun.elapsed()));
     }
     println!();
     let mut total = Tally::default();
-    for (name, broken, tally, elapsed) in rows {
+    for (name, broken, mut tally, elapsed) in rows {
+        println!("{}", summary(name, broken, &tally, elapsed));
+        let named = tally.failures.iter().map(|what| format!("{name}: {what}"));
+        tally.failures = named.collect();
         total.add(tally);
-        println!("{}", summary(name, broken, tally, elapsed));
+    }
+    // Whoever sees no more than the end of a log sees what to look for in it.
+    if !total.failures.is_empty() {
+        println!("\nfailed\n  {}", total.failures.join("\n  "));
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
     Ok(total.failed == 0)
 }
 
-fn summary(name: &str, broken: bool, tally: Tally, elapsed: Duration) -> String {
+fn summary(name: &str, broken: bool, tally: &Tally, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
     let result = if broken {
         "could not run".to_owned()
-    } else if tally == Tally::default() {
+    } else if *tally == Tally::default() {
         "done".to_owned()
     } else {
         format!("{} passed, {} failed", tally.passed, tally.failed)
@@ -179,7 +207,8 @@ fn cargo_test() -> Result<Tally> {
     Ok(tally)
 }
 
-/// Shows what a command prints while it runs, and adds up its `test result:` lines.
+/// Shows what a command prints while it runs, adds up its `test result:` lines, and notes the names of tests that
+/// failed.
 fn stream(mut command: Command) -> Result<(bool, Tally)> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -191,6 +220,7 @@ fn stream(mut command: Command) -> Result<(bool, Tally)> {
             let line = line?;
             println!("{line}");
             tally.add(counts(&line).unwrap_or_default());
+            tally.failures.extend(failed_test(&line));
         }
     }
     Ok((child.wait()?.success(), tally))
@@ -209,7 +239,14 @@ fn counts(line: &str) -> Option<Tally> {
     Some(Tally {
         passed: count(" passed")?,
         failed: count(" failed")?,
+        failures: Vec::new(),
     })
+}
+
+/// The name in a line `test lab::pki::tests::… ... FAILED`.
+fn failed_test(line: &str) -> Option<String> {
+    let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+    Some(name.to_owned())
 }
 
 /// What fuzzing has found worth keeping, once each.
@@ -229,12 +266,11 @@ fn simulation() -> Result<Tally> {
         trace: false,
     };
     Ok(match sim::run(&options)? {
-        true => Tally {
-            passed: options.seeds,
-            failed: 0,
-        },
-        // How many of them is in what it printed.
-        false => Tally::one(false),
+        true => Tally::passed(options.seeds),
+        false => Tally::failed(
+            "some of the seeds",
+            "which, and how many, is in what it printed",
+        ),
     })
 }
 
@@ -249,16 +285,25 @@ fn interop_scenarios() -> Result<Tally> {
 
 fn count(outcomes: &[interop::Outcome]) -> Tally {
     let mut tally = Tally::default();
-    outcomes
-        .iter()
-        .for_each(|outcome| tally.add(Tally::one(outcome.result.is_ok())));
+    for outcome in outcomes {
+        let fault = outcome.result.as_ref().err().map(ToString::to_string);
+        tally.add(Tally::judged(&outcome.scenario.name, fault));
+    }
     tally
+}
+
+fn leak_rounds() -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (round, fault) in leak::smoke()? {
+        tally.add(Tally::judged(&round, fault));
+    }
+    Ok(tally)
 }
 
 /// The demo as it is, and where the kernel filters by reverse path and a foreign firewall drops.
 fn demos(gateway: Program, server: Program) -> Result<Tally> {
     let mut tally = Tally::default();
-    for hostile in [false, true] {
+    for (hostile, how) in [(false, "as it is"), (true, "with a foreign firewall")] {
         let options = demo::Options {
             server,
             gateway,
@@ -268,7 +313,11 @@ fn demos(gateway: Program, server: Program) -> Result<Tally> {
             rp_filter: hostile,
             foreign_firewall: hostile,
         };
-        tally.add(Tally::one(demo::run(&options)?));
+        let fault = match demo::run(&options)? {
+            true => None,
+            false => Some("a claim does not hold, see its table".to_owned()),
+        };
+        tally.add(Tally::judged(how, fault));
     }
     Ok(tally)
 }
@@ -284,31 +333,37 @@ mod tests {
             counts(line),
             Some(Tally {
                 passed: 11,
-                failed: 2
+                failed: 2,
+                failures: Vec::new()
             })
         );
         assert_eq!(
             counts("test result: ok. 3 passed; 0 failed; 0 ignored"),
-            Some(Tally {
-                passed: 3,
-                failed: 0
-            })
+            Some(Tally::passed(3))
         );
         assert_eq!(counts("test lab::pki ... ok"), None);
     }
 
     #[test]
-    fn a_step_is_summed_up_in_a_line() {
-        let line = summary(
-            "interop",
-            false,
-            Tally {
-                passed: 60,
-                failed: 1,
-            },
-            Duration::from_millis(1500),
+    fn a_failed_test_is_named() {
+        assert_eq!(
+            failed_test("test lab::pki::tests::openssl ... FAILED").as_deref(),
+            Some("lab::pki::tests::openssl")
         );
+        assert_eq!(failed_test("test lab::pki::tests::openssl ... ok"), None);
+        assert_eq!(failed_test("test result: FAILED. 1 passed; 1 failed"), None);
+    }
+
+    #[test]
+    fn a_step_is_summed_up_in_a_line() {
+        let mut tally = Tally::passed(60);
+        tally.add(Tally::failed(
+            "guard-while-down",
+            "not within 15s:\nmuch more",
+        ));
+        let line = summary("interop", false, &tally, Duration::from_millis(1500));
         assert!(line.ends_with("1.5 s  60 passed, 1 failed"), "{line}");
-        assert!(summary("setup", false, Tally::default(), Duration::ZERO).ends_with("done"));
+        assert_eq!(tally.failures, ["guard-while-down: not within 15s:"]);
+        assert!(summary("setup", false, &Tally::default(), Duration::ZERO).ends_with("done"));
     }
 }

@@ -11,6 +11,7 @@ mod scenarios;
 mod selftest;
 mod server;
 
+pub(crate) use runner::keep_files;
 pub use runner::{Options, Outcome, run, run_scenarios};
 
 use crate::lab::{Lab, Result};

@@ -158,7 +158,8 @@ fn play(scenario: Scenario, keep: Option<&Path>) -> Outcome {
     }
 }
 
-fn keep_files(lab: &Lab, name: &str, directory: &Path) -> Result<()> {
+/// Copies the files and logs of a lab to a directory of this name below `directory`.
+pub(crate) fn keep_files(lab: &Lab, name: &str, directory: &Path) -> Result<()> {
     let target = directory.join(name);
     std::fs::create_dir_all(&target).context(format!("cannot create {}", target.display()))?;
     let source = lab.directory().join(".");

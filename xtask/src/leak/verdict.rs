@@ -1,0 +1,276 @@
+//! What a frame is that arrived at the home router. Whatever is not known to be right is a leak.
+
+use super::traffic::MARK;
+use super::world::ROUTER_MAC;
+use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// What a frame is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// IKE or ESP between the box and the server.
+    Tunnel,
+    /// The box's kernel tells the server that nobody listens, or the way is closed, and quotes the tunnel's packet alone.
+    Error,
+    /// ARP, neighbour discovery, multicast listeners: no router forwards them.
+    Neighbours,
+    /// For somebody else in the LAN: the switch did not know where that is.
+    Elsewhere,
+    /// What it was.
+    Leak(String),
+}
+
+/// Who may talk to whom. The box needs nothing else here: it has a fixed address, and the server's is no name.
+#[derive(Debug, Clone)]
+pub(super) struct Judge {
+    pub(super) boxes: Vec<IpAddr>,
+    pub(super) servers: Vec<IpAddr>,
+}
+
+impl Judge {
+    pub(super) fn judge(&self, frame: &[u8]) -> Verdict {
+        let Ok(packet) = LaxSlicedPacket::from_ethernet(frame) else {
+            return Verdict::Leak(format!("{} octets that are no frame", frame.len()));
+        };
+        let Some(LinkSlice::Ethernet2(link)) = &packet.link else {
+            return Verdict::Leak("a frame without an Ethernet header".to_owned());
+        };
+        let to = link.destination();
+        if to != ROUTER_MAC && to[0] & 1 == 0 {
+            return Verdict::Elsewhere;
+        }
+        if contains(frame, MARK) {
+            return Verdict::Leak(told(&packet, frame));
+        }
+        if link.ether_type() == EtherType::ARP || is_neighbours(&packet) {
+            return Verdict::Neighbours;
+        }
+        if self.between(&packet, Way::Out) {
+            if is_ike_or_esp(&packet) {
+                return Verdict::Tunnel;
+            }
+            if self.is_error_of_the_tunnel(&packet) {
+                return Verdict::Error;
+            }
+        }
+        Verdict::Leak(told(&packet, frame))
+    }
+
+    /// Whether a packet goes from the box to the server, or back.
+    fn between(&self, packet: &LaxSlicedPacket<'_>, way: Way) -> bool {
+        addresses(packet).is_some_and(|(from, to)| match way {
+            Way::Out => self.boxes.contains(&from) && self.servers.contains(&to),
+            Way::Back => self.servers.contains(&from) && self.boxes.contains(&to),
+        })
+    }
+
+    /// "Unreachable", "too big" or "time exceeded" about a packet of the server's to the box itself.
+    fn is_error_of_the_tunnel(&self, packet: &LaxSlicedPacket<'_>) -> bool {
+        let quoted = match &packet.transport {
+            Some(TransportSlice::Icmpv4(icmp)) if matches!(icmp.type_u8(), 3 | 11) => {
+                icmp.payload()
+            }
+            Some(TransportSlice::Icmpv6(icmp)) if matches!(icmp.type_u8(), 1..=3) => icmp.payload(),
+            _ => return false,
+        };
+        LaxSlicedPacket::from_ip(quoted)
+            .is_ok_and(|quoted| self.between(&quoted, Way::Back) && is_ike_or_esp(&quoted))
+    }
+}
+
+/// Of a packet between the two.
+#[derive(Clone, Copy)]
+enum Way {
+    Out,
+    Back,
+}
+
+fn addresses(packet: &LaxSlicedPacket<'_>) -> Option<(IpAddr, IpAddr)> {
+    match &packet.net {
+        Some(LaxNetSlice::Ipv4(ip)) => Some((
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        )),
+        Some(LaxNetSlice::Ipv6(ip)) => Some((
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        )),
+        _ => None,
+    }
+}
+
+fn is_ike_or_esp(packet: &LaxSlicedPacket<'_>) -> bool {
+    let ours = |port: u16| port == 500 || port == 4500;
+    match &packet.transport {
+        Some(TransportSlice::Udp(udp)) => ours(udp.source_port()) && ours(udp.destination_port()),
+        _ => false,
+    }
+}
+
+/// Neighbour discovery (RFC 4861 §4) and multicast listeners (RFC 2710 §3.1, RFC 3810 §5.2).
+fn is_neighbours(packet: &LaxSlicedPacket<'_>) -> bool {
+    match &packet.transport {
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            matches!(icmp.type_u8(), 130..=136 | 143)
+        }
+        _ => false,
+    }
+}
+
+fn contains(octets: &[u8], what: &[u8]) -> bool {
+    octets.windows(what.len()).any(|window| window == what)
+}
+
+/// From whom to whom, which protocol, and what of the traffic it was.
+fn told(packet: &LaxSlicedPacket<'_>, frame: &[u8]) -> String {
+    let mut text = match addresses(packet) {
+        Some((from, to)) => format!("{from} > {to}"),
+        None => format!("a frame of {} octets", frame.len()),
+    };
+    // Writing to a String cannot fail.
+    let _ = match &packet.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            write!(
+                text,
+                " UDP {} > {}",
+                udp.source_port(),
+                udp.destination_port()
+            )
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            write!(
+                text,
+                " TCP {} > {}",
+                tcp.source_port(),
+                tcp.destination_port()
+            )
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => write!(text, " ICMP type {}", icmp.type_u8()),
+        Some(TransportSlice::Icmpv6(icmp)) => write!(text, " ICMPv6 type {}", icmp.type_u8()),
+        _ => Ok(()),
+    };
+    if let Some(at) = frame.windows(MARK.len()).position(|window| window == MARK) {
+        let canary = frame[at..].iter().take(48);
+        let canary = canary.map(|octet| match octet {
+            b' '..=b'~' => char::from(*octet),
+            _ => '.',
+        });
+        let _ = write!(text, " \"{}\"", canary.collect::<String>());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+
+    const BOX: [u8; 4] = [192, 168, 1, 2];
+    const LAPTOP: [u8; 4] = [192, 168, 1, 20];
+    const SERVER: [u8; 4] = [192, 0, 2, 18];
+    const WEB: [u8; 4] = [198, 51, 100, 80];
+    const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    fn judge(frame: &[u8]) -> Verdict {
+        let judge = Judge {
+            boxes: vec![BOX.into(), "fd00::2".parse().unwrap()],
+            servers: vec![SERVER.into()],
+        };
+        judge.judge(frame)
+    }
+
+    fn udp(from: [u8; 4], to: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+        frame(ROUTER_MAC, from, to, ports, payload)
+    }
+
+    fn frame(
+        mac: [u8; 6],
+        from: [u8; 4],
+        to: [u8; 4],
+        ports: (u16, u16),
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(OTHER_MAC, mac)
+            .ipv4(from, to, 64)
+            .udp(ports.0, ports.1);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).unwrap();
+        frame
+    }
+
+    fn is_leak(frame: &[u8], told: &str) -> bool {
+        matches!(judge(frame), Verdict::Leak(text) if text.contains(told))
+    }
+
+    #[test]
+    fn only_the_tunnels_own_packets_are_right() {
+        for ports in [(500, 500), (4500, 4500), (500, 4500)] {
+            assert_eq!(judge(&udp(BOX, SERVER, ports, &[7; 90])), Verdict::Tunnel);
+        }
+        for (from, to, ports) in [
+            (BOX, WEB, (4500, 4500)),
+            (BOX, SERVER, (40_000, 4500)),
+            (BOX, SERVER, (4500, 53)),
+            (LAPTOP, SERVER, (4500, 4500)),
+            (LAPTOP, WEB, (500, 500)),
+        ] {
+            assert!(
+                is_leak(&udp(from, to, ports, &[7; 90]), " UDP "),
+                "{from:?} {to:?} {ports:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mark_is_a_leak_whoever_seems_to_send_it() {
+        let masqueraded = udp(BOX, SERVER, (4500, 4500), b"\0\0\0\0cygnet-canary of phone");
+        assert!(is_leak(&masqueraded, "\"cygnet-canary of phone\""));
+    }
+
+    #[test]
+    fn what_is_for_others_in_the_lan_does_not_count() {
+        let flooded = frame(OTHER_MAC, LAPTOP, WEB, (9, 9), MARK);
+        assert_eq!(judge(&flooded), Verdict::Elsewhere);
+        let broadcast = frame([255; 6], LAPTOP, WEB, (9, 9), MARK);
+        assert!(is_leak(&broadcast, "192.168.1.20 > 198.51.100.80"));
+    }
+
+    #[test]
+    fn an_error_may_quote_the_tunnel_and_nothing_else() {
+        let error = |quoted: &[u8]| {
+            let unreachable = etherparse::Icmpv4Type::DestinationUnreachable(
+                etherparse::icmpv4::DestUnreachableHeader::Port,
+            );
+            let builder = PacketBuilder::ethernet2(OTHER_MAC, ROUTER_MAC)
+                .ipv4(BOX, SERVER, 64)
+                .icmpv4(unreachable);
+            let mut frame = Vec::new();
+            builder.write(&mut frame, quoted).unwrap();
+            frame
+        };
+        let esp = udp(SERVER, BOX, (4500, 4500), &[7; 60]);
+        assert_eq!(judge(&error(&esp[14..])), Verdict::Error);
+        let inner = udp(WEB, LAPTOP, (53, 40_000), &[7; 60]);
+        assert!(is_leak(&error(&inner[14..]), "ICMP type 3"));
+    }
+
+    #[test]
+    fn neighbours_may_talk() {
+        let mut arp = [ROUTER_MAC, OTHER_MAC].concat();
+        arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        arp.extend([0; 20]);
+        assert_eq!(judge(&arp), Verdict::Neighbours);
+        let v6 = |kind: u8| {
+            let builder = PacketBuilder::ethernet2(OTHER_MAC, ROUTER_MAC)
+                .ipv6([0xfe; 16], [0xff; 16], 255)
+                .icmpv6_raw(kind, 0, [0; 4]);
+            let mut frame = Vec::new();
+            builder.write(&mut frame, &[0; 24]).unwrap();
+            frame
+        };
+        assert_eq!(judge(&v6(135)), Verdict::Neighbours);
+        assert!(is_leak(&v6(128), "ICMPv6 type 128"));
+        assert!(is_leak(&[1, 2, 3], "no frame"));
+    }
+}
