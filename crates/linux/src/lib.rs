@@ -9,6 +9,7 @@
 
 mod apply;
 pub mod clock;
+mod conntrack;
 mod error;
 mod file;
 pub mod foreign;
@@ -23,6 +24,7 @@ mod tun;
 mod udp;
 
 pub use apply::{GuardState, Network};
+pub use conntrack::{Connection, end_connections};
 pub use error::{Error, Result};
 pub use file::{keep_file, replace_file};
 pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};

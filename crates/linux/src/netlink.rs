@@ -6,6 +6,7 @@ mod rule;
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
@@ -23,6 +24,9 @@ pub(crate) use route::as_shown;
 /// Packets that wait in an interface until they are read. A TUN's own default, half of it, overflows when its
 /// reader waits for a processor while small packets come.
 const QUEUE: u32 = 1000;
+
+/// The kernel tells times to programs in these parts of a second, on every architecture of ours.
+const USER_HZ: u64 = 100;
 
 /// Whose routes and rules: told apart by the protocol number they carry, and for rules by their
 /// priority as well.
@@ -78,6 +82,8 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its hardware address, empty while unresolved.
     pub mac: Vec<u8>,
+    /// How long ago it last gave a sign of itself.
+    pub silent: Duration,
 }
 
 /// A connection to the kernel's routing. Made on a tokio runtime, used on the same; belongs to the
@@ -241,8 +247,14 @@ impl Netlink {
             .filter_map(|m| {
                 let mut address = None;
                 let mut mac = Vec::new();
+                let mut silent = Duration::ZERO;
                 for attribute in m.attributes {
                     match attribute {
+                        // Of an entry that was never confirmed the one is nonsense, and it is young.
+                        NeighbourAttribute::CacheInfo(info) => {
+                            let ticks = info.confirmed.min(info.updated);
+                            silent = Duration::from_millis(u64::from(ticks) * 1000 / USER_HZ);
+                        }
                         NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
                             address = Some(a.into());
                         }
@@ -257,6 +269,7 @@ impl Netlink {
                     index: m.header.ifindex,
                     address: address?,
                     mac,
+                    silent,
                 })
             })
             .collect())
