@@ -18,8 +18,8 @@ use toml::Spanned;
 
 use crate::raw::{RawConfig, RawDaemon, RawGateway, RawTunnel};
 use crate::{
-    Config, CredentialFile, Daemon, Gateway, LogLevel, Mistake, Pool, Server, Trust, Tunnel, parse,
-    units,
+    Config, CredentialFile, Daemon, Gateway, LanDevices, LogLevel, Mistake, Pool, Server, Trust,
+    Tunnel, parse, units,
 };
 
 /// `run_dir` of `[daemon]` where it is not said.
@@ -258,11 +258,14 @@ impl<'r> Builder<'r> {
         }
         let lan = self.values(raw.lan.iter(), units::interface);
         let networks = raw.networks.as_ref().map(|list| self.networks(list));
+        let (devices, mistakes) = LanDevices::read(raw);
+        self.mistakes.extend(mistakes);
         Some(Gateway {
             tunnel: raw.tunnel.get_ref().clone(),
             lan,
             networks,
             guard: raw.guard.unwrap_or(true),
+            devices,
         })
     }
 

@@ -6,7 +6,7 @@ use toml::de::{DeTable, Deserializer};
 use toml::{Table, Value};
 
 use crate::build::{RUN_DIR, SERVER_INTERFACE, STATE_DIR, default_interface};
-use crate::{Config, Gateway, units};
+use crate::{Config, Gateway, LanDevices, units};
 
 /// What concerns the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct GuardSections {
     /// `[daemon] state_dir`.
     pub state_dir: String,
     /// `[gateway]`. Where it was read leniently, LAN interfaces and networks that are none are left
-    /// out, which only closes more.
+    /// out, which only closes more, and a mistake about devices keeps them all from going direct.
     pub gateway: Option<Gateway>,
     /// The TUNs that devices of the LAN may leave by.
     pub ways_out: Vec<String>,
@@ -31,7 +31,11 @@ impl GuardSections {
     pub fn read(text: &str) -> (Self, bool) {
         let (table, errors) = DeTable::parse_recoverable(text);
         let table = Table::deserialize(Deserializer::from(table)).unwrap_or_default();
-        (Self::of_table(&table), errors.is_empty())
+        let (mut sections, whole) = (Self::of_table(&table), errors.is_empty());
+        if let Some(gateway) = sections.gateway.as_mut().filter(|_| !whole) {
+            gateway.devices = std::mem::take(&mut gateway.devices).closed();
+        }
+        (sections, whole)
     }
 
     fn of_table(table: &Table) -> Self {
@@ -50,6 +54,7 @@ impl GuardSections {
                 networks.filter_map(|n| units::network(n).ok()).collect()
             }),
             guard: gateway.get("guard").and_then(Value::as_bool) != Some(false),
+            devices: LanDevices::read_leniently(gateway),
         });
         let tunnels = section("tunnel").into_iter().flatten();
         let tunnels = tunnels.filter_map(|(name, tunnel)| {
@@ -129,6 +134,8 @@ pub(crate) fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use cygnet_gateway::{DevicePolicy, Devices};
+
     use super::*;
 
     const GOOD: &str = r#"
@@ -156,6 +163,11 @@ remote_networks = ["10.2.0.0/24"]
 tunnel = "home"
 lan = ["eth0", "wlan0"]
 networks = ["192.168.1.0/24"]
+default = "direct"
+tunnelled = ["laptop", "192.168.1.64/26"]
+direct_networks = ["198.51.100.0/24"]
+[gateway.devices]
+laptop = "02:00:00:00:00:01"
 "#;
 
     #[test]
@@ -194,6 +206,13 @@ networks = ["192.168.1.0/24"]
             Some(vec!["192.168.1.0/24".parse().unwrap()])
         );
         assert!(gateway.guard);
+        // Of what stands beside a mistake in the section nothing is sure that would open.
+        assert_eq!(gateway.devices.policies, Devices::default());
+        let typo = GOOD.replace("remote = \"203.0.113.6\"", "remoote = 7");
+        let (read, _) = GuardSections::read(&typo);
+        let good = GuardSections::read(GOOD).0;
+        assert_eq!(read.gateway, good.gateway);
+        assert_eq!(good.gateway.unwrap().devices.policies.named.len(), 2);
     }
 
     #[test]
@@ -201,6 +220,8 @@ networks = ["192.168.1.0/24"]
         let (read, whole) = GuardSections::read(&GOOD.replace("[tunnel.other]", "[tunnel.other"));
         assert!(!whole);
         assert_eq!(read.state_dir, "/srv/state");
+        let devices = read.gateway.map(|gateway| gateway.devices.policies);
+        assert!(devices.is_none_or(|devices| devices.default != DevicePolicy::Direct));
         assert_eq!(GuardSections::read("\0\u{1}[[[").0.gateway, None);
     }
 

@@ -9,6 +9,7 @@ mod build;
 mod devices;
 mod error;
 mod guard;
+mod lan;
 mod parse;
 mod plain;
 mod raw;
@@ -26,6 +27,7 @@ pub use build::{RUN_DIR, STATE_DIR};
 pub use devices::Device;
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;
+pub use lan::LanDevices;
 
 /// Name of the connection that the `[server]` section becomes.
 pub const SERVER: &str = "server";
@@ -156,6 +158,8 @@ pub struct Gateway {
     pub networks: Option<Vec<IpNet>>,
     /// Fail closed.
     pub guard: bool,
+    /// Its devices.
+    pub devices: LanDevices,
 }
 
 /// Where a secret is.

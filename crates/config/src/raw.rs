@@ -269,4 +269,11 @@ pub(crate) struct RawGateway {
     pub(crate) lan: OneOrMany,
     pub(crate) networks: Option<Vec<Spanned<String>>>,
     pub(crate) guard: Option<bool>,
+    pub(crate) default: Option<Spanned<String>>,
+    pub(crate) tunnelled: Option<OneOrMany>,
+    pub(crate) direct: Option<OneOrMany>,
+    pub(crate) blocked: Option<OneOrMany>,
+    pub(crate) direct_networks: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
 }

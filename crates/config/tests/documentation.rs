@@ -19,7 +19,7 @@ fn examples(file: &str) -> Vec<String> {
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut seen = 0;
-    for file in ["README.md", "docs/configuration.md"] {
+    for file in ["README.md", "docs/configuration.md", "docs/gateway.md"] {
         for text in examples(file) {
             let parsed = Config::parse("cygnet.toml", &text, &mut |path| match path {
                 "home.psk" => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),
@@ -32,7 +32,7 @@ fn every_example_is_a_good_configuration() {
             seen += 1;
         }
     }
-    assert!(seen >= 5, "only {seen} examples were found");
+    assert!(seen >= 6, "only {seen} examples were found");
 }
 
 /// Made for this test with `openssl req -x509 -newkey ed25519`; it opens nothing.

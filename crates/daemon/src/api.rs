@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use cygnet_gateway::DevicePolicy;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
@@ -216,4 +218,57 @@ pub struct ChildStatus {
     pub age_s: f64,
     /// Seconds until it is rekeyed.
     pub rekey_in_s: Option<f64>,
+}
+
+/// `GET /v1/devices`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DevicesStatus {
+    /// What is true of devices that nothing is said of.
+    pub default: DevicePolicy,
+    /// Networks that devices reach around the tunnel unless they are blocked.
+    pub direct_networks: Vec<IpNet>,
+    /// Why policies given by command are not known; none goes direct then.
+    pub problem: Option<String>,
+    /// Those that were seen, and those that something is said of.
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// A device, or of one the addresses that the same is said of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its MAC address; where none was seen, what it is named by.
+    pub device: String,
+    /// What the configuration calls it.
+    pub name: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where what it sends may go.
+    pub policy: DevicePolicy,
+    /// Who says so.
+    pub from: PolicySource,
+    /// Seconds since it gave a sign of itself; `None`: not since the program started.
+    pub last_seen_s: Option<f64>,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicySource {
+    /// Nothing is said of this device.
+    Default,
+    /// The configuration.
+    Configuration,
+    /// `cygnet device set`, or whoever else asked for it.
+    Command,
+}
+
+/// Answer to `POST /v1/devices/set` and `/v1/devices/forget`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceChanged {
+    /// What the device is known by from now on: MAC addresses, or addresses.
+    pub devices: Vec<String>,
+    /// Its policy now.
+    pub policy: DevicePolicy,
+    /// Running connections that were ended.
+    pub ended: usize,
 }

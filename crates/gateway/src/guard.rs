@@ -6,16 +6,18 @@
 //! not told of a router nearer by. A foreign `nft flush ruleset` leaves the first, a foreign
 //! `ip rule flush` the second.
 //!
+//! Devices that go direct, and those that are blocked, are known to the filter by themselves, and to routing by
+//! a mark that the filter's table sets before ([`crate::Devices`]). So the first layer alone lets nobody out
+//! in clear and nobody out who is blocked, and the second alone does both.
+//!
 //! What the box itself says about such packets is held to the same: an ICMP error quotes the packet it
 //! is about, so it goes to the LAN or into a tunnel. Apart from those errors only forwarded packets are
 //! concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
 //! before any rule of ours, and its own packets come in nowhere.
 
-use ipnet::IpNet;
-
-use crate::inputs::{Devices, InterfaceName, Lan};
+use crate::inputs::{InterfaceName, Lan};
 use crate::plan::{Family, Route, RouteKind, Rule, RuleAction};
-use crate::{GUARD_TABLE, MAIN_TABLE, nft};
+use crate::{DIRECT_MARK, GUARD_TABLE, MAIN_TABLE, SHARED_TABLE, TUNNELLED_MARK, nft};
 
 /// What the guard depends on: known before any tunnel is up, from configuration alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,62 +69,54 @@ impl GuardPlan {
     }
 }
 
-/// How devices at `interface` are routed, by three priorities from `first` on: the LAN itself, those
-/// that are exempt, and the rest by [`GUARD_TABLE`].
+/// How devices at `interface` are routed, by four priorities from `first` on: the LAN itself, what goes
+/// direct, the rest by [`GUARD_TABLE`], and what nobody let in. Who is who is told by marks.
 pub(crate) fn lan_rules(lan: &Lan, interface: &InterfaceName, first: u32) -> Vec<Rule> {
-    let rule = |place, family, table| Rule {
+    let rule = |place, family, action| Rule {
         iif: Some(interface.clone()),
-        ..Rule::new(first + place, family, RuleAction::Lookup(table))
+        ..Rule::new(first + place, family, action)
     };
+    let lookup = RuleAction::Lookup;
     let mut rules = Vec::new();
     for net in &lan.networks {
         // A cable that is out takes the LAN's own route away; the default route must not step in.
         rules.push(Rule {
             to: Some(net.trunc()),
             suppress_prefix_length: Some(0),
-            ..rule(0, Family::of_net(*net), MAIN_TABLE)
+            ..rule(0, Family::of_net(*net), lookup(MAIN_TABLE))
         });
     }
-    if let Devices::AllBut(exempt) = &lan.devices {
-        for net in exempt {
-            rules.push(Rule {
-                from: Some(net.trunc()),
-                ..rule(1, Family::of_net(*net), MAIN_TABLE)
-            });
-        }
-    }
     for family in Family::BOTH {
-        let named = named(&lan.devices, family);
-        if named.is_empty() {
-            rules.push(rule(2, family, GUARD_TABLE));
-        }
-        for net in named {
+        if lan.lets_out() {
+            // A site's tunnel owns its networks for everybody.
             rules.push(Rule {
-                from: Some(net.trunc()),
-                ..rule(2, family, GUARD_TABLE)
+                fwmark: Some(DIRECT_MARK),
+                suppress_prefix_length: Some(0),
+                ..rule(0, family, lookup(SHARED_TABLE))
             });
+            rules.push(Rule {
+                fwmark: Some(DIRECT_MARK),
+                ..rule(1, family, lookup(MAIN_TABLE))
+            });
+        }
+        rules.push(Rule {
+            fwmark: lan.blocks().then_some(TUNNELLED_MARK),
+            ..rule(2, family, lookup(GUARD_TABLE))
+        });
+        if lan.blocks() {
+            rules.push(rule(3, family, RuleAction::Unreachable));
         }
     }
     rules
-}
-
-/// The devices of [`Devices::Only`] in one family; empty: the whole family is guarded.
-pub(crate) fn named(devices: &Devices, family: Family) -> Vec<IpNet> {
-    match devices {
-        Devices::Only(nets) => nets
-            .iter()
-            .filter(|n| Family::of_net(**n) == family)
-            .copied()
-            .collect(),
-        Devices::All | Devices::AllBut(_) => Vec::new(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn guard(devices: Devices) -> GuardPlan {
+    use crate::devices::{DevicePolicy, Devices};
+
+    fn guard_of(devices: Devices, direct_networks: &[&str]) -> GuardPlan {
         GuardPlan::new(&GuardInputs {
             lan: Lan {
                 interfaces: vec!["eth0".parse().unwrap()],
@@ -131,14 +125,43 @@ mod tests {
                     "fd00:1::/64".parse().unwrap(),
                 ],
                 devices,
+                direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
             },
             tunnels: vec!["cyg0".parse().unwrap()],
         })
     }
 
+    fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
+        let named = named
+            .iter()
+            .map(|(d, policy)| (d.parse().unwrap(), *policy));
+        Devices {
+            default,
+            named: named.collect(),
+        }
+    }
+
+    /// The rules of IPv4, without those to the LAN.
+    fn rules(plan: &GuardPlan) -> Vec<String> {
+        let of_devices = |r: &&Rule| r.family == Family::V4 && r.to.is_none();
+        let shown = plan.rules.iter().filter(of_devices).map(|r| {
+            assert_eq!(r.iif.as_ref().map(InterfaceName::as_str), Some("eth0"));
+            assert!(r.from.is_none());
+            let mark = match r.fwmark {
+                None => "all",
+                Some(DIRECT_MARK) => "direct",
+                Some(TUNNELLED_MARK) => "tunnelled",
+                Some(_) => "other",
+            };
+            let longer = r.suppress_prefix_length.map_or("", |_| " by no default");
+            format!("{} {mark} {:?}{longer}", r.priority, r.action)
+        });
+        shown.collect()
+    }
+
     #[test]
     fn both_families_end_unreachable() {
-        let plan = guard(Devices::All);
+        let plan = guard_of(Devices::default(), &[]);
         let ends: Vec<_> = plan
             .routes
             .iter()
@@ -161,46 +184,62 @@ mod tests {
     }
 
     #[test]
-    fn naming_ipv4_devices_guards_all_of_ipv6() {
-        let plan = guard(Devices::Only(vec!["192.168.1.77/32".parse().unwrap()]));
-        let rules: Vec<_> = plan
-            .rules
-            .iter()
-            .filter(|r| r.priority == 102)
-            .map(|r| (r.family, r.from.map(|n| n.to_string())))
-            .collect();
-        assert_eq!(
-            rules,
-            [
-                (Family::V4, Some("192.168.1.77/32".to_owned())),
-                (Family::V6, None)
-            ]
-        );
-        assert!(
-            plan.nft.contains("ip saddr != { 192.168.1.77/32 } return"),
-            "{}",
-            plan.nft
-        );
-        assert!(!plan.nft.contains("ip6 saddr !="), "{}", plan.nft);
+    fn without_marks_nothing_goes_direct_and_where_anybody_is_blocked_nothing_leaves() {
+        use DevicePolicy::{Blocked, Direct, Tunnelled};
+        let site = "100 direct Lookup(51456) by no default";
+        let out = "101 direct Lookup(254)";
+        let tunnel = "102 all Lookup(51450)";
+        let marked = "102 tunnelled Lookup(51450)";
+        let end = "103 all Unreachable";
+        let mac = "02:00:00:00:00:01";
+        for (default, named, around, expected) in [
+            (Tunnelled, vec![], vec![], vec![tunnel]),
+            (Tunnelled, vec![(mac, Tunnelled)], vec![], vec![tunnel]),
+            (
+                Tunnelled,
+                vec![(mac, Direct)],
+                vec![],
+                vec![site, out, tunnel],
+            ),
+            (
+                Tunnelled,
+                vec![],
+                vec!["10.0.0.0/8"],
+                vec![site, out, tunnel],
+            ),
+            (Direct, vec![], vec![], vec![site, out, tunnel]),
+            (Tunnelled, vec![(mac, Blocked)], vec![], vec![marked, end]),
+            (
+                Blocked,
+                vec![(mac, Direct)],
+                vec![],
+                vec![site, out, marked, end],
+            ),
+        ] {
+            let plan = guard_of(devices(default, &named), &around);
+            assert_eq!(rules(&plan), expected, "{default:?} {named:?} {around:?}");
+        }
     }
 
     #[test]
     fn the_filter_layer_for_one_leg() {
         assert_eq!(
-            guard(Devices::AllBut(vec!["192.168.1.9/32".parse().unwrap()])).nft,
+            guard_of(Devices::default(), &[]).nft,
             "table inet cygnet_guard\n\
              delete table inet cygnet_guard\n\
              table inet cygnet_guard {\n\
              \tchain forward {\n\
              \t\ttype filter hook forward priority -10; policy accept;\n\
-             \t\tiifname { \"eth0\" } jump tunnelled\n\
+             \t\tiifname { \"eth0\" } jump from_lan\n\
              \t\tiifname { \"cyg0\" } ip daddr { 192.168.1.0/24 } oifname != { \"eth0\", \"cyg0\" } counter drop\n\
              \t\tiifname { \"cyg0\" } ip6 daddr { fd00:1::/64 } oifname != { \"eth0\", \"cyg0\" } counter drop\n\
              \t}\n\
-             \tchain tunnelled {\n\
+             \tchain from_lan {\n\
              \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
              \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
-             \t\tip saddr { 192.168.1.9/32 } return\n\
+             \t\tgoto tunnelled\n\
+             \t}\n\
+             \tchain tunnelled {\n\
              \t\toifname { \"cyg0\" } return\n\
              \t\tcounter drop\n\
              \t}\n\
@@ -216,8 +255,6 @@ mod tests {
              \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
              \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
              \t\toifname { \"cyg0\" } return\n\
-             \t\tct original ip saddr { 192.168.1.9/32 } return\n\
-             \t\tct reply ip saddr { 192.168.1.9/32 } return\n\
              \t\tct original ip saddr { 192.168.1.0/24 } counter drop\n\
              \t\tct original ip6 saddr { fd00:1::/64 } counter drop\n\
              \t}\n\
@@ -232,5 +269,89 @@ mod tests {
              \t}\n\
              }\n"
         );
+    }
+
+    #[test]
+    fn the_filter_tells_devices_by_mac_then_by_the_narrowest_network() {
+        use DevicePolicy::{Blocked, Direct, Tunnelled};
+        let named = [
+            ("02:00:00:00:00:01", Direct),
+            ("02:00:00:00:00:02", Blocked),
+            ("02:00:00:00:00:03", Blocked),
+            ("192.168.1.9", Tunnelled),
+            ("192.168.1.64/26", Blocked),
+            ("fd00:1::9", Direct),
+        ];
+        let around = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"];
+        let nft = guard_of(devices(Tunnelled, &named), &around).nft;
+        let sorted = |direct: &str, blocked: &str, tunnelled: &str| {
+            format!(
+                "\t\tether saddr {{ 02:00:00:00:00:01 }} {direct}\n\
+                 \t\tether saddr {{ 02:00:00:00:00:02, 02:00:00:00:00:03 }} {blocked}\n\
+                 \t\tip6 saddr {{ fd00:1::9/128 }} {direct}\n\
+                 \t\tip saddr {{ 192.168.1.9/32 }} {tunnelled}\n\
+                 \t\tip saddr {{ 192.168.1.64/26 }} {blocked}\n\
+                 \t\t{tunnelled}\n\
+                 \t}}\n"
+            )
+        };
+        let filter = format!(
+            "\tchain from_lan {{\n\
+             \t\toifname {{ \"eth0\" }} ip daddr {{ 192.168.1.0/24 }} return\n\
+             \t\toifname {{ \"eth0\" }} ip6 daddr {{ fd00:1::/64 }} return\n\
+             {}\
+             \tchain tunnelled {{\n\
+             \t\tip daddr {{ 10.0.0.0/8 }} return\n\
+             \t\tip6 daddr {{ 2001:db8::/32 }} return\n\
+             \t\toifname {{ \"cyg0\" }} return\n\
+             \t\tcounter drop\n\
+             \t}}\n",
+            sorted("return", "counter drop", "goto tunnelled")
+        );
+        let marks = format!(
+            "\tchain incoming {{\n\
+             \t\ttype filter hook prerouting priority -150; policy accept;\n\
+             \t\tiifname {{ \"eth0\" }} jump mark_devices\n\
+             \t\tiifname {{ \"cyg0\" }} meta mark set 0x00637974\n\
+             \t\tfib daddr type local ct direction reply ct mark 0x00637964 meta mark set 0x00637964\n\
+             \t}}\n\
+             \tchain mark_devices {{\n\
+             \t\tmeta mark set 0\n\
+             \t\tip daddr {{ 192.168.1.0/24 }} return\n\
+             \t\tip6 daddr {{ fd00:1::/64 }} return\n\
+             {}\
+             \tchain mark_tunnelled {{\n\
+             \t\tip daddr {{ 10.0.0.0/8 }} goto mark_direct\n\
+             \t\tip6 daddr {{ 2001:db8::/32 }} goto mark_direct\n\
+             \t\tmeta mark set 0x00637974\n\
+             \t}}\n\
+             \tchain mark_direct {{\n\
+             \t\tct mark set 0x00637964\n\
+             \t\tmeta mark set 0x00637964\n\
+             \t}}\n\
+             \tchain translated {{\n\
+             \t\ttype nat hook postrouting priority 100; policy accept;\n\
+             \t\tmeta mark 0x00637964 oifname != {{ \"cyg0\" }} masquerade\n\
+             \t}}\n",
+            sorted("goto mark_direct", "return", "goto mark_tunnelled")
+        );
+        assert!(nft.contains(&filter), "{filter}\nnot in\n{nft}");
+        assert!(nft.contains(&marks), "{marks}\nnot in\n{nft}");
+    }
+
+    #[test]
+    fn naming_ipv4_devices_guards_all_of_ipv6() {
+        use DevicePolicy::{Direct, Tunnelled};
+        let nft = guard_of(devices(Direct, &[("192.168.1.77", Tunnelled)]), &[]).nft;
+        for rules in [
+            "\t\tip saddr { 192.168.1.77/32 } goto tunnelled\n\
+             \t\tmeta nfproto ipv4 return\n\
+             \t\tmeta nfproto ipv6 goto tunnelled\n",
+            "\t\tip saddr { 192.168.1.77/32 } goto mark_tunnelled\n\
+             \t\tmeta nfproto ipv4 goto mark_direct\n\
+             \t\tmeta nfproto ipv6 goto mark_tunnelled\n",
+        ] {
+            assert!(nft.contains(rules), "{rules}\nnot in\n{nft}");
+        }
     }
 }

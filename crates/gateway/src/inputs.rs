@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::devices::{Device, DevicePolicy, Devices, Mac};
 use crate::{Family, PlanError};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
@@ -133,24 +134,63 @@ pub struct Server {
 pub struct Lan {
     /// Its interfaces; one of them is the uplink as well on a box with one leg.
     pub interfaces: Vec<InterfaceName>,
-    /// Its networks.
+    /// Its networks, which every device reaches.
     pub networks: Vec<IpNet>,
-    /// Who is tunnelled.
+    /// Where each of its devices may go.
     pub devices: Devices,
+    /// Networks elsewhere that devices reach around the tunnel, unless they are blocked.
+    pub direct_networks: Vec<IpNet>,
 }
 
-/// Which devices of the LAN are tunnelled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Devices {
-    /// Every packet that comes in from the LAN.
-    #[default]
-    All,
-    /// All but these; those go the machine's ordinary way.
-    AllBut(Vec<IpNet>),
-    /// These alone. Of a family that has an entry here the others go direct; a family without
-    /// any is guarded whole, because a device named by its IPv4 address has IPv6 addresses that
-    /// nobody wrote down and that change by themselves (RFC 8981).
-    Only(Vec<IpNet>),
+impl Lan {
+    /// Where a packet from the LAN to somewhere else may go. `mac`: of its sender, as far as it is known.
+    #[must_use]
+    pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> DevicePolicy {
+        let (_, policy) = self.devices.decision(mac, source);
+        let mut around = self.direct_networks.iter();
+        if policy == DevicePolicy::Tunnelled && around.any(|net| net.contains(&destination)) {
+            return DevicePolicy::Direct;
+        }
+        policy
+    }
+
+    /// Whether such a packet may go another way now than it might `before`. Of a sender whose MAC address is not
+    /// known, whatever is said of MAC addresses may be.
+    #[must_use]
+    pub fn has_another_way(
+        &self,
+        before: &Self,
+        mac: Option<Mac>,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> bool {
+        let inside = |address: IpAddr| self.networks.iter().any(|net| net.contains(&address));
+        if inside(destination) || (mac.is_none() && !inside(source)) {
+            return false;
+        }
+        let by_mac = |lan: &Self| -> Vec<(Device, DevicePolicy)> {
+            let named = lan.devices.named.iter();
+            let named = named.filter(|(device, _)| matches!(device, Device::Mac(_)));
+            named.map(|(device, policy)| (*device, *policy)).collect()
+        };
+        let way = |lan: &Self| lan.way(mac, source, destination);
+        way(self) != way(before) || (mac.is_none() && by_mac(self) != by_mac(before))
+    }
+
+    /// Whether not everything is tunnelled, so that packets are marked.
+    pub(crate) fn sorts(&self) -> bool {
+        self.lets_out() || self.blocks()
+    }
+
+    /// Whether anything may leave in clear.
+    pub(crate) fn lets_out(&self) -> bool {
+        self.devices.any(DevicePolicy::Direct) || !self.direct_networks.is_empty()
+    }
+
+    /// Whether anybody is blocked.
+    pub(crate) fn blocks(&self) -> bool {
+        self.devices.any(DevicePolicy::Blocked)
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +221,42 @@ mod tests {
         ] {
             assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn whose_way_changed_is_known_by_address_and_as_far_as_it_is_known_by_mac() {
+        let lan = |devices: &[(&str, DevicePolicy)], direct: &[&str]| Lan {
+            interfaces: Vec::new(),
+            networks: vec!["192.168.1.0/24".parse().unwrap()],
+            devices: Devices {
+                named: (devices.iter().map(|(d, p)| (d.parse().unwrap(), *p))).collect(),
+                ..Devices::default()
+            },
+            direct_networks: direct.iter().map(|n| n.parse().unwrap()).collect(),
+        };
+        let mac = |last: u8| Mac::new([2, 0, 0, 0, 0, last]);
+        let changed = |before: &Lan, now: &Lan, mac, source: &str, to: &str| {
+            now.has_another_way(before, mac, source.parse().unwrap(), to.parse().unwrap())
+        };
+        let plain = lan(&[], &[]);
+        let by_mac = lan(&[("02:00:00:00:00:01", DevicePolicy::Blocked)], &[]);
+        for (sender, source, to, expected) in [
+            (mac(1), "192.168.1.9", "198.51.100.1", true),
+            (mac(1), "fd00::9", "2001:db8::1", true),
+            (mac(1), "192.168.1.9", "192.168.1.1", false),
+            (mac(2), "192.168.1.9", "198.51.100.1", false),
+            // Who that is, nobody knows.
+            (None, "192.168.1.9", "198.51.100.1", true),
+            (None, "198.51.100.1", "203.0.113.1", false),
+        ] {
+            for (before, now) in [(&plain, &by_mac), (&by_mac, &plain)] {
+                let told = changed(before, now, sender, source, to);
+                assert_eq!(told, expected, "{sender:?} {source} {to}");
+            }
+            assert!(!changed(&by_mac, &by_mac, sender, source, to));
+        }
+        let by_destination = lan(&[], &["198.51.100.0/24"]);
+        let to = |to| changed(&plain, &by_destination, None, "192.168.1.9", to);
+        assert!(to("198.51.100.1") && !to("203.0.113.1"));
     }
 }

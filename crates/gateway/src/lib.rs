@@ -14,16 +14,23 @@
 //! | priority | rule | why |
 //! |---|---|---|
 //! | 100 | `iif LAN to LAN-network lookup main suppress_prefixlength 0` | LAN to LAN, never by a default route |
-//! | 101 | `iif LAN from DIRECT lookup main` | devices that are exempt |
-//! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable |
+//! | 100 | `iif LAN fwmark DIRECT lookup 51456 suppress_prefixlength 0` | what goes direct reaches other offices by their tunnels, or not at all |
+//! | 101 | `iif LAN fwmark DIRECT lookup main` | what goes direct |
+//! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable. Where anybody is blocked, with `fwmark TUNNELLED` |
+//! | 103 | `iif LAN unreachable` | there alone: what carries no mark |
 //! | 150, 151 | `fwmark OUTER lookup main`, `fwmark OUTER unreachable` | outer packets never enter a tunnel |
 //! | 152 | `from OURS to ENDPOINT ipproto udp sport OURS lookup main` | strict reverse-path filters ask without a mark |
 //! | 153, 154 | `iif TUN lookup main suppress_prefixlength 0`, `iif TUN blackhole` | out of a client's tunnel to us and ours, never on by a default route |
 //! | 155 | `from OURS to LOCAL-NETWORK ipproto tcp lookup main suppress_prefixlength 0` | who calls from a network that a tunnel has is answered where it is |
 //! | 160 | `from VIRTUAL-ADDRESS lookup 51457+n` | answers leave by the tunnel they came by |
-//! | 170-172 | as 100 to 102 | the LAN's way into the tunnel where there is no guard |
+//! | 170-173 | as 100 to 103 | the LAN's way into the tunnel where there is no guard |
 //! | 190 | `lookup 51456` | what everybody on this box reaches by tunnel |
+//!
+//! The marks of what comes in from the LAN are set by our nftables tables, by MAC address, source and destination
+//! ([`Devices`]). Without them (a foreign `nft flush ruleset`) nothing goes direct, and where anybody is blocked,
+//! nothing leaves.
 
+mod devices;
 mod error;
 mod guard;
 mod inputs;
@@ -31,9 +38,10 @@ mod mtu;
 mod nft;
 mod plan;
 
+pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
-pub use inputs::{Devices, Inputs, InterfaceName, Lan, Server, Tunnel};
+pub use inputs::{Inputs, InterfaceName, Lan, Server, Tunnel};
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{
     Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,
@@ -47,6 +55,12 @@ pub const GUARD_PROTOCOL: u8 = 202;
 
 /// Firewall mark on outer packets (`SO_MARK` of the IKE and ESP sockets): "cyg" in ASCII.
 pub const OUTER_MARK: u32 = 0x0063_7967;
+
+/// Firewall mark on packets of the LAN that leave in clear: "cyd".
+pub const DIRECT_MARK: u32 = 0x0063_7964;
+
+/// Firewall mark on packets of the LAN that belong into the tunnel: "cyt".
+pub const TUNNELLED_MARK: u32 = 0x0063_7974;
 
 /// Routing table of the guard. Ends in `unreachable default`, IPv4 and IPv6.
 pub const GUARD_TABLE: u32 = 51450;

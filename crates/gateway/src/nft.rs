@@ -4,13 +4,15 @@
 //! may or may not have existed. Written for nft 1.0.6 and later: no `destroy`, a newline after
 //! each closing brace.
 
+mod devices;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::guard::{GuardInputs, named};
-use crate::inputs::{Devices, Inputs, InterfaceName, Server};
+use crate::guard::GuardInputs;
+use crate::inputs::{Inputs, InterfaceName, Server};
 use crate::mtu::tcp_mss;
 use crate::plan::Family;
 use crate::{GUARD_NFT_TABLE, PLAN_TABLE};
@@ -49,6 +51,15 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             "prerouting",
             "type filter hook prerouting priority -300; policy accept;",
             strangers,
+        ));
+    }
+    if let Some(lan) = &inputs.lan {
+        let tunnels = ours(inputs);
+        let tunnels: Vec<&InterfaceName> = tunnels.iter().map(|(name, _)| *name).collect();
+        chains.extend(devices::marks(
+            lan,
+            &tunnels,
+            "type filter hook prerouting priority -151; policy accept;",
         ));
     }
     if let Some(server) = inputs.server.as_ref().filter(|s| !s.host_access) {
@@ -227,25 +238,10 @@ fn translation(inputs: &Inputs) -> Vec<String> {
             format!("{outside} {keyword} saddr {nets} masquerade")
         }));
     }
-    // A direct device's answers have to come back through this box, or the router sees one half
-    // of each connection and the box the other.
-    if let Some((lan, uplink)) = inputs.lan.as_ref().zip(inputs.uplink.as_ref())
-        && let Devices::AllBut(direct) = &lan.devices
-    {
-        for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
-            let of = |nets: &[IpNet]| -> Vec<IpNet> {
-                let wanted = nets.iter().filter(|n| Family::of_net(**n) == family);
-                wanted.map(IpNet::trunc).collect()
-            };
-            let (direct, local) = (of(direct), of(&lan.networks));
-            if !direct.is_empty() && !local.is_empty() {
-                rules.push(format!(
-                    "oifname \"{uplink}\" {keyword} saddr {} {keyword} daddr != {} masquerade",
-                    set(&direct),
-                    set(&local)
-                ));
-            }
-        }
+    if let Some(lan) = &inputs.lan {
+        let tunnels = ours(inputs);
+        let tunnels: Vec<&InterfaceName> = tunnels.iter().map(|(name, _)| *name).collect();
+        rules.extend(devices::translation(lan, &tunnels));
     }
     rules
 }
@@ -253,41 +249,22 @@ fn translation(inputs: &Inputs) -> Vec<String> {
 /// The guard's table.
 pub(crate) fn guard(inputs: &GuardInputs) -> String {
     let lan = names(&inputs.lan.interfaces);
-    // With one leg the LAN is also the way out, so the interface alone says nothing: what stays
-    // in the LAN has an address of the LAN.
-    let mut tunnelled = per_family(&inputs.lan.networks, |keyword, nets| {
-        format!("oifname {lan} {keyword} daddr {nets} return")
-    });
-    if let Devices::AllBut(exempt) = &inputs.lan.devices {
-        tunnelled.extend(per_family(exempt, |keyword, nets| {
-            format!("{keyword} saddr {nets} return")
-        }));
-    }
-    for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
-        let named: Vec<IpNet> = named(&inputs.lan.devices, family)
-            .iter()
-            .map(IpNet::trunc)
-            .collect();
-        if !named.is_empty() {
-            tunnelled.push(format!("{keyword} saddr != {} return", set(&named)));
-        }
-    }
-    if !inputs.tunnels.is_empty() {
-        tunnelled.push(format!("oifname {} return", names(&inputs.tunnels)));
-    }
-    tunnelled.push("counter drop".to_owned());
-    table(
-        GUARD_NFT_TABLE,
-        &[
-            (
-                "forward",
-                "type filter hook forward priority -10; policy accept;",
-                std::iter::once(format!("iifname {lan} jump tunnelled"))
-                    .chain(answers(inputs))
-                    .collect(),
-            ),
-            ("tunnelled", "", tunnelled),
-            ("output", "type filter hook output priority -10; policy accept;", {
+    let tunnels: Vec<&InterfaceName> = inputs.tunnels.iter().collect();
+    let [devices, tunnelled] = devices::filter(&inputs.lan, &tunnels);
+    let mut chains = vec![
+        (
+            "forward",
+            "type filter hook forward priority -10; policy accept;",
+            std::iter::once(format!("iifname {lan} jump from_lan"))
+                .chain(answers(inputs))
+                .collect(),
+        ),
+        devices,
+        tunnelled,
+        (
+            "output",
+            "type filter hook output priority -10; policy accept;",
+            {
                 // Where a foreign `ip rule flush` took the other layer away, the kernel finds that the
                 // device's router is nearer to it than we are, and says so before it asks this filter.
                 let redirects = ["icmp type redirect", "icmpv6 type nd-redirect"];
@@ -296,24 +273,38 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                     .to_vec();
                 rules.extend(ERRORS.map(|kinds| format!("{kinds} jump errors")));
                 rules
-            }),
-            ("errors", "", errors(inputs)),
-            // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
-            // after the translation does an error show the address that belongs to the tunnel. Errors
-            // of others, which come in somewhere, pass by.
-            (
-                "leaving",
-                "type filter hook postrouting priority 110; policy accept;",
-                std::iter::once("meta iif != 0 return".to_owned())
-                    .chain(ways_home(inputs))
-                    .chain(std::iter::once(
-                        "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
-                            .to_owned(),
-                    ))
-                    .collect(),
-            ),
-        ],
-    )
+            },
+        ),
+        ("errors", "", errors(inputs)),
+        // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
+        // after the translation does an error show the address that belongs to the tunnel. Errors
+        // of others, which come in somewhere, pass by.
+        (
+            "leaving",
+            "type filter hook postrouting priority 110; policy accept;",
+            std::iter::once("meta iif != 0 return".to_owned())
+                .chain(ways_home(inputs))
+                .chain(std::iter::once(
+                    "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
+                        .to_owned(),
+                ))
+                .collect(),
+        ),
+    ];
+    // After the plan's, which may be of another day: the last mark counts.
+    chains.extend(devices::marks(
+        &inputs.lan,
+        &tunnels,
+        "type filter hook prerouting priority -150; policy accept;",
+    ));
+    if let Some(translation) = devices::translation(&inputs.lan, &tunnels) {
+        chains.push((
+            "translated",
+            "type nat hook postrouting priority 100; policy accept;",
+            vec![translation],
+        ));
+    }
+    table(GUARD_NFT_TABLE, &chains)
 }
 
 /// The ICMP errors that quote a packet.
@@ -350,24 +341,10 @@ fn ways_home(inputs: &GuardInputs) -> Vec<String> {
 }
 
 /// An error that the box itself makes about a packet of a device's flow (which came through the tunnel
-/// and finds the device gone, say) goes into the tunnel or nowhere: it quotes that packet.
+/// and finds the device gone, say) goes into the tunnel or nowhere: it quotes that packet. Of devices that
+/// go direct nothing is lost by it that anybody waits for.
 fn errors(inputs: &GuardInputs) -> Vec<String> {
     let mut rules = ways_home(inputs);
-    match &inputs.lan.devices {
-        Devices::All => {}
-        Devices::AllBut(direct) => {
-            for way in ["original", "reply"] {
-                rules.extend(per_family(direct, |keyword, nets| {
-                    format!("ct {way} {keyword} saddr {nets} return")
-                }));
-            }
-        }
-        Devices::Only(named) => rules.extend(per_family(named, |keyword, nets| {
-            format!(
-                "ct original {keyword} saddr != {nets} ct reply {keyword} saddr != {nets} return"
-            )
-        })),
-    }
     rules.extend(per_family(&inputs.lan.networks, |keyword, nets| {
         format!("ct original {keyword} saddr {nets} counter drop")
     }));
@@ -407,7 +384,10 @@ fn names<'a>(names: impl IntoIterator<Item = &'a InterfaceName>) -> String {
     set(&quoted)
 }
 
-fn table(name: &str, chains: &[(&str, &str, Vec<String>)]) -> String {
+/// Name, hook (or nothing) and rules.
+type Chain = (&'static str, &'static str, Vec<String>);
+
+fn table(name: &str, chains: &[Chain]) -> String {
     let mut text = format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n");
     // A chain is declared before it is jumped to, whatever the order of reading.
     for (chain, hook, rules) in chains {

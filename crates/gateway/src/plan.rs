@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::guard::lan_rules;
-use crate::inputs::{Inputs, InterfaceName, Tunnel};
+use crate::inputs::{Inputs, InterfaceName, Lan, Tunnel};
 use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, nft};
 
 pub use local::{Around, is_private};
@@ -462,6 +462,10 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
         only_if: Some("1".to_owned()),
         ..set("net/ipv6/conf/*/accept_ra", "2")
     });
+    if inputs.lan.as_ref().is_some_and(Lan::sorts) {
+        // The way back is looked for by the rules of the LAN, which go by marks.
+        all.push(set("net/ipv4/conf/all/src_valid_mark", "1"));
+    }
     // Forwarding first: switching it resets the redirect settings.
     all.push(set("net/ipv4/conf/all/forwarding", "1"));
     all.push(set("net/ipv6/conf/all/forwarding", "1"));

@@ -202,7 +202,7 @@ impl Network {
     }
 
     /// What of this guard is in place: every route and rule of it, and its table with every hook, every
-    /// drop and every way to one.
+    /// drop, every way to one and every mark.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
@@ -220,8 +220,8 @@ impl Network {
     }
 }
 
-/// Whether a table as nft lists it has the hooks, drops and jumps of the text it was made from. nft
-/// words much of a rule anew, but a rule stays a line and ends in its verdict.
+/// Whether a table as nft lists it has the hooks, drops, jumps and marks of the text it was made from. nft
+/// words much of a rule anew, but a rule ends in its verdict, on a line with it.
 fn filter_is_whole(listed: &str, wanted: &str) -> bool {
     let mut hooks = wanted.lines().filter_map(|line| {
         let (_, hook) = line.split_once(" hook ")?;
@@ -229,7 +229,7 @@ fn filter_is_whole(listed: &str, wanted: &str) -> bool {
     });
     let count = |text: &str, verdict: &str| text.lines().filter(|l| l.contains(verdict)).count();
     hooks.all(|hook| listed.contains(&format!(" hook {hook} ")))
-        && [" drop", " jump "]
+        && [" drop", " jump ", "goto ", "mark set "]
             .iter()
             .all(|verdict| count(listed, verdict) >= count(wanted, verdict))
 }

@@ -16,11 +16,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use cygnet_gateway::DevicePolicy;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::Status;
+use crate::api::{DeviceChanged, DevicesStatus, Status};
 use crate::ipc::Control;
 
 /// What a caller wants; the reply goes back through the channel that comes with it.
@@ -32,6 +34,19 @@ pub(super) enum ControlRequest {
     Engine(Control, oneshot::Sender<Result<(), Refusal>>),
     /// `POST /v1/reload`
     Reload(oneshot::Sender<Result<(), Refusal>>),
+    /// `GET /v1/devices`
+    Devices(oneshot::Sender<Result<DevicesStatus, Refusal>>),
+    /// `POST /v1/devices/…`
+    Device(DeviceOrder, oneshot::Sender<Result<DeviceChanged, Refusal>>),
+}
+
+/// What is to become of a device.
+#[derive(Debug)]
+pub(super) struct DeviceOrder {
+    /// A name, a MAC address, an address or a network, as somebody wrote it.
+    pub(super) device: String,
+    /// Its policy from now on; `None`: forget what was ordered before.
+    pub(super) policy: Option<DevicePolicy>,
 }
 
 /// Why a request was not carried out; the sentence goes to the caller.
@@ -134,6 +149,9 @@ pub(super) async fn serve(listener: UnixListener, requests: mpsc::Sender<Control
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/connections/{name}/{verb}", post(connection))
+        .route("/v1/devices", get(devices))
+        .route("/v1/devices/set", post(set_device))
+        .route("/v1/devices/forget", post(forget_device))
         .fallback(|| async {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -206,14 +224,7 @@ async fn connection(
     let about: About = if body.is_empty() {
         About::default()
     } else {
-        serde_json::from_slice(&body).map_err(|e| {
-            Refusal::new(
-                StatusCode::BAD_REQUEST,
-                format!(
-                    "the body is not understood: {e}; expected {{\"child\": \"NAME\"}} or nothing"
-                ),
-            )
-        })?
+        understood(&body, "{\"child\": \"NAME\"} or nothing")?
     };
     let control = match (verb.as_str(), about.child) {
         ("up", child) => Control::Up { connection, child },
@@ -230,6 +241,60 @@ async fn connection(
     };
     ask(&requests, |reply| ControlRequest::Engine(control, reply)).await??;
     Ok(Json(Done { ok: true }))
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body is not understood: {e}; expected {expected}"),
+        )
+    })
+}
+
+async fn devices(State(requests): Requests) -> Result<Json<DevicesStatus>, Refusal> {
+    ask(&requests, ControlRequest::Devices).await?.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Set {
+    device: String,
+    policy: DevicePolicy,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forget {
+    device: String,
+}
+
+async fn set_device(
+    State(requests): Requests,
+    body: axum::body::Bytes,
+) -> Result<Json<DeviceChanged>, Refusal> {
+    let expected = "{\"device\": \"NAME, MAC address or address\", \"policy\": \"tunnelled, direct or blocked\"}";
+    let Set { device, policy } = understood(&body, expected)?;
+    let policy = Some(policy);
+    change_device(&requests, DeviceOrder { device, policy }).await
+}
+
+async fn forget_device(
+    State(requests): Requests,
+    body: axum::body::Bytes,
+) -> Result<Json<DeviceChanged>, Refusal> {
+    let expected = "{\"device\": \"NAME, MAC address or address\"}";
+    let Forget { device } = understood(&body, expected)?;
+    let policy = None;
+    change_device(&requests, DeviceOrder { device, policy }).await
+}
+
+async fn change_device(
+    requests: &mpsc::Sender<ControlRequest>,
+    order: DeviceOrder,
+) -> Result<Json<DeviceChanged>, Refusal> {
+    let request = |reply| ControlRequest::Device(order, reply);
+    ask(requests, request).await?.map(Json)
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ impl Supervisor {
             ControlRequest::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }
+            ControlRequest::Devices(reply) => self.network.devices(reply),
+            ControlRequest::Device(order, reply) => self.network.order(order, reply),
         }
     }
 

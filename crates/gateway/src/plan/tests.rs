@@ -2,7 +2,8 @@ mod local;
 mod server;
 
 use super::*;
-use crate::inputs::{Devices, Lan, Server};
+use crate::devices::{DevicePolicy, Devices};
+use crate::inputs::{Lan, Server};
 
 fn name(s: &str) -> InterfaceName {
     s.parse().unwrap()
@@ -33,7 +34,8 @@ fn gateway() -> Inputs {
         lan: Some(Lan {
             interfaces: vec![name("eth0")],
             networks: vec![net("192.168.1.0/24")],
-            devices: Devices::All,
+            devices: Devices::default(),
+            direct_networks: Vec::new(),
         }),
         local_networks: vec![net("192.168.1.2/24")],
         named: Vec::new(),
@@ -353,6 +355,36 @@ fn the_lan_finds_the_tunnel_without_a_guard() {
         rules,
         [
             "170 eth0 to 192.168.1.0/24 Lookup(254) by no default",
+            "172 eth0 Lookup(51450)"
+        ]
+    );
+}
+
+#[test]
+fn what_goes_direct_is_marked_and_translated_without_a_guard_too() {
+    let mut inputs = gateway();
+    let devices = &mut inputs.lan.as_mut().unwrap().devices;
+    let mac = "02:00:00:00:00:01".parse().unwrap();
+    devices.named.insert(mac, DevicePolicy::Direct);
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    for rule in [
+        "type filter hook prerouting priority -151; policy accept;",
+        "ether saddr { 02:00:00:00:00:01 } goto mark_direct",
+        "meta mark 0x00637964 oifname != { \"cyg0\" } masquerade",
+    ] {
+        assert!(plan.nft.contains(rule), "{rule} not in\n{}", plan.nft);
+    }
+    let marked = |s: &Sysctl| s.path == "net/ipv4/conf/all/src_valid_mark" && s.value == "1";
+    assert!(plan.sysctls.iter().any(marked));
+    let without = NetworkPlan::new(&gateway()).unwrap();
+    assert!(!without.sysctls.iter().any(marked) && !without.nft.contains("mark set"));
+    let of_lan = |r: &&Rule| r.iif == Some(name("eth0")) && r.family == Family::V6;
+    let rules: Vec<String> = plan.rules.iter().filter(of_lan).map(shown).collect();
+    assert_eq!(
+        rules,
+        [
+            "170 eth0 Lookup(51456) by no default",
+            "171 eth0 Lookup(254)",
             "172 eth0 Lookup(51450)"
         ]
     );

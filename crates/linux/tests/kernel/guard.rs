@@ -1,7 +1,9 @@
 //! The guard: each layer by itself keeps tunnelled devices in, and nobody else out.
 
-use cygnet_gateway::{Devices, GuardInputs, GuardPlan, Lan};
-use cygnet_linux::{GuardState, Network};
+use std::net::IpAddr;
+
+use cygnet_gateway::{DevicePolicy, Devices, GuardInputs, GuardPlan, Lan};
+use cygnet_linux::{GuardState, Network, end_connections};
 
 use crate::world::{World, root};
 
@@ -13,12 +15,13 @@ pub(crate) fn lan(devices: Devices) -> Lan {
             "fd00:50::/64".parse().unwrap(),
         ],
         devices,
+        direct_networks: Vec::new(),
     }
 }
 
 pub(crate) fn guard() -> GuardPlan {
     GuardPlan::new(&GuardInputs {
-        lan: lan(Devices::All),
+        lan: lan(Devices::default()),
         tunnels: vec!["cyg0".parse().unwrap()],
     })
 }
@@ -131,7 +134,7 @@ fn each_layer_suffices_and_only_off_removes_it() {
 
     apply(&world, &guard());
     world.gateway.sh(
-        "for f in -4 -6; do for p in 100 102; do while ip $f rule del priority $p 2>/dev/null; \
+        "for f in -4 -6; do for p in 100 102 103; do while ip $f rule del priority $p 2>/dev/null; \
          do :; done; done; done",
     );
     assert_eq!(
@@ -169,7 +172,14 @@ fn a_filter_without_one_of_its_chains_is_not_whole() {
         routing: true,
         filter: true,
     };
-    let chains = ["forward", "tunnelled", "output", "errors", "leaving"];
+    let chains = [
+        "forward",
+        "from_lan",
+        "tunnelled",
+        "output",
+        "errors",
+        "leaving",
+    ];
     let emptied = chains.map(|chain| format!("nft flush chain inet cygnet_guard {chain}"));
     // Nothing jumps to these: they can be deleted.
     let deleted = ["forward", "output", "leaving"].map(|chain| {
@@ -185,35 +195,208 @@ fn a_filter_without_one_of_its_chains_is_not_whole() {
     }
 }
 
+fn named(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
+    let named = named
+        .iter()
+        .map(|(d, policy)| (d.parse().unwrap(), *policy));
+    Devices {
+        default,
+        named: named.collect(),
+    }
+}
+
+fn with(devices: Devices, direct_networks: &[&str]) -> GuardPlan {
+    GuardPlan::new(&GuardInputs {
+        lan: Lan {
+            direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
+            ..lan(devices)
+        },
+        tunnels: vec!["cyg0".parse().unwrap()],
+    })
+}
+
+fn mac(world: &World) -> String {
+    let mac = world.laptop.sh("cat /sys/class/net/eth0/address");
+    mac.trim().to_owned()
+}
+
+const FLUSH_RULES: &str = "for f in -4 -6; do for p in 100 101 102 103; do \
+    while ip $f rule del priority $p 2>/dev/null; do :; done; done; done";
+
 #[test]
-fn exempt_devices_go_out_and_the_others_do_not() {
+fn a_mac_address_stands_for_all_of_a_device_in_each_layer() {
+    use DevicePolicy::{Blocked, Direct, Tunnelled};
+    if !root() {
+        return;
+    }
+    let world = World::new("mac");
+    forward(&world);
+    world
+        .laptop
+        .sh("ip route add 192.168.50.11/32 via 192.168.50.2");
+    let laptop = mac(&world);
+    for (default, policy, out) in [
+        (Tunnelled, Direct, true),
+        (Blocked, Direct, true),
+        (Direct, Tunnelled, false),
+        (Direct, Blocked, false),
+        (Tunnelled, Blocked, false),
+    ] {
+        let what = format!("{policy} where all are {default}");
+        let plan = with(named(default, &[(&laptop, policy)]), &[]);
+        apply(&world, &plan);
+        let canaries = world.canaries();
+        assert!(
+            canaries.iter().all(|n| (*n > 0) == out),
+            "{what}: {canaries:?}"
+        );
+        box_is_reachable(&world);
+        lan_to_lan_passes(&world);
+        world.gateway.sh("nft flush ruleset");
+        assert_eq!(world.canaries(), [0, 0], "{what}, without its filter");
+        box_is_reachable(&world);
+        lan_to_lan_passes(&world);
+        apply(&world, &plan);
+        world.gateway.sh(FLUSH_RULES);
+        let canaries = world.canaries();
+        assert!(
+            canaries.iter().all(|n| (*n > 0) == out),
+            "{what}, by its filter alone: {canaries:?}"
+        );
+        lan_to_lan_passes(&world);
+    }
+}
+
+#[test]
+fn without_its_marks_nothing_of_a_blocked_device_enters_the_tunnel_either() {
+    if !root() {
+        return;
+    }
+    let world = World::new("blocked");
+    forward(&world);
+    world
+        .gateway
+        .sh("ip link add cyg0 type dummy; ip link set cyg0 up; \
+         ip route add 203.0.113.10/32 dev cyg0 table 51450; nft add table inet seen; \
+         nft add chain inet seen out \"{ type filter hook postrouting priority 0; }\"; \
+         nft add rule inet seen out oifname cyg0 udp dport 7 counter");
+    let entered = |devices: &Devices, flushed: bool| {
+        apply(&world, &with(devices.clone(), &[]));
+        if flushed {
+            world.gateway.sh("nft delete table inet cygnet_guard");
+        }
+        let count = || {
+            let list = world.gateway.sh("nft list table inet seen");
+            let count = list.split("counter packets ").nth(1).unwrap();
+            count.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let before = count();
+        world.canaries();
+        count() - before
+    };
+    let all = named(DevicePolicy::Tunnelled, &[]);
+    assert!(entered(&all, false) > 0 && entered(&all, true) > 0);
+    let blocked = named(
+        DevicePolicy::Tunnelled,
+        &[(&mac(&world), DevicePolicy::Blocked)],
+    );
+    assert_eq!(entered(&blocked, false), 0);
+    assert_eq!(entered(&blocked, true), 0);
+    let other = [("02:00:00:00:00:77", DevicePolicy::Blocked)];
+    let other = named(DevicePolicy::Tunnelled, &other);
+    assert!(entered(&other, false) > 0, "another is blocked");
+}
+
+#[test]
+fn addresses_stand_for_their_family_and_networks_for_everybody() {
+    use DevicePolicy::{Blocked, Direct, Tunnelled};
     if !root() {
         return;
     }
     let world = World::new("exempt");
     forward(&world);
-    let with = |devices| {
-        GuardPlan::new(&GuardInputs {
-            lan: lan(devices),
-            tunnels: vec!["cyg0".parse().unwrap()],
-        })
+    let passes = |devices: Devices, direct: &[&str]| {
+        apply(&world, &with(devices, direct));
+        world.canaries().map(|n| n > 0)
     };
-    let laptop = vec!["192.168.50.10/32".parse().unwrap()];
-    apply(&world, &with(Devices::AllBut(laptop.clone())));
-    let [v4, v6] = world.canaries();
-    assert!(v4 > 0 && v6 == 0, "its IPv6 is not exempt: {v4} {v6}");
-    apply(
-        &world,
-        &with(Devices::Only(vec!["192.168.50.11/32".parse().unwrap()])),
-    );
-    let [v4, v6] = world.canaries();
-    assert!(
-        v4 > 0 && v6 == 0,
-        "IPv6 of a LAN with named devices is guarded whole: {v4} {v6}"
-    );
-    apply(&world, &with(Devices::Only(laptop)));
-    assert_eq!(world.canaries(), [0, 0]);
-    // Each of the two layers again.
+    let (laptop, phone) = ("192.168.50.10", "192.168.50.11");
+    for (default, devices, direct, expected) in [
+        (Tunnelled, vec![(laptop, Direct)], vec![], [true, false]),
+        (Direct, vec![(phone, Tunnelled)], vec![], [true, false]),
+        (Direct, vec![(laptop, Tunnelled)], vec![], [false, false]),
+        (
+            Direct,
+            vec![(laptop, Blocked), ("fd00:50::11", Blocked)],
+            vec![],
+            [false, true],
+        ),
+        // The narrower of two decides.
+        (
+            Tunnelled,
+            vec![("192.168.50.0/24", Direct), (laptop, Blocked)],
+            vec![],
+            [false, false],
+        ),
+        (
+            Tunnelled,
+            vec![("192.168.50.0/24", Blocked), (laptop, Direct)],
+            vec![],
+            [true, false],
+        ),
+        (
+            Tunnelled,
+            vec![],
+            vec!["203.0.113.0/24", "203.0.113.0/28"],
+            [true, false],
+        ),
+        (Tunnelled, vec![], vec!["2001:db8::/32"], [false, true]),
+        (
+            Tunnelled,
+            vec![(laptop, Blocked)],
+            vec!["203.0.113.0/24"],
+            [false, false],
+        ),
+    ] {
+        let told = format!("{default} {devices:?} {direct:?}");
+        assert_eq!(
+            passes(named(default, &devices), &direct),
+            expected,
+            "{told}"
+        );
+    }
     world.gateway.sh("nft flush ruleset");
     assert_eq!(world.canaries(), [0, 0]);
+}
+
+#[test]
+fn connections_of_one_device_end_and_those_of_others_go_on() {
+    if !root() {
+        return;
+    }
+    let world = World::new("flows");
+    forward(&world);
+    let all = with(named(DevicePolicy::Direct, &[]), &[]);
+    apply(&world, &all);
+    world.canaries();
+    world.phone.sh(
+        "ping -n -c1 -W1 203.0.113.10 >/dev/null || :; ping -n -c1 -W1 2001:db8::10 >/dev/null || :",
+    );
+    let sources = ["192.168.50.10", "fd00:50::10"].map(|a| a.parse::<IpAddr>().unwrap());
+    let seen = |end: bool| {
+        world.gateway.run(|| {
+            let mut others = Vec::new();
+            let ended = end_connections(|connection| {
+                let its = sources.contains(&connection.source);
+                if !its {
+                    others.push(connection.source);
+                }
+                its && end
+            });
+            (ended.unwrap(), others.len())
+        })
+    };
+    let (ended, others) = seen(true);
+    assert!(ended >= 2 && others >= 1, "{ended} {others}");
+    assert_eq!(seen(true).0, 0);
+    assert!(seen(false).1 >= others, "the phone's are still there");
 }

@@ -32,7 +32,7 @@ fn tunnel(own_traffic: bool) -> Tunnel {
 fn gateway_plan() -> NetworkPlan {
     NetworkPlan::new(&Inputs {
         tunnels: vec![tunnel(false)],
-        lan: Some(lan(Devices::All)),
+        lan: Some(lan(Devices::default())),
         uplink: Some("eth0".parse().unwrap()),
         ..Inputs::default()
     })
@@ -42,7 +42,7 @@ fn gateway_plan() -> NetworkPlan {
 fn client_plan() -> NetworkPlan {
     NetworkPlan::new(&Inputs {
         tunnels: vec![tunnel(true)],
-        local_networks: lan(Devices::All).networks,
+        local_networks: lan(Devices::default()).networks,
         uplink: Some("eth0".parse().unwrap()),
         addresses: vec!["192.168.50.2".parse().unwrap()],
         ports: vec![500, 4500],
@@ -400,7 +400,7 @@ fn routes_and_sources_can_be_asked_for() {
             );
         }
         let networks = netlink.local_networks(&[]).await.unwrap();
-        assert_eq!(networks, lan(Devices::All).networks);
+        assert_eq!(networks, lan(Devices::default()).networks);
         let missing = netlink.link("none").await.unwrap_err();
         assert!(missing.to_string().contains("ip link"), "{missing}");
         let own = netlink.link("eth0").await.unwrap();

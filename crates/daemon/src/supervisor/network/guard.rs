@@ -7,13 +7,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use cygnet_config::{Config, Gateway, GuardSections};
-use cygnet_gateway::GuardPlan;
+use cygnet_config::{Config, Gateway, GuardSections, LanDevices};
+use cygnet_gateway::{Devices, GuardPlan};
 use cygnet_linux::keep_file;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
 use super::machine::Machine;
+use super::policies::Policies;
 use crate::error::StartError;
 use crate::supervisor::start;
 
@@ -30,14 +31,29 @@ pub struct GuardOn {
 /// `cygnet gateway on`
 pub(crate) fn guard_on(path: &Path) -> Result<GuardOn, StartError> {
     let found = Found::read(path)?;
-    put_in_place(&found.sections).map_err(StartError::Refused)?;
+    let policies = Policies::read(&found.sections.state_dir);
+    let mut sections = found.sections.clone();
+    if let Some(gateway) = &mut sections.gateway {
+        policies.applied(gateway);
+    }
+    put_in_place(&sections).map_err(StartError::Refused)?;
     let kept = remember(&found.sections).err();
-    let warnings: Vec<String> = found.warning.into_iter().chain(kept).collect();
+    let unknown = policies.problem().map(str::to_owned);
+    let warnings: Vec<String> = (found.warning.into_iter())
+        .chain(unknown)
+        .chain(kept)
+        .collect();
     Ok(GuardOn {
-        message: "the guard is on: devices of the LAN leave through the tunnel or not at all"
-            .to_owned(),
+        message: format!(
+            "the guard is on: {}",
+            match sections.gateway.is_some_and(|gateway| lets_out(&gateway)) {
+                false => "devices of the LAN leave through the tunnel or not at all",
+                true =>
+                    "devices of the LAN leave through the tunnel or not at all, but for what is to go direct",
+            }
+        ),
         warnings,
-        as_configured: found.as_configured,
+        as_configured: found.as_configured && policies.problem().is_none(),
     })
 }
 
@@ -117,6 +133,12 @@ impl Found {
     }
 }
 
+fn lets_out(gateway: &Gateway) -> bool {
+    let devices = &gateway.devices;
+    devices.policies.clone().without_direct() != devices.policies
+        || !devices.direct_networks.is_empty()
+}
+
 fn wants_guard(sections: &GuardSections) -> bool {
     let gateway = sections.gateway.as_ref();
     gateway.is_some_and(|gateway| gateway.guard && !gateway.lan.is_empty())
@@ -160,6 +182,10 @@ struct Last {
     lan: Vec<String>,
     networks: Option<Vec<ipnet::IpNet>>,
     ways_out: Vec<String>,
+    #[serde(default)]
+    devices: Devices,
+    #[serde(default)]
+    direct_networks: Vec<ipnet::IpNet>,
 }
 
 impl Last {
@@ -169,7 +195,18 @@ impl Last {
             lan: gateway.lan.clone(),
             networks: gateway.networks.clone(),
             ways_out: sections.ways_out.clone(),
+            devices: gateway.devices.policies.clone(),
+            direct_networks: gateway.devices.direct_networks.clone(),
         })
+    }
+
+    /// Without the names, which nobody needs who does not ask.
+    fn devices(&self) -> LanDevices {
+        LanDevices {
+            policies: self.devices.clone(),
+            direct_networks: self.direct_networks.clone(),
+            ..LanDevices::default()
+        }
     }
 
     /// This guard, and for the rest what `present` says.
@@ -177,6 +214,7 @@ impl Last {
         GuardSections {
             interfaces: self.ways_out.clone(),
             gateway: Some(Gateway {
+                devices: self.devices(),
                 tunnel: String::new(),
                 lan: self.lan,
                 networks: self.networks,
@@ -218,6 +256,11 @@ pub(super) fn remember_of(config: &Config) {
     }
 }
 
+/// The devices of the guard that was last in place.
+pub(super) fn last_devices(state_dir: &str) -> Option<LanDevices> {
+    recall(state_dir).map(|last| last.devices())
+}
+
 /// What was kept, unless somebody else could have written it.
 fn recall(state_dir: &str) -> Option<Last> {
     let path = file(state_dir);
@@ -243,8 +286,8 @@ fn forget(sections: &GuardSections) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const GATEWAY: &str =
-        "[gateway]\ntunnel = \"home\"\nlan = \"eth7\"\nnetworks = [\"10.1.0.0/24\"]\n";
+    const GATEWAY: &str = "[gateway]\ntunnel = \"home\"\nlan = \"eth7\"\nnetworks = [\"10.1.0.0/24\"]\n\
+        direct = \"02:00:00:00:00:01\"\ndirect_networks = [\"198.51.100.0/24\"]\n";
     const TUNNEL: &str =
         "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n";
 
@@ -301,6 +344,12 @@ mod tests {
         let unreadable = format!("{TUNNEL}{GATEWAY}").replace("lan = \"eth7\"", "lan = \"eth");
         let part = place.find(&unreadable).unwrap();
         assert!(!part.as_configured && part.warning.unwrap().contains("what can be read"));
+        let open = part.sections.gateway.unwrap().devices;
+        assert_eq!(
+            open,
+            LanDevices::default(),
+            "nobody goes direct by half a text"
+        );
         let gone = place.find("[[[");
         assert!(gone.is_err_and(|e| e.to_string().contains("may pass in clear")));
 
@@ -322,12 +371,21 @@ mod tests {
             assert!(found.warning.as_ref().unwrap().contains("last in place"));
             assert_eq!(lan(&found), ["eth7"]);
             assert_eq!(found.sections.ways_out, ["cyg-home"]);
+            let devices = &found.sections.gateway.unwrap().devices;
+            assert_eq!(*devices, good.sections.gateway.as_ref().unwrap().devices);
         }
         // The section's name is mistyped: that is no wish for an open LAN.
         let found = place.find(&format!("{TUNNEL}{GATEWAY}").replace("[gateway]", "[gatway]"));
         assert_eq!(lan(&found.unwrap()), ["eth7"]);
         forget(&good.sections).unwrap();
         assert!(place.find("[[[").is_err());
+    }
+
+    #[test]
+    fn a_guard_of_before_there_were_devices_is_one_of_tunnelled_devices() {
+        let text = r#"{"lan":["eth7"],"networks":null,"ways_out":["cyg-home"]}"#;
+        let last: Last = serde_json::from_str(text).unwrap();
+        assert_eq!(last.devices(), LanDevices::default());
     }
 
     #[test]

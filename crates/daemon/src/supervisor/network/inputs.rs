@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use cygnet_config::{Config, Gateway, GuardSections, Nat};
 use cygnet_gateway::{
-    Devices, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel,
-    inner_mtu, is_private,
+    EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
+    is_private,
 };
 use cygnet_ike::policy::{Host, Remote};
 use ipnet::IpNet;
@@ -177,7 +177,8 @@ pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
     Ok(Lan {
         interfaces,
         networks,
-        devices: Devices::All,
+        devices: gateway.devices.policies.clone(),
+        direct_networks: gateway.devices.direct_networks.clone(),
     })
 }
 

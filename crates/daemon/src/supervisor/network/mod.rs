@@ -8,6 +8,8 @@ mod again;
 pub(crate) mod guard;
 mod inputs;
 mod machine;
+mod neighbourhood;
+mod policies;
 mod ways;
 mod worker;
 
@@ -24,10 +26,11 @@ use cygnet_gateway::{NetworkPlan, OUTER_MARK};
 use cygnet_linux::{Netlink, Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::Status;
+use crate::api::{DeviceChanged, DevicesStatus, Status};
 use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
 use crate::supervisor::Done;
+use crate::supervisor::control::{DeviceOrder, Refusal};
 use again::Again;
 use worker::{Job, Worker};
 
@@ -202,6 +205,20 @@ impl Network {
     /// Sends the report when everything asked for before is done.
     pub(super) fn report(&self, status: Status, reply: oneshot::Sender<Status>) {
         self.job(Job::Report(Box::new(status), reply));
+    }
+
+    /// Tells which devices there are in the LAN.
+    pub(super) fn devices(&self, reply: oneshot::Sender<Result<DevicesStatus, Refusal>>) {
+        self.job(Job::Devices(reply));
+    }
+
+    /// Gives a device another policy.
+    pub(super) fn order(
+        &self,
+        order: DeviceOrder,
+        reply: oneshot::Sender<Result<DeviceChanged, Refusal>>,
+    ) {
+        self.job(Job::Order(order, reply));
     }
 
     /// Takes back everything but the guard.

@@ -1,13 +1,15 @@
 //! The thread that changes the kernel.
 
+mod devices;
+mod look;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, NetworkPlan, PLAN_TABLE, PlanError};
-use cygnet_linux::foreign::{self, Paths};
+use cygnet_gateway::{GuardPlan, Lan, NetworkPlan, PLAN_TABLE, PlanError};
 use cygnet_linux::{Changes, nft};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -15,10 +17,13 @@ use tokio::time::Instant;
 use super::guard;
 use super::inputs::{self, Live};
 use super::machine::{Look, Machine};
+use super::neighbourhood::Neighbourhood;
+use super::policies::Policies;
 use super::ways::{self, Change, Present, Ways};
-use crate::api::{Guard, Status};
+use crate::api::{DeviceChanged, DevicesStatus, Guard, Status};
 use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
+use crate::supervisor::control::{DeviceOrder, Refusal};
 
 /// What is asked of the thread; done in order.
 pub(super) enum Job {
@@ -32,6 +37,10 @@ pub(super) enum Job {
     Watch,
     /// Look whether addresses changed.
     Follow,
+    /// Tell which devices there are.
+    Devices(oneshot::Sender<Result<DevicesStatus, Refusal>>),
+    /// Give a device another policy.
+    Order(DeviceOrder, oneshot::Sender<Result<DeviceChanged, Refusal>>),
     /// Complete a report and send it.
     Report(Box<Status>, oneshot::Sender<Status>),
     /// Take back all but the guard; the last job.
@@ -64,7 +73,14 @@ pub(super) struct Worker {
     look_at: Option<Instant>,
     /// The supervisor's loop.
     done: mpsc::UnboundedSender<Done>,
+    /// What is obeyed: the configuration with the policies that were given by command.
     config: Option<Arc<Config>>,
+    /// The configuration alone.
+    written: Option<Arc<Config>>,
+    policies: Policies,
+    seen: Neighbourhood,
+    /// The LAN that running connections are in keeping with.
+    in_force: Option<Lan>,
     live: BTreeMap<String, Live>,
     machine: Machine,
     /// What the plan that was last made does not do as one may expect, because of networks that this machine
@@ -131,6 +147,10 @@ impl Worker {
             look_at: None,
             done,
             config: None,
+            written: None,
+            policies: Policies::default(),
+            seen: Neighbourhood::default(),
+            in_force: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
             clashes: Vec::new(),
@@ -182,6 +202,12 @@ impl Worker {
                 Job::Follow => {
                     self.follow().await;
                 }
+                Job::Devices(reply) => {
+                    let _ = reply.send(self.devices().await);
+                }
+                Job::Order(order, reply) => {
+                    let _ = reply.send(self.order(&order).await);
+                }
                 Job::Report(mut status, reply) => {
                     status.guard = self.guard;
                     status.warnings.extend(self.warnings.iter().cloned());
@@ -221,13 +247,18 @@ impl Worker {
         }
     }
 
-    async fn configure(&mut self, config: Arc<Config>) -> Result<(), String> {
+    async fn configure(&mut self, written: Arc<Config>) -> Result<(), String> {
+        let policies = Policies::read(&written.daemon.state_dir);
+        let config = devices::effective(&written, &policies);
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await;
         let (plan, clashes) = plan(&config, &self.live, &machine)?;
+        if self.written.is_none() {
+            self.in_force = devices::last_in_force(&written, &policies, &machine);
+        }
         // The guard first: forwarding is switched on by the plan.
-        let applied = match self.apply_guard(&config, &machine).await {
+        let applied = match self.apply_guard(&config, &written, &machine).await {
             Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
             Err(error) => Err(error),
         };
@@ -255,6 +286,9 @@ impl Worker {
         self.machine = machine;
         self.clashes = clashes;
         self.config = Some(config);
+        self.written = Some(written);
+        self.policies = policies;
+        self.end_changed().await;
         self.follow_ways().await;
         self.look().await;
         Ok(())
@@ -285,13 +319,19 @@ impl Worker {
             .is_ok_and(|state| !state.absent)
     }
 
-    async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
+    /// `written`: what `config` is without the policies that were given by command, and is kept.
+    async fn apply_guard(
+        &mut self,
+        config: &Config,
+        written: &Config,
+        machine: &Machine,
+    ) -> Result<(), String> {
         if let Some(inputs) = inputs::guard(&config.into(), machine)? {
             self.network
                 .apply_guard(&GuardPlan::new(&inputs))
                 .await
                 .map_err(|e| e.to_string())?;
-            guard::remember_of(config);
+            guard::remember_of(written);
         }
         Ok(())
     }
@@ -374,6 +414,7 @@ impl Worker {
                 self.mend_plan(&config).await;
             }
         }
+        self.watch_devices().await;
         self.look().await;
     }
 
@@ -478,100 +519,15 @@ impl Worker {
 
     /// Makes the guard fit this machine's addresses, unless the operator has taken it away.
     async fn renew_guard(&mut self, config: &Config) {
+        let Some(written) = self.written.clone() else {
+            return;
+        };
         let machine = self.machine.clone();
         if self.guard_present().await
-            && let Err(error) = self.apply_guard(config, &machine).await
+            && let Err(error) = self.apply_guard(config, &written, &machine).await
         {
             tracing::error!("cannot renew the guard: {error}");
         }
-    }
-
-    /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
-    async fn lan_missing(&self, config: &Config) -> Vec<String> {
-        let (Some(gateway), Ok(links)) = (&config.gateway, self.network.netlink().links().await)
-        else {
-            return Vec::new();
-        };
-        let missing = gateway
-            .lan
-            .iter()
-            .filter(|name| !links.iter().any(|link| link.name == **name));
-        missing
-            .map(|name| {
-                format!(
-                    "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; \
-                     `ip link` shows those there are"
-                )
-            })
-            .collect()
-    }
-
-    /// State of the guard, and what of foreign firewalls is in the way.
-    async fn look(&mut self) {
-        let Some(config) = self.config.clone() else {
-            return;
-        };
-        let mut warnings = Vec::new();
-        self.guard = match inputs::guard(&(&*config).into(), &self.machine) {
-            Ok(Some(inputs)) => {
-                let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
-                match state {
-                    Ok(state) if state.is_whole() => Guard::On,
-                    Ok(_) => {
-                        warnings.push(
-                            "the guard is off or not whole: devices of the LAN may pass in clear; \
-                             `cygnet gateway on` puts it back"
-                                .to_owned(),
-                        );
-                        Guard::Missing
-                    }
-                    Err(error) => {
-                        warnings.push(format!("cannot see whether the guard is there: {error}"));
-                        Guard::Missing
-                    }
-                }
-            }
-            Ok(None) => {
-                if self.guard_present().await {
-                    warnings.push(
-                        "the guard of an earlier configuration is in place: devices of the LAN are closed in; \
-                         `cygnet gateway off` removes it"
-                            .to_owned(),
-                    );
-                }
-                Guard::NotConfigured
-            }
-            Err(error) => {
-                warnings.push(error);
-                Guard::NotConfigured
-            }
-        };
-        warnings.extend(self.lan_missing(&config).await);
-        warnings.extend(self.clashes.iter().cloned());
-        warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
-        let ports = |wanted: bool| match wanted {
-            true => vec![config.daemon.ike_port, config.daemon.natt_port],
-            false => Vec::new(),
-        };
-        let paths = Paths {
-            tunnels: interfaces(&config).map(str::to_owned).collect(),
-            ports: ports(config.server.is_some()),
-            sent: ports(!config.tunnels.is_empty()),
-            uplink: self.machine.uplink.clone(),
-        };
-        let found = nft::ruleset_json()
-            .and_then(|json| foreign::blockages(&json, &paths))
-            .map_err(|e| e.to_string());
-        for found in [found, foreign::legacy_blockages(&paths)] {
-            match found {
-                Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
-                Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
-            }
-        }
-        for warning in warnings.iter().filter(|w| !self.warnings.contains(w)) {
-            tracing::warn!("{warning}");
-        }
-        self.warnings = warnings;
     }
 }
 

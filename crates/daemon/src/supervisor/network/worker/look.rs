@@ -1,0 +1,102 @@
+//! What hinders: a guard that is not whole, interfaces that are not there, firewalls of others.
+
+use cygnet_config::Config;
+use cygnet_gateway::GuardPlan;
+use cygnet_linux::foreign::{self, Paths};
+use cygnet_linux::nft;
+
+use super::{Worker, inputs, interfaces};
+use crate::api::Guard;
+
+impl Worker {
+    /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
+    async fn lan_missing(&self, config: &Config) -> Vec<String> {
+        let (Some(gateway), Ok(links)) = (&config.gateway, self.network.netlink().links().await)
+        else {
+            return Vec::new();
+        };
+        let missing = gateway
+            .lan
+            .iter()
+            .filter(|name| !links.iter().any(|link| link.name == **name));
+        missing
+            .map(|name| {
+                format!(
+                    "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; \
+                     `ip link` shows those there are"
+                )
+            })
+            .collect()
+    }
+
+    /// State of the guard, and what of foreign firewalls is in the way.
+    pub(super) async fn look(&mut self) {
+        let Some(config) = self.config.clone() else {
+            return;
+        };
+        let mut warnings = Vec::new();
+        self.guard = match inputs::guard(&(&*config).into(), &self.machine) {
+            Ok(Some(inputs)) => {
+                let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
+                match state {
+                    Ok(state) if state.is_whole() => Guard::On,
+                    Ok(_) => {
+                        warnings.push(
+                            "the guard is off or not whole: devices of the LAN may pass in clear; \
+                             `cygnet gateway on` puts it back"
+                                .to_owned(),
+                        );
+                        Guard::Missing
+                    }
+                    Err(error) => {
+                        warnings.push(format!("cannot see whether the guard is there: {error}"));
+                        Guard::Missing
+                    }
+                }
+            }
+            Ok(None) => {
+                if self.guard_present().await {
+                    warnings.push(
+                        "the guard of an earlier configuration is in place: devices of the LAN are closed in; \
+                         `cygnet gateway off` removes it"
+                            .to_owned(),
+                    );
+                }
+                Guard::NotConfigured
+            }
+            Err(error) => {
+                warnings.push(error);
+                Guard::NotConfigured
+            }
+        };
+        if config.gateway.is_some() {
+            warnings.extend(self.policies.problem().map(str::to_owned));
+        }
+        warnings.extend(self.lan_missing(&config).await);
+        warnings.extend(self.clashes.iter().cloned());
+        warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
+        let ports = |wanted: bool| match wanted {
+            true => vec![config.daemon.ike_port, config.daemon.natt_port],
+            false => Vec::new(),
+        };
+        let paths = Paths {
+            tunnels: interfaces(&config).map(str::to_owned).collect(),
+            ports: ports(config.server.is_some()),
+            sent: ports(!config.tunnels.is_empty()),
+            uplink: self.machine.uplink.clone(),
+        };
+        let found = nft::ruleset_json()
+            .and_then(|json| foreign::blockages(&json, &paths))
+            .map_err(|e| e.to_string());
+        for found in [found, foreign::legacy_blockages(&paths)] {
+            match found {
+                Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
+                Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
+            }
+        }
+        for warning in warnings.iter().filter(|w| !self.warnings.contains(w)) {
+            tracing::warn!("{warning}");
+        }
+        self.warnings = warnings;
+    }
+}

@@ -1,0 +1,140 @@
+//! Devices of the LAN in both tables: marked before their route is looked up, and filtered where they are
+//! forwarded. Either goes by the packet alone, so that neither trusts the other.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Chain, names, per_family, set};
+use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use crate::inputs::{InterfaceName, Lan};
+use crate::plan::Family;
+use crate::{DIRECT_MARK, TUNNELLED_MARK};
+
+/// Chains that mark what comes in from the LAN for elsewhere, by where it may go; nothing where all of it is
+/// tunnelled. They take away what mark it had. What comes back gets the same mark: the reverse-path filter asks
+/// for the way that an answer to it would have, with its mark (`src_valid_mark`).
+pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -> Vec<Chain> {
+    if !lan.sorts() {
+        return Vec::new();
+    }
+    let tunnelled_mark = format!("meta mark set {TUNNELLED_MARK:#010x}");
+    let mut incoming = vec![format!(
+        "iifname {} jump mark_devices",
+        names(&lan.interfaces)
+    )];
+    if !tunnels.is_empty() {
+        let tunnels = names(tunnels.iter().copied());
+        incoming.push(format!("iifname {tunnels} {tunnelled_mark}"));
+    }
+    // To this machine alone, which translated it: no device sends that.
+    incoming.push(format!(
+        "fib daddr type local ct direction reply ct mark {DIRECT_MARK:#010x} meta mark set {DIRECT_MARK:#010x}"
+    ));
+    let mut devices = vec!["meta mark set 0".to_owned()];
+    devices.extend(per_family(&lan.networks, |keyword, nets| {
+        format!("{keyword} daddr {nets} return")
+    }));
+    devices.extend(sorted(&lan.devices, |policy| match policy {
+        DevicePolicy::Tunnelled => "goto mark_tunnelled",
+        DevicePolicy::Direct => "goto mark_direct",
+        DevicePolicy::Blocked => "return",
+    }));
+    let mut tunnelled = around(lan, "goto mark_direct");
+    tunnelled.push(tunnelled_mark);
+    let direct = vec![
+        format!("ct mark set {DIRECT_MARK:#010x}"),
+        format!("meta mark set {DIRECT_MARK:#010x}"),
+    ];
+    vec![
+        ("incoming", hook, incoming),
+        ("mark_devices", "", devices),
+        ("mark_tunnelled", "", tunnelled),
+        ("mark_direct", "", direct),
+    ]
+}
+
+/// The chain that every packet forwarded from the LAN goes through, and the one for those that are tunnelled.
+pub(super) fn filter(lan: &Lan, tunnels: &[&InterfaceName]) -> [Chain; 2] {
+    let interfaces = names(&lan.interfaces);
+    // With one leg the LAN is also the way out, so the interface alone says nothing: what stays
+    // in the LAN has an address of the LAN.
+    let mut devices = per_family(&lan.networks, |keyword, nets| {
+        format!("oifname {interfaces} {keyword} daddr {nets} return")
+    });
+    devices.extend(sorted(&lan.devices, |policy| match policy {
+        DevicePolicy::Tunnelled => "goto tunnelled",
+        DevicePolicy::Direct => "return",
+        DevicePolicy::Blocked => "counter drop",
+    }));
+    let mut tunnelled = around(lan, "return");
+    if !tunnels.is_empty() {
+        tunnelled.push(format!("oifname {} return", names(tunnels.iter().copied())));
+    }
+    tunnelled.push("counter drop".to_owned());
+    [("from_lan", "", devices), ("tunnelled", "", tunnelled)]
+}
+
+/// What goes direct gets this machine's address: else the router would see one half of each connection and
+/// this machine the other, or would have no way back at all.
+pub(super) fn translation(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<String> {
+    let elsewhere = match tunnels {
+        [] => String::new(),
+        tunnels => format!("oifname != {} ", names(tunnels.iter().copied())),
+    };
+    lan.lets_out()
+        .then(|| format!("meta mark {DIRECT_MARK:#010x} {elsewhere}masquerade"))
+}
+
+/// A rule for each kind of device, so ordered that the first that fits is the one that decides; the last fits
+/// always.
+fn sorted(devices: &Devices, verdict: impl Fn(DevicePolicy) -> &'static str) -> Vec<String> {
+    let mut rules = Vec::new();
+    for policy in DevicePolicy::ALL {
+        let with_policy = devices.named.iter().filter(|(_, p)| **p == policy);
+        let macs: Vec<Mac> = with_policy
+            .filter_map(|(device, _)| match device {
+                Device::Mac(mac) => Some(*mac),
+                Device::Network(_) => None,
+            })
+            .collect();
+        if !macs.is_empty() {
+            rules.push(format!("ether saddr {} {}", set(&macs), verdict(policy)));
+        }
+    }
+    let networks: Vec<(IpNet, DevicePolicy)> = devices
+        .named
+        .iter()
+        .filter_map(|(device, policy)| match device {
+            Device::Network(net) => Some((*net, *policy)),
+            Device::Mac(_) => None,
+        })
+        .collect();
+    // Of one length none lies in another: nft refuses such a set.
+    let lengths: BTreeSet<u8> = networks.iter().map(|(net, _)| net.prefix_len()).collect();
+    for length in lengths.into_iter().rev() {
+        for policy in DevicePolicy::ALL {
+            let alike = networks.iter();
+            let alike = alike.filter(|(net, p)| net.prefix_len() == length && *p == policy);
+            let alike: Vec<IpNet> = alike.map(|(net, _)| *net).collect();
+            rules.extend(per_family(&alike, |keyword, nets| {
+                format!("{keyword} saddr {nets} {}", verdict(policy))
+            }));
+        }
+    }
+    let [v4, v6] = Family::BOTH.map(|family| verdict(devices.unnamed(family)));
+    if v4 == v6 {
+        rules.push(v4.to_owned());
+    } else {
+        rules.push(format!("meta nfproto ipv4 {v4}"));
+        rules.push(format!("meta nfproto ipv6 {v6}"));
+    }
+    rules
+}
+
+/// Of what is tunnelled, this goes direct all the same.
+fn around(lan: &Lan, verdict: &str) -> Vec<String> {
+    per_family(&IpNet::aggregate(&lan.direct_networks), |keyword, nets| {
+        format!("{keyword} daddr {nets} {verdict}")
+    })
+}
