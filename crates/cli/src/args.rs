@@ -1,5 +1,6 @@
 //! What can be typed.
 
+pub(crate) mod device;
 pub(crate) mod server;
 pub(crate) mod user;
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// The fail-closed rules of a LAN gateway, which outlive the program
     #[command(subcommand)]
     Gateway(Gateway),
+    /// Devices of the LAN that this machine is the gateway of: which there are, and where each may go
+    #[command(subcommand)]
+    Device(device::Device),
     /// Your own VPN server on this machine
     #[command(subcommand)]
     Server(server::Server),

@@ -2,6 +2,7 @@
 
 mod check;
 mod connection;
+mod device;
 mod gateway;
 mod import;
 mod place;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Status(options) => status::status(&options),
         Command::Reload(socket) => reload::reload(&socket.socket),
         Command::Gateway(what) => gateway::gateway(&what),
+        Command::Device(what) => device::device(&what),
         Command::Server(what) => server::server(&what),
         Command::User(what) => user::user(&what),
         Command::Import(options) => import::import(&options),

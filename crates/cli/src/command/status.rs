@@ -77,7 +77,7 @@ fn render(status: &Status) -> String {
     }
     match status.guard {
         Guard::NotConfigured => {}
-        Guard::On => out.push_str("  guard on: LAN devices leave through the tunnel or not at all\n"),
+        Guard::On => out.push_str("  guard on: LAN devices leave through the tunnel or not at all, but for what is to go direct\n"),
         Guard::Missing => out.push_str(
             "  GUARD MISSING: something removed the fail-closed rules; `cygnet gateway on` puts them back\n",
         ),
@@ -240,7 +240,7 @@ fn child(out: &mut String, child: &ChildStatus) {
     );
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match s {
         0..60 => format!("{s} s"),

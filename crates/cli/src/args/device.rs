@@ -1,0 +1,44 @@
+//! `cygnet device …`
+
+use clap::{Args, Subcommand};
+
+use super::Socket;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Which devices were seen or are named, and where each may go
+    List(List),
+    /// Say where a device may go; at once, for its running connections too, and after a restart
+    Set(Set),
+    /// Forget what `set` said of a device: the configuration counts again
+    Forget(Forget),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// As JSON, one object (docs/api.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// Its name in the configuration, its MAC address, or one of its addresses (which stands for the MAC address
+    /// if the device was seen); or a network
+    pub(crate) device: String,
+    /// Into the tunnel or nowhere; in clear; nowhere
+    #[arg(value_parser = ["tunnelled", "direct", "blocked"])]
+    pub(crate) policy: String,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// As in `set`
+    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
