@@ -2,6 +2,7 @@
 
 mod devices;
 mod flow;
+mod gateway;
 pub mod integrity;
 mod pair;
 mod plan;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(resilience::all());
     all.extend(server::all());
     all.extend(devices::all());
+    all.extend(gateway::all());
     all
 }
 

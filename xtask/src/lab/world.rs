@@ -56,7 +56,7 @@ pub struct World {
     pub server_router: Namespace,
     /// The wire between the home router and its provider.
     pub provider: Link,
-    _switch: Switch,
+    switch: Switch,
     _web_host: Process,
 }
 
@@ -132,9 +132,19 @@ impl World {
             server,
             server_router,
             provider,
-            _switch: switch,
+            switch,
             _web_host: web_host,
         })
+    }
+
+    /// One more host of the LAN, with this number in its addresses, that sends everything to the box.
+    pub fn plug_in(&self, lab: &Lab, name: &str, number: u8) -> Result<Namespace> {
+        let host = lab.host(name)?;
+        let v4 = format!("192.168.1.{number}/24");
+        let v6 = format!("fd00:192:168:1::{number}/64");
+        self.switch.plug(&End::new(&host, "eth0", &[&v4, &v6]))?;
+        host.default_route(GATEWAY)?;
+        Ok(host)
     }
 
     /// The address that the web host sees when `host` asks.

@@ -318,7 +318,7 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
     home.gateway.down("home")?;
     let remove_rules = || {
         home.world.gateway.shell(
-            "for f in -4 -6; do for p in 100 101 102; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
+            "for f in -4 -6; do for p in 100 101 102 103; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
         )
     };
     remove_rules()?;
@@ -333,7 +333,7 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
     home.gateway.stop()?;
     // What is left without cygnet is the filter, and the kernel's own idea of a shorter way.
     home.world.gateway.shell(
-        "for f in -4 -6; do for p in 100 101 102; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
+        "for f in -4 -6; do for p in 100 101 102 103; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
     )?;
     let fresh = Restless::start(&home.world.phone)?;
     fresh.tries_on()?;
@@ -432,7 +432,7 @@ fn broken_configuration(lab: &mut Lab) -> Result<String> {
     );
     closed("with a missing certificate")?;
     // The next start of the machine: nothing in the kernel, and the text is no TOML.
-    let flush = "nft flush ruleset; for f in -4 -6; do for p in 100 101 102; do \
+    let flush = "nft flush ruleset; for f in -4 -6; do for p in 100 101 102 103; do \
                  while ip $f rule del pref $p 2>/dev/null; do :; done; done; ip $f route flush table 51450; done";
     home.world.gateway.shell(flush)?;
     ensure!(

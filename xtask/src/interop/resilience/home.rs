@@ -15,7 +15,7 @@ pub(in crate::interop) const SOON: Duration = Duration::from_secs(15);
 /// The web host.
 pub(in crate::interop) const WEB6: &str = "2001:db8:80::80";
 /// The gateway box.
-pub(super) const GATEWAY6: &str = "fd00:192:168:1::2";
+pub(in crate::interop) const GATEWAY6: &str = "fd00:192:168:1::2";
 /// The home router.
 pub(in crate::interop) const ROUTER6: &str = "fd00:192:168:1::1";
 /// The VPN server.
@@ -24,7 +24,7 @@ pub(in crate::interop) const SERVER6: &str = "2001:db8:18::18";
 pub(super) const TUNNEL: &str = "home";
 
 /// A peer that is gone is noticed within a second or two.
-pub(super) const QUICK: &str = "liveness = \"1s\"\nretransmit = { first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }\n";
+pub(in crate::interop) const QUICK: &str = "liveness = \"1s\"\nretransmit = { first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }\n";
 
 /// Gives the whole world IPv6, with routes back to the home: what leaves in clear arrives.
 pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
@@ -106,7 +106,7 @@ pub(in crate::interop) struct Home {
 
 impl Home {
     /// Starts both ends and waits until laptop and phone are online through the tunnel.
-    pub(super) fn start(lab: &Lab, setup: &Setup) -> Result<Self> {
+    pub(in crate::interop) fn start(lab: &Lab, setup: &Setup) -> Result<Self> {
         let mut home = Self::prepare(lab, setup)?;
         home.gateway.restart()?;
         home.online(&home.world.laptop)?;
@@ -128,7 +128,7 @@ impl Home {
     }
 
     /// Waits until `device` reaches the web host over IPv4 and IPv6, as the server.
-    pub(super) fn online(&self, device: &Namespace) -> Result<()> {
+    pub(in crate::interop) fn online(&self, device: &Namespace) -> Result<()> {
         self.online_as(device, SERVER)
     }
 
@@ -151,12 +151,12 @@ impl Home {
 
     /// What has left the home (or came to it) and is not the tunnel's own; ICMP errors between the
     /// two ends about the tunnel's packets are counted apart.
-    pub(super) fn leaked(&self) -> Result<u64> {
+    pub(in crate::interop) fn leaked(&self) -> Result<u64> {
         Ok(self.world.provider.counters()?.leaked)
     }
 
     /// Fails if anything left in clear since the last [`crate::lab::Link::reset`].
-    pub(super) fn nothing_leaked(&self, when: &str) -> Result<()> {
+    pub(in crate::interop) fn nothing_leaked(&self, when: &str) -> Result<()> {
         let counted = self.world.provider.counters()?;
         ensure!(
             counted.leaked == 0,
@@ -169,7 +169,7 @@ impl Home {
     }
 
     /// The gateway's kernel, as far as Cygnet touches it.
-    pub(super) fn state(&self) -> Result<State> {
+    pub(in crate::interop) fn state(&self) -> Result<State> {
         State::of(&self.world.gateway)
     }
 }
@@ -205,7 +205,7 @@ pub(in crate::interop) fn reaches_web(device: &Namespace) -> Result<bool> {
 }
 
 /// `cygnet gateway on|off` with the configuration of `cygnet`.
-pub(super) fn guard(cygnet: &Cygnet, onoff: &str) -> Result<String> {
+pub(in crate::interop) fn guard(cygnet: &Cygnet, onoff: &str) -> Result<String> {
     let finished = cygnet.configured(&["gateway", onoff])?;
     ensure!(
         finished.success(),

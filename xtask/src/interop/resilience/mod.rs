@@ -11,11 +11,11 @@ pub(super) mod home;
 mod recovery;
 mod refusals;
 mod reload;
-mod restless;
+pub(super) mod restless;
 mod revocation;
-mod state;
+pub(super) mod state;
 mod systemd;
-mod talker;
+pub(super) mod talker;
 
 use super::Scenario;
 

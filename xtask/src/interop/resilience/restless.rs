@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Traffic of one device until it is dropped.
 #[derive(Debug)]
-pub(super) struct Restless {
+pub(in crate::interop) struct Restless {
     stop: Arc<AtomicBool>,
     families: Vec<Counts>,
     threads: Vec<JoinHandle<Result<()>>>,
@@ -32,7 +32,7 @@ struct Counts {
 
 impl Restless {
     /// Starts on `device`.
-    pub(super) fn start(device: &Namespace) -> Result<Self> {
+    pub(in crate::interop) fn start(device: &Namespace) -> Result<Self> {
         let mut all = Self {
             stop: Arc::default(),
             families: Vec::new(),
@@ -56,7 +56,7 @@ impl Restless {
     }
 
     /// Waits until pages come again, over IPv4 and IPv6.
-    pub(super) fn flows(&self) -> Result<()> {
+    pub(in crate::interop) fn flows(&self) -> Result<()> {
         let before = self.count(|counts| &counts.answered);
         wait_for("the device's traffic flows again", SOON, || {
             let now = self.count(|counts| &counts.answered);
@@ -69,7 +69,7 @@ impl Restless {
     }
 
     /// Waits until a good deal more was tried, over everything: time enough for a leak.
-    pub(super) fn tries_on(&self) -> Result<()> {
+    pub(in crate::interop) fn tries_on(&self) -> Result<()> {
         let sent = self.count(|counts| &counts.datagrams);
         let tried = self.count(|counts| &counts.tried);
         wait_for("the device tries on", SOON, || {
@@ -85,12 +85,12 @@ impl Restless {
     }
 
     /// Pages got so far.
-    pub(super) fn pages(&self) -> u64 {
+    pub(in crate::interop) fn pages(&self) -> u64 {
         self.count(|counts| &counts.answered).iter().sum()
     }
 
     /// Datagrams sent so far.
-    pub(super) fn datagrams(&self) -> u64 {
+    pub(in crate::interop) fn datagrams(&self) -> u64 {
         self.count(|counts| &counts.datagrams).iter().sum()
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Rules, routes, addresses, nftables and settings of one host, in the words of its own tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State(Vec<String>);
+pub(in crate::interop) struct State(Vec<String>);
 
 /// Each with what its lines begin with in a comparison.
 const LISTINGS: [(&str, &str); 7] = [
@@ -28,7 +28,7 @@ const LISTINGS: [(&str, &str); 7] = [
 
 impl State {
     /// Asks for all of it.
-    pub(super) fn of(host: &Namespace) -> Result<Self> {
+    pub(in crate::interop) fn of(host: &Namespace) -> Result<Self> {
         let mut lines = Vec::new();
         for (kind, command) in LISTINGS {
             let listed = host.shell(command)?;
@@ -42,7 +42,7 @@ impl State {
     }
 
     /// What `other` has more and less.
-    pub(super) fn difference(&self, other: &Self) -> Difference {
+    pub(in crate::interop) fn difference(&self, other: &Self) -> Difference {
         let missing = |in_: &Self, from: &Self| {
             let mut left = in_.0.clone();
             from.0
@@ -65,7 +65,7 @@ impl State {
     }
 
     /// Fails with the difference unless both are the same, line by line.
-    pub(super) fn expect_same(&self, now: &Self, when: &str) -> Result<()> {
+    pub(in crate::interop) fn expect_same(&self, now: &Self, when: &str) -> Result<()> {
         if self == now {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Whether a line of this kind contains `text`.
-    pub(super) fn has(&self, kind: &str, text: &str) -> bool {
+    pub(in crate::interop) fn has(&self, kind: &str, text: &str) -> bool {
         self.0
             .iter()
             .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(": "))
@@ -83,7 +83,7 @@ impl State {
 
 /// What changed from one [`State`] to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(in crate::interop) struct Difference {
     gone: Vec<String>,
     new: Vec<String>,
     reordered: bool,
@@ -91,7 +91,7 @@ pub(super) struct Difference {
 
 impl Difference {
     /// Whether both have the same lines.
-    pub(super) fn is_order_alone(&self) -> bool {
+    pub(in crate::interop) fn is_order_alone(&self) -> bool {
         self.gone.is_empty() && self.new.is_empty()
     }
 }

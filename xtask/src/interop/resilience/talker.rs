@@ -12,7 +12,7 @@ const PORT: u16 = 7;
 
 /// Talks until it is dropped.
 #[derive(Debug)]
-pub(super) struct Talker {
+pub(in crate::interop) struct Talker {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -20,7 +20,11 @@ pub(super) struct Talker {
 
 impl Talker {
     /// `device` asks `host` at `address`; returns when the first answer has come.
-    pub(super) fn start(host: &Namespace, device: &Namespace, address: &str) -> Result<Self> {
+    pub(in crate::interop) fn start(
+        host: &Namespace,
+        device: &Namespace,
+        address: &str,
+    ) -> Result<Self> {
         let address: IpAddr = address.parse().context(address)?;
         let any: IpAddr = match address {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -45,7 +49,7 @@ impl Talker {
     }
 
     /// Datagrams sent so far.
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::interop) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 }
