@@ -201,23 +201,40 @@ impl Network {
         rules.and(routes).and(table)
     }
 
+    /// Whether all routes and rules of this guard are in place; its table is not looked at, which costs a process.
+    ///
+    /// # Errors
+    /// [`crate::Error::Netlink`].
+    pub async fn has_guard_routing(&self, guard: &GuardPlan) -> Result<bool> {
+        let (routes, rules) = self.guard_routes().await?;
+        Ok(is_in(guard, &routes, &rules))
+    }
+
+    async fn guard_routes(&self) -> Result<(Vec<Route>, Vec<Rule>)> {
+        let routes = self.netlink.routes(Owner::Guard).await?;
+        Ok((routes, self.netlink.rules(Owner::Guard).await?))
+    }
+
     /// What of this guard is in place: every route and rule of it, and its table with every hook, every
     /// drop, every way to one and every mark.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
     pub async fn guard_state(&self, guard: &GuardPlan) -> Result<GuardState> {
-        let routes = self.netlink.routes(Owner::Guard).await?;
-        let rules = self.netlink.rules(Owner::Guard).await?;
+        let (routes, rules) = self.guard_routes().await?;
         let table = nft::list_table(GUARD_NFT_TABLE)?;
         let absent = routes.is_empty() && rules.is_empty() && table.is_none();
         Ok(GuardState {
             absent,
-            routing: guard.routes.iter().all(|r| routes.contains(&as_shown(r)))
-                && guard.rules.iter().all(|r| rules.contains(r)),
+            routing: is_in(guard, &routes, &rules),
             filter: table.is_some_and(|listed| filter_is_whole(&listed, &guard.nft)),
         })
     }
+}
+
+fn is_in(guard: &GuardPlan, routes: &[Route], rules: &[Rule]) -> bool {
+    guard.routes.iter().all(|r| routes.contains(&as_shown(r)))
+        && guard.rules.iter().all(|r| rules.contains(r))
 }
 
 /// Whether a table as nft lists it has the hooks, drops, jumps and marks of the text it was made from. nft

@@ -27,7 +27,7 @@ pub use apply::{GuardState, Network};
 pub use conntrack::{Connection, end_connections};
 pub use error::{Error, Result};
 pub use file::{keep_file, replace_file};
-pub use netlink::{Address, Changes, Link, Neighbour, Netlink, Owner, RouteTo};
+pub use netlink::{Address, Changes, FirewallChanges, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};
 pub use udp::{

@@ -1,6 +1,7 @@
 //! Interfaces, addresses, neighbours; routes and rules are in `netlink/route.rs` and `rule.rs`.
 
 mod changes;
+mod firewall;
 mod route;
 mod rule;
 
@@ -18,6 +19,7 @@ use rtnetlink::LinkUnspec;
 
 use crate::{Error, Result};
 pub use changes::Changes;
+pub use firewall::FirewallChanges;
 pub use route::RouteTo;
 pub(crate) use route::as_shown;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cygnet_gateway::{Devices, Family, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
 use cygnet_linux::{
-    Changes, Network, Offloads, RouteProbe, Transmit, Tun, TunOptions, UdpOptions, UdpSocket,
-    foreign, nft,
+    Changes, FirewallChanges, Network, Offloads, RouteProbe, Transmit, Tun, TunOptions, UdpOptions,
+    UdpSocket, foreign, nft,
 };
 
 use crate::guard::{guard, lan};
@@ -453,6 +453,36 @@ fn what_others_change_is_heard_and_our_own_routes_are_not() {
         assert!(heard(command), "{command}");
     }
     drop(tun);
+}
+
+#[test]
+fn a_change_of_the_firewall_is_heard() {
+    if !root() {
+        return;
+    }
+    let world = World::new("firewall");
+    let heard = |command: &str| {
+        world.gateway.block_on(|| async {
+            let mut changes = FirewallChanges::listen().unwrap();
+            world.gateway.sh(command);
+            let soon = Duration::from_millis(500);
+            tokio::time::timeout(soon, changes.next()).await == Ok(true)
+        })
+    };
+    assert!(!heard("nft list ruleset"), "to look changes nothing");
+    assert!(!heard("ip link set eth0 mtu 1400"));
+    for command in [
+        "nft add table inet foreign",
+        "nft add chain inet foreign forward '{ type filter hook forward priority 0; }'",
+        "nft add rule inet foreign forward counter drop",
+        "nft flush ruleset",
+    ] {
+        assert!(heard(command), "{command}");
+    }
+    assert!(!heard("nft flush ruleset"), "nothing was left to flush");
+    // More than fits into the socket.
+    let many = "for n in $(seq 2000); do echo add table inet t$n; done | nft -f -";
+    assert!(heard(many));
 }
 
 #[test]

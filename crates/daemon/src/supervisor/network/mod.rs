@@ -6,6 +6,7 @@
 
 mod again;
 pub(crate) mod guard;
+mod heard;
 mod inputs;
 mod machine;
 mod neighbourhood;

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use cygnet_config::Config;
 use cygnet_gateway::{GuardPlan, Lan, NetworkPlan, PLAN_TABLE, PlanError};
-use cygnet_linux::{Changes, nft};
+use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::guard;
+use super::heard::{Heard, Look};
 use super::inputs::{self, Live};
-use super::machine::{Look, Machine};
+use super::machine::{self, Machine};
 use super::neighbourhood::Neighbourhood;
 use super::policies::Policies;
 use super::ways::{self, Change, Present, Ways};
@@ -50,10 +51,6 @@ pub(super) enum Job {
 /// How long `cygnet gateway off` may take from its first to its last step.
 const OFF_MAX: Duration = Duration::from_millis(300);
 
-/// How long changes of addresses and routes are let go on before they are looked at: a new address
-/// comes with a new route.
-const CHANGING: Duration = Duration::from_millis(200);
-
 /// The engine hears at most this often of other ways to the peers.
 const SELDOM: Duration = Duration::from_secs(1);
 
@@ -68,9 +65,7 @@ struct Seen {
 
 pub(super) struct Worker {
     network: cygnet_linux::Network,
-    changes: Changes,
-    /// Changes were heard of; they are looked at then.
-    look_at: Option<Instant>,
+    heard: Heard,
     /// The supervisor's loop.
     done: mpsc::UnboundedSender<Done>,
     /// What is obeyed: the configuration with the policies that were given by command.
@@ -117,11 +112,11 @@ impl Worker {
                 };
                 runtime.block_on(async {
                     let opened = cygnet_linux::Network::open(&run_dir)
-                        .and_then(|network| Ok((network, Changes::listen()?)));
+                        .and_then(|network| Ok((network, Heard::listen()?)));
                     match opened {
-                        Ok((network, changes)) => {
+                        Ok((network, heard)) => {
                             let _ = ready.send(Ok(()));
-                            Self::new(network, changes, done).serve(inbox).await;
+                            Self::new(network, heard, done).serve(inbox).await;
                         }
                         Err(error) => {
                             let _ = ready.send(Err(error.to_string()));
@@ -138,13 +133,12 @@ impl Worker {
 
     fn new(
         network: cygnet_linux::Network,
-        changes: Changes,
+        heard: Heard,
         done: mpsc::UnboundedSender<Done>,
     ) -> Self {
         Self {
             network,
-            changes,
-            look_at: None,
+            heard,
             done,
             config: None,
             written: None,
@@ -226,24 +220,12 @@ impl Worker {
 
     /// The next thing to do: what is asked for, or what the kernel tells of.
     async fn next_job(&mut self, inbox: &mut mpsc::UnboundedReceiver<Job>) -> Option<Job> {
-        loop {
-            let look_at = self.look_at;
-            let look = async move {
-                match look_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                job = inbox.recv() => return job,
-                () = look => {
-                    self.look_at = None;
-                    return Some(Job::Follow);
-                }
-                true = self.changes.next() => {
-                    self.look_at = self.look_at.or(Some(Instant::now() + CHANGING));
-                }
-            }
+        tokio::select! {
+            job = inbox.recv() => job,
+            look = self.heard.next() => Some(match look {
+                Look::Addresses => Job::Follow,
+                Look::Firewalls => Job::Watch,
+            }),
         }
     }
 
@@ -388,6 +370,7 @@ impl Worker {
 
     /// The plan for what is up at this moment.
     async fn apply(&mut self) {
+        self.heard.doubt();
         let Some(config) = self.config.clone() else {
             return;
         };
@@ -408,14 +391,39 @@ impl Worker {
             return;
         };
         let seen = self.follow().await;
-        if !seen.changed {
+        // What somebody has to set right is to be seen at once when he has.
+        let told = !self.warnings.is_empty();
+        let as_it_was = !seen.changed && !told && !self.heard.is_doubtful();
+        let nothing = as_it_was && self.has_routing(&config).await;
+        if !nothing && !seen.changed {
             self.mend_guard(&config).await;
             if !seen.tuns_missing {
                 self.mend_plan(&config).await;
             }
         }
         self.watch_devices().await;
-        self.look().await;
+        if !nothing {
+            self.look().await;
+        }
+    }
+
+    /// Whether the routes and rules of guard and plan are in place.
+    async fn has_routing(&self, config: &Config) -> bool {
+        let guard = match inputs::guard(&config.into(), &self.machine) {
+            Ok(Some(inputs)) => {
+                let guard = GuardPlan::new(&inputs);
+                self.network
+                    .has_guard_routing(&guard)
+                    .await
+                    .unwrap_or(false)
+            }
+            _ => true,
+        };
+        let plan = match plan(config, &self.live, &self.machine) {
+            Ok((plan, _)) => self.network.has_routing(&plan).await.unwrap_or(false),
+            Err(_) => true,
+        };
+        guard && plan
     }
 
     /// Makes routes, rules and guard fit this machine's addresses.
@@ -425,7 +433,7 @@ impl Worker {
             return seen;
         };
         let ours: Vec<&str> = interfaces(&config).collect();
-        let Look {
+        let machine::Look {
             machine,
             tuns_missing,
         } = match Machine::look(self.network.netlink(), &ours).await {
@@ -472,7 +480,7 @@ impl Worker {
         if let Some(Change { gone, egress }) = self.ways.change(&present, any_up) {
             let now = Instant::now();
             if let Some(at) = self.told.map(|at| at + SELDOM).filter(|at| *at > now) {
-                self.look_at = self.look_at.or(Some(at));
+                self.heard.look_at(at);
                 return;
             }
             self.told = Some(now);

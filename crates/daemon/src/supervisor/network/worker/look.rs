@@ -34,6 +34,7 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
+        self.heard.looked();
         let mut warnings = Vec::new();
         self.guard = match inputs::guard(&(&*config).into(), &self.machine) {
             Ok(Some(inputs)) => {
