@@ -1,6 +1,7 @@
 //! From what was written to what it means.
 
 mod auth;
+mod hook;
 mod server;
 mod tunnel;
 

@@ -18,6 +18,7 @@ mod units;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
@@ -119,6 +120,8 @@ pub struct Server {
     pub inside: Vec<IpNet>,
     /// Whose certificates they are, if that is written down.
     pub devices: Vec<Device>,
+    /// Run when a client comes or goes.
+    pub hook: Option<Hook>,
 }
 
 /// Of which families clients' addresses are translated where they leave.
@@ -145,6 +148,21 @@ pub struct Tunnel {
     pub local_networks: Vec<IpNet>,
     /// Whether the peer lends us addresses.
     pub virtual_address: bool,
+    /// Run when the tunnel goes up or down.
+    pub hook: Option<Hook>,
+}
+
+/// A program of the operator's, which is told of what is up in the variables of strongSwan's updown scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its path, from the root of the file system.
+    pub program: String,
+    /// What it is given on its command line.
+    pub arguments: Vec<String>,
+    /// How long a run may take.
+    pub timeout: Duration,
+    /// Whom it runs as, a name or a number; `None`: root.
+    pub user: Option<String>,
 }
 
 /// `[gateway]`.
@@ -232,5 +250,13 @@ impl Config {
             return self.server.as_ref().map(|s| s.interface.as_str());
         }
         self.tunnels.get(connection).map(|t| t.interface.as_str())
+    }
+
+    /// The hook of a connection of the policy.
+    pub fn hook_of(&self, connection: &str) -> Option<&Hook> {
+        if connection == SERVER {
+            return self.server.as_ref()?.hook.as_ref();
+        }
+        self.tunnels.get(connection)?.hook.as_ref()
     }
 }

@@ -183,6 +183,9 @@ pub(crate) struct RawServer {
     pub(crate) replay_window: Option<Spanned<u32>>,
     pub(crate) interface: Option<Spanned<String>>,
     pub(crate) mtu: Option<Spanned<u16>>,
+    pub(crate) hook: Option<OneOrMany>,
+    pub(crate) hook_timeout: Option<Spanned<String>>,
+    pub(crate) hook_user: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -222,6 +225,9 @@ pub(crate) struct RawTunnel {
     pub(crate) replay_window: Option<Spanned<u32>>,
     pub(crate) interface: Option<Spanned<String>>,
     pub(crate) mtu: Option<Spanned<u16>>,
+    pub(crate) hook: Option<OneOrMany>,
+    pub(crate) hook_timeout: Option<Spanned<String>>,
+    pub(crate) hook_user: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) child: BTreeMap<Spanned<String>, Spanned<RawChild>>,
 }

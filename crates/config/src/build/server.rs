@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::auth::{AuthKeys, LogIn};
+use super::hook::HookKeys;
 use super::{
     Builder, KEEPALIVE, LIVENESS, SERVER_INTERFACE, default_retransmit, everything, templates,
 };
@@ -127,6 +128,11 @@ impl Builder<'_> {
         let replay_window = self.replay_window(raw.replay_window.as_ref());
         let mtu = self.mtu(raw.mtu.as_ref());
         let mobike = raw.mobike.unwrap_or(true);
+        let hook = self.hook(&HookKeys {
+            command: raw.hook.as_ref(),
+            timeout: raw.hook_timeout.as_ref(),
+            user: raw.hook_user.as_ref(),
+        });
         let auth = auth?;
         self.proven(raw.identity.as_ref(), identity.as_ref(), &auth.local);
         if self.mistakes.len() > before {
@@ -191,6 +197,7 @@ impl Builder<'_> {
             block_private: raw.block_private.unwrap_or(true),
             inside,
             devices,
+            hook,
         };
         Some((connection, network))
     }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::auth::{AuthKeys, LogIn};
+use super::hook::HookKeys;
 use super::{
     Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_interface,
     default_retransmit, everything, templates,
@@ -83,6 +84,11 @@ impl Builder<'_> {
         let retransmit = self.retransmit(raw.retransmit.as_ref());
         let ike_proposals = self.ike_proposals(raw.ike.as_deref());
         let fragment_size = self.fragment_size(raw.fragment_size.as_ref());
+        let hook = self.hook(&HookKeys {
+            command: raw.hook.as_ref(),
+            timeout: raw.hook_timeout.as_ref(),
+            user: raw.hook_user.as_ref(),
+        });
         if let (Remote::Any, Some(written)) = (&remote, raw.user.as_ref().or(raw.eap.as_ref()))
             && raw.remote.is_some()
         {
@@ -110,6 +116,7 @@ impl Builder<'_> {
             remote_networks: fixed_networks(&children, |c| &c.remote),
             local_networks: fixed_networks(&children, |c| &c.local),
             virtual_address: !request_virtual.is_empty(),
+            hook,
         };
         let connection = Connection {
             name: name.get_ref().clone(),
