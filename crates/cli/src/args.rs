@@ -116,6 +116,9 @@ pub(crate) struct Status {
     /// As JSON, one object (docs/api.md)
     #[arg(long)]
     pub(crate) json: bool,
+    /// The last 20 changes of each tunnel, with when and why, instead of the last three
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) history: bool,
     #[command(flatten)]
     pub(crate) socket: Socket,
 }

@@ -28,6 +28,43 @@ pub struct Status {
     pub engine: Option<EngineStatus>,
     /// Addresses lent to clients.
     pub leases: Vec<LeaseStatus>,
+    /// What happened to each tunnel lately, by name.
+    #[serde(default)]
+    pub history: Vec<TunnelHistory>,
+}
+
+/// What happened to a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelHistory {
+    /// Its name.
+    pub name: String,
+    /// Oldest first; the last 20.
+    pub changes: Vec<Change>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When, in seconds since 1970; `None`: this machine's clock was not set.
+    pub at: Option<i64>,
+    /// What.
+    pub what: What,
+    /// By which addresses, ours first (`192.168.1.2:4500 -> 203.0.113.5:4500`), or why.
+    pub text: String,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// It carries traffic.
+    Up,
+    /// It carries none any more.
+    Down,
+    /// It is to be up, and a try came to nothing. The same again is not told.
+    Failed,
+    /// An end has another address, and it stayed up.
+    Moved,
 }
 
 /// Process ids.

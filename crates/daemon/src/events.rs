@@ -92,7 +92,7 @@ pub(crate) fn log(event: &Event) {
 }
 
 /// The text, cut where it is longer than a line should be.
-fn short(text: &impl std::fmt::Display) -> String {
+pub(crate) fn short(text: &impl std::fmt::Display) -> String {
     let mut text = text.to_string();
     if let Some((cut, _)) = text.char_indices().nth(PART_MAX) {
         text.truncate(cut);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::api::{ConnectionStatus, EngineStatus};
-use crate::ipc::{SupervisorAsk, ToSupervisor};
+use crate::ipc::{Carried, CarriedChild, Changed, Selector, SupervisorAsk, ToSupervisor};
 
 /// A message of the engine, written again after it was read; `None`: the bytes are none.
 #[must_use]
@@ -81,10 +81,33 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
             mtu: 1400,
             endpoint: addresses.first().copied(),
         },
+        ToSupervisor::Carried {
+            ike_sa: 7,
+            carried: Some(Box::new(carried(connection(), addresses))),
+        },
+        ToSupervisor::Carried {
+            ike_sa: 7,
+            carried: None,
+        },
         ToSupervisor::Status { request: 1, status },
         ToSupervisor::Heartbeat,
         ToSupervisor::Drained,
     ];
+    let why = || "no answer from 203.0.113.9 for 8 s".to_owned();
+    let (local, remote) = (
+        ([192, 0, 2, 1], 4500).into(),
+        ([203, 0, 113, 9], 4500).into(),
+    );
+    let changes = [
+        Changed::Up { local, remote },
+        Changed::Moved { local, remote },
+        Changed::Failed { why: why() },
+        Changed::Down { why: why() },
+    ];
+    messages.extend(changes.map(|change| ToSupervisor::Changed {
+        connection: connection(),
+        change,
+    }));
     messages.extend(
         (1..)
             .zip(asks)
@@ -93,4 +116,29 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
     (messages.iter())
         .filter_map(|message| postcard::to_allocvec(message).ok())
         .collect()
+}
+
+/// What a hook is told of.
+fn carried(connection: String, addresses: Vec<IpAddr>) -> Carried {
+    let selector = |address: Ipv4Addr| Selector {
+        first: address.into(),
+        last: address.into(),
+        protocol: 17,
+        ports: (53, 53),
+    };
+    Carried {
+        connection,
+        local: ([192, 0, 2, 1], 4500).into(),
+        remote: ([203, 0, 113, 9], 4500).into(),
+        local_identity: "box".to_owned(),
+        remote_identity: "vpn.example.org".to_owned(),
+        assigned: addresses.clone(),
+        dns: addresses.clone(),
+        lent: addresses,
+        children: vec![CarriedChild {
+            name: "net".to_owned(),
+            local: vec![selector(Ipv4Addr::new(10, 99, 0, 2))],
+            remote: vec![selector(Ipv4Addr::new(10, 1, 0, 1))],
+        }],
+    }
 }

@@ -187,6 +187,13 @@ impl Endpoint {
         }
     }
 
+    /// How one IKE SA is; `None`: it is over, or its peer has yet to authenticate.
+    pub fn ike_sa(&self, now: Now, id: IkeSaId) -> Option<IkeSaStatus> {
+        let sa = self.sas.get(&id)?;
+        sa.established()?;
+        Some(of_ike_sa(sa, now.boot))
+    }
+
     fn connections(&self, now: Instant) -> Vec<ConnectionStatus> {
         let mut connections = Vec::new();
         for connection in &self.cx.policy.connections {

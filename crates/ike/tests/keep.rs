@@ -72,6 +72,21 @@ fn status_tells_what_is_in_flight_and_since_when() {
     world.assert_in_step(&["one"]);
 }
 
+#[test]
+fn one_ike_sa_is_told_of_as_it_is_among_all() {
+    let mut world = up();
+    let now = at(world.now);
+    let all = world.a.endpoint.status(now).ike_sas;
+    let [sa] = all.as_slice() else {
+        panic!("one IKE SA, not {all:?}");
+    };
+    assert!(!sa.children.is_empty());
+    assert_eq!(world.a.endpoint.ike_sa(now, sa.id).as_ref(), Some(sa));
+    world.command(A, down(None));
+    world.seconds(5);
+    assert_eq!(world.a.endpoint.ike_sa(at(world.now), sa.id), None);
+}
+
 /// A world in which the certificates that A is shown are good until then.
 fn certified(until: i64) -> World {
     let (a, b) = (with_certificates(A), with_certificates(B));

@@ -3,13 +3,18 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use cygnet_daemon::api::{ChildStatus, ConnectionStatus, Guard, IkeSaStatus, Status};
+use cygnet_daemon::api::{ChildStatus, ConnectionStatus, Guard, IkeSaStatus, Status, What};
 use cygnet_profile::read::printable;
 use hyper::Method;
 use serde_json::Value;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::args;
 use crate::client;
+
+/// Changes of a tunnel that are shown unless all are asked for.
+const CHANGES: usize = 3;
 
 pub(super) fn status(options: &args::Status) -> ExitCode {
     let body = match client::call(&options.socket.socket, Method::GET, "/v1/status", None) {
@@ -22,7 +27,8 @@ pub(super) fn status(options: &args::Status) -> ExitCode {
     }
     match parse(&body) {
         Ok(status) => {
-            print!("{}", render(&status));
+            let changes = if options.history { usize::MAX } else { CHANGES };
+            print!("{}", render(&status, changes));
             ExitCode::SUCCESS
         }
         Err(message) => super::fail(&message),
@@ -64,7 +70,7 @@ fn clean(value: &mut Value) {
     }
 }
 
-fn render(status: &Status) -> String {
+fn render(status: &Status, changes: usize) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -86,10 +92,17 @@ fn render(status: &Status) -> String {
         let _ = writeln!(out, "  warning: {warning}");
     }
     match &status.engine {
-        None => out.push_str("\nthe engine is being restarted\n"),
+        None => {
+            out.push_str("\nthe engine is being restarted\n");
+            for of in status.history.iter().filter(|of| !of.changes.is_empty()) {
+                let _ = writeln!(out, "\n{}", of.name);
+                history(&mut out, status, &of.name, changes);
+            }
+        }
         Some(engine) => {
             for connection in &engine.connections {
                 self::connection(&mut out, connection);
+                history(&mut out, status, &connection.name, changes);
             }
             // Multicast that no tunnel carries is no sign of trouble.
             let telling = |name: &str| name != "multicast";
@@ -146,6 +159,52 @@ fn connection(out: &mut String, c: &ConnectionStatus) {
     for sa in &c.ike_sas {
         ike_sa(out, sa);
     }
+}
+
+/// The last changes of a tunnel, oldest first.
+fn history(out: &mut String, status: &Status, tunnel: &str, most: usize) {
+    let of = status.history.iter().find(|of| of.name == tunnel);
+    let changes = of.map_or(&[][..], |of| &of.changes);
+    let today = OffsetDateTime::now_utc();
+    let first = changes.len().saturating_sub(most);
+    for (n, change) in changes.iter().enumerate().skip(first) {
+        let when = moment(change.at, today, local);
+        let text = &change.text;
+        let _ = match change.what {
+            What::Up if n > 0 => writeln!(out, "  up again {when}: via {text}"),
+            What::Up => writeln!(out, "  up {when}: via {text}"),
+            What::Moved => writeln!(out, "  moved {when}: via {text}"),
+            What::Down => writeln!(out, "  down {when}: {text}"),
+            What::Failed => writeln!(out, "  not up {when}: {text}"),
+        };
+    }
+}
+
+/// `14:02:11` if it was today, else with the date, as the clock on the wall has it.
+fn moment(
+    at: Option<i64>,
+    today: OffsetDateTime,
+    zone: impl Fn(OffsetDateTime) -> Option<UtcOffset>,
+) -> String {
+    let Some(at) = at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok()) else {
+        return "at an unknown time".to_owned();
+    };
+    let zone = |at: OffsetDateTime| at.to_offset(zone(at).unwrap_or(UtcOffset::UTC));
+    let (at, today) = (zone(at), zone(today));
+    let time = at.format(format_description!("[hour]:[minute]:[second]"));
+    let mut told = time.unwrap_or_default();
+    if at.date() != today.date() {
+        told = format!("{} {told}", at.date());
+    }
+    if at.offset().is_utc() {
+        told.push_str(" UTC");
+    }
+    told
+}
+
+/// Unknown where other threads could change it meanwhile.
+fn local(at: OffsetDateTime) -> Option<UtcOffset> {
+    UtcOffset::local_offset_at(at).ok()
 }
 
 fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
@@ -288,6 +347,7 @@ mod tests {
                 "refused": [{"from": "192.0.2.1", "client": evil, "offered": evil, "remedy": evil,
                              "count": 1, "ago_s": 1.0}],
             },
+            "history": [{"name": evil, "changes": [{"at": 1, "what": "down", "text": evil}]}],
         });
         let json = escaped(&status.to_string());
         assert!(!json.contains(|c: char| c.is_control() || c == '\u{202e}'));
@@ -295,11 +355,61 @@ mod tests {
             serde_json::from_str::<Value>(&json).ok(),
             Some(status.clone())
         );
-        let shown = render(&parse(status.to_string().as_bytes()).unwrap());
+        let shown = render(&parse(status.to_string().as_bytes()).unwrap(), CHANGES);
         assert!(shown.contains("x\u{fffd}[2J"), "{shown:?}");
         let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!shown.contains(steers), "{shown:?}");
         assert!(!shown.lines().any(|line| line.starts_with("guard on")));
+    }
+
+    #[test]
+    fn what_happened_is_told_with_when_and_why() {
+        let mut changes = vec![serde_json::json!({"at": 1, "what": "up", "text": "a -> b"})];
+        for n in 0..4 {
+            let text = format!("no answer from 203.0.113.{n} for 8 s");
+            changes.push(serde_json::json!({"at": null, "what": "down", "text": text}));
+            changes.push(serde_json::json!({"at": null, "what": "up", "text": "a -> b"}));
+        }
+        let status = |engine: Value| {
+            let status = serde_json::json!({
+                "version": "1", "config": "c", "processes": {"supervisor": 1, "engine": null}, "uptime_s": 1,
+                "engine_restarts": 0, "guard": "on", "warnings": [], "leases": [], "engine": engine,
+                "history": [{"name": "home", "changes": changes}],
+            });
+            parse(status.to_string().as_bytes()).unwrap()
+        };
+        let engine = serde_json::json!({
+            "connections": [{"name": "home", "state": "up", "reason": null, "ike_sas": []}],
+            "drops": [], "ike_counters": [],
+        });
+        let shown = render(&status(engine), CHANGES);
+        let lines: Vec<&str> = shown.lines().rev().take(4).collect();
+        assert_eq!(
+            lines,
+            [
+                "  up again at an unknown time: via a -> b",
+                "  down at an unknown time: no answer from 203.0.113.3 for 8 s",
+                "  up again at an unknown time: via a -> b",
+                "home: up",
+            ]
+        );
+        // Also while the engine is away, and all of it.
+        let shown = render(&status(Value::Null), usize::MAX);
+        assert!(shown.contains("\nhome\n  up 1970-01-01 "), "{shown}");
+        assert_eq!(shown.matches("down at").count(), 4, "{shown}");
+    }
+
+    #[test]
+    fn a_moment_is_told_by_the_clock_on_the_wall() {
+        // 2026-11-26 13:02:11 UTC.
+        let at = 1_795_698_131;
+        let today = OffsetDateTime::from_unix_timestamp(at + 60).unwrap();
+        let next = OffsetDateTime::from_unix_timestamp(at + 86_400).unwrap();
+        let zone = |hours| move |_| UtcOffset::from_hms(hours, 0, 0).ok();
+        assert_eq!(moment(Some(at), today, zone(1)), "14:02:11");
+        assert_eq!(moment(Some(at), today, |_| None), "13:02:11 UTC");
+        assert_eq!(moment(Some(at), next, zone(-8)), "2026-11-26 05:02:11");
+        assert_eq!(moment(None, today, zone(1)), "at an unknown time");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! [`Input`]. Packets are sealed and opened by threads of the [`datapath`], which share no lock.
 
 mod ask;
+mod carried;
+mod changes;
 mod datapath;
 mod eap;
 mod status;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use cygnet_config::Config;
 use cygnet_crypto::SystemRandom;
 use cygnet_ike::Endpoint;
-use cygnet_ike::event::EventKind;
+use cygnet_ike::event::{Event, EventKind};
 use cygnet_ike::io::{Answer, AskId, Command, DataCommand, DataEvent, Output, Path};
 use cygnet_ike::policy::CredentialId;
 use cygnet_ike::time::{Instant, Now};
@@ -29,6 +31,8 @@ use crate::clock::Clock;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
 use crate::said::Said;
 use ask::{Asker, Trusted};
+use carried::Touched;
+use changes::Changes;
 use datapath::Datapath;
 use virtuals::Virtuals;
 
@@ -115,6 +119,9 @@ struct Engine {
     last_tick: Instant,
     /// What the log said lately.
     said: Said,
+    /// What hooks are to be told of.
+    touched: Touched,
+    changes: Changes,
     shutting_down: bool,
 }
 
@@ -169,6 +176,8 @@ impl Engine {
             answers: VecDeque::new(),
             last_tick: now.boot,
             said: Said::default(),
+            touched: Touched::default(),
+            changes: Changes::default(),
             shutting_down: false,
         })
     }
@@ -295,6 +304,7 @@ impl Engine {
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);
         self.config = config;
+        self.touched.note_all(&self.endpoint.status(now).ike_sas);
     }
 
     fn add_tuns(&mut self, tuns: Vec<TunRole>, fds: Vec<OwnedFd>) {
@@ -318,6 +328,7 @@ impl Engine {
                     Output::Transmit(transmit) => self.datapath.transmit(&transmit),
                     Output::Event(event) => {
                         self.said.log(&event, self.clock.now().boot);
+                        self.note(&event);
                         drained |= self.shutting_down && event.kind == EventKind::Drained;
                     }
                 }
@@ -330,7 +341,30 @@ impl Engine {
         for reach in self.datapath.reach_changes() {
             self.tell(&reach);
         }
+        // Behind its routes, and an heir before who left it what it carries.
+        for ike_sa in self.touched.take().into_iter().rev() {
+            let sa = self.endpoint.ike_sa(self.clock.now(), ike_sa);
+            let carried = sa.and_then(|sa| carried::carried(&sa, &self.config));
+            let carried = carried.map(Box::new);
+            let ike_sa = ike_sa.0;
+            self.tell(&ToSupervisor::Carried { ike_sa, carried });
+        }
         drained
+    }
+
+    /// What others than the log make of an event.
+    fn note(&mut self, event: &Event) {
+        self.touched.note(event, &self.config);
+        // A server's clients come and go.
+        let tunnel = event.connection.as_ref();
+        if let Some(tunnel) = tunnel.filter(|name| self.config.tunnels.contains_key(*name))
+            && let Some(change) = self.changes.of(tunnel, event)
+        {
+            self.tell(&ToSupervisor::Changed {
+                connection: tunnel.clone(),
+                change,
+            });
+        }
     }
 
     fn data(&mut self, command: DataCommand) {

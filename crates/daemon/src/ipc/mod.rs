@@ -7,7 +7,7 @@
 mod channel;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cygnet_config::{Config, ConfigError};
 use cygnet_crypto::signature::SignatureScheme;
@@ -220,6 +220,96 @@ pub(crate) enum ToSupervisor {
     Heartbeat,
     /// Every SA is deleted.
     Drained,
+    /// How an IKE SA of a connection that has a hook is now; comes with each change.
+    Carried {
+        /// Which.
+        ike_sa: u64,
+        /// `None`: it is over.
+        carried: Option<Box<Carried>>,
+    },
+    /// What a person wants to know of a tunnel afterwards.
+    Changed {
+        /// Connection.
+        connection: String,
+        /// What happened.
+        change: Changed,
+    },
+}
+
+/// An IKE SA as a hook is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    /// Connection.
+    pub(crate) connection: String,
+    /// Our outer address and port.
+    pub(crate) local: SocketAddr,
+    /// The peer's.
+    pub(crate) remote: SocketAddr,
+    /// Who we are, as people write it.
+    pub(crate) local_identity: String,
+    /// Who the peer proved to be; it has chosen this text.
+    pub(crate) remote_identity: String,
+    /// Inner addresses that the peer lent us.
+    pub(crate) assigned: Vec<IpAddr>,
+    /// Resolvers that came with them.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Inner addresses that we lent the peer.
+    pub(crate) lent: Vec<IpAddr>,
+    /// Its Child SAs that are in use.
+    pub(crate) children: Vec<CarriedChild>,
+}
+
+/// A Child SA in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CarriedChild {
+    /// Its policy's name.
+    pub(crate) name: String,
+    /// Inner traffic, our side.
+    pub(crate) local: Vec<Selector>,
+    /// Inner traffic, the peer's side.
+    pub(crate) remote: Vec<Selector>,
+}
+
+/// A traffic selector (RFC 7296 §3.13.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Selector {
+    /// Lowest address.
+    pub(crate) first: IpAddr,
+    /// Highest address.
+    pub(crate) last: IpAddr,
+    /// IP protocol; 0: any.
+    pub(crate) protocol: u8,
+    /// Lowest and highest port.
+    pub(crate) ports: (u16, u16),
+}
+
+/// See [`ToSupervisor::Changed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Changed {
+    /// It carries traffic.
+    Up {
+        /// Our outer address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+    },
+    /// It carries none any more.
+    Down {
+        /// A sentence.
+        why: String,
+    },
+    /// It is to be up, and a try came to nothing.
+    Failed {
+        /// A sentence.
+        why: String,
+    },
+    /// An end has another address, and it stayed up.
+    Moved {
+        /// Our outer address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+    },
 }
 
 /// Questions that need secrets, names or addresses.
@@ -277,7 +367,7 @@ pub(crate) enum SupervisorAsk {
         /// Identity, as people write it: the key of the lease.
         identity: String,
         /// Where the peer is, if other devices may have the same identity.
-        device: Option<std::net::SocketAddr>,
+        device: Option<SocketAddr>,
         /// The IKE SAs whose addresses a peer at that very place has, [`HERE_MAX`] at most.
         here: Vec<u64>,
         /// For which IKE SA.

@@ -11,6 +11,8 @@ mod devices;
 mod engine;
 mod expiry;
 mod guesses;
+mod history;
+mod hooks;
 mod leases;
 pub(crate) mod network;
 mod orders;
@@ -34,11 +36,13 @@ use crate::api::Status;
 use crate::clock::{Clock, LastKnown};
 use crate::error::StartError;
 use crate::fetch_crl::Found;
-use crate::ipc::{Setup, SupervisorAnswer, ToEngine, ToSupervisor};
+use crate::ipc::{Changed, Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
 use crls::Crls;
 use engine::{Engine, EngineEvent};
 use guesses::{Admission, Guesses};
+use history::History;
+use hooks::Hooks;
 use leases::Leases;
 use network::Network;
 use questions::Guess;
@@ -57,6 +61,9 @@ const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 const DAILY: Duration = Duration::from_secs(86_400);
 /// Messages of the engine that wait; then it waits.
 const EVENTS_MAX: usize = 64;
+
+/// Why tunnels are down when this program was told to end.
+const ENDED: &str = "cygnet was stopped";
 
 /// Runs until told to end. Returns the exit code.
 pub(crate) fn run(config: &Path) -> u8 {
@@ -119,6 +126,10 @@ enum Done {
         url: String,
         found: Result<Found, String>,
     },
+    /// The hook of a tunnel has ended.
+    Hook { tunnel: String },
+    /// The history is written.
+    History,
 }
 
 /// Everything the supervisor owns.
@@ -131,6 +142,8 @@ struct Supervisor {
     leases: Leases,
     guesses: Guesses,
     crls: Crls,
+    hooks: Hooks,
+    history: History,
     clock: Clock,
     last_known: LastKnown,
     /// Whether the clock was set when it was last looked at.
@@ -180,6 +193,13 @@ impl Supervisor {
         let clock = Clock::new(&loaded.config, last_known.kept());
         let crls = Crls::read(&loaded.config, Instant::now());
         crls.fill(&mut loaded.bundle);
+        let hooks = Hooks::new(&loaded.config, &run_dir);
+        let history = History::read(
+            &loaded.config.daemon.state_dir,
+            loaded.config.tunnels.keys(),
+            clock.date().ok(),
+            Instant::now(),
+        );
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
         tokio::task::spawn_local(control::serve(listener, control_sender));
@@ -192,6 +212,8 @@ impl Supervisor {
             leases,
             guesses: Guesses::default(),
             crls,
+            hooks,
+            history,
             clock_set: clock.date().is_ok(),
             clock,
             last_known,
@@ -235,6 +257,8 @@ impl Supervisor {
             tracing::error!("cannot receive signals");
             return 1;
         };
+        // What an earlier run left to be undone.
+        self.run_hooks();
         let mut watchdog = tokio::time::interval(Duration::from_secs(3));
         let mut daily = tokio::time::interval(DAILY);
         let mut drained_by: Option<tokio::time::Instant> = None;
@@ -272,6 +296,11 @@ impl Supervisor {
         }
         if let Ok(date) = self.clock.date() {
             self.last_known.keep(date, true);
+        }
+        self.history.all_down(ENDED, self.clock.date().ok());
+        self.end_hooks(&mut inbox.done).await;
+        if let Some(page) = self.history.last_page() {
+            page.write();
         }
         self.network.take_back().await;
         let run_dir = Path::new(&self.loaded.config.daemon.run_dir);
@@ -358,6 +387,11 @@ impl Supervisor {
             wait.as_secs_f32()
         );
         self.network.engine_gone();
+        let why = format!("the engine ended ({how})");
+        self.history.all_down(&why, self.clock.date().ok());
+        self.keep_history();
+        self.hooks.all_down();
+        self.run_hooks();
         for (_, reply) in std::mem::take(&mut self.waiting_status) {
             self.network.report(self.status(None), reply);
         }
@@ -397,6 +431,23 @@ impl Supervisor {
                 }
             }
             ToSupervisor::Drained => return self.ending,
+            ToSupervisor::Carried { ike_sa, carried } => {
+                let config = &self.loaded.config;
+                self.hooks.note(config, ike_sa, carried.as_deref());
+                self.run_hooks();
+            }
+            ToSupervisor::Changed { connection, change } => {
+                let change = match change {
+                    Changed::Down { .. } if self.ending => Changed::Down {
+                        why: ENDED.to_owned(),
+                    },
+                    Changed::Failed { .. } if self.ending => return false,
+                    change => change,
+                };
+                self.history
+                    .note(&connection, change, self.clock.date().ok());
+                self.keep_history();
+            }
         }
         false
     }
@@ -439,6 +490,14 @@ impl Supervisor {
             }
             Done::TunsMissing => self.restore_tuns().await,
             Done::Crl { url, found } => self.crl(&url, found),
+            Done::Hook { tunnel } => {
+                self.hooks.ran(&tunnel);
+                self.run_hooks();
+            }
+            Done::History => {
+                self.history.written();
+                self.keep_history();
+            }
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {
                     self.network.report(self.status(None), reply);
@@ -475,6 +534,7 @@ impl Supervisor {
         self.network.watch();
         self.watch_clock();
         self.fetch_crls();
+        self.keep_history();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }

@@ -135,6 +135,9 @@ impl Supervisor {
         self.crls.configure(&self.loaded.config, Instant::now());
         self.crls.fill(&mut self.loaded.bundle);
         self.clock.configure(&self.loaded.config);
+        self.hooks.configure(&self.loaded.config);
+        self.history.configure(self.loaded.config.tunnels.keys());
+        self.run_hooks();
         self.tell_expiry();
         self.leases.configure(pools(&self.loaded));
         let bundle: Bundle = self.loaded.bundle.clone();
@@ -178,6 +181,7 @@ impl Supervisor {
             warnings,
             engine,
             leases,
+            history: self.history.list(),
         }
     }
 }

@@ -17,7 +17,7 @@ use cygnet_pki::load;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::passwords;
+use super::{hooks, passwords};
 use crate::error::StartError;
 use crate::ipc::Bundle;
 
@@ -127,6 +127,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, StartError> {
     let (config, bundle) = public(path)?;
     let base = path.parent().unwrap_or(Path::new("."));
     let secrets = secrets(&config, base, &bundle.files)?;
+    hooks::check(&config)?;
     Ok(Loaded {
         config,
         bundle,
@@ -366,8 +367,7 @@ pub(super) fn engine_user(user: Option<&str>) -> Result<(u32, u32), StartError> 
             Ok((uid, uid))
         };
     }
-    let passwd = std::fs::read_to_string("/etc/passwd")
-        .map_err(|e| StartError::refused(format_args!("cannot read /etc/passwd: {e}")))?;
+    let passwd = passwd().map_err(StartError::Refused)?;
     let Some(user) = user else {
         let mut users = ENGINE_USERS.iter();
         return users
@@ -384,6 +384,18 @@ pub(super) fn engine_user(user: Option<&str>) -> Result<(u32, u32), StartError> 
              make one with `useradd --system {user}`, or write \"nobody\""
         ))
     })
+}
+
+fn passwd() -> Result<String, String> {
+    std::fs::read_to_string("/etc/passwd").map_err(|e| format!("cannot read /etc/passwd: {e}"))
+}
+
+/// An unprivileged user and its group: a number, or a name of `/etc/passwd`, where it may not be.
+pub(super) fn user(user: &str) -> Result<Option<(u32, u32)>, String> {
+    match user.parse::<u32>() {
+        Ok(uid) => Ok((uid != 0).then_some((uid, uid))),
+        Err(_) => Ok(find_user(&passwd()?, user)),
+    }
 }
 
 fn find_user(passwd: &str, user: &str) -> Option<(u32, u32)> {

@@ -222,6 +222,15 @@ impl Network {
         self.job(Job::Order(order, reply));
     }
 
+    /// Waits until everything asked for before is done.
+    pub(super) fn settled(&self) -> impl Future<Output = ()> + use<> {
+        let (reply, done) = oneshot::channel();
+        self.job(Job::Settled(reply));
+        async move {
+            let _ = done.await;
+        }
+    }
+
     /// Takes back everything but the guard.
     pub(super) async fn take_back(&mut self) {
         let (reply, done) = oneshot::channel();

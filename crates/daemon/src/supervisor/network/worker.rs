@@ -44,6 +44,8 @@ pub(super) enum Job {
     Order(DeviceOrder, oneshot::Sender<Result<DeviceChanged, Refusal>>),
     /// Complete a report and send it.
     Report(Box<Status>, oneshot::Sender<Status>),
+    /// Say that everything asked for before is done.
+    Settled(oneshot::Sender<()>),
     /// Take back all but the guard; the last job.
     TakeBack(oneshot::Sender<()>),
 }
@@ -206,6 +208,9 @@ impl Worker {
                     status.guard = self.guard;
                     status.warnings.extend(self.warnings.iter().cloned());
                     let _ = reply.send(*status);
+                }
+                Job::Settled(reply) => {
+                    let _ = reply.send(());
                 }
                 Job::TakeBack(reply) => {
                     if let Err(error) = self.network.remove().await {

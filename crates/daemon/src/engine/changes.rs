@@ -1,0 +1,164 @@
+//! When tunnels go up and down, and why: what `status` tells of the past.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use cygnet_ike::event::{Event, EventKind, Reason};
+use cygnet_ike::io::ChildSaId;
+
+use crate::events;
+use crate::ipc::Changed;
+
+/// What is known of the tunnels that are configured.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The Child SAs that carry traffic.
+    carrying: BTreeMap<String, BTreeSet<ChildSaId>>,
+    /// Where the peer was called last.
+    called: BTreeMap<String, IpAddr>,
+}
+
+impl Changes {
+    /// What to tell of a tunnel's event; most change nothing that anybody asks about afterwards.
+    pub(super) fn of(&mut self, tunnel: &str, event: &Event) -> Option<Changed> {
+        let ends = event.path.map(|path| (path.local, path.remote));
+        match &event.kind {
+            EventKind::Connecting { .. } => {
+                let (_, remote) = ends?;
+                self.called.insert(tunnel.to_owned(), remote.ip());
+                None
+            }
+            EventKind::ChildUp { child, .. } => {
+                let carrying = self.carrying.entry(tunnel.to_owned()).or_default();
+                let first = carrying.is_empty();
+                carrying.insert(*child);
+                let (local, remote) = ends.filter(|_| first)?;
+                Some(Changed::Up { local, remote })
+            }
+            EventKind::ChildDown { child, reason, .. } => {
+                let carrying = self.carrying.get_mut(tunnel)?;
+                if !carrying.remove(child) || !carrying.is_empty() {
+                    return None;
+                }
+                self.carrying.remove(tunnel);
+                let peer = ends.map(|(_, remote)| remote.ip());
+                let why = sentence(reason, peer, true);
+                Some(Changed::Down { why })
+            }
+            EventKind::Retry { reason, .. } if !self.carrying.contains_key(tunnel) => {
+                let why = sentence(reason, self.called.get(tunnel).copied(), false);
+                Some(Changed::Failed { why })
+            }
+            EventKind::Moved { .. } | EventKind::PeerMoved { .. } => {
+                let (local, remote) = ends?;
+                Some(Changed::Moved { local, remote })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why, for a person. How long a call waited differs a little each time, and says nothing.
+fn sentence(reason: &Reason, peer: Option<IpAddr>, up: bool) -> String {
+    let Reason::NoAnswer { waited, .. } = reason else {
+        return events::short(reason);
+    };
+    let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
+    match up {
+        true => format!("no answer{from} for {:.0} s", waited.as_secs_f32()),
+        false => format!("no answer{from}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use cygnet_ike::io::{Path, Transport};
+
+    fn event(kind: EventKind) -> Event {
+        Event {
+            connection: Some("home".to_owned()),
+            ike_sa: None,
+            path: Some(Path {
+                transport: Transport::Udp,
+                local: "192.0.2.1:4500".parse().unwrap(),
+                remote: "203.0.113.10:4500".parse().unwrap(),
+                interface: 0,
+            }),
+            peer: None,
+            kind,
+        }
+    }
+
+    fn up(child: u64) -> Event {
+        event(EventKind::ChildUp {
+            child: ChildSaId(child),
+            name: "net".to_owned(),
+            suite: String::new(),
+            selectors: String::new(),
+            replaces: None,
+        })
+    }
+
+    fn down(child: u64, reason: Reason) -> Event {
+        event(EventKind::ChildDown {
+            child: ChildSaId(child),
+            name: "net".to_owned(),
+            reason,
+        })
+    }
+
+    fn no_answer(seconds: u64) -> Reason {
+        Reason::NoAnswer {
+            sent: 3,
+            waited: Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_up_from_its_first_child_to_its_last() {
+        let mut changes = Changes::default();
+        let (local, remote) = (
+            "192.0.2.1:4500".parse().unwrap(),
+            "203.0.113.10:4500".parse().unwrap(),
+        );
+        let came_up = Some(Changed::Up { local, remote });
+        assert_eq!(changes.of("home", &up(1)), came_up);
+        assert_eq!(changes.of("home", &up(2)), None);
+        // New keys.
+        assert_eq!(changes.of("home", &down(1, Reason::Replaced)), None);
+        assert_eq!(changes.of("office", &up(3)), came_up);
+        let why = "no answer from 203.0.113.10 for 8 s".to_owned();
+        let went_down = Some(Changed::Down { why });
+        assert_eq!(changes.of("home", &down(2, no_answer(8))), went_down);
+        // One that was never told of.
+        assert_eq!(changes.of("home", &down(2, no_answer(8))), None);
+        assert_eq!(changes.of("home", &up(4)), came_up);
+    }
+
+    #[test]
+    fn tries_that_fail_alike_are_told_alike() {
+        let mut changes = Changes::default();
+        let retry = |seconds| Event {
+            path: None,
+            ..event(EventKind::Retry {
+                after: Duration::from_secs(1),
+                reason: no_answer(seconds),
+            })
+        };
+        let failed = |why: &str| {
+            let why = why.to_owned();
+            Some(Changed::Failed { why })
+        };
+        assert_eq!(changes.of("home", &retry(4)), failed("no answer"));
+        let calls = event(EventKind::Connecting { attempt: 2 });
+        assert_eq!(changes.of("home", &calls), None);
+        let from = failed("no answer from 203.0.113.10");
+        assert_eq!(changes.of("home", &retry(4)), from);
+        assert_eq!(changes.of("home", &retry(5)), from);
+        changes.of("home", &up(1));
+        assert_eq!(changes.of("home", &retry(4)), None, "another child fails");
+    }
+}

@@ -1,0 +1,373 @@
+//! What happened to each tunnel lately, and why: up, down, tries that failed, other addresses. It outlives the engine
+//! and, in the state directory, this program.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cygnet_ike::time::UtcTime;
+use cygnet_linux::keep_file;
+use serde::{Deserialize, Serialize};
+
+use super::{Done, Supervisor};
+use crate::api::{Change, TunnelHistory, What};
+use crate::ipc::Changed;
+
+/// Changes of a tunnel that are remembered.
+const CHANGES_MAX: usize = 20;
+/// Tries that failed for reasons of their own, of those between two times of being up.
+const FAILED_MAX: usize = 3;
+/// Letters of a reason: the engine may have been taken over.
+const TEXT_MAX: usize = 400;
+/// A file that is longer is none of ours.
+const FILE_MAX: u64 = 4 << 20;
+/// It is written so often at once, and later once in [`PAUSE`]: a flash card is not written to all the time.
+const BURST: u32 = 12;
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What happened to the tunnels that are configured.
+#[derive(Debug)]
+pub(super) struct History {
+    path: PathBuf,
+    tunnels: BTreeMap<String, VecDeque<Change>>,
+    pen: Pen,
+}
+
+/// When the file is written.
+#[derive(Debug)]
+struct Pen {
+    /// There is something to write.
+    wet: bool,
+    /// Somebody writes.
+    busy: bool,
+    left: u32,
+    /// Since when fewer than [`BURST`] are left.
+    since: Instant,
+}
+
+/// The file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    tunnels: BTreeMap<String, VecDeque<Change>>,
+}
+
+/// What is to be written, and where.
+pub(super) struct Page {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Page {
+    /// Takes as long as the disk does.
+    pub(super) fn write(&self) {
+        if let Err(error) = keep_file(&self.path, &self.bytes) {
+            tracing::debug!("cannot write {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl History {
+    /// What is kept of these tunnels. One that was up when it was written has gone down since, and nobody saw it.
+    pub(super) fn read<'a>(
+        state_dir: &str,
+        tunnels: impl Iterator<Item = &'a String>,
+        date: Option<UtcTime>,
+        now: Instant,
+    ) -> Self {
+        let path = Path::new(state_dir).join("history.json");
+        let kept = kept(&path).unwrap_or_else(|error| {
+            tracing::warn!(
+                "{}: what happened before is forgotten: {error}",
+                path.display()
+            );
+            Kept::default()
+        });
+        let mut history = Self {
+            path,
+            tunnels: kept.tunnels,
+            pen: Pen {
+                wet: false,
+                busy: false,
+                left: BURST,
+                since: now,
+            },
+        };
+        history.configure(tunnels);
+        for changes in history.tunnels.values_mut() {
+            while changes.len() > CHANGES_MAX {
+                changes.pop_front();
+            }
+        }
+        history.all_down("cygnet, or this machine, had ended without a word", date);
+        history
+    }
+
+    /// Tunnels that are not configured any more are forgotten.
+    pub(super) fn configure<'a>(&mut self, tunnels: impl Iterator<Item = &'a String>) {
+        let mut before = std::mem::take(&mut self.tunnels);
+        self.tunnels = tunnels
+            .map(|name| (name.clone(), before.remove(name).unwrap_or_default()))
+            .collect();
+        self.pen.wet |= !before.is_empty();
+    }
+
+    /// Notes what the engine tells of a tunnel, where it is one.
+    pub(super) fn note(&mut self, tunnel: &str, change: Changed, date: Option<UtcTime>) {
+        let Some(changes) = self.tunnels.get_mut(tunnel) else {
+            return;
+        };
+        let (what, text) = match change {
+            Changed::Up { local, remote } => (What::Up, format!("{local} -> {remote}")),
+            Changed::Moved { local, remote } => (What::Moved, format!("{local} -> {remote}")),
+            Changed::Down { why } => (What::Down, why),
+            Changed::Failed { why } => (What::Failed, why),
+        };
+        let text: String = text.chars().take(TEXT_MAX).collect();
+        let failed = || changes.iter().rev().take_while(|c| c.what == What::Failed);
+        if what == What::Failed
+            && (failed().count() >= FAILED_MAX || failed().any(|c| c.text == text))
+        {
+            return;
+        }
+        add(changes, what, text, date);
+        self.pen.wet = true;
+    }
+
+    /// Every tunnel that is up is down, for this reason.
+    pub(super) fn all_down(&mut self, why: &str, date: Option<UtcTime>) {
+        for changes in self.tunnels.values_mut() {
+            if changes
+                .back()
+                .is_some_and(|c| matches!(c.what, What::Up | What::Moved))
+            {
+                add(changes, What::Down, why.to_owned(), date);
+                self.pen.wet = true;
+            }
+        }
+    }
+
+    /// For `status`, oldest first.
+    pub(super) fn list(&self) -> Vec<TunnelHistory> {
+        let tunnels = self.tunnels.iter();
+        let told = tunnels.map(|(name, changes)| TunnelHistory {
+            name: name.clone(),
+            changes: changes.iter().cloned().collect(),
+        });
+        told.collect()
+    }
+
+    /// What is to be written now; [`Self::written`] is called when that is done.
+    pub(super) fn page(&mut self, now: Instant) -> Option<Page> {
+        let pen = &mut self.pen;
+        if !pen.wet || pen.busy {
+            return None;
+        }
+        while pen.left < BURST && now.duration_since(pen.since) >= PAUSE {
+            pen.left += 1;
+            pen.since += PAUSE;
+        }
+        if pen.left == 0 {
+            return None;
+        }
+        if pen.left == BURST {
+            pen.since = now;
+        }
+        pen.left -= 1;
+        pen.busy = true;
+        self.last_page()
+    }
+
+    pub(super) fn written(&mut self) {
+        self.pen.busy = false;
+    }
+
+    pub(super) fn is_being_written(&self) -> bool {
+        self.pen.busy
+    }
+
+    /// What there is to write at the end, however often something was written before.
+    pub(super) fn last_page(&mut self) -> Option<Page> {
+        if !std::mem::take(&mut self.pen.wet) {
+            return None;
+        }
+        let kept = Kept {
+            tunnels: self.tunnels.clone(),
+        };
+        // Of such a type nothing fails.
+        let bytes = serde_json::to_vec(&kept).unwrap_or_default();
+        let path = self.path.clone();
+        Some(Page { path, bytes })
+    }
+}
+
+impl Supervisor {
+    /// Writes down what happened, beside the loop: a disk may be slow.
+    pub(super) fn keep_history(&mut self) {
+        if let Some(page) = self.history.page(Instant::now()) {
+            let done = self.done.clone();
+            tokio::task::spawn_local(async move {
+                let _ = tokio::task::spawn_blocking(move || page.write()).await;
+                let _ = done.send(Done::History);
+            });
+        }
+    }
+}
+
+fn add(changes: &mut VecDeque<Change>, what: What, text: String, date: Option<UtcTime>) {
+    if changes.len() >= CHANGES_MAX {
+        changes.pop_front();
+    }
+    let at = date.map(|date| date.0);
+    changes.push_back(Change { at, what, text });
+}
+
+/// The content of the file; nothing where there is none.
+fn kept(path: &Path) -> Result<Kept, String> {
+    let metadata = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
+        other => other.map_err(|e| e.to_string())?,
+    };
+    if !metadata.is_file() || metadata.len() > FILE_MAX {
+        return Err(format!("expected a file of {FILE_MAX} bytes at most"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(directory: &Path, now: Instant) -> History {
+        let tunnels = ["home".to_owned(), "office".to_owned()];
+        let state_dir = directory.to_str().unwrap();
+        History::read(state_dir, tunnels.iter(), Some(UtcTime(1_795_651_200)), now)
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("cygnet-history-{name}-{}", std::process::id()))
+    }
+
+    fn up() -> Changed {
+        Changed::Up {
+            local: "192.0.2.1:4500".parse().unwrap(),
+            remote: "203.0.113.10:4500".parse().unwrap(),
+        }
+    }
+
+    fn down(why: &str) -> Changed {
+        Changed::Down {
+            why: why.to_owned(),
+        }
+    }
+
+    fn failed(why: &str) -> Changed {
+        Changed::Failed {
+            why: why.to_owned(),
+        }
+    }
+
+    fn told(history: &History, tunnel: &str) -> Vec<String> {
+        let list = history.list();
+        let of = list.iter().find(|of| of.name == tunnel);
+        let changes = of.map(|of| of.changes.iter()).into_iter().flatten();
+        changes
+            .map(|c| format!("{} {:?}: {}", c.at.unwrap_or_default(), c.what, c.text))
+            .collect()
+    }
+
+    #[test]
+    fn each_tunnel_has_its_own_and_only_those_that_are_configured() {
+        let directory = directory("own");
+        let mut history = history(&directory, Instant::now());
+        history.note("home", up(), Some(UtcTime(1)));
+        history.note("office", up(), None);
+        history.note(
+            "home",
+            down("no answer from 203.0.113.10 for 8 s"),
+            Some(UtcTime(2)),
+        );
+        history.note("other", up(), Some(UtcTime(3)));
+        let expected = [
+            "1 Up: 192.0.2.1:4500 -> 203.0.113.10:4500",
+            "2 Down: no answer from 203.0.113.10 for 8 s",
+        ];
+        assert_eq!(told(&history, "home"), expected);
+        history.configure(["office".to_owned()].iter());
+        assert!(told(&history, "home").is_empty());
+        assert_eq!(
+            told(&history, "office"),
+            ["0 Up: 192.0.2.1:4500 -> 203.0.113.10:4500"]
+        );
+        assert_eq!(history.list().len(), 1);
+    }
+
+    #[test]
+    fn a_night_of_failures_leaves_what_was_before_it() {
+        let directory = directory("night");
+        let mut history = history(&directory, Instant::now());
+        history.note("home", up(), None);
+        history.note("home", down("no answer"), None);
+        for n in 0..1000 {
+            history.note("home", failed("no answer from 203.0.113.10"), None);
+            history.note("home", failed(&format!("odd {n}")), None);
+        }
+        let changes = told(&history, "home");
+        assert_eq!(changes.len(), 2 + FAILED_MAX, "{changes:?}");
+        for n in 0..1000 {
+            history.note("home", up(), Some(UtcTime(n)));
+            history.note("home", down(&"x".repeat(100_000)), Some(UtcTime(n)));
+        }
+        let changes = told(&history, "home");
+        assert_eq!(changes.len(), CHANGES_MAX);
+        assert!(changes.iter().all(|change| change.len() < 2 * TEXT_MAX));
+        assert!(changes.last().unwrap().starts_with("999 Down"));
+    }
+
+    #[test]
+    fn it_outlives_the_program_and_says_that_nobody_saw_the_end() {
+        let directory = directory("kept");
+        let now = Instant::now();
+        let mut first = history(&directory, now);
+        first.note("home", up(), Some(UtcTime(1)));
+        first.note("office", up(), Some(UtcTime(2)));
+        first.note(
+            "office",
+            down("asked for by the operator"),
+            Some(UtcTime(3)),
+        );
+        first.page(now).unwrap().write();
+        let second = history(&directory, now);
+        let expected = [
+            "1 Up: 192.0.2.1:4500 -> 203.0.113.10:4500",
+            "1795651200 Down: cygnet, or this machine, had ended without a word",
+        ];
+        assert_eq!(told(&second, "home"), expected);
+        assert_eq!(told(&second, "office").len(), 2);
+        std::fs::write(directory.join("history.json"), "{\"tunnels\": 7}").unwrap();
+        let third = history(&directory, now);
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(told(&third, "home").is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_that_flaps_does_not_wear_out_the_disk() {
+        let directory = directory("wear");
+        let start = Instant::now();
+        let mut history = history(&directory, start);
+        let mut pages = 0;
+        for second in 0..3600 {
+            history.note("home", up(), None);
+            history.note("home", down("no answer"), None);
+            if history.page(start + Duration::from_secs(second)).is_some() {
+                pages += 1;
+                assert!(history.page(start + Duration::from_secs(second)).is_none());
+                history.written();
+            }
+        }
+        assert!((60..=72).contains(&pages), "{pages}");
+        history.note("home", up(), None);
+        assert!(history.last_page().is_some());
+        assert!(history.last_page().is_none(), "nothing is left to write");
+    }
+}
