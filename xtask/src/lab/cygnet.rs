@@ -372,6 +372,38 @@ pub struct Status {
     pub engine_restarts: u32,
     /// Nothing while the engine is being started again.
     pub engine: Option<Engine>,
+    /// What happened to each tunnel.
+    pub history: Vec<History>,
+}
+
+impl Status {
+    /// What happened to a tunnel, oldest first.
+    pub fn history_of(self, tunnel: &str) -> Vec<Change> {
+        let of = self.history.into_iter().find(|of| of.name == tunnel);
+        of.map_or_else(Vec::new, |of| of.changes)
+    }
+}
+
+/// What happened to a tunnel.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// Its name.
+    pub name: String,
+    /// Oldest first.
+    pub changes: Vec<Change>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// When, in seconds since 1970.
+    pub at: Option<i64>,
+    /// `up`, `down`, `failed`, `moved`.
+    pub what: String,
+    /// By which addresses, or why.
+    pub text: String,
 }
 
 /// Process ids.

@@ -8,8 +8,13 @@ use super::restless::Restless;
 use super::talker::Talker;
 use crate::lab::link::counter;
 use crate::lab::world::{GATEWAY, LAN, WEB};
-use crate::lab::{Lab, Result, wait_for};
+use crate::lab::{Failure, Lab, Result, wait_for};
 use crate::{ensure, project};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+/// Until what another program flushed is there again: the kernel tells of it.
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -52,6 +57,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "guard-foreign-flush",
             "a foreign `nft flush ruleset` opens nothing, up or down, and what it broke is mended",
             foreign_flush,
+        ),
+        Scenario::new(
+            "guard-bad-hook",
+            "a hook that hangs when the tunnel goes up and fails when it goes down opens nothing",
+            bad_hook,
+        ),
+        Scenario::new(
+            "guard-idle",
+            "while nothing changes cygnet runs no `nft` to see whether its guard is there",
+            idle,
         ),
         Scenario::new(
             "guard-rules-flushed",
@@ -284,9 +299,8 @@ fn foreign_flush(lab: &mut Lab) -> Result<String> {
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.flows()?;
     // While the tunnel is up: translation and MSS are gone as well, and come back by themselves.
+    let flushed = Instant::now();
     box_.exec(["nft", "flush", "ruleset"])?;
-    laptop.tries_on()?;
-    home.nothing_leaked("after `nft flush ruleset` with the tunnel up")?;
     wait_for("cygnet mends what was flushed", SOON, || {
         Ok((home.state()? == clean).then_some(()))
     })
@@ -294,6 +308,10 @@ fn foreign_flush(lab: &mut Lab) -> Result<String> {
         Ok(now) => failure.while_doing(clean.difference(&now)),
         Err(other) => other,
     })?;
+    let mended = flushed.elapsed();
+    ensure!(mended < AT_ONCE, "mended after {mended:?} only");
+    laptop.tries_on()?;
+    home.nothing_leaked("after `nft flush ruleset` with the tunnel up")?;
     laptop.flows()?;
     // While it is down.
     home.gateway.down("home")?;
@@ -310,7 +328,61 @@ fn foreign_flush(lab: &mut Lab) -> Result<String> {
     laptop.flows()?;
     expect_guard(&home.state()?, "after the next start")?;
     home.nothing_leaked("up to the next start")?;
+    Ok(format!(
+        "{} datagrams, none in clear; mended after {:.1} s",
+        laptop.datagrams(),
+        mended.as_secs_f32()
+    ))
+}
+
+fn bad_hook(lab: &mut Lab) -> Result<String> {
+    let hook = lab.subdirectory("hooks")?.join("bad");
+    let text = "#!/bin/sh\ncase \"$PLUTO_VERB\" in\nup-*) sleep 1000 ;;\nesac\nexit 1\n";
+    std::fs::write(&hook, text)?;
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755))?;
+    let lines = format!(
+        "{QUICK}hook = \"{}\"\nhook_timeout = \"1s\"\n",
+        hook.display()
+    );
+    let home = Home::start(lab, &gateway_setup(&lines, ""))?;
+    home.world.provider.reset()?;
+    let laptop = Restless::start(&home.world.laptop)?;
+    laptop.flows()?;
+    home.gateway
+        .wait_for_log("did not end within 1.0 s", SOON)?;
+    home.gateway.down("home")?;
+    home.gateway.wait_for_log("failed with exit code 1", SOON)?;
+    laptop.tries_on()?;
+    expect_guard(&home.state()?, "with a hook that fails")?;
+    home.nothing_leaked("with the tunnel down and a hook that fails")?;
+    home.gateway.up("home")?;
+    laptop.flows()?;
+    home.nothing_leaked("with a hook that hangs")?;
     Ok(format!("{} datagrams, none in clear", laptop.datagrams()))
+}
+
+/// Page faults of the processes that this one has started and that have ended: each makes hundreds.
+fn faults_of_children(process: u32) -> Result<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    let field = fields.split(' ').nth(8).map(str::to_owned);
+    field.ok_or_else(|| Failure::new(format!("no such field in {stat}")))
+}
+
+fn idle(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let supervisor = home.gateway.status()?.processes.supervisor;
+    // What it has just set it looks at once more.
+    crate::lab::interrupt::pause(Duration::from_secs(8))?;
+    let before = faults_of_children(supervisor)?;
+    crate::lab::interrupt::pause(Duration::from_secs(12))?;
+    let after = faults_of_children(supervisor)?;
+    let warnings = home.gateway.status()?.warnings;
+    ensure!(
+        before == after,
+        "it ran other programs: {before}, then {after} page faults; it warns of {warnings:?}"
+    );
+    Ok("no other program in 12 s".to_owned())
 }
 
 fn rules_flushed(lab: &mut Lab) -> Result<String> {

@@ -49,9 +49,12 @@ const PLACES: [&str; 4] = ["192.0.2.71", "192.0.2.72", "192.0.2.73", "2001:db8::
 /// Between a move and the first answer through the tunnel.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// The two ends, up: who calls has a virtual address, and is in office `a`.
-fn pair(lab: &Lab, role: Role, mobike: &str) -> Result<Pair> {
+/// The two ends, up: who calls has a virtual address, and is in office `a`. Cygnet's tunnel has these lines, too.
+pub(super) fn pair(lab: &Lab, role: Role, mobike: &str, lines: &[&str]) -> Result<Pair> {
     let mut plan = Plan::certificates(role, KeyKind::EcP256)?.swan_set("mobike", mobike);
+    for line in lines {
+        plan = plan.cygnet_line(line);
+    }
     let mut offices = Offices::build(lab, Nat::None)?;
     for link in &mut offices.links {
         link.add_ends(&PLACES, &[])?;
@@ -94,7 +97,7 @@ fn pair(lab: &Lab, role: Role, mobike: &str) -> Result<Pair> {
 }
 
 /// From who moves, with its virtual address, to the host behind the other.
-struct Road {
+pub(super) struct Road {
     mover: Namespace,
     virtual_address: String,
     host: Namespace,
@@ -102,7 +105,7 @@ struct Road {
 }
 
 impl Road {
-    fn of(pair: &Pair) -> Result<Self> {
+    pub(super) fn of(pair: &Pair) -> Result<Self> {
         let (a, b): (&Office, &Office) = (&pair.offices.a, &pair.offices.b);
         let (own, _) = pair.ike_sa()?;
         let lent = own.virtual_addresses.first().cloned();
@@ -138,7 +141,7 @@ impl Road {
     }
 
     /// The same; how long the tunnel carries nothing.
-    fn move_to(&self, pair: &Pair, address: &str) -> Result<Duration> {
+    pub(super) fn move_to(&self, pair: &Pair, address: &str) -> Result<Duration> {
         self.leave_for(pair, address)?;
         let begun = Instant::now();
         ping_until_answered(&self.host, &self.virtual_address, SOON)
@@ -187,7 +190,7 @@ fn is_at(pair: &Pair, role: Role, address: &str) -> Result<()> {
 }
 
 fn moves(lab: &Lab, role: Role, places: &[&str]) -> Result<String> {
-    let pair = pair(lab, role, "yes")?;
+    let pair = pair(lab, role, "yes", &[])?;
     let road = Road::of(&pair)?;
     let ways = [road.way(role)];
     pair.carry_on(&ways)?;
@@ -222,7 +225,7 @@ fn moves(lab: &Lab, role: Role, places: &[&str]) -> Result<String> {
 
 /// New keys are asked for by the end that stays, and by the one that moves, just before it does.
 fn rekeyed(lab: &Lab, role: Role) -> Result<String> {
-    let pair = pair(lab, role, "yes")?;
+    let pair = pair(lab, role, "yes", &[])?;
     let road = Road::of(&pair)?;
     let ways = [road.way(role)];
     let connection = pair.plan.connection;
@@ -252,7 +255,7 @@ fn calls(pair: &Pair) -> Result<usize> {
 }
 
 fn unwilling(lab: &mut Lab) -> Result<String> {
-    let pair = pair(lab, Role::Initiator, "no")?;
+    let pair = pair(lab, Role::Initiator, "no", &[])?;
     let road = Road::of(&pair)?;
     let [before, _] = spis(&pair)?;
     road.leave_for(&pair, "192.0.2.71")?;

@@ -6,6 +6,8 @@ mod auth;
 mod deletes;
 mod eap;
 mod esn;
+mod history;
+mod hooks;
 mod import;
 mod marks;
 mod mobike;
@@ -36,6 +38,8 @@ pub(super) fn all() -> Vec<Scenario> {
         refusals::scenarios(),
         esn::scenarios(),
         import::scenarios(),
+        hooks::scenarios(),
+        history::scenarios(),
     ]
     .concat()
 }
