@@ -473,7 +473,7 @@ fn a_change_of_the_firewall_is_heard() {
     assert!(!heard("ip link set eth0 mtu 1400"));
     for command in [
         "nft add table inet foreign",
-        "nft add chain inet foreign forward '{ type filter hook forward priority 0; }'",
+        "nft add chain inet foreign forward \"{ type filter hook forward priority 0; }\"",
         "nft add rule inet foreign forward counter drop",
         "nft flush ruleset",
     ] {
