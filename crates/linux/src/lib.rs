@@ -20,6 +20,7 @@ mod inject;
 mod netlink;
 pub mod nft;
 mod sysctl;
+pub mod tcp;
 mod tun;
 mod udp;
 
