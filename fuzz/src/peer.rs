@@ -276,6 +276,7 @@ impl Peer {
                 addresses: vec![Ipv4Addr::new(10, 99, 0, 2).into()],
                 dns: vec![Ipv4Addr::new(10, 99, 0, 1).into()],
                 domains: Vec::new(),
+                speedtest: Vec::new(),
             })),
         }
     }

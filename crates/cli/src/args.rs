@@ -2,6 +2,7 @@
 
 pub(crate) mod device;
 pub(crate) mod server;
+pub(crate) mod speedtest;
 pub(crate) mod user;
 
 use std::path::PathBuf;
@@ -33,6 +34,11 @@ pub(crate) enum Command {
     Status(Status),
     /// Read the configuration again; tunnels that did not change are not touched
     Reload(Socket),
+    /// Measure down, up and latency through a tunnel, and say what the limit is
+    ///
+    /// Takes half a minute, and moves as much as the line carries. Against the endpoint of a Cygnet server that has
+    /// `speedtest = true`, or any large file with --url.
+    Speedtest(speedtest::Speedtest),
     /// The fail-closed rules of a LAN gateway, which outlive the program
     #[command(subcommand)]
     Gateway(Gateway),
@@ -67,6 +73,16 @@ pub(crate) enum Helper {
     FetchCrl {
         /// Where from
         url: String,
+    },
+    /// Serves a server's clients that measure their speed, unprivileged
+    SpeedtestEndpoint {
+        /// An interface, and the addresses to answer at
+        place: String,
+    },
+    /// Measures speed, unprivileged
+    SpeedtestMeasure {
+        /// The interface that it goes by
+        interface: String,
     },
 }
 

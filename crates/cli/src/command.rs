@@ -10,6 +10,7 @@ mod read;
 mod reload;
 mod secret;
 mod server;
+mod speedtest;
 mod status;
 mod user;
 
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Down(which) => connection::down(&which),
         Command::Status(options) => status::status(&options),
         Command::Reload(socket) => reload::reload(&socket.socket),
+        Command::Speedtest(options) => speedtest::speedtest(&options),
         Command::Gateway(what) => gateway::gateway(&what),
         Command::Device(what) => device::device(&what),
         Command::Server(what) => server::server(&what),
@@ -44,6 +46,8 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::Engine => cygnet_daemon::engine(),
         Helper::Resolve { name } => cygnet_daemon::resolve(&name),
         Helper::FetchCrl { url } => cygnet_daemon::fetch_crl(&url),
+        Helper::SpeedtestEndpoint { place } => cygnet_daemon::speedtest::endpoint(&place),
+        Helper::SpeedtestMeasure { interface } => cygnet_daemon::speedtest::measure(&interface),
     })
 }
 

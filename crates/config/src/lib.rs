@@ -122,6 +122,8 @@ pub struct Server {
     pub devices: Vec<Device>,
     /// Run when a client comes or goes.
     pub hook: Option<Hook>,
+    /// Speed is measured for clients, at the server's own addresses in the pools.
+    pub speedtest: bool,
 }
 
 /// Of which families clients' addresses are translated where they leave.
@@ -227,6 +229,8 @@ pub struct Pool {
     pub dns: Vec<IpAddr>,
     /// Names below these are asked there, and no others (RFC 8598); empty: all names are.
     pub domains: Vec<String>,
+    /// The first addresses are told to who asks where speed is measured.
+    pub speedtest: bool,
 }
 
 impl Config {

@@ -172,6 +172,7 @@ pub(crate) struct RawServer {
     pub(crate) client_to_client: Option<bool>,
     pub(crate) block_private: Option<bool>,
     pub(crate) devices: Option<Spanned<String>>,
+    pub(crate) speedtest: Option<bool>,
     pub(crate) ike: Option<Vec<Spanned<String>>>,
     pub(crate) esp: Option<Vec<Spanned<String>>>,
     pub(crate) verify_sha1: Option<bool>,

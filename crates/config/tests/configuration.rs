@@ -147,6 +147,20 @@ fn a_server_lends_addresses_of_the_families_that_are_reached() {
 }
 
 #[test]
+fn a_server_measures_speed_where_asked_to() {
+    let measures = |lines: &str| {
+        let text = format!("[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n{lines}");
+        let config = parse(&text).unwrap();
+        let pool = config.pools.values().next().unwrap();
+        assert_eq!(pool.speedtest, config.server.unwrap().speedtest);
+        pool.speedtest
+    };
+    assert!(!measures(""));
+    assert!(!measures("speedtest = false"));
+    assert!(measures("speedtest = true"));
+}
+
+#[test]
 fn children_inherit_from_their_tunnel() {
     let config = parse(
         r#"

@@ -202,6 +202,9 @@ pub struct IkeSaStatus {
     /// The domains that these resolvers are for (RFC 8598); none: every name.
     #[serde(default)]
     pub domains: Vec<String>,
+    /// Addresses inside at which the peer measures speed: a Cygnet server that has this switched on.
+    #[serde(default)]
+    pub speedtest: Vec<IpAddr>,
     /// Seconds since it came up.
     pub age_s: f64,
     /// Seconds until it is rekeyed.

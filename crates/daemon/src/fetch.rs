@@ -153,18 +153,18 @@ fn is_near(address: IpAddr) -> bool {
 }
 
 /// Whom to ask, and for what.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    authority: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) authority: String,
     /// An IPv6 address with its brackets.
-    host: String,
-    port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// Path and query.
-    target: String,
+    pub(crate) target: String,
 }
 
 impl Place {
-    fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let url = url.split('#').next().unwrap_or_default();
         let uri: Uri = url.parse().map_err(|e| format!("`{url}` is no URL: {e}"))?;
         if uri.scheme_str() == Some("https") {
@@ -190,7 +190,7 @@ impl Place {
     }
 
     /// What a resolver, or the kernel, is given.
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let address = self.host.strip_prefix('[');
         address
             .and_then(|address| address.strip_suffix(']'))

@@ -91,7 +91,7 @@ impl Dates {
 
 /// The process itself.
 pub(crate) fn run(url: &str) -> u8 {
-    let done = confine().and_then(|()| {
+    let done = helper::confine(MEMORY_MAX, Some(COMPUTING_MAX)).and_then(|()| {
         let mut errand = Vec::new();
         std::io::stdin()
             .take(MESSAGE_MAX)
@@ -108,28 +108,6 @@ pub(crate) fn run(url: &str) -> u8 {
         std::io::stdout().write_all(&found)
     });
     u8::from(done.is_err())
-}
-
-fn confine() -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    helper::shut()?;
-    rustix::thread::set_no_new_privs(true)?;
-    let limit = |resource, most| {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        setrlimit(resource, limit)
-    };
-    limit(Resource::Core, 0)?;
-    // It writes no files.
-    limit(Resource::Fsize, 0)?;
-    limit(Resource::Data, MEMORY_MAX)?;
-    limit(Resource::Cpu, COMPUTING_MAX)?;
-    if rustix::process::geteuid().is_root() {
-        return Err(std::io::Error::other("still root"));
-    }
-    Ok(())
 }
 
 fn judge(errand: &Errand, bytes: Result<Vec<u8>, String>) -> Found {

@@ -29,12 +29,48 @@ pub(crate) fn shut() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Takes from this process what it does not need: it gets no rights and writes no files, has so many octets of memory
+/// and, if that is bounded, so many seconds to compute. An error if it is root.
+pub(crate) fn confine(memory: u64, computing: Option<u64>) -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    shut()?;
+    rustix::thread::set_no_new_privs(true)?;
+    let limit = |resource, most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)
+    };
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Data, memory)?;
+    if let Some(seconds) = computing {
+        limit(Resource::Cpu, seconds)?;
+    }
+    if rustix::process::geteuid().is_root() {
+        return Err(std::io::Error::other("still root"));
+    }
+    Ok(())
+}
+
+/// Ends this process when the one ends that started it, in whatever way.
+pub(crate) fn end_with_parent() -> std::io::Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let parent = getppid();
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    match getppid() == parent {
+        true => Ok(()),
+        false => Err(std::io::Error::other("who started it ended meanwhile")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::{DumpableBehavior, dumpable_behavior};
 
     use crate::alone::alone;
-    use crate::{fetch_crl, resolve};
+    use crate::{fetch_crl, resolve, speedtest};
 
     #[test]
     fn nobody_of_the_same_user_looks_into_who_resolves() {
@@ -56,6 +92,20 @@ mod tests {
             || {
                 // Here it is root, which it refuses to be; by then it is done.
                 assert_ne!(fetch_crl::run("http://127.0.0.1:1/"), 0);
+                assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_of_the_same_user_looks_into_who_measures() {
+        alone(
+            "helper::tests::nobody_of_the_same_user_looks_into_who_measures",
+            ":",
+            || {
+                // As above.
+                assert_ne!(speedtest::endpoint("lo 127.0.0.1"), 0);
+                assert_ne!(speedtest::measure("lo"), 0);
                 assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
             },
         );

@@ -18,6 +18,7 @@ mod log;
 mod resolve;
 mod said;
 mod source;
+pub mod speedtest;
 mod supervisor;
 mod world;
 

@@ -127,6 +127,8 @@ pub struct Server {
     pub inside: Vec<IpNet>,
     /// Clients may reach whatever this machine itself offers; otherwise ping and DNS alone.
     pub host_access: bool,
+    /// TCP port of `addresses` at which speed is measured, for clients alone, whatever `host_access` says.
+    pub speedtest: Option<u16>,
 }
 
 /// The guarded LAN.

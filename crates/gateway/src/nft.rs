@@ -62,11 +62,12 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             "type filter hook prerouting priority -151; policy accept;",
         ));
     }
-    if let Some(server) = inputs.server.as_ref().filter(|s| !s.host_access) {
+    let input = inputs.server.as_ref().map(host_filter).unwrap_or_default();
+    if !input.is_empty() {
         chains.push((
             "input",
             "type filter hook input priority 0; policy accept;",
-            host_filter(&server.interface),
+            input,
         ));
     }
     table(PLAN_TABLE, &chains)
@@ -94,16 +95,36 @@ fn not_from_outside(inputs: &Inputs) -> Vec<String> {
     rules
 }
 
-/// What clients may reach of the server itself: answers, ping, errors, and a resolver.
-fn host_filter(tun: &InterfaceName) -> Vec<String> {
-    [
+/// What clients may reach of the server itself: answers, ping, errors, a resolver, and where speed is measured, which
+/// nobody else reaches: Linux would take what is for an address of the pool from any interface.
+fn host_filter(server: &Server) -> Vec<String> {
+    let tun = &server.interface;
+    let own: Vec<IpNet> = server.addresses.iter().copied().map(IpNet::from).collect();
+    let mut rules = Vec::new();
+    if let Some(port) = server.speedtest {
+        rules.extend(per_family(&own, |keyword, addresses| {
+            format!(
+                "iifname != \"{tun}\" {keyword} daddr {addresses} tcp dport {port} counter drop"
+            )
+        }));
+    }
+    if server.host_access {
+        return rules;
+    }
+    let speedtest = server.speedtest.iter().flat_map(|port| {
+        per_family(&own, |keyword, addresses| {
+            format!("{keyword} daddr {addresses} tcp dport {port} accept")
+        })
+    });
+    let allowed = [
         "ct state established,related accept",
         "meta l4proto { icmp, ipv6-icmp } accept",
         "meta l4proto { tcp, udp } th dport 53 accept",
-        "counter drop",
-    ]
-    .map(|rule| format!("iifname \"{tun}\" {rule}"))
-    .to_vec()
+    ];
+    let allowed = allowed.into_iter().map(str::to_owned);
+    let filter = allowed.chain(speedtest).chain(["counter drop".to_owned()]);
+    rules.extend(filter.map(|rule| format!("iifname \"{tun}\" {rule}")));
+    rules
 }
 
 /// Connections that nobody inside asked for. The rest is accepted: what else may pass is the

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use cygnet_wire::cp::{CfgAttribute, CfgType, CpPayload};
+use cygnet_wire::cp::{CfgAttribute, CfgAttributeType, CfgType, CpPayload};
 
 use crate::io::{Lease, WantedAddress};
 
@@ -34,7 +34,19 @@ pub fn request(wanted: &[WantedAddress]) -> CpPayload<'static> {
     }
     // RFC 8598 §3.1: an empty one asks for all domains.
     attributes.push(CfgAttribute::DnsDomain(Cow::Borrowed(&[])));
+    attributes.push(speedtest(Cow::Borrowed(&[])));
     CpPayload::new(CfgType::CFG_REQUEST, attributes)
+}
+
+fn speedtest(value: Cow<'static, [u8]>) -> CfgAttribute<'static> {
+    let ty = CfgAttributeType::CYGNET_SPEEDTEST;
+    CfgAttribute::Unknown { ty, value }
+}
+
+/// Whether a CFG_REQUEST asks where speed is measured, as another Cygnet does.
+pub fn wants_speedtest(payload: &CpPayload<'_>) -> bool {
+    let asks = |a: &CfgAttribute<'_>| a.ty() == CfgAttributeType::CYGNET_SPEEDTEST;
+    payload.ty == CfgType::CFG_REQUEST && payload.attributes.iter().any(asks)
 }
 
 /// Whether a CFG_REQUEST asks which names are to be asked inside (RFC 8598 §3.1).
@@ -78,7 +90,13 @@ pub fn reply(lease: &Lease) -> CpPayload<'static> {
     });
     let domains = (lease.domains.iter())
         .map(|domain| CfgAttribute::DnsDomain(domain.clone().into_bytes().into()));
-    let attributes = addresses.chain(dns).chain(domains);
+    let speedtests = lease.speedtest.iter().map(|address| {
+        speedtest(match address {
+            IpAddr::V4(v4) => v4.octets().to_vec().into(),
+            IpAddr::V6(v6) => v6.octets().to_vec().into(),
+        })
+    });
+    let attributes = addresses.chain(dns).chain(domains).chain(speedtests);
     CpPayload::new(CfgType::CFG_REPLY, attributes.collect())
 }
 
@@ -110,6 +128,13 @@ pub fn assigned(payload: &CpPayload<'_>, asked: &[WantedAddress]) -> Lease {
             }
             CfgAttribute::Ip4Dns(Some(v4)) => (IpAddr::V4(v4), &mut lease.dns),
             CfgAttribute::Ip6Dns(Some(v6)) => (IpAddr::V6(v6), &mut lease.dns),
+            CfgAttribute::Unknown {
+                ty: CfgAttributeType::CYGNET_SPEEDTEST,
+                ref value,
+            } => match host(value) {
+                Some(address) => (address, &mut lease.speedtest),
+                None => continue,
+            },
             _ => continue,
         };
         if is_host(address) && !list.contains(&address) && list.len() < MOST {
@@ -138,6 +163,15 @@ fn domain(name: &[u8]) -> Option<String> {
     (name.len() <= NAME_MAX && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
+/// An address of either family.
+fn host(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Some(v4.into());
+    }
+    let v6 = <[u8; 16]>::try_from(octets).ok()?;
+    Some(v6.into())
+}
+
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
@@ -163,7 +197,7 @@ mod tests {
         Lease {
             addresses: parse(addresses),
             dns: parse(dns),
-            domains: Vec::new(),
+            ..Lease::default()
         }
     }
 
@@ -226,9 +260,11 @@ mod tests {
             addresses: Vec::new(),
             dns: (0..100).map(|i| IpAddr::from([10, 0, 0, i + 1])).collect(),
             domains: (0..100).map(|i| format!("d{i}.example")).collect(),
+            speedtest: (0..100).map(|i| IpAddr::from([10, 1, 0, i + 1])).collect(),
         };
         let taken = assigned(&reply(&many), &[]);
-        assert_eq!((taken.dns.len(), taken.domains.len()), (MOST, MOST));
+        let counts = [taken.dns.len(), taken.domains.len(), taken.speedtest.len()];
+        assert_eq!(counts, [MOST; 3]);
     }
 
     #[test]
@@ -245,6 +281,34 @@ mod tests {
         lent.dns.clear();
         let without = assigned(&super::reply(&lent), &wishes);
         assert_eq!(without, lease(&["10.99.0.7"], &[]));
+    }
+
+    #[test]
+    fn where_speed_is_measured_goes_to_those_who_ask() {
+        let wishes = [WantedAddress::V4(None)];
+        assert!(wants_speedtest(&over_the_wire(request(&wishes))));
+        let silent = CpPayload::new(CfgType::CFG_REQUEST, vec![CfgAttribute::Ip4Dns(None)]);
+        assert!(!wants_speedtest(&silent));
+        let mut lent = lease(&["10.99.0.7"], &[]);
+        lent.speedtest = vec!["10.99.0.1".parse().unwrap(), "fd99::1".parse().unwrap()];
+        let reply = over_the_wire(reply(&lent));
+        assert!(!wants_speedtest(&reply), "that is an answer");
+        assert_eq!(assigned(&reply, &wishes), lent);
+    }
+
+    #[test]
+    fn what_is_no_address_is_no_place_to_measure() {
+        let values: [&[u8]; 6] = [
+            b"",
+            b"\x0a\x63\x00",
+            b"\x0a\x63\x00\x01\x00",
+            &[0; 4],
+            &[0; 16],
+            &[127, 0, 0, 1],
+        ];
+        let attributes = values.map(|value| speedtest(value.to_vec().into()));
+        let payload = CpPayload::new(CfgType::CFG_REPLY, attributes.to_vec());
+        assert_eq!(assigned(&payload, &[]).speedtest, [] as [IpAddr; 0]);
     }
 
     #[test]

@@ -306,6 +306,8 @@ pub struct Lease {
     pub dns: Vec<IpAddr>,
     /// The domains whose names those resolvers are to be asked for (RFC 8598); none: all names.
     pub domains: Vec<String>,
+    /// The lender's own addresses inside at which speed is measured.
+    pub speedtest: Vec<IpAddr>,
 }
 
 /// Orders to the data path (RFC 7296 §2.8 fixes their order; DESIGN: the life of a Child SA).

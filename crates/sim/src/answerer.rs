@@ -73,8 +73,7 @@ pub(crate) fn answer(
             datapath.lent.insert(ike_sa);
             Answer::Leased(Ok(Lease {
                 addresses: vec![LENT.into()],
-                dns: Vec::new(),
-                domains: Vec::new(),
+                ..Lease::default()
             }))
         }
     }

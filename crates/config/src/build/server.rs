@@ -145,6 +145,7 @@ impl Builder<'_> {
                 networks: lent(&pools, &reached),
                 dns,
                 domains,
+                speedtest: raw.speedtest.unwrap_or(false),
             },
         );
         let child = ChildPolicy {
@@ -198,6 +199,7 @@ impl Builder<'_> {
             inside,
             devices,
             hook,
+            speedtest: raw.speedtest.unwrap_or(false),
         };
         Some((connection, network))
     }

@@ -290,6 +290,7 @@ impl Asker {
                     addresses: lent.addresses,
                     dns: lent.dns,
                     domains: lent.domains,
+                    speedtest: lent.speedtest,
                 }))
             }
             (PendingKind::Leased, SupervisorAnswer::Octets(Err(e))) => Answer::Leased(Err(e)),

@@ -121,6 +121,7 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
         virtual_addresses: virtual_addresses.copied().collect(),
         dns: sa.assigned.dns.clone(),
         domains: sa.assigned.domains.clone(),
+        speedtest: sa.assigned.speedtest.clone(),
         age_s: sa.age.map_or(0.0, seconds),
         rekey_in_s: sa.rekey_in.map(seconds),
         in_flight: sa.in_flight.as_ref().map(in_flight),

@@ -40,8 +40,7 @@ mod tests {
     fn lease(address: &str) -> Lease {
         Lease {
             addresses: vec![address.parse().unwrap()],
-            dns: Vec::new(),
-            domains: Vec::new(),
+            ..Lease::default()
         }
     }
 

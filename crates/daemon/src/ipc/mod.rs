@@ -403,6 +403,8 @@ pub(crate) struct Lent {
     pub(crate) dns: Vec<IpAddr>,
     /// Domains whose names these are asked for.
     pub(crate) domains: Vec<String>,
+    /// Where the server measures speed.
+    pub(crate) speedtest: Vec<IpAddr>,
 }
 
 /// What EAP-MSCHAPv2 makes of a password and two challenges.

@@ -178,6 +178,10 @@ impl Leases {
             addresses: granted,
             dns: spec.dns,
             domains: spec.domains,
+            speedtest: match spec.speedtest {
+                true => spec.networks.iter().filter_map(own_address).collect(),
+                false => Vec::new(),
+            },
         })
     }
 
@@ -331,6 +335,7 @@ mod tests {
             networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
             dns: vec!["10.99.0.1".parse().unwrap()],
             domains: vec!["corp.example".to_owned()],
+            speedtest: true,
         };
         leases.configure([("server".to_owned(), pool)].into());
         leases
@@ -471,6 +476,24 @@ mod tests {
         let mut l = leases(&["10.99.0.0/24", "fd99::/112"]);
         assert_eq!(lend(&mut l, "alice", 1, BOTH), ["10.99.0.2", "fd99::2"]);
         assert_eq!(lend(&mut l, "bob", 2, V4), ["10.99.0.3"]);
+    }
+
+    #[test]
+    fn where_speed_is_measured_is_told_if_it_is() {
+        let mut l = leases(&["10.99.0.0/24", "fd99::/112", "192.0.2.9/32"]);
+        let who = Borrower {
+            identity: "alice",
+            device: None,
+            here: &[],
+        };
+        let told = l.lend("server", who, 1, V4).unwrap().speedtest;
+        let own: [IpAddr; 2] = ["10.99.0.1", "fd99::1"].map(|a| a.parse().unwrap());
+        assert_eq!(told, own);
+        l.pools.get_mut("server").unwrap().speedtest = false;
+        assert_eq!(
+            l.lend("server", who, 1, V4).unwrap().speedtest,
+            [] as [IpAddr; 0]
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod orders;
 mod passwords;
 mod questions;
 mod secrets;
+mod speedtest;
 pub(crate) mod start;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ use hooks::Hooks;
 use leases::Leases;
 use network::Network;
 use questions::Guess;
+use speedtest::Endpoint;
 use start::{Loaded, Secrets};
 
 /// The engine says at least this often that it lives.
@@ -144,6 +146,7 @@ struct Supervisor {
     crls: Crls,
     hooks: Hooks,
     history: History,
+    speedtest: Endpoint,
     clock: Clock,
     last_known: LastKnown,
     /// Whether the clock was set when it was last looked at.
@@ -214,6 +217,7 @@ impl Supervisor {
             crls,
             hooks,
             history,
+            speedtest: Endpoint::default(),
             clock_set: clock.date().is_ok(),
             clock,
             last_known,
@@ -240,6 +244,8 @@ impl Supervisor {
             remove_socket(&socket);
             return Err(StartError::Refused(message));
         }
+        let config = &supervisor.loaded.config;
+        supervisor.speedtest.configure(config, supervisor.user);
         Ok(supervisor)
     }
 
@@ -517,6 +523,7 @@ impl Supervisor {
             // The devices stay: the plan follows with the next that can be applied.
             tracing::error!("a deleted interface is there again, but not its routes: {error}");
         }
+        self.speedtest.begin_again(self.user);
     }
 
     fn watch(&mut self) {
@@ -535,6 +542,7 @@ impl Supervisor {
         self.watch_clock();
         self.fetch_crls();
         self.keep_history();
+        self.speedtest.watch(self.user);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }

@@ -140,6 +140,7 @@ impl Supervisor {
         self.run_hooks();
         self.tell_expiry();
         self.leases.configure(pools(&self.loaded));
+        self.speedtest.configure(&self.loaded.config, self.user);
         let bundle: Bundle = self.loaded.bundle.clone();
         let reload = ToEngine::Reload {
             bundle,

@@ -152,7 +152,7 @@ pub(super) fn text(path: &Path) -> Result<String, StartError> {
 }
 
 /// Reads a configuration and the public files it names.
-pub(super) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
+pub(crate) fn public(path: &Path) -> Result<(Config, Bundle), StartError> {
     let text = text(path)?;
     let base = path.parent().unwrap_or(Path::new(".")).to_owned();
     let name = path.display().to_string();
@@ -357,7 +357,7 @@ pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 const ENGINE_USERS: [&str; 2] = ["cygnet", "nobody"];
 
 /// The user and group the engine becomes: a number, or a name of `/etc/passwd`.
-pub(super) fn engine_user(user: Option<&str>) -> Result<(u32, u32), StartError> {
+pub(crate) fn engine_user(user: Option<&str>) -> Result<(u32, u32), StartError> {
     if let Some(Ok(uid)) = user.map(str::parse::<u32>) {
         return if uid == 0 {
             Err(StartError::refused(

@@ -392,6 +392,9 @@ impl AuthResponder {
                     if !cp.is_some_and(config_payload::wants_domains) {
                         lease.domains.clear();
                     }
+                    if !cp.is_some_and(config_payload::wants_speedtest) {
+                        lease.speedtest.clear();
+                    }
                     proven.peering.lent = Some(lease);
                     self.choose_child(channel, cx, proven)
                 }

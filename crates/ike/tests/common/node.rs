@@ -267,6 +267,7 @@ impl Node {
                     addresses: addresses.collect(),
                     dns: vec![IpAddr::from([10, 9, 0, 1])],
                     domains: vec!["corp.example".to_owned()],
+                    speedtest: vec![IpAddr::from([10, 9, 0, 1])],
                 };
                 self.leases.insert(ike_sa, lease.clone());
                 Answer::Leased(Ok(lease))

@@ -343,6 +343,7 @@ fn a_server_offers_its_clients_no_more_than_it_is_told_to() {
                 block_private: true,
                 inside: Vec::new(),
                 host_access,
+                speedtest: None,
             }),
             uplink: Some("eth0".parse().unwrap()),
             ..Inputs::default()

@@ -113,6 +113,7 @@ pub(super) fn inputs(
                 block_private: server.block_private,
                 inside: server.inside.clone(),
                 host_access: server.host_access,
+                speedtest: server.speedtest.then_some(cygnet_speedtest::PORT),
             })
         }
     };

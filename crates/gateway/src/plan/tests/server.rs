@@ -71,6 +71,44 @@ fn a_server_keeps_its_own_services_from_clients_where_asked_to() {
 }
 
 #[test]
+fn where_speed_is_measured_clients_come_and_nobody_else() {
+    let rules = |host_access, addresses: &[&str]| {
+        let server = Server {
+            host_access,
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            speedtest: Some(25465),
+            ..server()
+        };
+        let inputs = Inputs {
+            server: Some(server),
+            ..Inputs::default()
+        };
+        let nft = NetworkPlan::new(&inputs).unwrap().nft;
+        let chain = nft.split("hook input").nth(1).unwrap_or_default();
+        let lines = chain.lines().map(str::trim);
+        let rules = lines.filter(|line| line.starts_with("iifname"));
+        rules.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let both = ["10.99.0.1", "fd99::1"];
+    let outside = [
+        "iifname != \"cygs\" ip daddr { 10.99.0.1/32 } tcp dport 25465 counter drop",
+        "iifname != \"cygs\" ip6 daddr { fd99::1/128 } tcp dport 25465 counter drop",
+    ];
+    assert_eq!(rules(true, &both), outside);
+    let closed = rules(false, &both);
+    assert_eq!(closed[..2], outside);
+    assert_eq!(
+        closed[5..],
+        [
+            "iifname \"cygs\" ip daddr { 10.99.0.1/32 } tcp dport 25465 accept",
+            "iifname \"cygs\" ip6 daddr { fd99::1/128 } tcp dport 25465 accept",
+            "iifname \"cygs\" counter drop",
+        ]
+    );
+    assert_eq!(rules(true, &[]), [] as [&str; 0]);
+}
+
+#[test]
 fn a_pool_within_the_machines_own_network_is_refused() {
     let server = Server {
         pools: vec!["192.168.1.128/25".parse().unwrap()],
@@ -116,6 +154,7 @@ pub(super) fn server() -> Server {
         block_private: true,
         inside: Vec::new(),
         host_access: true,
+        speedtest: None,
     }
 }
 
