@@ -7,6 +7,7 @@ mod families;
 mod fetched;
 mod networking;
 mod overlap;
+mod speedtest;
 
 use super::Scenario;
 use super::resilience::home::{ROUTER6, add_ipv6};
@@ -28,6 +29,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(families::scenarios());
     all.extend(overlap::scenarios());
     all.extend(fetched::scenarios());
+    all.extend(speedtest::scenarios());
     all
 }
 
