@@ -19,7 +19,12 @@ fn examples(file: &str) -> Vec<String> {
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut seen = 0;
-    for file in ["README.md", "docs/configuration.md", "docs/gateway.md", "docs/hooks.md"] {
+    for file in [
+        "README.md",
+        "docs/configuration.md",
+        "docs/gateway.md",
+        "docs/hooks.md",
+    ] {
         for text in examples(file) {
             let parsed = Config::parse("cygnet.toml", &text, &mut |path| match path {
                 "home.psk" => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),

@@ -276,7 +276,7 @@ fn without_its_marks_nothing_of_a_blocked_device_enters_the_tunnel_either() {
     forward(&world);
     world
         .gateway
-        .sh("ip link add cyg0 type dummy; ip link set cyg0 up; \
+        .sh("ip tuntap add cyg0 mode tun; ip link set cyg0 up; \
          ip route add 203.0.113.10/32 dev cyg0 table 51450; nft add table inet seen; \
          nft add chain inet seen out \"{ type filter hook postrouting priority 0; }\"; \
          nft add rule inet seen out oifname cyg0 udp dport 7 counter");
