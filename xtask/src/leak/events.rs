@@ -55,8 +55,14 @@ impl Event {
         Self::WrongClock,
     ];
 
-    /// Whether a box without a guard is open meanwhile, for sure.
+    /// Whether a box without a guard is open meanwhile, for sure. One that was told to be down is not: what it set for
+    /// the tunnel lets nothing out as it is either.
     fn opens(self) -> bool {
+        self.lasts() && self != Self::DownUp
+    }
+
+    /// Whether something is down for a while.
+    fn lasts(self) -> bool {
         match self {
             Self::KillSupervisor
             | Self::KillBoth
@@ -176,7 +182,7 @@ impl Dice {
         Step {
             event,
             lasts: self.millis(150, 600),
-            flush: event.opens() && self.below(100) < FLUSHES_PERCENT,
+            flush: event.lasts() && self.below(100) < FLUSHES_PERCENT,
             pause: self.millis(50, 500),
         }
     }
