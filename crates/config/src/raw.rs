@@ -223,6 +223,7 @@ pub(crate) struct RawTunnel {
     pub(crate) liveness: Option<Spanned<String>>,
     pub(crate) retransmit: Option<RawRetransmit>,
     pub(crate) fragment_size: Option<Spanned<u16>>,
+    pub(crate) search_mtu: Option<bool>,
     pub(crate) replay_window: Option<Spanned<u32>>,
     pub(crate) interface: Option<Spanned<String>>,
     pub(crate) mtu: Option<Spanned<u16>>,

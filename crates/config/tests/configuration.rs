@@ -88,6 +88,17 @@ fn a_client_wants_everything_by_default() {
     assert_eq!(connection.children[0].remote.len(), 2);
 }
 
+#[test]
+fn the_path_mtu_is_searched_unless_it_may_not_be() {
+    let server = "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n";
+    for (line, searched) in [("", true), ("search_mtu = false", false)] {
+        let config = parse(&format!("{server}{OFFICE}{line}\n")).unwrap();
+        let [server, office] = ["server", "office"].map(|name| config.policy.connection(name));
+        assert!(server.unwrap().search_mtu);
+        assert_eq!(office.unwrap().search_mtu, searched);
+    }
+}
+
 /// RFC 4555 §3.11 suggests five minutes.
 #[test]
 fn a_server_waits_for_clients_that_move_unless_they_may_not() {

@@ -254,6 +254,10 @@ pub struct ChildStatus {
     pub packets_out: u64,
     /// See `packets_out`.
     pub bytes_out: u64,
+    /// Largest inner packet that travels in one piece, in octets; `None` while nothing is sent.
+    pub mtu: Option<u32>,
+    /// Largest IP packet around it, as far as is known.
+    pub path_mtu: Option<u32>,
     /// Seconds since it came up.
     pub age_s: f64,
     /// Seconds until it is rekeyed.

@@ -85,6 +85,9 @@ pub struct Tunnel {
     pub interface: InterfaceName,
     /// Inner MTU, see [`crate::inner_mtu`].
     pub mtu: u16,
+    /// The largest inner packet that travels in one piece: less than the MTU on a path so narrow that IPv6
+    /// (RFC 8200 §5) has to be fragmented outside. TCP is kept to it.
+    pub whole: u16,
     /// The peer lends us addresses (RFC 7296 §2.19), whether it has by now or not: what comes out
     /// is for this machine and for those who are translated, and for nobody else. False for a site.
     pub client: bool,

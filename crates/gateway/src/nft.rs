@@ -20,13 +20,13 @@ use crate::{GUARD_NFT_TABLE, PLAN_TABLE};
 /// The plan's table.
 pub(crate) fn plan(inputs: &Inputs) -> String {
     let mut forward = Vec::new();
-    for (interface, mtu) in ours(inputs) {
+    for (interface, largest) in ours(inputs) {
         for direction in ["iifname", "oifname"] {
             for (family, v6) in [("ipv4", false), ("ipv6", true)] {
                 // `set` only ever lowers the value.
                 forward.push(format!(
                     "{direction} \"{interface}\" meta nfproto {family} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
-                    tcp_mss(mtu, v6)
+                    tcp_mss(largest, v6)
                 ));
             }
         }
@@ -372,9 +372,12 @@ fn errors(inputs: &GuardInputs) -> Vec<String> {
     rules
 }
 
-/// Our TUNs with their MTUs.
+/// Our TUNs with the largest packet that travels through each in one piece.
 fn ours(inputs: &Inputs) -> Vec<(&InterfaceName, u16)> {
-    let tunnels = inputs.tunnels.iter().map(|t| (&t.interface, t.mtu));
+    let tunnels = inputs
+        .tunnels
+        .iter()
+        .map(|t| (&t.interface, t.whole.min(t.mtu)));
     tunnels
         .chain(inputs.server.iter().map(|s| (&s.interface, s.mtu)))
         .collect()

@@ -313,8 +313,20 @@ impl Context {
     }
 
     pub(crate) fn transmit(&mut self, path: Path, datagram: Vec<u8>) {
-        self.out
-            .push_back(Output::Transmit(Transmit { path, datagram }));
+        self.send(path, datagram, false);
+    }
+
+    /// The same for what shows whether a packet of its size arrives.
+    pub(crate) fn transmit_whole(&mut self, path: Path, datagram: Vec<u8>) {
+        self.send(path, datagram, true);
+    }
+
+    fn send(&mut self, path: Path, datagram: Vec<u8>, whole: bool) {
+        self.out.push_back(Output::Transmit(Transmit {
+            path,
+            datagram,
+            whole,
+        }));
     }
 
     pub(crate) fn event(&mut self, event: Event) {

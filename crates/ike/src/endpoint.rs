@@ -477,12 +477,18 @@ impl Endpoint {
 
     /// A narrower path fragments IKE messages smaller.
     fn handle_path_mtu(&mut self, path: Path, mtu: u32) {
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-        for sa in self.sas.values_mut() {
+        // Anyone may say so in a router's name. Zero would be: no fragments.
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(1);
+        for (id, sa) in &mut self.sas {
             let channel = &mut sa.channel;
-            if channel.path.remote == path.remote && channel.fragment_size > mtu {
-                channel.fragment_size = mtu;
+            if channel.path.remote != path.remote {
+                continue;
             }
+            channel.fragment_size = channel.fragment_size.min(mtu);
+            self.touched.insert(*id);
+            sa.with_established(&mut self.cx, |state, channel, cx| {
+                state.mtu_is_named(channel, cx, mtu);
+            });
         }
     }
 

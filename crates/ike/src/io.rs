@@ -84,6 +84,9 @@ pub struct Transmit {
     /// The IKE message or fragment; or the single byte 0xFF, a NAT keepalive (RFC 3948 §2.3),
     /// which travels without marker.
     pub datagram: Vec<u8>,
+    /// Not in IP fragments: it shows whether a packet of its size arrives. Where it does not even leave, say so by
+    /// [`DataEvent::PathMtu`].
+    pub whole: bool,
 }
 
 /// Questions the core cannot answer: they need secrets, files, clocks, the network or the kernel.
@@ -347,6 +350,14 @@ pub enum DataCommand {
         /// The new way.
         path: Path,
     },
+    /// The largest IP packet that arrives at the peer by this way, until the next such order: it has been
+    /// measured (RFC 8899).
+    PathMtu {
+        /// Which way.
+        path: Path,
+        /// In octets.
+        mtu: u16,
+    },
     /// Stop sending on it; if no other Child SA of its policy is left, the policy discards
     /// (or, as a trap, acquires).
     RemoveOut {
@@ -413,6 +424,7 @@ impl fmt::Debug for DataCommand {
             DataCommand::InstallIn { .. } => "InstallIn",
             DataCommand::SwitchOut { .. } => "SwitchOut",
             DataCommand::UpdatePath { .. } => "UpdatePath",
+            DataCommand::PathMtu { .. } => "PathMtu",
             DataCommand::RemoveOut { .. } => "RemoveOut",
             DataCommand::RemoveIn { .. } => "RemoveIn",
             DataCommand::InstallTrap { .. } => "InstallTrap",
@@ -536,7 +548,7 @@ pub enum DataEvent {
         /// All of them.
         addresses: Vec<IpAddr>,
     },
-    /// The path's MTU changed.
+    /// A router names the path's MTU, or this machine's own interface has it.
     PathMtu {
         /// Which way.
         path: Path,

@@ -20,6 +20,7 @@ pub mod lifetime;
 mod local_change;
 mod narrowing;
 pub mod nat;
+mod pmtu;
 pub mod policy;
 pub mod proposal;
 pub mod protect;

@@ -125,6 +125,9 @@ pub struct Connection {
     pub claim_nat: bool,
     /// Largest IP packet an IKE message may travel in before it is fragmented (RFC 7383); 0: never.
     pub fragment_size: u16,
+    /// Search for the largest packet that arrives at the peer (RFC 8899), where routers may not tell: one that
+    /// we call, or that searches too; done only where it takes messages in fragments.
+    pub search_mtu: bool,
     /// Do MOBIKE (RFC 4555) with a peer that does: addresses of either end may change.
     pub mobike: bool,
     /// How long a NAT mapping may stay idle before a keepalive (RFC 3948 §4).

@@ -166,6 +166,16 @@ pub fn max_datagram(path: &Path, fragment_size: u16) -> Option<usize> {
     Some(packet - ip - UDP_HEADER - NON_ESP_MARKER)
 }
 
+/// The longest content of a message that is one datagram of `most` octets; `None` where none fits.
+pub fn max_content(sealer: &IkeSealer, header: IkeHeader, most: usize) -> Option<usize> {
+    let whole = Prefix {
+        header,
+        first: PayloadType::NONE,
+        fragment: None,
+    };
+    sealer.max_plaintext_len(most.checked_sub(whole.emitted_len())?)
+}
+
 fn seal_one(
     sealer: &mut IkeSealer,
     random: &mut dyn Random,

@@ -23,6 +23,7 @@ pub(crate) mod proof;
 pub(crate) mod rekey_ike;
 pub(crate) mod responder;
 pub(crate) mod serve_child;
+pub(crate) mod size_probe;
 pub(crate) mod upkeep;
 
 use std::net::IpAddr;

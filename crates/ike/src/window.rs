@@ -137,6 +137,22 @@ impl Window {
         });
     }
 
+    /// The same for one that is repeated after `wait` for the first time, and then as others are: the peer counts as
+    /// gone no later.
+    pub fn send_waiting(
+        &mut self,
+        now: Instant,
+        datagrams: Vec<Vec<u8>>,
+        retransmit: Retransmit,
+        wait: Duration,
+    ) {
+        self.send(now, datagrams, retransmit);
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.wait = Duration::ZERO;
+            in_flight.due = now + wait.min(retransmit.most);
+        }
+    }
+
     /// The request in flight.
     pub fn in_flight(&self) -> Option<&InFlight> {
         self.in_flight.as_ref()
@@ -149,6 +165,13 @@ impl Window {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.datagrams = datagrams;
             in_flight.begin(now);
+        }
+    }
+
+    /// Other datagrams for the request in flight, which are repeated when it was to be.
+    pub fn refit(&mut self, datagrams: Vec<Vec<u8>>) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.datagrams = datagrams;
         }
     }
 
@@ -345,6 +368,20 @@ mod tests {
         assert_eq!(given_up.1, RETRANSMIT.patience());
         assert_eq!(window.poll_timeout(), None);
         assert_eq!(window.handle_timeout(at(99_999)), Timeout::NotDue);
+    }
+
+    #[test]
+    fn whoever_waits_longer_at_first_gives_up_no_later() {
+        let mut window = Window::default();
+        let wait = Duration::from_millis(2500);
+        window.send_waiting(at(0), datagrams("request"), RETRANSMIT, wait);
+        let mut due = Vec::new();
+        while let Some(next) = window.poll_timeout() {
+            window.handle_timeout(next);
+            due.push(next.since(at(0)).as_millis());
+        }
+        // 2.5 s, and then 0.5, 1, 2 and 3 s.
+        assert_eq!(due, [2500, 3000, 4000, 6000, 9000]);
     }
 
     #[test]

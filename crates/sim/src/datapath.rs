@@ -60,6 +60,8 @@ pub(crate) struct Datapath {
     pub(crate) lent: BTreeSet<IkeSaId>,
     fragments: FragmentTable,
     sabotage: Option<Sabotage>,
+    /// No larger packet arrives at the peer.
+    path_mtu: u16,
 }
 
 /// A sealed packet.
@@ -85,9 +87,10 @@ pub(crate) enum Unopened {
 }
 
 impl Datapath {
-    pub(crate) fn new(sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(sabotage: Option<Sabotage>, path_mtu: u16) -> Self {
         Self {
             sabotage,
+            path_mtu,
             orders: VecDeque::new(),
             reserved: BTreeSet::new(),
             inbound: BTreeMap::new(),
@@ -171,6 +174,14 @@ impl Datapath {
                 }
                 if let Some(inbound) = self.inbound.values_mut().find(|i| i.params.id == child) {
                     Arc::make_mut(&mut inbound.params).path = path;
+                }
+            }
+            DataCommand::PathMtu { mtu, .. } => {
+                if mtu > self.path_mtu {
+                    return Err(format!(
+                        "PathMtu of {mtu}, and no packet larger than {} arrives",
+                        self.path_mtu
+                    ));
                 }
             }
             DataCommand::RemoveOut { child } => {

@@ -141,6 +141,8 @@ pub struct Scenario {
     pub mobike: bool,
     /// A, which calls B, is at another address now and then.
     pub moves: bool,
+    /// No larger IP packet passes, and nobody says so.
+    pub path_mtu: u16,
     /// Never drawn; for runs that are to fail.
     pub sabotage: Option<Sabotage>,
 }
@@ -189,6 +191,7 @@ impl Scenario {
             chaos: Duration::from_secs(40 + dice.below(100)),
             mobike: dice.chance(60),
             moves: roadwarrior && dice.chance(50),
+            path_mtu: dice.pick(&[1500, 1500, 1492, 1431, 1280]).unwrap_or(1500),
             sabotage: None,
         }
     }
@@ -287,6 +290,7 @@ impl Scenario {
             retransmit: RETRANSMIT,
             claim_nat: self.claim_nat,
             fragment_size: if self.long_chain { 576 } else { 1280 },
+            search_mtu: true,
             mobike: self.mobike,
             keepalive: Duration::from_secs(20),
             unique: true,

@@ -115,7 +115,10 @@ impl Node {
         let random = Dice::new(seed ^ (u64::from(life) << 48), stream);
         Self {
             endpoint: Endpoint::new(Box::new(random), scenario.policy(side, 0)),
-            datapath: Datapath::new(scenario.sabotage.filter(|_| side == Side::B)),
+            datapath: Datapath::new(
+                scenario.sabotage.filter(|_| side == Side::B),
+                scenario.path_mtu,
+            ),
             pending: 0,
             life,
             timer: None,
@@ -475,7 +478,11 @@ impl World {
     }
 
     fn transmit(&mut self, side: Side, transmit: Transmit) -> Result<(), String> {
-        let Transmit { path, datagram } = transmit;
+        let Transmit {
+            path,
+            datagram,
+            whole,
+        } = transmit;
         self.journal.line(self.now, || {
             format!("{side} sends {} on {path}", Sketch(&datagram))
         });
@@ -490,6 +497,11 @@ impl World {
         let from = path.local.ip();
         if (from != own && !had(from)) || path.transport != Transport::Udp {
             return Err(format!("{side} sends from {}, it has {own}", path.local));
+        }
+        // IP, UDP, non-ESP marker.
+        let around = if from.is_ipv6() { 52 } else { 32 };
+        if whole && datagram.len() + around > usize::from(self.scenario.path_mtu) {
+            return Ok(());
         }
         let load = match datagram.as_slice() {
             bytes if bytes == KEEPALIVE => Load::Keepalive,

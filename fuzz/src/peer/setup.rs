@@ -191,6 +191,7 @@ pub(super) fn policy(setup: Setup, peer: IpAddr) -> Policy {
         },
         claim_nat: true,
         fragment_size: 1280,
+        search_mtu: false,
         mobike: true,
         keepalive: Duration::from_secs(20),
         unique: true,

@@ -297,6 +297,9 @@ fn child(out: &mut String, child: &ChildStatus) {
         child.packets_out,
         child.suite
     );
+    if let (Some(mtu), Some(path_mtu)) = (child.mtu, child.path_mtu) {
+        let _ = writeln!(out, "      MTU {mtu}, of the path {path_mtu}");
+    }
 }
 
 pub(super) fn duration(seconds: f64) -> String {

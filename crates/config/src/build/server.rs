@@ -182,6 +182,7 @@ impl Builder<'_> {
             },
             claim_nat: true,
             fragment_size,
+            search_mtu: true,
             mobike,
             keepalive: KEEPALIVE,
             unique: raw.unique.unwrap_or(true),

@@ -137,6 +137,7 @@ impl Builder<'_> {
             retransmit,
             claim_nat: raw.force_udp.unwrap_or(true),
             fragment_size,
+            search_mtu: raw.search_mtu.unwrap_or(true),
             mobike: raw.mobike.unwrap_or(true),
             keepalive: KEEPALIVE,
             unique: raw.unique.unwrap_or(true),

@@ -139,6 +139,7 @@ fn in_flight(request: &status::InFlightStatus) -> InFlight {
 
 fn child(child: &status::ChildSaStatus, datapath: &Datapath) -> ChildStatus {
     let traffic = datapath.traffic(child.id).unwrap_or_default();
+    let room = datapath.room(child.id);
     let state = match (child.installed, child.sending) {
         (true, true) => "up",
         // Its successor carries what we send, or its predecessor does until the peer uses this one.
@@ -158,6 +159,8 @@ fn child(child: &status::ChildSaStatus, datapath: &Datapath) -> ChildStatus {
         bytes_in: traffic.bytes_in,
         packets_out: traffic.packets_out,
         bytes_out: traffic.bytes_out,
+        mtu: room.map(|room| room.inner),
+        path_mtu: room.map(|room| room.outer),
         age_s: seconds(child.age),
         rekey_in_s: child.rekey_in.map(seconds),
     }

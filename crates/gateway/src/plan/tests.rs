@@ -17,6 +17,7 @@ fn tunnel() -> Tunnel {
     Tunnel {
         interface: name("cyg0"),
         mtu: 1438,
+        whole: 1438,
         client: true,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap()],
         remote: vec![net("0.0.0.0/0"), net("::/0")],
@@ -95,6 +96,19 @@ fn a_gateway_sends_the_lan_but_not_itself() {
     let from: Vec<_> = plan.rules.iter().filter(|r| r.priority == 160).collect();
     assert_eq!(from.len(), 1);
     assert_eq!(from[0].action, RuleAction::Lookup(SHARED_TABLE + 1));
+}
+
+/// RFC 8200 §5: no link has an MTU below 1280.
+#[test]
+fn tcp_is_kept_to_what_travels_whole_where_that_is_less_than_an_mtu_may_be() {
+    let mut inputs = gateway();
+    (inputs.tunnels[0].mtu, inputs.tunnels[0].whole) = (1280, 1218);
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    let sizes = plan.nft.lines().filter_map(|line| {
+        let (_, size) = line.split_once("maxseg size set ")?;
+        Some(size)
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), ["1178", "1158", "1178", "1158"]);
 }
 
 #[test]

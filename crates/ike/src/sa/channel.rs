@@ -15,11 +15,13 @@ use crate::fragment::Reassembly;
 use crate::io::{IkeSaId, Path};
 use crate::keys::{IkeKeys, Role};
 use crate::nat::Nat;
+use crate::pmtu::Search;
 use crate::policy::Retransmit;
 use crate::protect::{self, Authenticated, Content, Opened};
 use crate::refused::Client;
 use crate::sa::contents::Contents;
 use crate::sa::mobike::Mobility;
+use crate::sa::size_probe::SizeProbe;
 use crate::time::Instant;
 use crate::window::{Incoming, Timeout, Window};
 
@@ -46,6 +48,12 @@ pub(crate) struct Channel {
     /// Largest IP packet for our messages; 0: the peer knows no fragments, or we are not to send
     /// them.
     pub(crate) fragment_size: u16,
+    /// What is known of the packets that the path in use carries, once it is searched.
+    pub(crate) search: Option<Search>,
+    /// The request in flight, if it fills a packet.
+    pub(super) size_probe: Option<SizeProbe>,
+    /// The peer searches too.
+    pub(crate) peer_searches: bool,
     /// When it began.
     pub(crate) since: Instant,
     /// Last authenticated message of the peer.
@@ -116,6 +124,9 @@ impl Channel {
             window: Window::default(),
             retransmit,
             fragment_size: 0,
+            search: None,
+            size_probe: None,
+            peer_searches: false,
             since: now,
             last_in: now,
             last_out: now,
@@ -177,6 +188,7 @@ impl Channel {
         let datagrams = self.seal(cx, self.header(exchange, id, false), payloads)?;
         let path = self.begin_sending(alone);
         self.transmit(cx, path, &datagrams);
+        self.size_probe = None;
         self.window.send(cx.boot(), datagrams, self.retransmit);
         Ok(())
     }
@@ -205,6 +217,18 @@ impl Channel {
         header: IkeHeader,
         payloads: Vec<Payload<'static>>,
     ) -> Result<Vec<Vec<u8>>, Reason> {
+        let most = protect::max_datagram(&self.path, self.fragment_size);
+        self.seal_within(cx, header, payloads, most)
+    }
+
+    /// Seals into datagrams of at most so many octets.
+    pub(super) fn seal_within(
+        &mut self,
+        cx: &mut Context,
+        header: IkeHeader,
+        payloads: Vec<Payload<'static>>,
+        most: Option<usize>,
+    ) -> Result<Vec<Vec<u8>>, Reason> {
         let local = |error: &dyn std::fmt::Display| Reason::Local(format!("cannot send: {error}"));
         let mut chain = ChainBuilder::new();
         for payload in payloads {
@@ -214,7 +238,6 @@ impl Channel {
         let Some(keys) = &mut self.keys else {
             return Err(Reason::Local("cannot send: no keys yet".to_owned()));
         };
-        let most = protect::max_datagram(&self.path, self.fragment_size);
         protect::seal(keys.sealer(), cx.random.as_mut(), header, &chain, most)
             .map_err(|e| local(&e))
     }
@@ -255,6 +278,7 @@ impl Channel {
 
     /// The same by another way.
     pub(crate) fn send_again_by(&mut self, cx: &mut Context, path: Path) {
+        self.shorten();
         if let Some(in_flight) = self.window.in_flight() {
             let datagrams = in_flight.datagrams.clone();
             self.note_way(path);
@@ -419,6 +443,9 @@ impl Channel {
         let now = cx.boot();
         self.requests.handle_timeout(now);
         self.responses.handle_timeout(now);
+        if self.window.poll_timeout().is_some_and(|due| due <= now) {
+            self.shorten();
+        }
         match self.window.handle_timeout(now) {
             Timeout::NotDue => Ok(()),
             Timeout::Retransmit { datagrams, sent } => {
@@ -426,6 +453,7 @@ impl Channel {
                 cx.counters.retransmitted += 1;
                 for way in self.ways_again(sent) {
                     self.transmit(cx, way, &datagrams);
+                    self.repeat_whole(cx, way, sent);
                 }
                 Ok(())
             }

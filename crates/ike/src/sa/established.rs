@@ -218,6 +218,7 @@ impl Established {
                 break;
             }
             let Some(task) = self.tasks.pop(cx.boot()) else {
+                self.probe_size(channel, cx);
                 break;
             };
             if let Err(reason) = self.start(channel, cx, task) {
@@ -413,6 +414,7 @@ impl Established {
             Some(Exchange::Path(exchange)) => {
                 self.handle_path_response(channel, cx, exchange, &contents);
             }
+            Some(Exchange::SizeProbe(sent)) => self.handle_size_probe(channel, cx, sent),
             Some(Exchange::Inform) => self.compare_mapping(channel, &contents),
             None => {}
         }

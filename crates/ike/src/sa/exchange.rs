@@ -10,6 +10,7 @@ use cygnet_wire::ts::TrafficSelector;
 
 use crate::event::Reason;
 use crate::io::ChildSaId;
+use crate::pmtu::Probe;
 use crate::policy::ChildPolicy;
 use crate::sa::create_child::CreateChild;
 use crate::sa::mobike::PathExchange;
@@ -74,6 +75,8 @@ pub(crate) enum Exchange {
     DeleteIke { reason: Reason },
     /// INFORMATIONAL about the addresses of the two ends.
     Path(PathExchange),
+    /// INFORMATIONAL that fills a packet.
+    SizeProbe(Probe),
     /// INFORMATIONAL with something else, or nothing.
     Inform,
 }

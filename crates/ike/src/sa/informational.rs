@@ -149,6 +149,7 @@ impl Established {
             return self.end(channel, cx, reason);
         }
         self.peering.limit(cx, &contents);
+        Self::serve_size_probe(channel, &contents);
         if let Some(notify) = contents.notify(NotifyType::INVALID_SPI)
             && let Ok(spi) = notify.data.as_ref().try_into()
         {

@@ -341,6 +341,8 @@ impl Established {
         next.mobility = channel.mobility.heir();
         next.dialed = channel.dialed;
         next.fragment_size = channel.fragment_size;
+        next.search.clone_from(&channel.search);
+        next.peer_searches = channel.peer_searches;
         next.keys = Some(new.keys);
         let mut state = Self::new(cx, self.peering.clone(), new.life, Some(channel.id));
         // There is nothing to inherit from one that has left all it held already.

@@ -99,6 +99,7 @@ impl Established {
             self.probe_at(channel),
             self.doubt_ends_at(),
             self.keepalive_at(channel),
+            self.size_probe_at(channel),
         ]
         .into_iter()
         .chain(self.children.values().map(|child| child.deadline()))

@@ -73,6 +73,8 @@ pub struct Node {
     pub mute: Option<&'static str>,
     /// The answers it did not get.
     pub(super) lost: Vec<(cygnet_ike::io::AskId, Answer)>,
+    /// The path MTU that was measured, each time.
+    pub measured: Vec<u16>,
     pub(super) next_spi: u32,
     switches: u64,
     pub(super) seed: u64,
@@ -111,6 +113,7 @@ impl Node {
             busy: 0,
             mute: None,
             lost: Vec::new(),
+            measured: Vec::new(),
             next_spi: 0x1000 * (end as u32 + 1),
             switches: 0,
             seed,
@@ -317,6 +320,7 @@ impl Node {
                 let installed = self.children.get_mut(&child).expect("installed");
                 Arc::make_mut(&mut installed.params).path = path;
             }
+            DataCommand::PathMtu { mtu, .. } => self.measured.push(mtu),
             DataCommand::RemoveOut { child } => {
                 let installed = self.children.get_mut(&child).expect("installed");
                 assert!(

@@ -105,6 +105,7 @@ pub fn connection(end: End) -> Connection {
         },
         claim_nat: false,
         fragment_size: 1280,
+        search_mtu: false,
         mobike: false,
         keepalive: Duration::from_secs(20),
         unique: true,

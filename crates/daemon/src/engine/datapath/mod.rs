@@ -40,7 +40,7 @@ use self::parking::Parking;
 use self::reach::Reach;
 use self::road::{Road, Socket, Sockets, source_of};
 use self::sad::Sad;
-pub(super) use self::sad::Traffic;
+pub(super) use self::sad::{Room, Traffic};
 use self::tables::Published;
 use self::wait::{Key, Pool};
 use super::{Inbox, Input};
@@ -248,6 +248,10 @@ impl Datapath {
                 }
                 None
             }
+            DataCommand::PathMtu { path, mtu } => {
+                self.shared.measured(path, mtu.into());
+                return None;
+            }
             DataCommand::RemoveOut { child } => {
                 self.sad.remove_out(child);
                 None
@@ -313,6 +317,7 @@ impl Datapath {
             parts: both.get(usize::from(!marked)..).unwrap_or_default(),
         };
         let result = match socket.udp.send(&out) {
+            Err(SendError::TooBig) if transmit.whole => return self.shared.name_mtu(path, socket),
             // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
             Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
             result => result,
@@ -402,6 +407,11 @@ impl Datapath {
         self.sad.traffic(child)
     }
 
+    /// How large packets may be on a Child SA that sends.
+    pub(super) fn room(&self, child: ChildSaId) -> Option<Room> {
+        self.sad.room(child)
+    }
+
     /// Packets dropped, by reason.
     pub(super) fn drops(&self) -> Vec<(String, u64)> {
         let own = self.shared.drops.occurred();
@@ -454,6 +464,26 @@ impl Shared {
                     mtu: road.mtu(),
                 });
             }
+        }
+    }
+
+    /// No larger packet arrives by `path`, as the core has seen.
+    fn measured(&self, path: Path, mtu: u32) {
+        if let Some(road) = self.roads().get(&path)
+            && road.measured(mtu)
+        {
+            tracing::info!("{path}: path MTU {mtu}, measured");
+            self.mtu_changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel has not sent what was to leave whole: it knows a smaller MTU.
+    fn name_mtu(&self, path: &Path, socket: &Socket) {
+        self.drain_errors(socket);
+        if let Ok(mtu) = socket.routes.path_mtu(path.remote) {
+            self.narrow(path.remote, mtu);
+            // That is no news to a road that knows it.
+            self.report(DataEvent::PathMtu { path: *path, mtu });
         }
     }
 

@@ -76,6 +76,8 @@ pub(super) struct Road {
     pub(super) socket: Arc<Socket>,
     mtu: AtomicU32,
     learned_at: AtomicU64,
+    /// It is the core's word, which goes on measuring, and not a router's.
+    measured: AtomicBool,
     singly: AtomicBool,
 }
 
@@ -86,6 +88,7 @@ impl Road {
             socket,
             mtu: AtomicU32::new(MTU),
             learned_at: AtomicU64::new(0),
+            measured: AtomicBool::new(false),
             singly: AtomicBool::new(false),
         }
     }
@@ -133,8 +136,17 @@ impl Road {
         news
     }
 
+    /// What arrives has been measured; whether that is news.
+    pub(super) fn measured(&self, mtu: u32) -> bool {
+        self.measured.store(true, Ordering::Relaxed);
+        self.mtu.swap(mtu, Ordering::Relaxed) != mtu
+    }
+
     /// Forgets what was learned long ago; whether that changed anything.
     pub(super) fn age(&self, now_ms: u64) -> bool {
+        if self.measured.load(Ordering::Relaxed) {
+            return false;
+        }
         let old = now_ms.saturating_sub(self.learned_at.load(Ordering::Relaxed)) >= LEARNED_FOR_MS;
         old && self.mtu.swap(MTU, Ordering::Relaxed) != MTU
     }
@@ -238,6 +250,11 @@ mod tests {
         assert!(road.age(3000 + LEARNED_FOR_MS));
         assert_eq!(road.mtu(), 1500);
         assert!(!road.age(u64::MAX));
+        assert!(road.measured(1400));
+        assert!(!road.measured(1400));
+        assert!(!road.age(u64::MAX));
+        assert!(road.narrow(1300, 4000));
+        assert!(road.measured(1500));
     }
 
     #[test]

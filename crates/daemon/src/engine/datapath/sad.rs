@@ -73,6 +73,13 @@ pub(in crate::engine) struct Traffic {
     pub(in crate::engine) bytes_out: u64,
 }
 
+/// Largest IP packets that travel in one piece, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Room {
+    pub(in crate::engine) inner: u32,
+    pub(in crate::engine) outer: u32,
+}
+
 /// Datagrams in one train (linux/udp.h, UDP_MAX_SEGMENTS).
 const TRAIN: u32 = 128;
 
@@ -245,6 +252,15 @@ impl Sad {
 
     pub(super) fn traffic(&self, id: ChildSaId) -> Option<Traffic> {
         self.children.get(&id).map(Child::traffic)
+    }
+
+    pub(super) fn room(&self, id: ChildSaId) -> Option<Room> {
+        let child = self.children.get(&id)?;
+        let inner = child.road.max_inner(&child.outbound.as_ref()?.sa);
+        Some(Room {
+            inner: u32::try_from(inner).unwrap_or(u32::MAX),
+            outer: child.road.mtu(),
+        })
     }
 
     /// The Child SAs that received, and those that sent, since the last call.

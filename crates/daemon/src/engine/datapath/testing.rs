@@ -172,6 +172,7 @@ pub(super) fn connection(name: &str, local: &str, remote: &str) -> Arc<Connectio
         },
         claim_nat: true,
         fragment_size: 1280,
+        search_mtu: false,
         mobike: false,
         keepalive: Duration::from_secs(20),
         unique: true,

@@ -385,6 +385,7 @@ fn ike_leaves_behind_the_marker_and_keepalives_without() {
         left.datapath.transmit(&Transmit {
             path,
             datagram: datagram.to_vec(),
+            whole: false,
         });
         let (len, from) = peer.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..len], from), (expected, left.local));

@@ -74,12 +74,14 @@ pub(super) fn inputs(
             .endpoint
             .or(endpoints.first().copied())
             .is_some_and(|a| a.is_ipv6());
+        let mtu = tunnel
+            .mtu
+            .or(state.mtu.map(|mtu| mtu.max(LEAST_MTU)))
+            .unwrap_or_else(|| default_mtu(outer_ipv6));
         tunnels.push(Tunnel {
             interface: interface(&tunnel.interface)?,
-            mtu: tunnel
-                .mtu
-                .or(state.mtu.map(|mtu| mtu.max(LEAST_MTU)))
-                .unwrap_or_else(|| default_mtu(outer_ipv6)),
+            mtu,
+            whole: state.mtu.map_or(mtu, |whole| whole.min(mtu)),
             // A tunnel to everything leaves this machine's own traffic alone while it is down.
             own_traffic: !for_the_lan && (!tunnel.virtual_address || !state.addresses.is_empty()),
             // A site's networks are inside for everybody.
@@ -331,7 +333,10 @@ mod tests {
             ..Live::default()
         };
         let inputs = inputs(&config, &[("home".to_owned(), live)].into(), &machine()).unwrap();
-        assert_eq!(inputs.tunnels[0].mtu, 1280);
+        assert_eq!(
+            (inputs.tunnels[0].mtu, inputs.tunnels[0].whole),
+            (1280, 480)
+        );
         assert!(cygnet_gateway::NetworkPlan::new(&inputs).is_ok());
     }
 
