@@ -502,6 +502,8 @@ pub struct ChildSa {
     pub packets_out: u64,
     /// Inner bytes sent.
     pub bytes_out: u64,
+    /// Largest IP packet to the peer.
+    pub path_mtu: Option<u32>,
     /// Selectors of this end.
     pub local: Vec<String>,
     /// Selectors of the peer.

@@ -165,6 +165,8 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
                 "bytes_in",
                 "packets_out",
                 "bytes_out",
+                "mtu",
+                "path_mtu",
                 "age_s",
                 "rekey_in_s",
             ],

@@ -8,6 +8,7 @@ mod crash;
 mod firewall;
 mod guard;
 pub(super) mod home;
+mod mtu;
 mod recovery;
 mod refusals;
 mod reload;
@@ -22,6 +23,7 @@ use super::Scenario;
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = crash::scenarios();
     all.extend(guard::scenarios());
+    all.extend(mtu::scenarios());
     all.extend(firewall::scenarios());
     all.extend(refusals::scenarios());
     all.extend(reload::scenarios());
