@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 /// This program with an order and what it is about, as another user. Its output is read; it ends when nobody waits
 /// for it any more.
-pub(crate) fn command(order: &str, argument: &str, (uid, gid): (u32, u32)) -> Command {
+pub fn command(order: &str, argument: &str, (uid, gid): (u32, u32)) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
         .args([order, "--", argument])
@@ -30,8 +30,11 @@ pub(crate) fn shut() -> std::io::Result<()> {
 }
 
 /// Takes from this process what it does not need: it gets no rights and writes no files, has so many octets of memory
-/// and, if that is bounded, so many seconds to compute. An error if it is root.
-pub(crate) fn confine(memory: u64, computing: Option<u64>) -> std::io::Result<()> {
+/// and, if that is bounded, so many seconds to compute.
+///
+/// # Errors
+/// It could not be done, or the process is still root.
+pub fn confine(memory: u64, computing: Option<u64>) -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     shut()?;
     rustix::thread::set_no_new_privs(true)?;

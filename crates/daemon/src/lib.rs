@@ -12,7 +12,7 @@ mod fetch;
 mod fetch_crl;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod helper;
+pub mod helper;
 mod ipc;
 mod log;
 mod resolve;
@@ -20,6 +20,7 @@ mod said;
 mod source;
 pub mod speedtest;
 mod supervisor;
+pub mod survey;
 mod world;
 
 use std::path::Path;

@@ -235,7 +235,8 @@ impl Devices {
     }
 
     /// Whether this policy is anybody's.
-    pub(crate) fn any(&self, policy: DevicePolicy) -> bool {
+    #[must_use]
+    pub fn any(&self, policy: DevicePolicy) -> bool {
         self.default == policy || self.named.values().any(|named| *named == policy)
     }
 }

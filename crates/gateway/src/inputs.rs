@@ -188,7 +188,8 @@ impl Lan {
     }
 
     /// Whether anything may leave in clear.
-    pub(crate) fn lets_out(&self) -> bool {
+    #[must_use]
+    pub fn lets_out(&self) -> bool {
         self.devices.any(DevicePolicy::Direct) || !self.direct_networks.is_empty()
     }
 

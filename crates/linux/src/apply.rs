@@ -30,6 +30,22 @@ pub struct GuardState {
 }
 
 impl GuardState {
+    /// What of this guard is in place: every route and rule of it, and its table with every hook, every
+    /// drop, every way to one and every mark. Changes nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
+    pub async fn of(netlink: &Netlink, guard: &GuardPlan) -> Result<Self> {
+        let (routes, rules) = guard_routes(netlink).await?;
+        let table = nft::list_table(GUARD_NFT_TABLE)?;
+        let absent = routes.is_empty() && rules.is_empty() && table.is_none();
+        Ok(Self {
+            absent,
+            routing: is_in(guard, &routes, &rules),
+            filter: table.is_some_and(|listed| filter_is_whole(&listed, &guard.nft)),
+        })
+    }
+
     /// Both layers.
     #[must_use]
     pub fn is_whole(self) -> bool {
@@ -206,30 +222,24 @@ impl Network {
     /// # Errors
     /// [`crate::Error::Netlink`].
     pub async fn has_guard_routing(&self, guard: &GuardPlan) -> Result<bool> {
-        let (routes, rules) = self.guard_routes().await?;
+        let (routes, rules) = guard_routes(&self.netlink).await?;
         Ok(is_in(guard, &routes, &rules))
     }
 
-    async fn guard_routes(&self) -> Result<(Vec<Route>, Vec<Rule>)> {
-        let routes = self.netlink.routes(Owner::Guard).await?;
-        Ok((routes, self.netlink.rules(Owner::Guard).await?))
-    }
-
-    /// What of this guard is in place: every route and rule of it, and its table with every hook, every
-    /// drop, every way to one and every mark.
+    /// What of this guard is in place, as [`GuardState::of`] has it.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
     pub async fn guard_state(&self, guard: &GuardPlan) -> Result<GuardState> {
-        let (routes, rules) = self.guard_routes().await?;
-        let table = nft::list_table(GUARD_NFT_TABLE)?;
-        let absent = routes.is_empty() && rules.is_empty() && table.is_none();
-        Ok(GuardState {
-            absent,
-            routing: is_in(guard, &routes, &rules),
-            filter: table.is_some_and(|listed| filter_is_whole(&listed, &guard.nft)),
-        })
+        GuardState::of(&self.netlink, guard).await
     }
+}
+
+async fn guard_routes(netlink: &Netlink) -> Result<(Vec<Route>, Vec<Rule>)> {
+    Ok((
+        netlink.routes(Owner::Guard).await?,
+        netlink.rules(Owner::Guard).await?,
+    ))
 }
 
 fn is_in(guard: &GuardPlan, routes: &[Route], rules: &[Rule]) -> bool {

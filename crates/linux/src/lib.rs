@@ -17,6 +17,7 @@ pub mod foreign;
 pub mod inject;
 #[cfg(not(feature = "inject"))]
 mod inject;
+mod marked;
 mod netlink;
 pub mod nft;
 mod sysctl;
@@ -28,9 +29,11 @@ pub use apply::{GuardState, Network};
 pub use conntrack::{Connection, end_connections};
 pub use error::{Error, Result};
 pub use file::{keep_file, replace_file};
+pub use marked::unconnected_tcp;
 pub use netlink::{Address, Changes, FirewallChanges, Link, Neighbour, Netlink, Owner, RouteTo};
 pub use sysctl::Journal;
 pub use tun::{Offloads, Tun, TunOptions};
 pub use udp::{
-    PathError, PathErrorKind, Received, RouteProbe, SendError, Transmit, UdpOptions, UdpSocket,
+    PathError, PathErrorKind, Received, RouteProbe, SendError, Transmit, UdpOffloads, UdpOptions,
+    UdpSocket,
 };

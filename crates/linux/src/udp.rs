@@ -13,6 +13,7 @@
 mod address;
 mod control;
 mod errors;
+mod offloads;
 mod probe;
 
 use std::io::{self, IoSlice};
@@ -30,6 +31,7 @@ use crate::{Error, Result};
 use address::RawAddress;
 use control::{Control, SOL_UDP, UDP_GRO};
 pub use errors::{PathError, PathErrorKind};
+pub use offloads::UdpOffloads;
 pub use probe::RouteProbe;
 
 /// How long [`UdpSocket::recv_wait`] waits.
@@ -437,7 +439,7 @@ fn is_pending_error(error: &io::Error) -> bool {
     )
 }
 
-fn set_int(fd: &OwnedFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+pub(crate) fn set_int(fd: &OwnedFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the kernel reads size_of::<c_int>() bytes from `value`.
     let r = unsafe {
         libc::setsockopt(

@@ -16,7 +16,7 @@ const NAMED: usize = 16;
 
 /// A sentence for each certificate of this configuration that expires within the month, or has expired,
 /// the earliest first. Without a date there is only that to say.
-pub(super) fn warnings(config: &Config, date: Result<UtcTime, NotSet>) -> Vec<String> {
+pub(crate) fn warnings(config: &Config, date: Result<UtcTime, NotSet>) -> Vec<String> {
     match date {
         Ok(UtcTime(now)) => expiring(config, now),
         Err(not_set) if needs_a_date(config) => vec![not_set.to_string()],

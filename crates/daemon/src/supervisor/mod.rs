@@ -9,7 +9,7 @@ pub(crate) mod control;
 mod crls;
 mod devices;
 mod engine;
-mod expiry;
+pub(crate) mod expiry;
 mod guesses;
 mod history;
 mod hooks;

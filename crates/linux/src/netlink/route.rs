@@ -170,6 +170,34 @@ impl Netlink {
         }))
     }
 
+    /// Interfaces by which a router is reached that announces itself (RFC 4861 §6.3.4): IPv6 default routes of
+    /// its advertisements.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`].
+    pub async fn announced(&self) -> Result<Vec<String>> {
+        let messages = self.dump(true).await?;
+        let announced = messages.into_iter().filter(|m| {
+            m.header.protocol == RouteProtocol::Ra
+                && m.header.destination_prefix_length == 0
+                && m.header.kind == RouteType::Unicast
+        });
+        // Of several routers, each is a next hop of its own, or all are of one route.
+        let indices: Vec<u32> = announced
+            .flat_map(|m| m.attributes)
+            .flat_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => vec![index],
+                RouteAttribute::MultiPath(hops) => {
+                    hops.iter().map(|hop| hop.interface_index).collect()
+                }
+                _ => Vec::new(),
+            })
+            .collect();
+        let links = self.links().await?.into_iter();
+        let names = links.filter(|link| indices.contains(&link.index));
+        Ok(names.map(|link| link.name).collect())
+    }
+
     /// All routes of a family.
     async fn dump(&self, v6: bool) -> Result<Vec<RouteMessage>> {
         let mut filter = RouteMessage::default();

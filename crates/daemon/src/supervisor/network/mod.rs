@@ -11,6 +11,7 @@ mod inputs;
 mod machine;
 mod neighbourhood;
 mod policies;
+pub(crate) mod survey;
 mod ways;
 mod worker;
 

@@ -2,10 +2,8 @@
 
 use cygnet_config::Config;
 use cygnet_gateway::GuardPlan;
-use cygnet_linux::foreign::{self, Paths};
-use cygnet_linux::nft;
 
-use super::{Worker, inputs, interfaces};
+use super::{Worker, firewalls, inputs};
 use crate::api::Guard;
 
 impl Worker {
@@ -76,20 +74,7 @@ impl Worker {
         warnings.extend(self.lan_missing(&config).await);
         warnings.extend(self.clashes.iter().cloned());
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
-        let ports = |wanted: bool| match wanted {
-            true => vec![config.daemon.ike_port, config.daemon.natt_port],
-            false => Vec::new(),
-        };
-        let paths = Paths {
-            tunnels: interfaces(&config).map(str::to_owned).collect(),
-            ports: ports(config.server.is_some()),
-            sent: ports(!config.tunnels.is_empty()),
-            uplink: self.machine.uplink.clone(),
-        };
-        let found = nft::ruleset_json()
-            .and_then(|json| foreign::blockages(&json, &paths))
-            .map_err(|e| e.to_string());
-        for found in [found, foreign::legacy_blockages(&paths)] {
+        for found in firewalls(&config, &self.machine) {
             match found {
                 Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
                 Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
