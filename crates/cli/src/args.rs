@@ -32,6 +32,11 @@ pub(crate) enum Command {
     Down(Connection),
     /// Show tunnels, addresses, counters, and why something is not up
     Status(Status),
+    /// Look for what is wrong, and say what to do
+    ///
+    /// Exit codes: 0 nothing is wrong; 1 something is; 2 it could not be looked at. What each line means is in
+    /// docs/doctor.md.
+    Doctor(Doctor),
     /// Read the configuration again; tunnels that did not change are not touched
     Reload(Socket),
     /// Measure down, up and latency through a tunnel, and say what the limit is
@@ -83,6 +88,16 @@ pub(crate) enum Helper {
     SpeedtestMeasure {
         /// The interface that it goes by
         interface: String,
+    },
+    /// Asks a server by IKE for `doctor`, unprivileged
+    ProbeIke {
+        /// Whom, and what
+        errand: String,
+    },
+    /// Asks a web host for `doctor`, unprivileged
+    ProbeWeb {
+        /// Whom, and what
+        errand: String,
     },
 }
 
@@ -137,6 +152,25 @@ pub(crate) struct Status {
     pub(crate) history: bool,
     #[command(flatten)]
     pub(crate) socket: Socket,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// Compare what a web host sees of us through each tunnel and around it, and its clock with ours: an http://
+    /// URL that is answered with the address it is asked from, such as http://ifconfig.me/ip
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Pseudonyms for addresses and names, fit for a forum
+    #[arg(long)]
+    pub(crate) mask: bool,
+    /// As JSON, one object (docs/doctor.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Control socket of the running cygnet, if not the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 #[derive(Debug, ClapArgs)]

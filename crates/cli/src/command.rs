@@ -3,6 +3,7 @@
 mod check;
 mod connection;
 mod device;
+mod doctor;
 mod gateway;
 mod import;
 mod place;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Up(which) => connection::up(&which),
         Command::Down(which) => connection::down(&which),
         Command::Status(options) => status::status(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Reload(socket) => reload::reload(&socket.socket),
         Command::Speedtest(options) => speedtest::speedtest(&options),
         Command::Gateway(what) => gateway::gateway(&what),
@@ -48,6 +50,8 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::FetchCrl { url } => cygnet_daemon::fetch_crl(&url),
         Helper::SpeedtestEndpoint { place } => cygnet_daemon::speedtest::endpoint(&place),
         Helper::SpeedtestMeasure { interface } => cygnet_daemon::speedtest::measure(&interface),
+        Helper::ProbeIke { errand } => cygnet_doctor::probe_ike(&errand),
+        Helper::ProbeWeb { errand } => cygnet_doctor::probe_web(&errand),
     })
 }
 
