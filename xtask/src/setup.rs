@@ -12,6 +12,7 @@ const PACKAGES: &[&str] = &[
     "conntrack",
     "curl",
     "ethtool",
+    "faketime",
     "iperf3",
     "iproute2",
     "iptables",

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 /// What `wait_for_first_byte` prints when it is about to begin, and when it has succeeded.
 pub const BEGUN: &str = "begun";
@@ -49,9 +51,13 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 fn respond(stream: &mut TcpStream, status: &str, length: u64) -> std::io::Result<()> {
+    let date = OffsetDateTime::now_utc().format(format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    ));
+    let date = date.map_err(std::io::Error::other)?;
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )
 }
 

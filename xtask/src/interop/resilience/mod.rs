@@ -5,6 +5,7 @@
 
 mod control;
 mod crash;
+mod doctor;
 mod firewall;
 mod guard;
 pub(super) mod home;
@@ -31,5 +32,6 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(control::scenarios());
     all.extend(recovery::scenarios());
     all.extend(systemd::scenarios());
+    all.extend(doctor::scenarios());
     all
 }
