@@ -18,6 +18,7 @@ fn tunnel(own_traffic: bool) -> Tunnel {
     Tunnel {
         interface: "cyg0".parse().unwrap(),
         mtu: 1400,
+        whole: 1400,
         client: true,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap(), "fd99::2".parse().unwrap()],
         remote: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
