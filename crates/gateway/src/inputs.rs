@@ -76,6 +76,25 @@ pub struct Inputs {
     pub addresses: Vec<IpAddr>,
     /// Local ports of the sockets for IKE and ESP.
     pub ports: Vec<u16>,
+    /// This machine answers the LAN's questions for names, if it does.
+    pub dns: Option<Dns>,
+}
+
+/// The resolver for the LAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where it answers on port 53, by the interface of the LAN that has the address. What tunnelled devices
+    /// ask anybody else goes to the first one of the family.
+    pub addresses: Vec<(InterfaceName, IpAddr)>,
+    /// It answers at [`Self::DIRECT_PORT`] as well: devices that go direct, beside the tunnel.
+    pub direct: bool,
+    /// Tunnelled devices get no DNS over TLS by themselves.
+    pub refuse_dot: bool,
+}
+
+impl Dns {
+    /// Where it answers devices that go direct: below the ports that are drawn for connections.
+    pub const DIRECT_PORT: u16 = 1053;
 }
 
 /// A client or site tunnel.

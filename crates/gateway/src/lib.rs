@@ -41,7 +41,7 @@ mod plan;
 pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
-pub use inputs::{Inputs, InterfaceName, Lan, Server, Tunnel};
+pub use inputs::{Dns, Inputs, InterfaceName, Lan, Server, Tunnel};
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{
     Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,

@@ -5,6 +5,7 @@
 //! each closing brace.
 
 mod devices;
+mod dns;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -32,6 +33,8 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
         }
     }
     forward.extend(forward_filter(inputs));
+    let (refused, refusing) = dns::refused(inputs);
+    forward.extend(refused);
     let nat = translation(inputs);
     let mut chains = vec![
         (
@@ -62,6 +65,8 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             "type filter hook prerouting priority -151; policy accept;",
         ));
     }
+    chains.extend(refusing);
+    chains.extend(dns::chains(inputs));
     let input = inputs.server.as_ref().map(host_filter).unwrap_or_default();
     if !input.is_empty() {
         chains.push((

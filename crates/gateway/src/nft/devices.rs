@@ -88,7 +88,10 @@ pub(super) fn translation(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<Strin
 
 /// A rule for each kind of device, so ordered that the first that fits is the one that decides; the last fits
 /// always.
-fn sorted(devices: &Devices, verdict: impl Fn(DevicePolicy) -> &'static str) -> Vec<String> {
+pub(super) fn sorted(
+    devices: &Devices,
+    verdict: impl Fn(DevicePolicy) -> &'static str,
+) -> Vec<String> {
     let mut rules = Vec::new();
     for policy in DevicePolicy::ALL {
         let with_policy = devices.named.iter().filter(|(_, p)| **p == policy);

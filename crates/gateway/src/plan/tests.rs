@@ -1,3 +1,4 @@
+mod dns;
 mod local;
 mod server;
 
@@ -45,6 +46,7 @@ fn gateway() -> Inputs {
         server: None,
         addresses: vec!["192.168.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         ports: vec![500, 4500],
+        dns: None,
     }
 }
 

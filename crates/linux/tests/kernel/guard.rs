@@ -215,7 +215,7 @@ fn with(devices: Devices, direct_networks: &[&str]) -> GuardPlan {
     })
 }
 
-fn mac(world: &World) -> String {
+pub(crate) fn mac(world: &World) -> String {
     let mac = world.laptop.sh("cat /sys/class/net/eth0/address");
     mac.trim().to_owned()
 }

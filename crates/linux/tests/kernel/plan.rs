@@ -5,13 +5,15 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cygnet_gateway::{Devices, Family, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel};
+use cygnet_gateway::{
+    Device, DevicePolicy, Devices, Dns, Family, Inputs, NetworkPlan, OUTER_MARK, Server, Tunnel,
+};
 use cygnet_linux::{
     Changes, FirewallChanges, Network, Offloads, RouteProbe, Transmit, Tun, TunOptions, UdpOptions,
     UdpSocket, foreign, nft,
 };
 
-use crate::guard::{guard, lan};
+use crate::guard::{guard, lan, mac};
 use crate::world::{SERVER, WEB, World, root};
 
 fn tunnel(own_traffic: bool) -> Tunnel {
@@ -361,6 +363,110 @@ fn a_server_offers_its_clients_no_more_than_it_is_told_to() {
             assert_eq!(arrived, expected, "port {port}, host_access {host_access}");
         }
     }
+}
+
+/// A gateway that answers, with that policy for the laptop.
+fn answering(world: &World, policy: DevicePolicy) {
+    let device = |mac: &str| mac.parse::<Device>().unwrap();
+    let devices = Devices {
+        named: [
+            (device(&mac(world)), policy),
+            // Another one always goes direct.
+            (device("02:00:00:00:00:77"), DevicePolicy::Direct),
+        ]
+        .into(),
+        ..Devices::default()
+    };
+    let addresses = OURS.map(|a| ("eth0".parse().unwrap(), a.parse().unwrap()));
+    let plan = NetworkPlan::new(&Inputs {
+        tunnels: vec![tunnel(false)],
+        uplink: Some("eth0".parse().unwrap()),
+        dns: Some(Dns {
+            addresses: addresses.to_vec(),
+            direct: true,
+            refuse_dot: true,
+        }),
+        lan: Some(lan(devices)),
+        ..Inputs::default()
+    });
+    apply(world, &plan.unwrap());
+}
+
+const OURS: [&str; 2] = ["192.168.50.2", "fd00:50::2"];
+
+/// Whoever is asked is not there: the gateway answers, and the device takes it for theirs.
+#[test]
+fn what_a_device_asks_anybody_is_answered_by_the_gateway() {
+    if !root() {
+        return;
+    }
+    let world = World::new("asks");
+    let _tun = tun(&world);
+    answering(&world, DevicePolicy::Tunnelled);
+    for (ours, whom) in OURS.into_iter().zip(["9.9.9.9", "2620:fe::fe"]) {
+        let at = |address: &str| SocketAddr::new(address.parse().unwrap(), 53);
+        let service = world.gateway.udp(&at(ours).to_string());
+        let device = world.laptop.udp(any(ours));
+        for asked in [at(whom), at(ours)] {
+            device.send_to(b"question", asked).unwrap();
+            let (_, from) = service.recv_from(&mut [0; 16]).unwrap();
+            service.send_to(b"answer", from).unwrap();
+            let (_, answered) = device.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!((answered.ip(), answered.port()), (asked.ip(), 53));
+        }
+    }
+    remove(&world);
+}
+
+fn any(like: &str) -> &'static str {
+    match like.contains(':') {
+        true => "[::]:0",
+        false => "0.0.0.0:0",
+    }
+}
+
+#[test]
+fn what_a_device_asks_the_gateway_goes_where_its_policy_says() {
+    use DevicePolicy::{Blocked, Direct, Tunnelled};
+    if !root() {
+        return;
+    }
+    let world = World::new("asks-as");
+    let _tun = tun(&world);
+    for ours in OURS {
+        let at = |port| SocketAddr::new(ours.parse().unwrap(), port);
+        let services = [53, Dns::DIRECT_PORT].map(|port| {
+            let service = world.gateway.udp(&at(port).to_string());
+            service
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            service
+        });
+        let heard = || services.each_ref().map(|s| s.recv(&mut [0; 16]).is_ok());
+        let ask = |device: &std::net::UdpSocket, port| {
+            // Of one that is refused the next sending tells.
+            let _ = device.send_to(b"question", at(port));
+            heard()
+        };
+        for (policy, at_53, at_1053) in [
+            (Tunnelled, [true, false], [false, false]),
+            (Direct, [false, true], [false, true]),
+            (Blocked, [false, false], [false, false]),
+        ] {
+            answering(&world, policy);
+            let device = world.laptop.udp(any(ours));
+            assert_eq!(ask(&device, 53), at_53, "{ours} {policy}");
+            let other = world.laptop.udp(any(ours));
+            assert_eq!(ask(&other, Dns::DIRECT_PORT), at_1053, "{ours} {policy}");
+        }
+        // What was turned while the device went direct is held back as soon as it does not.
+        answering(&world, Direct);
+        let device = world.laptop.udp(any(ours));
+        assert_eq!(ask(&device, 53), [false, true]);
+        answering(&world, Tunnelled);
+        assert_eq!(ask(&device, 53), [false, false], "{ours}: as it was turned");
+    }
+    remove(&world);
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub(super) fn inputs(
         uplink: uplink.map(|u| interface(u)).transpose()?,
         addresses: listened(&config.daemon.listen, machine),
         ports: vec![config.daemon.ike_port, config.daemon.natt_port],
+        // By whoever has bound the sockets.
+        dns: None,
     })
 }
 
@@ -214,7 +216,7 @@ fn listened(listen: &[IpAddr], machine: &Machine) -> Vec<IpAddr> {
 }
 
 /// Addresses of this machine inside `networks`, at most one of each family.
-fn source(networks: &[IpNet], machine: &Machine) -> Vec<IpAddr> {
+pub(super) fn source(networks: &[IpNet], machine: &Machine) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for (_, net) in &machine.addresses {
         let address = net.addr();

@@ -1,0 +1,175 @@
+//! Questions for names: whomever a tunnelled device asks, this machine answers.
+//!
+//! A question that is not turned here (of a family in which this machine has no address on the LAN, say) is traffic
+//! like any other: it goes where its device may go.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::devices::sorted;
+use super::{Chain, names, per_family};
+use crate::devices::DevicePolicy;
+use crate::inputs::{Dns, Inputs, InterfaceName, Lan};
+use crate::plan::Family;
+
+/// Turns what tunnelled devices ask anybody to us, and what direct ones ask us to where they are answered beside
+/// the tunnel; and lets no device ask where it may not. The latter is judged packet by packet: a connection that was
+/// turned before its device got another policy is still turned.
+pub(super) fn chains(inputs: &Inputs) -> Vec<Chain> {
+    let Some((lan, dns)) = inputs.lan.as_ref().zip(inputs.dns.as_ref()) else {
+        return Vec::new();
+    };
+    let mut chains = turned(lan, dns);
+    chains.extend(let_in(lan, dns));
+    chains
+}
+
+fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
+    let places = places(lan, dns);
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let each = |rule: &dyn Fn(&str, Family, IpAddr) -> String| -> Vec<String> {
+        let rules = places.iter();
+        let rules = rules.map(|(interface, address)| {
+            let family = Family::of(*address);
+            let from = format!("iifname \"{interface}\" {}", protocol(family));
+            rule(&from, family, *address)
+        });
+        rules.collect()
+    };
+    let mut chains = vec![
+        (
+            "questions",
+            "type nat hook prerouting priority -100; policy accept;",
+            each(&|from, _, _| format!("{from} {ANY} th dport 53 jump question")),
+        ),
+        (
+            "question",
+            "",
+            sorted(&lan.devices, |policy| match policy {
+                DevicePolicy::Tunnelled => "goto question_tunnelled",
+                DevicePolicy::Direct if dns.direct => "goto question_direct",
+                DevicePolicy::Direct | DevicePolicy::Blocked => "return",
+            }),
+        ),
+        (
+            "question_tunnelled",
+            "",
+            each(&|from, family, address| format!("{from} dnat {} to {address}", keyword(family))),
+        ),
+    ];
+    if dns.direct {
+        let to_us = each(&|from, family, address| {
+            let keyword = keyword(family);
+            let at = std::net::SocketAddr::new(address, Dns::DIRECT_PORT);
+            let ours = ours(dns);
+            let ours = ours.iter().filter(|net| Family::of_net(**net) == family);
+            let ours: Vec<&IpNet> = ours.collect();
+            format!(
+                "{from} {keyword} daddr {} {ANY} dnat {keyword} to {at}",
+                super::set(&ours)
+            )
+        });
+        chains.push(("question_direct", "", to_us));
+    }
+    chains
+}
+
+/// Who goes direct is answered at both ports, who is tunnelled at the one, and who is blocked at none.
+fn let_in(lan: &Lan, dns: &Dns) -> Vec<Chain> {
+    if !dns.direct && !lan.blocks() {
+        return Vec::new();
+    }
+    let from = format!("iifname {}", names(&lan.interfaces));
+    let mut asked = vec![format!("{from} {ANY} th dport 53 jump asking")];
+    if dns.direct {
+        let port = Dns::DIRECT_PORT;
+        asked.extend(per_family(&ours(dns), |keyword, ours| {
+            format!("{from} {keyword} daddr {ours} {ANY} th dport {port} jump asking")
+        }));
+    }
+    let asking = sorted(&lan.devices, |policy| match policy {
+        DevicePolicy::Tunnelled => "goto asking_tunnelled",
+        DevicePolicy::Direct => "return",
+        DevicePolicy::Blocked => "counter reject",
+    });
+    let tunnelled = vec![format!("{ANY} th dport {} counter drop", Dns::DIRECT_PORT)];
+    vec![
+        (
+            "asked",
+            "type filter hook input priority 0; policy accept;",
+            asked,
+        ),
+        ("asking", "", asking),
+        ("asking_tunnelled", "", tunnelled),
+    ]
+}
+
+/// DNS over TLS (RFC 7858), and over QUIC (RFC 9250), of tunnelled devices: both end at once, and a device that may do
+/// without then asks us. The rules for what is forwarded, and the chains that they lead to.
+pub(super) fn refused(inputs: &Inputs) -> (Vec<String>, Vec<Chain>) {
+    let Some((lan, dns)) = inputs.lan.as_ref().zip(inputs.dns.as_ref()) else {
+        return Default::default();
+    };
+    let places = places(lan, dns);
+    if !dns.refuse_dot || places.is_empty() {
+        return Default::default();
+    }
+    let rules = places.iter().map(|(interface, address)| {
+        let protocol = protocol(Family::of(*address));
+        format!("iifname \"{interface}\" {protocol} {ANY} th dport 853 jump encrypted")
+    });
+    let encrypted = sorted(&lan.devices, |policy| match policy {
+        DevicePolicy::Tunnelled => "goto encrypted_tunnelled",
+        DevicePolicy::Direct | DevicePolicy::Blocked => "return",
+    });
+    let end = [
+        "meta l4proto tcp counter reject with tcp reset",
+        "counter reject",
+    ];
+    let end = end.map(str::to_owned).to_vec();
+    let chains = vec![
+        ("encrypted", "", encrypted),
+        ("encrypted_tunnelled", "", end),
+    ];
+    (rules.collect(), chains)
+}
+
+const ANY: &str = "meta l4proto { tcp, udp }";
+
+/// For each interface and family the address of ours that questions go to, if there is one.
+fn places<'i>(lan: &'i Lan, dns: &Dns) -> Vec<(&'i InterfaceName, IpAddr)> {
+    let mut places = Vec::new();
+    for interface in &lan.interfaces {
+        for family in Family::BOTH {
+            let mut ours = dns.addresses.iter();
+            let ours =
+                ours.find(|(name, address)| name == interface && Family::of(*address) == family);
+            places.extend(ours.map(|(_, address)| (interface, *address)));
+        }
+    }
+    places
+}
+
+fn ours(dns: &Dns) -> Vec<IpNet> {
+    let addresses = dns.addresses.iter();
+    addresses
+        .map(|(_, address)| IpNet::from(*address))
+        .collect()
+}
+
+fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "meta nfproto ipv4",
+        Family::V6 => "meta nfproto ipv6",
+    }
+}
+
+fn keyword(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
