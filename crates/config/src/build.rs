@@ -1,6 +1,7 @@
 //! From what was written to what it means.
 
 mod auth;
+mod dns;
 mod hook;
 mod server;
 mod tunnel;
@@ -267,6 +268,7 @@ impl<'r> Builder<'r> {
             networks,
             guard: raw.guard.unwrap_or(true),
             devices,
+            dns: raw.dns.as_ref().map(|dns| self.dns(dns.get_ref())),
         })
     }
 

@@ -55,6 +55,8 @@ impl GuardSections {
             }),
             guard: gateway.get("guard").and_then(Value::as_bool) != Some(false),
             devices: LanDevices::read_leniently(gateway),
+            // No part of the guard: without it devices' questions go into the tunnel or nowhere.
+            dns: None,
         });
         let tunnels = section("tunnel").into_iter().flatten();
         let tunnels = tunnels.filter_map(|(name, tunnel)| {
@@ -112,7 +114,10 @@ impl From<&Config> for GuardSections {
         Self::new(
             config.daemon.run_dir.clone(),
             config.daemon.state_dir.clone(),
-            config.gateway.clone(),
+            config.gateway.clone().map(|gateway| Gateway {
+                dns: None,
+                ..gateway
+            }),
             tunnels
                 .map(|(name, t)| (name.clone(), t.interface.clone(), t.virtual_address))
                 .collect(),

@@ -7,6 +7,7 @@
 mod admission;
 mod build;
 mod devices;
+mod dns;
 mod error;
 mod guard;
 mod lan;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 pub use admission::admission_files;
 pub use build::{RUN_DIR, STATE_DIR};
 pub use devices::Device;
+pub use dns::{Dns, DnsTls, Dot};
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;
 pub use lan::LanDevices;
@@ -180,6 +182,8 @@ pub struct Gateway {
     pub guard: bool,
     /// Its devices.
     pub devices: LanDevices,
+    /// `[gateway.dns]`: this machine answers the devices' questions for names.
+    pub dns: Option<Dns>,
 }
 
 /// Where a secret is.

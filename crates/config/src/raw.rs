@@ -284,4 +284,19 @@ pub(crate) struct RawGateway {
     pub(crate) direct_networks: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
+    pub(crate) dns: Option<Spanned<RawDns>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDns {
+    pub(crate) resolvers: Option<OneOrMany>,
+    pub(crate) tls: Option<Spanned<String>>,
+    pub(crate) ca: Option<Spanned<String>>,
+    pub(crate) direct: Option<OneOrMany>,
+    pub(crate) direct_resolvers: Option<OneOrMany>,
+    pub(crate) lan_domains: Option<OneOrMany>,
+    pub(crate) block: Option<OneOrMany>,
+    pub(crate) dot: Option<Spanned<String>>,
+    pub(crate) cache: Option<Spanned<u32>>,
 }

@@ -494,3 +494,71 @@ fn a_hook_that_cannot_be_one_is_told() {
         assert!(told.contains(expected), "{lines}: {told}");
     }
 }
+
+const GATEWAY: &str = "[tunnel.home]\nremote = \"b\"\npsk = \"k\"\nvirtual_address = true\n\
+                       [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
+
+#[test]
+fn what_a_gateway_answers_has_defaults_that_keep_questions_in() {
+    let dns = |keys: &str| {
+        let config = parse(&format!("{GATEWAY}{keys}")).unwrap();
+        config.gateway.unwrap().dns
+    };
+    assert_eq!(dns(""), None);
+    let plain = dns("[gateway.dns]\n").unwrap();
+    assert!(plain.resolvers.is_empty() && plain.tls.is_none() && plain.direct.is_empty());
+    assert!(plain.lan_domains.is_empty());
+    assert_eq!((plain.dot, plain.cache), (cygnet_config::Dot::Tunnel, 4096));
+    let full = dns(
+        "[gateway.dns]\nresolvers = [\"9.9.9.9\", \"2620:fe::fe\"]\ntls = \"dns.quad9.net\"\n\
+         direct = \"Corp.Example.\"\ndirect_resolvers = \"127.0.0.53\"\nlan_domains = \"lan\"\n\
+         block = [\"ads.hosts\", \"/srv/more.hosts\"]\ndot = \"refuse\"\ncache = 0\n",
+    )
+    .unwrap();
+    assert_eq!(full.resolvers.len(), 2);
+    assert_eq!(full.tls.unwrap().name, "dns.quad9.net");
+    assert_eq!(full.direct, ["corp.example"]);
+    assert_eq!(full.block, ["ads.hosts", "/srv/more.hosts"]);
+    assert_eq!(full.lan_domains, ["lan"]);
+    assert_eq!((full.dot, full.cache), (cygnet_config::Dot::Refuse, 0));
+}
+
+#[test]
+fn mistakes_of_a_gateways_dns_point_at_their_line() {
+    let seen = |keys: &str| mistakes(&format!("{GATEWAY}[gateway.dns]\n{keys}\n"));
+    for (keys, place, told) in [
+        ("resolvers = [\"dns.example\"]", "9:14", "is no address"),
+        (
+            "resolvers = \"127.0.0.1\"",
+            "9:13",
+            "no resolver can be reached there",
+        ),
+        ("tls = \"dns.example\"", "9:7", "`tls` without `resolvers`"),
+        ("ca = \"ca.crt\"", "9:6", "without `tls`"),
+        ("direct = [\"a b\"]", "9:11", "is no domain name"),
+        (
+            "direct = \"a\"\nlan_domains = \"A\"",
+            "10:15",
+            "in `direct` as well",
+        ),
+        ("block = \"\"", "9:9", "has no name"),
+        ("dot = \"no\"", "9:7", "expected \"tunnel\""),
+        ("cache = 16385", "9:9", "expected 0 to 16384"),
+        (
+            "resolvers = \"9.9.9.9\"\ntls = \"a\"\nca = \"gone.crt\"",
+            "11:6",
+            "cannot read gone.crt",
+        ),
+        (
+            "resolvers = [\"1.1.1.1\", \"1.1.1.2\", \"1.1.1.3\", \"1.1.1.4\", \"1.1.1.5\"]",
+            "9:58",
+            "names too many",
+        ),
+    ] {
+        let seen = seen(keys);
+        let expected = format!("cygnet.toml:{place}: ");
+        assert!(seen[0].starts_with(&expected), "{keys}: {seen:?}");
+        assert!(seen[0].contains(told), "{keys}: {seen:?}");
+    }
+    assert!(seen("dsn = 1")[0].contains("dsn"));
+}

@@ -22,6 +22,7 @@ fn every_example_is_a_good_configuration() {
     for file in [
         "README.md",
         "docs/configuration.md",
+        "docs/dns.md",
         "docs/gateway.md",
         "docs/hooks.md",
     ] {

@@ -219,6 +219,7 @@ impl Last {
                 lan: self.lan,
                 networks: self.networks,
                 guard: true,
+                dns: None,
             }),
             ways_out: self.ways_out,
             ..present
