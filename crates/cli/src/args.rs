@@ -99,6 +99,8 @@ pub(crate) enum Helper {
         /// Whom, and what
         errand: String,
     },
+    /// Answers devices that ask for names, unprivileged
+    ServeDns,
 }
 
 impl Helper {

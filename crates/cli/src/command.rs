@@ -52,6 +52,7 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::SpeedtestMeasure { interface } => cygnet_daemon::speedtest::measure(&interface),
         Helper::ProbeIke { errand } => cygnet_doctor::probe_ike(&errand),
         Helper::ProbeWeb { errand } => cygnet_doctor::probe_web(&errand),
+        Helper::ServeDns => cygnet_daemon::serve_dns(),
     })
 }
 

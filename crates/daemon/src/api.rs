@@ -26,6 +26,9 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// `None` while the engine is being restarted.
     pub engine: Option<EngineStatus>,
+    /// How devices are answered that ask for names; `None`: they are not.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
     /// Addresses lent to clients.
     pub leases: Vec<LeaseStatus>,
     /// What happened to each tunnel lately, by name.
@@ -103,6 +106,37 @@ pub struct LeaseStatus {
     pub addresses: Vec<IpAddr>,
     /// In use at this moment.
     pub online: bool,
+}
+
+/// `[gateway.dns]`. Counters are those of this run of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// Where devices are answered, on port 53.
+    pub addresses: Vec<IpAddr>,
+    /// Who is asked through the tunnel; nobody while it is down.
+    pub resolvers: Vec<IpAddr>,
+    /// Over TLS, by this name.
+    pub tls: Option<String>,
+    /// Why nobody is asked.
+    pub reason: Option<String>,
+    /// The process that answers, while it runs.
+    pub process: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Names on the block lists.
+    pub blocked_names: u64,
+    /// Questions.
+    pub queries: u64,
+    /// Answered from the cache.
+    pub cache_hits: u64,
+    /// Answered by a block list.
+    pub blocked: u64,
+    /// Asked outside the tunnel: the domains in `direct`.
+    pub direct: u64,
+    /// Answered with SERVFAIL.
+    pub failures: u64,
+    /// Not answered: too many at once, no question, or from elsewhere than the LAN.
+    pub dropped: u64,
 }
 
 /// What the engine knows.

@@ -35,16 +35,9 @@ pub(crate) fn shut() -> std::io::Result<()> {
 /// # Errors
 /// It could not be done, or the process is still root.
 pub fn confine(memory: u64, computing: Option<u64>) -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::Resource;
     shut()?;
     rustix::thread::set_no_new_privs(true)?;
-    let limit = |resource, most| {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        setrlimit(resource, limit)
-    };
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Data, memory)?;
@@ -68,12 +61,31 @@ pub(crate) fn end_with_parent() -> std::io::Result<()> {
     }
 }
 
+/// So many descriptors, or as many as are allowed.
+pub(crate) fn allow_files(most: u64) -> std::io::Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    limit(
+        Resource::Nofile,
+        allowed.map_or(most, |allowed| allowed.min(most)),
+    )
+}
+
+fn limit(resource: rustix::process::Resource, most: u64) -> std::io::Result<()> {
+    let limit = rustix::process::Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    rustix::process::setrlimit(resource, limit)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::{DumpableBehavior, dumpable_behavior};
 
     use crate::alone::alone;
-    use crate::{fetch_crl, resolve, speedtest};
+    use crate::{dns, fetch_crl, resolve, speedtest};
 
     #[test]
     fn nobody_of_the_same_user_looks_into_who_resolves() {
@@ -109,6 +121,19 @@ mod tests {
                 // As above.
                 assert_ne!(speedtest::endpoint("lo 127.0.0.1"), 0);
                 assert_ne!(speedtest::measure("lo"), 0);
+                assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_of_the_same_user_looks_into_who_answers() {
+        alone(
+            "helper::tests::nobody_of_the_same_user_looks_into_who_answers",
+            ":",
+            || {
+                // As above.
+                assert_ne!(dns::run(), 0);
                 assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
             },
         );

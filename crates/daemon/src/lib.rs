@@ -5,6 +5,7 @@
 mod alone;
 pub mod api;
 mod clock;
+mod dns;
 mod engine;
 mod error;
 mod events;
@@ -52,11 +53,19 @@ pub fn fetch_crl(url: &str) -> u8 {
     fetch_crl::run(url)
 }
 
+/// Answers devices of the LAN that ask for names, as the supervisor says on the socket that is standard input.
+/// Returns the exit code.
+pub fn serve_dns() -> u8 {
+    dns::run()
+}
+
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
     keep_keys_in_memory();
     let loaded = supervisor::start::load(config)?;
     supervisor::network::check(&loaded.config)?;
+    let base = config.parent().unwrap_or(Path::new("."));
+    supervisor::dns::check(&loaded.config, base)?;
     Ok(loaded.summary())
 }
 

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use cygnet_daemon::api::{ChildStatus, ConnectionStatus, Guard, IkeSaStatus, Status, What};
+use cygnet_daemon::api::{
+    ChildStatus, ConnectionStatus, DnsStatus, Guard, IkeSaStatus, Status, What,
+};
 use cygnet_profile::read::printable;
 use hyper::Method;
 use serde_json::Value;
@@ -114,6 +116,9 @@ fn render(status: &Status, changes: usize) -> String {
                 let _ = writeln!(out, "\ndropped: {} {}", drop.count, drop.name);
             }
         }
+    }
+    if let Some(dns) = &status.dns {
+        self::dns(&mut out, dns);
     }
     let refused = status.engine.iter().flat_map(|engine| &engine.refused);
     for (n, call) in refused.enumerate() {
@@ -258,6 +263,38 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     for child in &sa.children {
         self::child(out, child);
+    }
+}
+
+/// How devices are answered that ask for names.
+fn dns(out: &mut String, dns: &DnsStatus) {
+    let listed = |addresses: &[std::net::IpAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(" ")
+    };
+    let _ = match dns.addresses.is_empty() {
+        true => writeln!(out, "\ndns: answers nowhere: no address on the LAN"),
+        false => writeln!(out, "\ndns: answers at {}", listed(&dns.addresses)),
+    };
+    let tls = (dns.tls.as_ref()).map_or_else(String::new, |name| format!(" over TLS as {name}"));
+    let _ = match &dns.reason {
+        Some(reason) => writeln!(out, "  asks nobody: {reason}"),
+        None => writeln!(out, "  asks {}{tls}", listed(&dns.resolvers)),
+    };
+    let _ = writeln!(
+        out,
+        "  {} questions: {} from the cache, {} blocked, {} asked outside, {} failed; {} not answered",
+        dns.queries, dns.cache_hits, dns.blocked, dns.direct, dns.failures, dns.dropped
+    );
+    if dns.blocked_names > 0 {
+        let _ = writeln!(out, "  {} names on block lists", dns.blocked_names);
+    }
+    if dns.restarts > 0 {
+        let _ = writeln!(
+            out,
+            "  the process that answers was restarted {} times",
+            dns.restarts
+        );
     }
 }
 
@@ -413,6 +450,46 @@ mod tests {
         assert_eq!(moment(Some(at), today, |_| None), "13:02:11 UTC");
         assert_eq!(moment(Some(at), next, zone(-8)), "2026-11-26 05:02:11");
         assert_eq!(moment(None, today, zone(1)), "at an unknown time");
+    }
+
+    #[test]
+    fn how_devices_are_answered_is_told_up_and_down() {
+        let mut dns = DnsStatus {
+            addresses: vec!["192.168.1.2".parse().unwrap()],
+            resolvers: vec!["9.9.9.9".parse().unwrap()],
+            tls: Some("dns.quad9.net".to_owned()),
+            reason: None,
+            process: Some(7),
+            restarts: 0,
+            blocked_names: 3,
+            queries: 10,
+            cache_hits: 4,
+            blocked: 1,
+            direct: 2,
+            failures: 0,
+            dropped: 0,
+        };
+        let shown = |dns: &DnsStatus| {
+            let mut out = String::new();
+            super::dns(&mut out, dns);
+            out
+        };
+        let up = shown(&dns);
+        assert!(up.contains("answers at 192.168.1.2"), "{up}");
+        assert!(
+            up.contains("asks 9.9.9.9 over TLS as dns.quad9.net"),
+            "{up}"
+        );
+        assert!(
+            up.contains("10 questions: 4 from the cache, 1 blocked, 2 asked outside"),
+            "{up}"
+        );
+        assert!(up.contains("3 names on block lists"), "{up}");
+        dns.reason = Some("tunnel home is down".to_owned());
+        dns.addresses.clear();
+        let down = shown(&dns);
+        assert!(down.contains("asks nobody: tunnel home is down"), "{down}");
+        assert!(down.contains("answers nowhere"), "{down}");
     }
 
     #[test]

@@ -110,6 +110,18 @@ impl Channel {
 
     /// Waits for a message. `None`: the other end is closed.
     pub(crate) fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+        self.receive_with(FDS_MAX)
+    }
+
+    /// Waits for a message of somebody who has no descriptors to send.
+    pub(crate) fn receive_bare<M: DeserializeOwned>(&self) -> io::Result<Option<M>> {
+        Ok(self.receive_with(0)?.map(|(message, _)| message))
+    }
+
+    fn receive_with<M: DeserializeOwned>(
+        &self,
+        fds_max: usize,
+    ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut header = [0; 8];
         if !self.read_exact(&mut header)? {
             return Ok(None);
@@ -117,7 +129,7 @@ impl Channel {
         let [l0, l1, l2, l3, c0, c1, c2, c3] = header;
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
-        if len > MESSAGE_MAX || count > FDS_MAX {
+        if len > MESSAGE_MAX || count > fds_max {
             return Err(io::Error::other("message too long"));
         }
         let mut fds = Vec::new();
@@ -203,5 +215,16 @@ mod tests {
         let theirs = Channel::new(theirs).unwrap();
         rustix::net::send(&ours.socket, &[0xff; 8], SendFlags::NOSIGNAL).unwrap();
         assert!(theirs.receive::<String>().is_err());
+    }
+
+    #[test]
+    fn descriptors_of_who_has_none_to_send_are_an_error() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs).unwrap();
+        let (read, _write) = rustix::pipe::pipe().unwrap();
+        ours.send(&7u8, &[]).unwrap();
+        ours.send(&8u8, &[read]).unwrap();
+        assert_eq!(theirs.receive_bare::<u8>().unwrap(), Some(7));
+        assert!(theirs.receive_bare::<u8>().is_err());
     }
 }

@@ -8,6 +8,7 @@ mod admission;
 pub(crate) mod control;
 mod crls;
 mod devices;
+pub(crate) mod dns;
 mod engine;
 pub(crate) mod expiry;
 mod guesses;
@@ -40,6 +41,7 @@ use crate::fetch_crl::Found;
 use crate::ipc::{Changed, Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
 use crls::Crls;
+use dns::Dns;
 use engine::{Engine, EngineEvent};
 use guesses::{Admission, Guesses};
 use history::History;
@@ -132,6 +134,8 @@ enum Done {
     Hook { tunnel: String },
     /// The history is written.
     History,
+    /// Something about the process that answers devices.
+    Dns(dns::Event),
 }
 
 /// Everything the supervisor owns.
@@ -147,6 +151,7 @@ struct Supervisor {
     hooks: Hooks,
     history: History,
     speedtest: Endpoint,
+    dns: Dns,
     clock: Clock,
     last_known: LastKnown,
     /// Whether the clock was set when it was last looked at.
@@ -218,6 +223,7 @@ impl Supervisor {
             hooks,
             history,
             speedtest: Endpoint::default(),
+            dns: Dns::default(),
             clock_set: clock.date().is_ok(),
             clock,
             last_known,
@@ -300,6 +306,7 @@ impl Supervisor {
         if let Some(engine) = self.engine.take() {
             engine.kill();
         }
+        self.dns.end();
         if let Ok(date) = self.clock.date() {
             self.last_known.keep(date, true);
         }
@@ -504,6 +511,7 @@ impl Supervisor {
                 self.history.written();
                 self.keep_history();
             }
+            Done::Dns(event) => self.dns_event(event),
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {
                     self.network.report(self.status(None), reply);
@@ -543,6 +551,7 @@ impl Supervisor {
         self.fetch_crls();
         self.keep_history();
         self.speedtest.watch(self.user);
+        self.watch_dns();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }

@@ -149,6 +149,7 @@ impl Supervisor {
         };
         self.tell_with(&reload, fds);
         self.fetch_crls();
+        self.configure_dns();
     }
 
     /// The report, but for what the kernel has to be asked for.
@@ -168,6 +169,7 @@ impl Supervisor {
         }
         let mut warnings = expiry::warnings(&self.loaded.config, self.clock.date());
         warnings.extend(self.crls.warnings());
+        warnings.extend(self.dns_warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
@@ -181,6 +183,7 @@ impl Supervisor {
             guard: Guard::NotConfigured,
             warnings,
             engine,
+            dns: self.dns_status(),
             leases,
             history: self.history.list(),
         }

@@ -5,6 +5,7 @@
 //! the queue is one, a status report that goes through it tells of nothing that is not done yet.
 
 mod again;
+pub(super) mod dns;
 pub(crate) mod guard;
 mod heard;
 mod inputs;

@@ -15,6 +15,8 @@ use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::LETTING_GO;
+use super::dns::Listeners;
 use super::guard;
 use super::heard::{Heard, Look};
 use super::inputs::{self, Live};
@@ -26,6 +28,7 @@ use crate::api::{DeviceChanged, DevicesStatus, Guard, Status};
 use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
 use crate::supervisor::control::{DeviceOrder, Refusal};
+use crate::supervisor::dns::Event;
 
 /// What is asked of the thread; done in order.
 pub(super) enum Job {
@@ -81,6 +84,8 @@ pub(super) struct Worker {
     in_force: Option<Lan>,
     live: BTreeMap<String, Live>,
     machine: Machine,
+    /// Where devices are answered that ask for names.
+    listeners: Listeners,
     /// What the plan that was last made does not do as one may expect, because of networks that this machine
     /// has itself.
     clashes: Vec<String>,
@@ -150,6 +155,7 @@ impl Worker {
             in_force: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
+            listeners: Listeners::default(),
             clashes: Vec::new(),
             ways: Ways::default(),
             told: None,
@@ -221,6 +227,7 @@ impl Worker {
                     return;
                 }
             }
+            self.tell_around();
         }
     }
 
@@ -236,12 +243,23 @@ impl Worker {
     }
 
     async fn configure(&mut self, written: Arc<Config>) -> Result<(), String> {
+        let configured = self.try_configure(written).await;
+        if configured.is_err()
+            && let Some(old) = self.config.clone()
+        {
+            self.listen(&old);
+        }
+        configured
+    }
+
+    async fn try_configure(&mut self, written: Arc<Config>) -> Result<(), String> {
         let policies = Policies::read(&written.daemon.state_dir);
         let config = devices::effective(&written, &policies);
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await;
-        let (plan, clashes) = plan(&config, &self.live, &machine)?;
+        self.listeners.follow(&config, &machine, LETTING_GO)?;
+        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
         if self.written.is_none() {
             self.in_force = devices::last_in_force(&written, &policies, &machine);
         }
@@ -253,7 +271,8 @@ impl Worker {
         if let Err(error) = applied {
             match self.config.clone() {
                 Some(old) => {
-                    if let Ok((plan, _)) = self::plan(&old, &self.live, &machine)
+                    let _ = self.listeners.follow(&old, &machine, Duration::ZERO);
+                    if let Ok((plan, _)) = self::plan(&old, &self.live, &machine, &self.listeners)
                         && let Err(error) = self.network.apply(&plan).await
                     {
                         tracing::error!("cannot restore the earlier state: {error}");
@@ -380,7 +399,7 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
-        let applied = match plan(&config, &self.live, &self.machine) {
+        let applied = match plan(&config, &self.live, &self.machine, &self.listeners) {
             Ok((plan, clashes)) => {
                 self.clashes = clashes;
                 self.network.apply(&plan).await.map_err(|e| e.to_string())
@@ -398,7 +417,7 @@ impl Worker {
         };
         let seen = self.follow().await;
         // What somebody has to set right is to be seen at once when he has.
-        let told = !self.warnings.is_empty();
+        let told = !self.warnings.is_empty() || self.listeners.trouble.is_some();
         let as_it_was = !seen.changed && !told && !self.heard.is_doubtful();
         let nothing = as_it_was && self.has_routing(&config).await;
         if !nothing && !seen.changed {
@@ -425,7 +444,7 @@ impl Worker {
             }
             _ => true,
         };
-        let plan = match plan(config, &self.live, &self.machine) {
+        let plan = match plan(config, &self.live, &self.machine, &self.listeners) {
             Ok((plan, _)) => self.network.has_routing(&plan).await.unwrap_or(false),
             Err(_) => true,
         };
@@ -459,12 +478,29 @@ impl Worker {
             tracing::debug!("this machine's addresses or routes changed: ours follow");
             self.machine = machine;
             self.renew_guard(&config).await;
-            if !seen.tuns_missing {
-                self.apply().await;
-            }
+        }
+        let listens = self.listen(&config);
+        if (seen.changed || listens) && !seen.tuns_missing {
+            self.apply().await;
         }
         self.follow_ways().await;
         seen
+    }
+
+    /// Answers at all of this machine's addresses on the LAN that can be had; whether there are others than before.
+    fn listen(&mut self, config: &Config) -> bool {
+        let before = self.listeners.plan(config);
+        // What cannot be had is told by the next look, and tried again by the next watch.
+        let _ = self.listeners.follow(config, &self.machine, Duration::ZERO);
+        self.listeners.plan(config) != before
+    }
+
+    /// Tells the supervisor's loop what the process that answers devices has to know.
+    fn tell_around(&mut self) {
+        let Some(config) = &self.config else { return };
+        if let Some(around) = self.listeners.news(config, &self.live, &self.machine) {
+            let _ = self.done.send(Done::Dns(Event::Around(around)));
+        }
     }
 
     /// Tells the engine when packets to a peer have to leave otherwise than before. With no way out there
@@ -510,7 +546,7 @@ impl Worker {
 
     /// Puts back what another program removed of the plan: a network manager that does not know our rules.
     async fn mend_plan(&mut self, config: &Config) {
-        let Ok((plan, _)) = plan(config, &self.live, &self.machine) else {
+        let Ok((plan, _)) = plan(config, &self.live, &self.machine, &self.listeners) else {
             return;
         };
         let routing = self.network.has_routing(&plan).await;
@@ -574,8 +610,13 @@ fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
     machine: &Machine,
+    listeners: &Listeners,
 ) -> Result<(NetworkPlan, Vec<String>), String> {
-    let (inputs, left_out) = inputs::inputs(config, live, machine)?.without_overlaps();
+    let inputs = cygnet_gateway::Inputs {
+        dns: listeners.plan(config),
+        ..inputs::inputs(config, live, machine)?
+    };
+    let (inputs, left_out) = inputs.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
     let left_out = left_out.into_iter().map(|clash| match clash {
         PlanError::Overlap { .. } => {

@@ -245,7 +245,8 @@ impl Worker {
         if self.guard_present().await {
             self.apply_guard(&config, &written, &machine).await?;
         }
-        let (plan, clashes) = plan(&config, &self.live, &machine)?;
+        self.listen(&config);
+        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
         self.clashes = clashes;
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
@@ -278,8 +279,14 @@ impl Worker {
         let owners = self.seen.owners();
         let own = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
+        let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
         let changed = |from: IpAddr, to: IpAddr| {
             let mac = owners.get(&from).copied();
+            // What it asks us goes on to where its other traffic goes.
+            let to = match answers && own.contains(&to) {
+                true => Family::of(to).default_route().addr(),
+                false => to,
+            };
             !own.contains(&from) && now.has_another_way(&before, mac, from, to)
         };
         let ended = cygnet_linux::end_connections(|connection| {

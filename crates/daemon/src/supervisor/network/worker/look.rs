@@ -73,6 +73,7 @@ impl Worker {
         }
         warnings.extend(self.lan_missing(&config).await);
         warnings.extend(self.clashes.iter().cloned());
+        warnings.extend(self.listeners.trouble.clone());
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
         for found in firewalls(&config, &self.machine) {
             match found {

@@ -1,0 +1,393 @@
+//! From a question to its answer: what is made here, what is kept, what is asked for.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::Instant;
+
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_resolver::{ResponseCache, TtlConfig};
+use ipnet::IpNet;
+
+use super::block::BlockList;
+use super::domains;
+use super::messages::{Counters, Place, Ways};
+use super::policy::{Policy, Way};
+use super::query::{Answer, Question};
+use super::resolv_conf;
+use super::upstream::Upstream;
+
+/// Octets, and records, of a response that is kept: with the number of responses they bound the memory that they take,
+/// some 10 KiB each.
+const KEPT_OCTETS: usize = 2048;
+const KEPT_RECORDS: usize = 32;
+/// Of the responses of this machine's own resolvers so many are kept at most, of each kind of them.
+const OWN_KEPT: u32 = 1024;
+
+/// Everything an answer depends on.
+#[derive(Default)]
+pub(super) struct Resolver {
+    clients: RefCell<Vec<IpNet>>,
+    asking: RefCell<Option<Rc<Asking>>>,
+    blocked: RefCell<BlockList>,
+    counters: Cell<Counters>,
+}
+
+/// Whom to ask.
+struct Asking {
+    policy: Policy,
+    tunnel: Option<Source>,
+    direct: Option<Source>,
+    lan: Option<Source>,
+}
+
+/// Resolvers, and what they said: what one kind of them said is no answer of another's.
+struct Source {
+    upstream: Upstream,
+    /// Without signatures, and with them.
+    kept: [ResponseCache; 2],
+}
+
+impl Source {
+    fn new(upstream: Upstream, kept: u32) -> Self {
+        let cache = || ResponseCache::new(u64::from(kept), TtlConfig::default());
+        Self {
+            upstream,
+            kept: [cache(), cache()],
+        }
+    }
+}
+
+impl Resolver {
+    /// Nobody outside these networks is answered.
+    pub(super) fn set_clients(&self, clients: Vec<IpNet>) {
+        self.clients.replace(clients);
+    }
+
+    pub(super) fn is_client(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let clients = self.clients.borrow();
+        clients.iter().any(|net| net.contains(&address))
+    }
+
+    pub(super) fn block(&self, list: BlockList) {
+        self.blocked.replace(list);
+    }
+
+    pub(super) fn blocked_names(&self) -> usize {
+        self.blocked.borrow().len()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    pub(super) fn count(&self, add: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        add(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// Asks others from now on, and forgets what it was told. `own`: where this process answers itself. Gives what
+    /// is wrong, a sentence each.
+    pub(super) fn ask_by(&self, ways: &Ways, own: &[Place]) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let mut built = |upstream: Result<Upstream, String>, kept: u32| match upstream {
+            Ok(upstream) => Some(Source::new(upstream, kept)),
+            Err(error) => {
+                troubles.push(error);
+                None
+            }
+        };
+        let tunnel = match &ways.tunnel {
+            Ok(inside) => built(
+                Upstream::inside(inside.clone(), ways.tls.as_ref()),
+                ways.cache,
+            ),
+            // The supervisor knows why.
+            Err(_) => None,
+        };
+        let networks = self.clients.borrow();
+        let machines = machines_own(ways, own);
+        let on_lan: Vec<IpAddr> = machines
+            .iter()
+            .copied()
+            .filter(|resolver| networks.iter().any(|net| net.contains(resolver)))
+            .collect();
+        let mut some = |resolvers: &[IpAddr]| match resolvers {
+            [] => None,
+            resolvers => built(Upstream::direct(resolvers), ways.cache.min(OWN_KEPT)),
+        };
+        let direct = some(&machines);
+        // What a resolver on the LAN makes of a question is up to it: who names no domain of the LAN asks none.
+        let lan = match ways.lan_domains.is_empty() {
+            true => None,
+            false => some(&on_lan),
+        };
+        let for_whom = [
+            (!ways.direct.is_empty(), "for the domains in `direct`"),
+            (
+                own.iter().any(|place| place.direct),
+                "for devices that go direct",
+            ),
+        ];
+        for (_, for_whom) in for_whom.iter().filter(|(is, _)| *is && direct.is_none()) {
+            troubles.push(format!(
+                "nobody can be asked {for_whom}: {} names no resolver but this machine; write direct_resolvers in \
+                 [gateway.dns]",
+                resolv_conf::PATH
+            ));
+        }
+        self.asking.replace(Some(Rc::new(Asking {
+            policy: Policy::new(ways, &networks),
+            tunnel,
+            direct,
+            lan,
+        })));
+        troubles
+    }
+
+    /// `direct`: who asks goes direct, and what is asked for it goes beside the tunnel, too.
+    pub(super) async fn answer(&self, question: &Question, direct: bool) -> Message {
+        self.count(|counters| counters.queries += 1);
+        let asking = self.asking.borrow().clone();
+        let answer = match asking {
+            Some(asking) => self.find(&asking, question, direct).await,
+            None => Answer::of(ResponseCode::ServFail),
+        };
+        if answer.code == ResponseCode::ServFail {
+            self.count(|counters| counters.failures += 1);
+        }
+        question.answer(answer)
+    }
+
+    async fn find(&self, asking: &Asking, question: &Question, direct: bool) -> Answer {
+        let name = domains::text(question.query.name());
+        let host = question.asks_for_addresses();
+        let way = asking
+            .policy
+            .way(name.as_deref(), host, &self.blocked.borrow());
+        let (source, nobody) = match way {
+            Way::Blocked => {
+                self.count(|counters| counters.blocked += 1);
+                return question.addresses(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+            }
+            Way::Loopback => return question.addresses(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+            Way::Nobody => return Answer::of(ResponseCode::NXDomain),
+            Way::Tunnel if !direct => (&asking.tunnel, ResponseCode::ServFail),
+            Way::Tunnel | Way::Direct => {
+                self.count(|counters| counters.direct += u64::from(asking.direct.is_some()));
+                (&asking.direct, ResponseCode::ServFail)
+            }
+            // RFC 6303 §3: who has no such zone says so, rather than ask the world.
+            Way::Lan => (&asking.lan, ResponseCode::NXDomain),
+        };
+        match source {
+            Some(source) => self.ask(source, question).await,
+            None => Answer::of(nobody),
+        }
+    }
+
+    async fn ask(&self, source: &Source, question: &Question) -> Answer {
+        let dnssec = question.wants_dnssec();
+        let [without, with] = &source.kept;
+        let kept = if dnssec { with } else { without };
+        let query = &question.query;
+        let query = Query::query(query.name().clone(), query.query_type());
+        if let Some(said) = kept.get(&query, Instant::now()) {
+            self.count(|counters| counters.cache_hits += 1);
+            return answer_of(said);
+        }
+        let said = source.upstream.ask(query.clone(), dnssec).await;
+        if may_be_kept(&said) {
+            kept.insert(query, said.clone(), Instant::now());
+        }
+        answer_of(said)
+    }
+}
+
+/// This machine's own resolvers; not itself, or a question would go round.
+fn machines_own(ways: &Ways, own: &[Place]) -> Vec<IpAddr> {
+    let mut resolvers = match ways.direct_resolvers.as_slice() {
+        [] => resolv_conf::own(),
+        written => written.to_vec(),
+    };
+    resolvers.retain(|resolver| own.iter().all(|place| place.address != *resolver));
+    resolvers
+}
+
+/// Whether it is an answer, and a small one: what there is in it is up to whoever answers.
+fn may_be_kept(said: &Result<Message, NetError>) -> bool {
+    let is_small = |message: &Message| {
+        message.all_sections().count() <= KEPT_RECORDS
+            && message
+                .to_vec()
+                .is_ok_and(|bytes| bytes.len() <= KEPT_OCTETS)
+    };
+    match said {
+        Ok(message) => is_small(message),
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            let mut message = Message::response(0, OpCode::Query);
+            message.add_authorities(none.authorities.iter().flat_map(|all| all.iter().cloned()));
+            let referred = none.ns.iter().flat_map(|all| all.iter());
+            for to in referred {
+                message.add_authority(to.ns.clone());
+                message.add_additionals(to.glue.iter().cloned());
+            }
+            is_small(&message)
+        }
+        Err(_) => false,
+    }
+}
+
+fn answer_of(said: Result<Message, NetError>) -> Answer {
+    match said {
+        Ok(message) => Answer {
+            code: message.metadata.response_code,
+            authentic: message.metadata.authentic_data,
+            answers: message.answers,
+            authorities: message.authorities,
+        },
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Answer {
+            authorities: none.authorities.map(|all| all.to_vec()).unwrap_or_default(),
+            ..Answer::of(none.response_code)
+        },
+        Err(error) => {
+            tracing::debug!("no answer: {error}");
+            Answer::of(ResponseCode::ServFail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::net::NoRecords;
+    use hickory_resolver::proto::op::MessageType;
+    use hickory_resolver::proto::rr::rdata::A;
+    use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+
+    use super::super::query::Asked;
+    use super::*;
+
+    fn question(name: &str, kind: RecordType) -> Box<Question> {
+        let mut message = Message::new(1, MessageType::Query, OpCode::Query);
+        message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        match Asked::parse(&message.to_vec().unwrap()) {
+            Asked::Question(question) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ways() -> Ways {
+        Ways {
+            tunnel: Err("the tunnel is down".to_owned()),
+            tls: None,
+            direct: vec!["corp.example".to_owned()],
+            // Itself: nobody is left to ask.
+            direct_resolvers: vec!["192.168.1.2".parse().unwrap()],
+            lan_domains: vec!["lan".to_owned()],
+            cache: 16,
+        }
+    }
+
+    fn resolver() -> Resolver {
+        let resolver = Resolver::default();
+        resolver.set_clients(vec!["192.168.1.0/24".parse().unwrap()]);
+        let place = |direct| Place {
+            address: "192.168.1.2".parse().unwrap(),
+            direct,
+        };
+        let troubles = resolver.ask_by(&ways(), &[place(false)]);
+        assert!(
+            troubles.len() == 1 && troubles[0].contains("`direct`"),
+            "{troubles:?}"
+        );
+        let troubles = resolver.ask_by(&ways(), &[place(false), place(true)]);
+        assert!(
+            troubles.len() == 2 && troubles[1].contains("devices that go direct"),
+            "{troubles:?}"
+        );
+        resolver
+    }
+
+    #[tokio::test]
+    async fn while_the_tunnel_is_down_a_question_fails_at_once() {
+        let resolver = resolver();
+        let mut list = BlockList::default();
+        assert!(list.add("0.0.0.0 ads.example\n".as_bytes()).unwrap());
+        resolver.block(list);
+        let begun = Instant::now();
+        for (name, code, answers) in [
+            ("www.example.", ResponseCode::ServFail, 0),
+            ("git.corp.example.", ResponseCode::ServFail, 0),
+            ("printer.lan.", ResponseCode::NXDomain, 0),
+            ("20.1.168.192.in-addr.arpa.", ResponseCode::NXDomain, 0),
+            ("printer.local.", ResponseCode::NXDomain, 0),
+            ("localhost.", ResponseCode::NoError, 1),
+            ("ads.example.", ResponseCode::NoError, 1),
+        ] {
+            let answer = resolver.answer(&question(name, RecordType::A), false).await;
+            assert_eq!(answer.metadata.response_code, code, "{name}");
+            assert_eq!(answer.answers.len(), answers, "{name}");
+        }
+        assert!(begun.elapsed().as_millis() < 500);
+        let counters = resolver.counters();
+        assert_eq!((counters.queries, counters.failures), (7, 2));
+        assert_eq!((counters.blocked, counters.direct), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn before_anything_is_known_a_question_fails() {
+        let resolver = Resolver::default();
+        let answer = resolver
+            .answer(&question("www.example.", RecordType::A), false)
+            .await;
+        assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+        assert!(!resolver.is_client("192.168.1.20".parse().unwrap()));
+    }
+
+    #[test]
+    fn strangers_are_no_clients() {
+        let resolver = resolver();
+        for (address, is) in [
+            ("192.168.1.20", true),
+            ("::ffff:192.168.1.20", true),
+            ("192.168.2.20", false),
+            ("203.0.113.7", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(
+                resolver.is_client(address.parse().unwrap()),
+                is,
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_said_is_answered_and_kept_if_it_is_small() {
+        let query = Query::query(Name::from_ascii("www.example.").unwrap(), RecordType::A);
+        let record = Record::from_rdata(query.name().clone(), 60, RData::A(A::new(192, 0, 2, 1)));
+        let mut message = Message::response(1, OpCode::Query);
+        message.add_query(query.clone());
+        message.add_answer(record.clone());
+        let said = Ok(message.clone());
+        assert!(may_be_kept(&said));
+        assert_eq!(answer_of(said).answers.len(), 1);
+        message.add_answers(vec![record.clone(); KEPT_RECORDS]);
+        assert!(!may_be_kept(&Ok(message)));
+        let mut none = NoRecords::new(query, ResponseCode::NXDomain);
+        none.authorities = Some(vec![record.clone(); KEPT_RECORDS + 1].into());
+        assert!(!may_be_kept(&Err(none.clone().into())));
+        none.authorities = Some(vec![record].into());
+        let none: NetError = none.into();
+        assert!(may_be_kept(&Err(none.clone())));
+        assert_eq!(answer_of(Err(none)).code, ResponseCode::NXDomain);
+        assert!(!may_be_kept(&Err(NetError::Timeout)));
+        assert_eq!(
+            answer_of(Err(NetError::Timeout)).code,
+            ResponseCode::ServFail
+        );
+    }
+}
