@@ -6,11 +6,14 @@ use std::time::Duration;
 /// Everything that the demo, the tests and the interop scenarios run.
 const PACKAGES: &[&str] = &[
     "age",
+    "bind9-dnsutils",
     "busybox-static",
     "charon-cmd",
     "charon-systemd",
     "conntrack",
     "curl",
+    // The program alone, without its service.
+    "dnsmasq-base",
     "ethtool",
     "faketime",
     "iperf3",
@@ -25,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "openssl",
     "procps",
     "python3",
+    "socat",
     "strongswan-charon",
     "strongswan-pki",
     "strongswan-starter",

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: named scenarios against real peers, each in a laboratory of its own.
 
 mod devices;
+mod dns;
 mod flow;
 mod gateway;
 pub mod integrity;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(resilience::all());
     all.extend(devices::all());
     all.extend(gateway::all());
+    all.extend(dns::all());
     all
 }
 

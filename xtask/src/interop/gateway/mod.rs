@@ -21,13 +21,13 @@ pub(super) fn all() -> Vec<Scenario> {
 }
 
 /// The MAC address of a device.
-fn mac(device: &Namespace) -> Result<String> {
+pub(super) fn mac(device: &Namespace) -> Result<String> {
     let mac = device.shell("cat /sys/class/net/eth0/address")?;
     Ok(mac.trim().to_owned())
 }
 
 /// A third device of the LAN, which sends everything to the box.
-fn another_device(lab: &Lab, home: &Home) -> Result<Namespace> {
+pub(super) fn another_device(lab: &Lab, home: &Home) -> Result<Namespace> {
     let device = home.world.plug_in(lab, "tv", 22)?;
     device.default_route(GATEWAY6)?;
     Ok(device)
