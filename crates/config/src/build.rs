@@ -3,6 +3,7 @@
 mod auth;
 mod dns;
 mod hook;
+mod map;
 mod server;
 mod tunnel;
 

@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cygnet_gateway::Mapping;
 use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
@@ -150,6 +151,8 @@ pub struct Tunnel {
     pub remote_networks: Vec<IpNet>,
     /// Networks of ours as configured; empty where they are the virtual or outer address.
     pub local_networks: Vec<IpNet>,
+    /// Those of them that the other side knows by other addresses.
+    pub maps: Vec<Mapping>,
     /// Whether the peer lends us addresses.
     pub virtual_address: bool,
     /// Run when the tunnel goes up or down.

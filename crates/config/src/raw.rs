@@ -206,6 +206,7 @@ pub(crate) struct RawTunnel {
     pub(crate) eap: Option<Spanned<String>>,
     pub(crate) virtual_address: Option<VirtualAddress>,
     pub(crate) local_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) local_map: Option<OneOrMany>,
     pub(crate) remote_networks: Option<Vec<Spanned<String>>>,
     pub(crate) start: Option<Spanned<String>>,
     pub(crate) ike: Option<Vec<Spanned<String>>>,
@@ -252,6 +253,7 @@ impl RawTunnel {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawChild {
     pub(crate) local_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) local_map: Option<OneOrMany>,
     pub(crate) remote_networks: Option<Vec<Spanned<String>>>,
     pub(crate) start: Option<Spanned<String>>,
     pub(crate) esp: Option<Vec<Spanned<String>>>,

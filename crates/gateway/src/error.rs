@@ -12,7 +12,8 @@ pub enum PlanError {
     InterfaceName(String),
     /// The same network behind a tunnel and on this machine's own interfaces.
     #[error(
-        "tunnel {tunnel} claims {network}, which is also a network of this machine: renumber one of the two sites"
+        "tunnel {tunnel} claims {network}, which is also a network of this machine: renumber one of the two sites, or let each appear to the other as \
+         another network (`local_map`, docs/site.md)"
     )]
     Overlap {
         /// TUN interface of the tunnel.

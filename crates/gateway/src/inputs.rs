@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use crate::mapping::Mapping;
 use crate::{Family, PlanError};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
@@ -119,6 +120,8 @@ pub struct Tunnel {
     /// Address of ours to prefer as source, where no virtual address was lent: a site's own
     /// address inside its local networks.
     pub source: Vec<IpAddr>,
+    /// Networks of ours that the other side knows by other addresses (a site's).
+    pub maps: Vec<Mapping>,
     /// Addresses of the peer, outside.
     pub endpoints: Vec<IpAddr>,
     /// The machine's own traffic, and whatever it forwards without a guard, takes this tunnel

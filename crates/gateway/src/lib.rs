@@ -34,6 +34,7 @@ mod devices;
 mod error;
 mod guard;
 mod inputs;
+mod mapping;
 mod mtu;
 mod nft;
 mod plan;
@@ -42,6 +43,7 @@ pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
 pub use inputs::{Dns, Inputs, InterfaceName, Lan, Server, Tunnel};
+pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{
     Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::guard::GuardInputs;
-use crate::inputs::{Inputs, InterfaceName, Server};
+use crate::inputs::{Inputs, InterfaceName, Server, Tunnel};
+use crate::mapping::Mapping;
 use crate::mtu::tcp_mss;
 use crate::plan::Family;
 use crate::{GUARD_NFT_TABLE, PLAN_TABLE};
@@ -48,6 +49,14 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             nat,
         ),
     ];
+    let mapped = maps_inwards(inputs);
+    if !mapped.is_empty() {
+        chains.push((
+            "mapped",
+            "type nat hook prerouting priority -100; policy accept;",
+            mapped,
+        ));
+    }
     let strangers = not_from_outside(inputs);
     if !strangers.is_empty() {
         chains.push((
@@ -100,6 +109,36 @@ fn not_from_outside(inputs: &Inputs) -> Vec<String> {
     rules
 }
 
+/// What the other side sends to the addresses that it knows ours by. What it is told of a flow (ICMP errors) is
+/// translated with the flow, the packet in it as well.
+fn maps_inwards(inputs: &Inputs) -> Vec<String> {
+    let rule = |interface: &InterfaceName, map: &Mapping| {
+        let keyword = keyword(map.own());
+        format!(
+            "iifname \"{interface}\" {keyword} daddr {} dnat {keyword} prefix to {}",
+            map.shown(),
+            map.own()
+        )
+    };
+    maps(inputs, rule)
+}
+
+/// A rule for each network that a tunnel shows as another one.
+fn maps(inputs: &Inputs, rule: impl Fn(&InterfaceName, &Mapping) -> String) -> Vec<String> {
+    let of_tunnel = |tunnel: &'_ Tunnel| -> Vec<String> {
+        let rule = |map| rule(&tunnel.interface, map);
+        tunnel.maps.iter().map(rule).collect()
+    };
+    inputs.tunnels.iter().flat_map(of_tunnel).collect()
+}
+
+fn keyword(net: IpNet) -> &'static str {
+    match Family::of_net(net) {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
 /// What clients may reach of the server itself: answers, ping, errors, a resolver, and where speed is measured, which
 /// nobody else reaches: Linux would take what is for an address of the pool from any interface.
 fn host_filter(server: &Server) -> Vec<String> {
@@ -148,6 +187,11 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
         let names = names(translated);
         rules.push(format!("iifname {names} ct state new,invalid counter drop"));
     }
+    // Connection tracking made nothing of it, so it was not translated, and would leave by the default route.
+    rules.extend(maps(inputs, |interface, map| {
+        let (keyword, shown) = (keyword(map.own()), map.shown());
+        format!("iifname \"{interface}\" {keyword} daddr {shown} counter drop")
+    }));
     if let Some(server) = &inputs.server {
         let tun = &server.interface;
         if !server.client_to_client {
@@ -250,6 +294,14 @@ fn translation(inputs: &Inputs) -> Vec<String> {
             }
         }
     }
+    rules.extend(maps(inputs, |interface, map| {
+        let keyword = keyword(map.own());
+        format!(
+            "oifname \"{interface}\" {keyword} saddr {} snat {keyword} prefix to {}",
+            map.own(),
+            map.shown()
+        )
+    }));
     let outside = match &inputs.uplink {
         Some(uplink) => format!("oifname \"{uplink}\""),
         None => format!(

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use cygnet_gateway::Mapping;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
     ChildPolicy, Connection, EapLogin, Host, IdentityPattern, LocalAuth, Remote, Retransmit,
@@ -14,6 +15,7 @@ use toml::Spanned;
 
 use super::auth::{AuthKeys, LogIn};
 use super::hook::HookKeys;
+use super::map::NetworkKeys;
 use super::{
     Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_interface,
     default_retransmit, everything, templates,
@@ -63,7 +65,7 @@ impl Builder<'_> {
             rsa_pss: raw.rsa_pss.unwrap_or(false),
         });
         let request_virtual = self.request_virtual(raw.virtual_address.as_ref());
-        let children = self.children(raw, &remote, !request_virtual.is_empty());
+        let (children, maps) = self.children(raw, &remote, !request_virtual.is_empty());
         let remote_identity = self.remote_identity(raw, &remote, name.span());
         let local_identity = raw
             .identity
@@ -114,7 +116,8 @@ impl Builder<'_> {
             interface,
             mtu,
             remote_networks: fixed_networks(&children, |c| &c.remote),
-            local_networks: fixed_networks(&children, |c| &c.local),
+            local_networks: as_here(fixed_networks(&children, |c| &c.local), &maps),
+            maps,
             virtual_address: !request_virtual.is_empty(),
             hook,
         };
@@ -227,53 +230,48 @@ impl Builder<'_> {
         raw: &RawTunnel,
         remote: &Remote,
         virtual_address: bool,
-    ) -> Vec<Arc<ChildPolicy>> {
+    ) -> (Vec<Arc<ChildPolicy>>, Vec<Mapping>) {
         if raw.child.is_empty() {
             let child = RawChild {
                 local_networks: raw.local_networks.clone(),
+                local_map: raw.local_map.clone(),
                 remote_networks: raw.remote_networks.clone(),
                 ..RawChild::default()
             };
-            return vec![Arc::new(self.child(
-                "net",
-                &child,
-                raw,
-                remote,
-                virtual_address,
-            ))];
+            let (child, maps) = self.child("net", &child, raw, remote, virtual_address);
+            return (vec![Arc::new(child)], maps);
         }
-        for written in [&raw.local_networks, &raw.remote_networks]
-            .into_iter()
-            .flatten()
-        {
-            let span = written.first().map_or(0..0, Spanned::span);
+        let networks = [&raw.local_networks, &raw.remote_networks].into_iter();
+        let firsts = networks.flatten().map(|list| list.first());
+        let map = raw.local_map.iter().map(|map| map.iter().next());
+        for first in firsts.chain(map) {
+            let span = first.map_or(0..0, Spanned::span);
             self.mistake_with_help(
                 span,
                 "the tunnel has networks of its own beside its [tunnel.NAME.child.…] sections",
                 "move them into a child",
             );
         }
-        raw.child
-            .iter()
-            .map(|(name, child)| {
-                if !parse::is_name(name.get_ref()) {
-                    self.mistake(
-                        name.span(),
-                        format!(
-                            "`{}` is no name: expected letters, digits, `-` and `_`, 32 at most",
-                            name.get_ref()
-                        ),
-                    );
-                }
-                Arc::new(self.child(
-                    name.get_ref(),
-                    child.get_ref(),
-                    raw,
-                    remote,
-                    virtual_address,
-                ))
-            })
-            .collect()
+        let children = raw.child.iter().map(|(name, child)| {
+            if !parse::is_name(name.get_ref()) {
+                self.mistake(
+                    name.span(),
+                    format!(
+                        "`{}` is no name: expected letters, digits, `-` and `_`, 32 at most",
+                        name.get_ref()
+                    ),
+                );
+            }
+            let (name, child) = (name.get_ref(), child.get_ref());
+            let (child, maps) = self.child(name, child, raw, remote, virtual_address);
+            (Arc::new(child), maps)
+        });
+        let (children, maps): (Vec<_>, Vec<_>) = children.unzip();
+        let mut maps = maps.concat();
+        maps.sort();
+        maps.dedup();
+        self.one_name_each(raw, &children, &maps);
+        (children, maps)
     }
 
     /// A child's own keys come first, then its tunnel's, then the defaults.
@@ -284,9 +282,14 @@ impl Builder<'_> {
         tunnel: &RawTunnel,
         remote: &Remote,
         virtual_address: bool,
-    ) -> ChildPolicy {
+    ) -> (ChildPolicy, Vec<Mapping>) {
+        let maps = self.maps(&NetworkKeys {
+            local: raw.local_networks.as_deref(),
+            map: raw.local_map.as_ref(),
+            remote: raw.remote_networks.as_deref(),
+        });
         let local = match &raw.local_networks {
-            Some(list) => templates(&self.networks(list)),
+            Some(list) => templates(&as_shown(self.networks(list), &maps)),
             None => vec![SelectorTemplate::Dynamic],
         };
         let remote_ts = match &raw.remote_networks {
@@ -324,7 +327,7 @@ impl Builder<'_> {
             raw.child_bytes.as_ref().or(tunnel.child_bytes.as_ref()),
             raw.child_packets.as_ref().or(tunnel.child_packets.as_ref()),
         );
-        ChildPolicy {
+        let child = ChildPolicy {
             name: name.to_owned(),
             local,
             remote: remote_ts,
@@ -333,7 +336,8 @@ impl Builder<'_> {
             lifetime,
             replay_window: self
                 .replay_window(raw.replay_window.as_ref().or(tunnel.replay_window.as_ref())),
-        }
+        };
+        (child, maps)
     }
 
     fn retransmit(&mut self, raw: Option<&RawRetransmit>) -> Retransmit {
@@ -380,7 +384,30 @@ fn in_tls(local: LocalAuth) -> LocalAuth {
     }
 }
 
-fn fixed_networks(
+/// Networks of ours by the names that the other side has for them.
+fn as_shown(networks: Vec<IpNet>, maps: &[Mapping]) -> Vec<IpNet> {
+    let name = |net: IpNet| {
+        maps.iter()
+            .find(|map| map.own() == net)
+            .map_or(net, Mapping::shown)
+    };
+    networks.into_iter().map(name).collect()
+}
+
+/// The reverse.
+fn as_here(networks: Vec<IpNet>, maps: &[Mapping]) -> Vec<IpNet> {
+    let name = |net: IpNet| {
+        maps.iter()
+            .find(|map| map.shown() == net)
+            .map_or(net, Mapping::own)
+    };
+    let mut networks: Vec<IpNet> = networks.into_iter().map(name).collect();
+    networks.sort();
+    networks.dedup();
+    networks
+}
+
+pub(super) fn fixed_networks(
     children: &[Arc<ChildPolicy>],
     side: impl Fn(&ChildPolicy) -> &Vec<SelectorTemplate>,
 ) -> Vec<IpNet> {

@@ -5,6 +5,7 @@ mod server;
 use super::*;
 use crate::devices::{DevicePolicy, Devices};
 use crate::inputs::{Lan, Server};
+use crate::mapping::Mapping;
 
 fn name(s: &str) -> InterfaceName {
     s.parse().unwrap()
@@ -24,6 +25,7 @@ fn tunnel() -> Tunnel {
         remote: vec![net("0.0.0.0/0"), net("::/0")],
         reached: vec![net("0.0.0.0/0"), net("::/0")],
         source: Vec::new(),
+        maps: Vec::new(),
         endpoints: vec!["203.0.113.10".parse().unwrap()],
         own_traffic: false,
         carries_lan: true,
@@ -286,6 +288,53 @@ fn two_tunnels_with_the_same_selectors_coexist_by_metric() {
             "0.0.0.0/0 Device(InterfaceName(\"cyg0\")) 100",
             "0.0.0.0/0 Device(InterfaceName(\"cyg1\")) 101",
         ]
+    );
+}
+
+#[test]
+fn a_network_that_is_shown_as_another_is_translated_both_ways_in_its_own_tunnel_alone() {
+    let mut inputs = gateway();
+    let map = |own: &str, shown: &str| Mapping::new(net(own), net(shown)).unwrap();
+    inputs.tunnels = vec![Tunnel {
+        client: false,
+        virtual_addresses: Vec::new(),
+        remote: vec![net("10.202.1.0/24"), net("fd00:2::/64")],
+        maps: vec![
+            map("192.168.1.0/24", "10.201.1.0/24"),
+            map("fd00:1::/64", "fdc9:1::/64"),
+        ],
+        own_traffic: true,
+        ..tunnel()
+    }];
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    for (chain, rules) in [
+        (
+            "mapped",
+            "\t\ttype nat hook prerouting priority -100; policy accept;\n\
+             \t\tiifname \"cyg0\" ip daddr 10.201.1.0/24 dnat ip prefix to 192.168.1.0/24\n\
+             \t\tiifname \"cyg0\" ip6 daddr fdc9:1::/64 dnat ip6 prefix to fd00:1::/64\n",
+        ),
+        (
+            "postrouting",
+            "\t\ttype nat hook postrouting priority 100; policy accept;\n\
+             \t\toifname \"cyg0\" ip saddr 192.168.1.0/24 snat ip prefix to 10.201.1.0/24\n\
+             \t\toifname \"cyg0\" ip6 saddr fd00:1::/64 snat ip6 prefix to fdc9:1::/64\n",
+        ),
+    ] {
+        let expected = format!("\tchain {chain} {{\n{rules}\t}}\n");
+        assert!(plan.nft.contains(&expected), "{}", plan.nft);
+    }
+    for shown in ["ip daddr 10.201.1.0/24", "ip6 daddr fdc9:1::/64"] {
+        let dropped = format!("\t\tiifname \"cyg0\" {shown} counter drop\n");
+        assert!(plan.nft.contains(&dropped), "{}", plan.nft);
+    }
+    // Both offices have 192.168.1.0/24, and ours stays what it is on this side.
+    let routes = in_table(&plan, SHARED_TABLE);
+    assert!(
+        !routes
+            .iter()
+            .any(|r| r.contains("192.168.") || r.contains("10.201.")),
+        "{routes:?}"
     );
 }
 

@@ -26,6 +26,7 @@ fn tunnel(own_traffic: bool) -> Tunnel {
         remote: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
         reached: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
         source: Vec::new(),
+        maps: Vec::new(),
         endpoints: vec![SERVER.parse().unwrap()],
         own_traffic,
         carries_lan: !own_traffic,
@@ -54,7 +55,7 @@ fn client_plan() -> NetworkPlan {
     .unwrap()
 }
 
-fn tun(world: &World) -> Tun {
+pub(crate) fn tun(world: &World) -> Tun {
     let options = TunOptions {
         offloads: Offloads::NONE,
         vnet_header: false,
@@ -63,7 +64,7 @@ fn tun(world: &World) -> Tun {
     world.gateway.run(|| Tun::open(&options).unwrap().remove(0))
 }
 
-fn apply(world: &World, plan: &NetworkPlan) {
+pub(crate) fn apply(world: &World, plan: &NetworkPlan) {
     world.gateway.block_on(|| async {
         Network::open(world.directory())
             .unwrap()
@@ -73,7 +74,7 @@ fn apply(world: &World, plan: &NetworkPlan) {
     });
 }
 
-fn remove(world: &World) {
+pub(crate) fn remove(world: &World) {
     world.gateway.block_on(|| async {
         Network::open(world.directory())
             .unwrap()
@@ -84,7 +85,7 @@ fn remove(world: &World) {
 }
 
 /// The next UDP packet out of the TUN: its bytes, source and destination.
-fn next_udp(tun: &Tun) -> Option<(Vec<u8>, IpAddr, IpAddr)> {
+pub(crate) fn next_udp(tun: &Tun) -> Option<(Vec<u8>, IpAddr, IpAddr)> {
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut buf = [0; 2000];
     while Instant::now() < deadline {
@@ -105,7 +106,7 @@ fn next_udp(tun: &Tun) -> Option<(Vec<u8>, IpAddr, IpAddr)> {
 }
 
 /// The same packet back: addresses and ports swapped, which leaves every checksum right.
-fn answer(tun: &Tun, packet: &[u8]) {
+pub(crate) fn answer(tun: &Tun, packet: &[u8]) {
     let mut p = packet.to_vec();
     let (addresses, length, ports) = if p[0] >> 4 == 4 {
         (12, 4, 20)

@@ -89,6 +89,7 @@ pub(super) fn inputs(
             remote: tunnel.remote_networks.clone(),
             reached: state.reached,
             source: source(&tunnel.local_networks, machine),
+            maps: tunnel.maps.clone(),
             client: tunnel.virtual_address,
             virtual_addresses: state.addresses,
             endpoints,
