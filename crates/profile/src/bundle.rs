@@ -36,3 +36,31 @@ pub struct Bundle {
     #[serde(default)]
     pub dns: Vec<IpAddr>,
 }
+
+/// All that the other office needs of a tunnel between two. Holds the shared secret: mode 0600.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteBundle {
+    /// Which version of this form it is.
+    pub cygnet: u32,
+    /// Becomes the tunnel's name, if none is given.
+    pub site: String,
+    /// Name or address to call; `any`: it calls us.
+    pub remote: String,
+    /// Who the other end proves to be.
+    pub remote_identity: String,
+    /// Who we are.
+    pub identity: String,
+    /// What both know.
+    pub psk: String,
+    /// Our side.
+    pub local_networks: Vec<IpNet>,
+    /// Our side as the other one knows it; empty: as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_map: Vec<IpNet>,
+    /// The other side.
+    pub remote_networks: Vec<IpNet>,
+    /// Up when a packet wants it; otherwise always.
+    #[serde(default)]
+    pub on_demand: bool,
+}

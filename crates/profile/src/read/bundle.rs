@@ -1,28 +1,36 @@
 //! Cygnet's own one-file form.
 
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
-use super::draft::{Draft, Said, is_sane};
-use super::material::Material;
+use super::draft::{Draft, Login, Said, is_sane};
+use super::material::{Material, Secret, SecretKind};
 use super::{Error, File, Place};
-use crate::bundle::{Bundle, VERSION};
+use crate::bundle::{Bundle, SiteBundle, VERSION};
+
+/// What tells a device's file from an office's.
+#[derive(Deserialize)]
+struct Which {
+    cygnet: u32,
+    #[serde(default)]
+    site: Option<IgnoredAny>,
+}
 
 pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error> {
     let place = Place::file(&file.name);
-    let mut bundle: Bundle = serde_json::from_slice(&file.bytes).map_err(|error| {
-        let place = Place::line(&file.name, error.line());
-        Error::at(
-            &place,
-            format!("no Cygnet bundle that can be read: {error}; was it copied completely?"),
-        )
-    })?;
-    if bundle.cygnet != VERSION {
+    let which: Which = parsed(file)?;
+    if which.cygnet != VERSION {
         let text = format!(
             "a bundle of version {}, expected {VERSION}: update cygnet here, or make the file anew",
-            bundle.cygnet
+            which.cygnet
         );
         return Err(Error::at(&place, text));
     }
+    if which.site.is_some() {
+        return site(&place, parsed(file)?, material);
+    }
+    let mut bundle: Bundle = parsed(file)?;
     if !is_sane(&bundle.remote) {
         return Err(Error::at(
             &place,
@@ -46,6 +54,60 @@ pub(super) fn read(file: &File, material: &mut Material) -> Result<Draft, Error>
         dns: bundle.dns,
         title: Some(bundle.name),
         remote: vec![bundle.remote],
+        ..Draft::default()
+    })
+}
+
+fn parsed<T: DeserializeOwned>(file: &File) -> Result<T, Error> {
+    serde_json::from_slice(&file.bytes).map_err(|error| {
+        let place = Place::line(&file.name, error.line());
+        Error::at(
+            &place,
+            format!("no Cygnet bundle that can be read: {error}; was it copied completely?"),
+        )
+    })
+}
+
+/// One end of a tunnel between two offices. That its networks fit together is judged with the configuration.
+fn site(place: &Place, bundle: SiteBundle, material: &mut Material) -> Result<Draft, Error> {
+    let psk = Zeroizing::new(bundle.psk);
+    let texts = [
+        &bundle.remote,
+        &bundle.remote_identity,
+        &bundle.identity,
+        &*psk,
+    ];
+    if !texts.into_iter().all(|it| is_sane(it)) {
+        return Err(Error::at(
+            place,
+            "expected remote, remote_identity, identity and psk, each a text on one line",
+        ));
+    }
+    if bundle.local_networks.is_empty() || bundle.remote_networks.is_empty() {
+        return Err(Error::at(
+            place,
+            "expected networks of both offices in local_networks and remote_networks",
+        ));
+    }
+    material.secrets.push(Secret {
+        kind: SecretKind::PreShared,
+        ids: Vec::new(),
+        value: Zeroizing::new(psk.as_bytes().to_vec()),
+    });
+    let said = |value: String| {
+        let place = place.clone();
+        Some(Said { value, place })
+    };
+    Ok(Draft {
+        title: Some(bundle.site),
+        remote: vec![bundle.remote],
+        remote_identity: said(bundle.remote_identity),
+        identity: said(bundle.identity),
+        login: Login::PreShared,
+        local_networks: bundle.local_networks,
+        local_map: bundle.local_map,
+        networks: bundle.remote_networks,
+        on_demand: bundle.on_demand,
         ..Draft::default()
     })
 }

@@ -25,6 +25,10 @@ pub struct Imported {
     pub virtual_address: bool,
     /// Our side's networks; empty: the address alone.
     pub local_networks: Vec<IpNet>,
+    /// Each of them as the other side knows it; empty: as it is.
+    pub local_map: Vec<IpNet>,
+    /// Up when a packet wants it; otherwise always.
+    pub on_demand: bool,
     /// What is reached through it; empty: everything.
     pub networks: Vec<IpNet>,
     /// Resolvers.

@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 
 use super::draft::names_of;
 use super::imported::{Credentials, Imported, printable};
+use crate::site::Site;
+
+const PSK_FILE: &str = "shared.psk";
 
 /// A file beside `cygnet.toml`.
 pub struct File {
@@ -72,7 +75,7 @@ impl Imported {
                 }
                 hex.push('\n');
                 let bytes = Zeroizing::new(hex.as_bytes().to_vec());
-                key("psk", file("shared.psk", bytes));
+                key("psk", file(PSK_FILE, bytes));
             }
             Credentials::User { name, password, ca } => {
                 key("user", quoted(name));
@@ -88,10 +91,16 @@ impl Imported {
         if !self.local_networks.is_empty() {
             key("local_networks", list(&self.local_networks));
         }
+        if !self.local_map.is_empty() {
+            key("local_map", list(&self.local_map));
+        }
         if !self.networks.is_empty() {
             key("remote_networks", list(&self.networks));
         } else if !self.virtual_address {
             key("remote_networks", list(&["0.0.0.0/0", "::/0"]));
+        }
+        if self.on_demand && self.remote != ["any"] {
+            key("start", quoted("traffic"));
         }
         if !self.ike.is_empty() {
             key("ike", list(&self.ike));
@@ -107,10 +116,32 @@ impl Imported {
         Section { text, files }
     }
 
+    /// Our networks, and what the other end calls them.
+    fn own_side(&self) -> String {
+        let maps = self
+            .local_map
+            .iter()
+            .map(Some)
+            .chain(std::iter::repeat(None));
+        let sides = self
+            .local_networks
+            .iter()
+            .zip(maps)
+            .map(|(own, shown)| match shown {
+                Some(shown) if shown != own => format!("{own}, there known as {shown}"),
+                _ => own.to_string(),
+            });
+        sides.collect::<Vec<_>>().join("; ")
+    }
+
     /// What was understood, in words: what it is about, and what it says.
     pub fn summary(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
-        let mut server = self.remote.join(", then ");
+        let is_site = !self.virtual_address && !self.local_networks.is_empty();
+        let mut server = match self.remote.as_slice() {
+            [one] if one == "any" => "whoever calls".to_owned(),
+            several => several.join(", then "),
+        };
         match self.remote_identity.as_deref() {
             Some("any") => server.push_str(", whoever the authority vouches for"),
             Some(other) if self.remote != [other] => {
@@ -118,7 +149,7 @@ impl Imported {
             }
             _ => server.push_str(", which has to prove that"),
         }
-        lines.push(("server", server));
+        lines.push((if is_site { "other end" } else { "server" }, server));
         match &self.credentials {
             Credentials::Certificate { ca, subject, .. } => {
                 let said = self.identity.as_ref().map_or(String::new(), |it| {
@@ -141,6 +172,9 @@ impl Imported {
                 lines.push(("we are", format!("{name}, by password (EAP)")));
                 lines.push(("authority", names_of(ca).join(" and ")));
             }
+        }
+        if is_site {
+            lines.push(("our side", self.own_side()));
         }
         let networks: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
         let reached = match networks.is_empty() {
@@ -166,6 +200,43 @@ impl Imported {
             *line = printable(line);
         }
         lines
+    }
+}
+
+impl Site {
+    /// This end's section, whose files are in `folder`.
+    pub fn section(&self, folder: &str) -> Section {
+        let Self {
+            name, here, there, ..
+        } = self;
+        let mut text = format!("[tunnel.{name}]\n");
+        let mut key = |key: &str, value: String| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{key} = {value}");
+        };
+        key("remote", quoted(there.called()));
+        key("remote_identity", quoted(&there.identity));
+        key("identity", quoted(&here.identity));
+        key("psk", quoted(&format!("{folder}/{PSK_FILE}")));
+        key("local_networks", list(&here.own()));
+        if here.is_mapped() {
+            key("local_map", list(&here.shown()));
+        }
+        key("remote_networks", list(&there.shown()));
+        if self.on_demand && there.address.is_some() {
+            key("start", quoted("traffic"));
+        }
+        if !self.ike.is_empty() {
+            key("ike", list(&self.ike));
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.psk.len() + 1));
+        bytes.extend_from_slice(self.psk.as_bytes());
+        bytes.push(b'\n');
+        let files = vec![File {
+            name: PSK_FILE,
+            bytes,
+        }];
+        Section { text, files }
     }
 }
 

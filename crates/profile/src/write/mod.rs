@@ -1,6 +1,6 @@
 //! A [`Profile`](crate::Profile) as files for each family of devices.
 //!
-//! One module a format. Each gets the same [`Facts`]: the profile's texts, checked once, and what several formats
+//! One module a format; [`site_files`] does the same for one end of a tunnel between two offices. Each gets the same [`Facts`]: the profile's texts, checked once, and what several formats
 //! share. A format that cannot carry what the server asks for is left out, and the page of instructions says why;
 //! a text that no format should carry is an error before anything is written.
 
@@ -14,6 +14,7 @@ mod networkmanager;
 mod page;
 mod proposals;
 mod routeros;
+mod site;
 mod swanctl;
 mod text;
 mod windows;
@@ -24,6 +25,7 @@ use crate::Profile;
 use facts::Facts;
 
 pub use error::Error;
+pub use site::{Gateway, files as site_files};
 pub(crate) use swanctl::PASSWORD_GOES_HERE;
 pub use text::check_ssid;
 

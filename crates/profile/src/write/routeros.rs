@@ -90,7 +90,7 @@ remote-id=\"{remote_id}\" mode-config=$cygnetName generate-policy=port-strict po
         child_life = facts.child_rekey().as_secs(),
         remote = profile.remote,
         identity = certificate.identity,
-        remote_id = remote_id(&profile.remote_identity),
+        remote_id = typed_id(&profile.remote_identity),
     );
     let path = |ending| format!("routeros/{}.{ending}", facts.stem);
     vec![
@@ -106,7 +106,7 @@ fn group(group: Group) -> &'static str {
     }
 }
 
-fn remote_id(identity: &str) -> String {
+pub(super) fn typed_id(identity: &str) -> String {
     let kind = match identity {
         _ if identity.parse::<std::net::IpAddr>().is_ok() => "address",
         _ if identity.contains('@') => "user-fqdn",
@@ -144,8 +144,8 @@ mod tests {
 
     #[test]
     fn identities_are_of_their_kind() {
-        assert_eq!(remote_id("203.0.113.5"), "address:203.0.113.5");
-        assert_eq!(remote_id("vpn.example.org"), "fqdn:vpn.example.org");
-        assert_eq!(remote_id("a@example.org"), "user-fqdn:a@example.org");
+        assert_eq!(typed_id("203.0.113.5"), "address:203.0.113.5");
+        assert_eq!(typed_id("vpn.example.org"), "fqdn:vpn.example.org");
+        assert_eq!(typed_id("a@example.org"), "user-fqdn:a@example.org");
     }
 }

@@ -30,6 +30,24 @@ pub(super) fn name(what: &'static str, text: &str) -> Result<(), Error> {
     )
 }
 
+/// The name of a tunnel, as `cygnet.toml` takes it.
+pub(super) fn tunnel(what: &'static str, text: &str) -> Result<(), Error> {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let good = (1..=32).contains(&text.len()) && text.bytes().all(letter) && !text.starts_with('-');
+    check(
+        good,
+        what,
+        "1 to 32 letters, digits, `-` and `_`, the first no `-`",
+        text,
+    )
+}
+
+/// A secret that every format writes as it is. It is not repeated.
+pub(super) fn secret(what: &'static str, text: &str) -> Result<(), Error> {
+    let good = (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    check(good, what, "16 to 128 letters and digits", "something else")
+}
+
 /// A host name or an address.
 pub(super) fn host(what: &'static str, text: &str) -> Result<(), Error> {
     check(

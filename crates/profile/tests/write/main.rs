@@ -11,4 +11,5 @@ mod page;
 mod pkcs12;
 mod powershell;
 mod sample;
+mod site;
 mod tools;

@@ -1,0 +1,79 @@
+//! MikroTik's RouterOS 7: a script. It has one network on each side.
+
+use super::{about, secret_file};
+use crate::site::Site;
+use crate::write::File;
+use crate::write::routeros::typed_id;
+
+pub(super) fn file(site: &Site) -> File {
+    let Site {
+        name, here, there, ..
+    } = site;
+    let peer = match &there.address {
+        Some(address) => format!("address=\"{address}\""),
+        None => "address=0.0.0.0/0 passive=yes".to_owned(),
+    };
+    let mut pairs = String::new();
+    for local in &here.networks {
+        for remote in &there.networks {
+            if local.own.addr().is_ipv4() != remote.own.addr().is_ipv4() {
+                continue;
+            }
+            let far = remote.shown;
+            let family = if far.addr().is_ipv4() { "ip" } else { "ipv6" };
+            pairs.push_str(&format!(
+                "/ip ipsec policy add peer=$cygnetName comment=$cygnetName proposal=$cygnetName tunnel=yes level=unique \
+                 src-address={} dst-address={far}\n",
+                local.shown
+            ));
+            // Before the rule that hides the LAN behind the router's address.
+            let rules = match local.own == local.shown {
+                true => vec![format!(
+                    "chain=srcnat action=accept src-address={} dst-address={far}",
+                    local.own
+                )],
+                false => vec![
+                    format!(
+                        "chain=srcnat action=netmap src-address={} dst-address={far} to-addresses={}",
+                        local.own, local.shown
+                    ),
+                    format!(
+                        "chain=dstnat action=netmap src-address={far} dst-address={} to-addresses={}",
+                        local.shown, local.own
+                    ),
+                ],
+            };
+            for rule in rules {
+                pairs.push_str(&format!(
+                    "/{family} firewall nat add comment=$cygnetName place-before=0 {rule}\n"
+                ));
+            }
+        }
+    }
+    let before = format!(
+        "\
+# RouterOS 7: {about}
+# Upload this file (Files), then in a terminal:
+#   /import file-name={name}.rsc
+# If the firewall's input chain drops what is new from the internet, let UDP 500 and 4500 in.
+:local cygnetName \"cygnet-{name}\"
+/ip ipsec policy remove [find where comment=$cygnetName]
+/ip ipsec identity remove [find where peer=$cygnetName]
+/ip ipsec peer remove [find where name=$cygnetName]
+/ip ipsec proposal remove [find where name=$cygnetName]
+/ip ipsec profile remove [find where name=$cygnetName]
+/ip firewall nat remove [find where comment=$cygnetName]
+/ipv6 firewall nat remove [find where comment=$cygnetName]
+/ip ipsec profile add name=$cygnetName enc-algorithm=aes-256 hash-algorithm=sha256 prf-algorithm=sha256 dh-group=ecp384 \
+lifetime=4h dpd-interval=30s dpd-maximum-failures=4 nat-traversal=yes
+/ip ipsec proposal add name=$cygnetName enc-algorithms=aes-256-gcm auth-algorithms=\"\" pfs-group=ecp384 lifetime=1h
+/ip ipsec peer add name=$cygnetName {peer} exchange-mode=ike2 profile=$cygnetName
+{pairs}\
+/ip ipsec identity add peer=$cygnetName auth-method=pre-shared-key my-id=\"{my_id}\" remote-id=\"{remote_id}\" \
+secret=\"",
+        about = about(site),
+        my_id = typed_id(&here.identity),
+        remote_id = typed_id(&there.identity),
+    );
+    secret_file(format!("{name}.rsc"), &[&before, &site.psk, "\"\n"])
+}

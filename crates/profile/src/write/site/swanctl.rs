@@ -1,0 +1,68 @@
+//! strongSwan: one file below `/etc/swanctl/conf.d`.
+
+use super::{about, list, secret_file};
+use crate::site::Site;
+use crate::write::File;
+
+pub(super) fn file(site: &Site) -> File {
+    let Site {
+        name, here, there, ..
+    } = site;
+    // A trap holds packets for the other office back from the internet while the tunnel is down, and calls; one that waits
+    // for a call has nobody to call.
+    let start = match there.address {
+        Some(_) => "trap",
+        None => "none",
+    };
+    let before = format!(
+        "\
+# {about}
+# For strongSwan: goes to /etc/swanctl/conf.d/{name}.conf, mode 600; then: swanctl --load-all
+# encap: the other end's ESP travels in UDP alone.
+
+connections {{
+    {name} {{
+        version = 2
+        remote_addrs = {remote}
+        proposals = aes256gcm16-prfsha384-ecp384, aes128gcm16-prfsha256-ecp256
+        encap = yes
+        fragmentation = yes
+        dpd_delay = 30s
+        keyingtries = 0
+        unique = replace
+        local {{
+            auth = psk
+            id = \"{own_identity}\"
+        }}
+        remote {{
+            auth = psk
+            id = \"{their_identity}\"
+        }}
+        children {{
+            {name} {{
+                local_ts = {local}
+                remote_ts = {networks}
+                esp_proposals = aes256gcm16-ecp384, aes128gcm16-ecp256, aes256gcm16
+                start_action = {start}
+            }}
+        }}
+    }}
+}}
+
+secrets {{
+    ike-{name} {{
+        id-here = \"{own_identity}\"
+        id-there = \"{their_identity}\"
+        secret = \"",
+        about = about(site),
+        remote = there.address.as_deref().unwrap_or("%any"),
+        own_identity = here.identity,
+        their_identity = there.identity,
+        local = list(&here.shown(), ", "),
+        networks = list(&there.shown(), ", "),
+    );
+    secret_file(
+        format!("{name}.conf"),
+        &[&before, &site.psk, "\"\n    }\n}\n"],
+    )
+}

@@ -1,0 +1,336 @@
+//! Both ends of a tunnel between two offices.
+
+use cygnet_profile::read::{Credentials, File, Imported, Note, Options, Surroundings, import};
+use cygnet_profile::site::{End, Network, Site};
+use cygnet_profile::write::{Error, Gateway, site_files};
+use zeroize::Zeroizing;
+
+use crate::tools;
+
+const PSK: &str = "00112233445566778899aabbccddeeff";
+
+struct Nothing;
+
+impl Surroundings for Nothing {
+    fn read(&mut self, _: &str) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
+
+    fn list(&mut self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn password(&mut self, _: &str, _: u32) -> Option<Zeroizing<String>> {
+        None
+    }
+}
+
+fn net(own: &str, shown: &str) -> Network {
+    Network {
+        own: own.parse().expect("a network"),
+        shown: shown.parse().expect("a network"),
+    }
+}
+
+/// Two offices that both have 192.168.1.0/24.
+fn site() -> Site {
+    Site {
+        name: "branch-2".into(),
+        psk: Zeroizing::new(PSK.into()),
+        here: End {
+            address: Some("main.example.org".into()),
+            identity: "main.example.org".into(),
+            networks: vec![
+                net("192.168.1.0/24", "10.201.1.0/24"),
+                net("fd00:1::/64", "fd00:1::/64"),
+            ],
+        },
+        there: End {
+            address: Some("203.0.113.7".into()),
+            identity: "203.0.113.7".into(),
+            networks: vec![
+                net("192.168.1.0/24", "10.202.1.0/24"),
+                net("fd00:2::/64", "fd00:2::/64"),
+            ],
+        },
+        on_demand: true,
+        ike: Vec::new(),
+    }
+}
+
+/// What the other end gets, by name.
+fn handed_over(site: &Site, gateway: Gateway) -> Vec<(String, String)> {
+    let files = site_files(&site.mirrored(), gateway).expect("files");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    assert!(
+        files.iter().all(|file| file.secret),
+        "mode 600, all of them"
+    );
+    files
+        .into_iter()
+        .map(|file| (file.path, text(&file.bytes)))
+        .collect()
+}
+
+fn imported(name: &str, text: &str) -> Imported {
+    let file = File {
+        name: name.into(),
+        bytes: Zeroizing::new(text.as_bytes().to_vec()),
+    };
+    import(&[file], &mut Nothing, &Options::default())
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(T::to_string).collect()
+}
+
+#[test]
+fn this_end_is_a_section_of_ours() {
+    let section = site().section("branch-2");
+    assert_eq!(
+        section.text,
+        "[tunnel.branch-2]\n\
+         remote = \"203.0.113.7\"\n\
+         remote_identity = \"203.0.113.7\"\n\
+         identity = \"main.example.org\"\n\
+         psk = \"branch-2/shared.psk\"\n\
+         local_networks = [\"192.168.1.0/24\", \"fd00:1::/64\"]\n\
+         local_map = [\"10.201.1.0/24\", \"fd00:1::/64\"]\n\
+         remote_networks = [\"10.202.1.0/24\", \"fd00:2::/64\"]\n\
+         start = \"traffic\"\n"
+    );
+    assert_eq!(
+        section.files[0].bytes.as_slice(),
+        format!("{PSK}\n").as_bytes()
+    );
+}
+
+#[test]
+fn what_another_cygnet_imports_is_the_other_end() {
+    let files = handed_over(&site(), Gateway::Cygnet);
+    let [(name, text)] = &files[..] else {
+        panic!("one file");
+    };
+    assert_eq!(name, "branch-2.cygnet");
+    let there = imported(name, text);
+    assert_eq!(there.remote, ["main.example.org"]);
+    assert_eq!(there.remote_identity.as_deref(), Some("main.example.org"));
+    assert_eq!(there.identity.as_deref(), Some("203.0.113.7"));
+    let Credentials::PreShared(secret) = &there.credentials else {
+        panic!("by another way");
+    };
+    assert_eq!(secret.as_slice(), PSK.as_bytes());
+    let section = there.section("branch-2", "branch-2").text;
+    for line in [
+        "local_networks = [\"192.168.1.0/24\", \"fd00:2::/64\"]\n",
+        "local_map = [\"10.202.1.0/24\", \"fd00:2::/64\"]\n",
+        "remote_networks = [\"10.201.1.0/24\", \"fd00:1::/64\"]\n",
+        "start = \"traffic\"\n",
+    ] {
+        assert!(section.contains(line), "{section}");
+    }
+    let summary = there.summary();
+    let told = |about: &str| {
+        summary
+            .iter()
+            .find(|(it, _)| *it == about)
+            .map(|(_, text)| text.as_str())
+    };
+    assert_eq!(
+        told("our side"),
+        Some("192.168.1.0/24, there known as 10.202.1.0/24; fd00:2::/64")
+    );
+    let good = cygnet_config::Config::parse("t", &section, &mut |path| Err(format!("no {path}")));
+    assert_eq!(good.expect("good").tunnels["branch-2"].maps.len(), 1);
+
+    // An office that cannot be called waits for the one that can.
+    let mut site = site();
+    site.here.address = None;
+    let waiting = imported("a.cygnet", &handed_over(&site, Gateway::Cygnet)[0].1);
+    let section = waiting.section("b", "b").text;
+    assert!(
+        section.contains("remote = \"any\"\n") && !section.contains("start"),
+        "{section}"
+    );
+    let good = cygnet_config::Config::parse("t", &section, &mut |path| Err(format!("no {path}")));
+    good.expect("good");
+}
+
+#[test]
+fn a_damaged_file_is_told_and_nothing_is_made_of_it() {
+    let text = &handed_over(&site(), Gateway::Cygnet)[0].1;
+    for (damage, by, told) in [
+        (
+            "\"203.0.113.7\"",
+            "\"\"",
+            "expected remote, remote_identity, identity and psk",
+        ),
+        ("\"fd00:1::/64\"", "\"fd00:1::/640\"", "branch.cygnet:"),
+        ("\"cygnet\": 1", "\"cygnet\": 2", "a bundle of version 2"),
+        ("\"on_demand\"", "\"on_demnad\"", "unknown field"),
+        ("\"psk\"", "\"key\"", "unknown field `key`"),
+    ] {
+        let file = File {
+            name: "branch.cygnet".into(),
+            bytes: Zeroizing::new(text.replace(damage, by).into_bytes()),
+        };
+        let Err(error) = import(&[file], &mut Nothing, &Options::default()) else {
+            panic!("{damage} as {by} is taken");
+        };
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!error.to_string().contains(PSK));
+    }
+}
+
+#[test]
+fn strongswan_gets_one_file_and_the_rules_of_the_map() {
+    let files = handed_over(&site(), Gateway::Swanctl);
+    let [(name, conf), (nft_name, nft)] = &files[..] else {
+        panic!(
+            "{:?}",
+            texts(&files.iter().map(|f| f.0.clone()).collect::<Vec<_>>())
+        );
+    };
+    assert_eq!(
+        (name.as_str(), nft_name.as_str()),
+        ("branch-2.conf", "branch-2.nft")
+    );
+    let there = imported(name, conf);
+    assert_eq!(there.remote, ["main.example.org"]);
+    assert_eq!(
+        texts(&there.local_networks),
+        ["10.202.1.0/24", "fd00:2::/64"]
+    );
+    assert_eq!(texts(&there.networks), ["10.201.1.0/24", "fd00:1::/64"]);
+    assert!(conf.contains("start_action = trap\n"), "{conf}");
+    let strange = |it: &&Note| matches!(it, Note::NotRead(..) | Note::Warning(_));
+    assert_eq!(
+        there.notes.iter().filter(strange).count(),
+        0,
+        "{:?}",
+        there.notes
+    );
+    assert!(nft.ends_with(
+        "table inet cygnet_site_branch_2\n\
+         delete table inet cygnet_site_branch_2\n\
+         table inet cygnet_site_branch_2 {\n\
+         \tchain inwards {\n\
+         \t\ttype nat hook prerouting priority -110; policy accept;\n\
+         \t\tip saddr { 10.201.1.0/24 } ip daddr 10.202.1.0/24 dnat ip prefix to 192.168.1.0/24\n\
+         \t}\n\
+         \tchain outwards {\n\
+         \t\ttype nat hook postrouting priority 90; policy accept;\n\
+         \t\tip daddr { 10.201.1.0/24 } ip saddr 192.168.1.0/24 snat ip prefix to 10.202.1.0/24\n\
+         \t}\n\
+         }\n"
+    ));
+    if is_root() {
+        tools::good(
+            "unshare",
+            &["--net", "nft", "-c", "-f", "-"],
+            nft.as_bytes(),
+        );
+    }
+    // One that calls nobody has nothing to hold a packet for.
+    let mut site = site();
+    site.here.address = None;
+    let conf = &handed_over(&site, Gateway::Swanctl)[0].1;
+    assert!(
+        conf.contains("remote_addrs = %any\n") && conf.contains("start_action = none\n"),
+        "{conf}"
+    );
+}
+
+/// Without root nft checks nothing.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+#[test]
+fn libreswan_gets_a_connection_and_a_line_of_secrets() {
+    let mut site = site();
+    site.here.networks.truncate(1);
+    site.there.networks.truncate(1);
+    let files = handed_over(&site, Gateway::Libreswan);
+    let names: Vec<&str> = files.iter().map(|file| file.0.as_str()).collect();
+    assert_eq!(names, ["branch-2.conf", "branch-2.secrets", "branch-2.nft"]);
+    for line in [
+        "conn branch-2\n",
+        "    leftid=203.0.113.7\n",
+        "    leftsubnet=10.202.1.0/24\n",
+        "    right=main.example.org\n",
+        "    rightid=@main.example.org\n",
+        "    rightsubnet=10.201.1.0/24\n",
+        "    auto=ondemand\n",
+    ] {
+        assert!(files[0].1.contains(line), "{}", files[0].1);
+    }
+    assert_eq!(
+        files[1].1,
+        format!("203.0.113.7 @main.example.org : PSK \"{PSK}\"\n")
+    );
+}
+
+#[test]
+fn routeros_gets_a_script_that_translates_as_well() {
+    let mut site = site();
+    site.here.networks.truncate(1);
+    site.there.networks.truncate(1);
+    let files = handed_over(&site, Gateway::Routeros);
+    let [(name, script)] = &files[..] else {
+        panic!("one file");
+    };
+    assert_eq!(name, "branch-2.rsc");
+    for line in [
+        "/ip ipsec peer add name=$cygnetName address=\"main.example.org\" exchange-mode=ike2 profile=$cygnetName\n",
+        "src-address=10.202.1.0/24 dst-address=10.201.1.0/24\n",
+        "place-before=0 chain=srcnat action=netmap src-address=192.168.1.0/24 dst-address=10.201.1.0/24 to-addresses=10.202.1.0/24\n",
+        "place-before=0 chain=dstnat action=netmap src-address=10.201.1.0/24 dst-address=10.202.1.0/24 to-addresses=192.168.1.0/24\n",
+        "my-id=\"address:203.0.113.7\" remote-id=\"fqdn:main.example.org\" secret=\"00112233445566778899aabbccddeeff\"\n",
+    ] {
+        assert!(script.contains(line), "{line}{script}");
+    }
+    let mut plain = site.clone();
+    plain.there.networks = vec![net("10.2.0.0/24", "10.2.0.0/24")];
+    let script = &handed_over(&plain, Gateway::Routeros)[0].1;
+    assert!(
+        script.contains(
+            "chain=srcnat action=accept src-address=10.2.0.0/24 dst-address=10.201.1.0/24\n"
+        ),
+        "{script}"
+    );
+}
+
+#[test]
+fn texts_that_a_format_would_read_otherwise_are_refused() {
+    let change = |change: &dyn Fn(&mut Site)| {
+        let mut site = site();
+        change(&mut site);
+        [
+            Gateway::Cygnet,
+            Gateway::Swanctl,
+            Gateway::Libreswan,
+            Gateway::Routeros,
+        ]
+        .map(|gateway| site_files(&site, gateway).err())
+    };
+    let changes: [&dyn Fn(&mut Site); 5] = [
+        &|site| site.name = "a b".into(),
+        &|site| site.psk = Zeroizing::new("a\"b0123456789abcdef".into()),
+        &|site| site.here.address = Some("a\n".into()),
+        &|site| site.here.identity = "a\"b".into(),
+        &|site| site.there.identity = "%any".into(),
+    ];
+    for wrong in changes {
+        for told in change(wrong) {
+            let Some(Error::Text { found, .. }) = told else {
+                panic!("{told:?}");
+            };
+            assert!(
+                !found.contains("0123456789abcdef"),
+                "a secret is not repeated"
+            );
+        }
+    }
+}
