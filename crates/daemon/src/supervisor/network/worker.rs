@@ -2,6 +2,7 @@
 
 mod devices;
 mod look;
+mod maps;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -292,6 +293,7 @@ impl Worker {
             .retain(|name, _| config.interface_of(name).is_some());
         self.machine = machine;
         self.clashes = clashes;
+        maps::end_changed(self.config.as_deref(), &config);
         self.config = Some(config);
         self.written = Some(written);
         self.policies = policies;
