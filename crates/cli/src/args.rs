@@ -2,6 +2,7 @@
 
 pub(crate) mod device;
 pub(crate) mod server;
+pub(crate) mod site;
 pub(crate) mod speedtest;
 pub(crate) mod user;
 
@@ -56,10 +57,13 @@ pub(crate) enum Command {
     /// People and devices that your server lets in
     #[command(subcommand)]
     User(user::User),
+    /// Tunnels between two offices
+    #[command(subcommand)]
+    Site(site::Site),
     /// Write a tunnel from the files that another VPN's server handed out
     ///
     /// Reads Algo's files (2017 and today) and others': ipsec.conf with ipsec.secrets, swanctl.conf, .p12,
-    /// .mobileconfig, .sswan, a Cygnet bundle. What these name is looked for beside them.
+    /// .mobileconfig, .sswan, a Cygnet bundle (of `cygnet user` and `cygnet site`). What these name is looked for beside them.
     Import(Import),
 }
 

@@ -11,6 +11,7 @@ mod read;
 mod reload;
 mod secret;
 mod server;
+mod site;
 mod speedtest;
 mod status;
 mod user;
@@ -38,6 +39,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Device(what) => device::device(&what),
         Command::Server(what) => server::server(&what),
         Command::User(what) => user::user(&what),
+        Command::Site(what) => site::site(&what),
         Command::Import(options) => import::import(&options),
     }
 }

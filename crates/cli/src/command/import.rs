@@ -1,6 +1,6 @@
 //! `cygnet import`: the files of another VPN's server become a tunnel, and with `--gateway` this machine's way out.
 
-mod commit;
+pub(super) mod commit;
 mod patience;
 pub(super) mod sections;
 mod surroundings;
@@ -15,10 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cygnet_config::{Config, STATE_DIR};
 use cygnet_daemon::NOT_BEFORE;
 use cygnet_pki::UnixTime;
-use cygnet_profile::read::{self, Imported, Note, Options, Section};
+use cygnet_profile::read::{self, Credentials, Imported, Note, Options, Section};
 use cygnet_server::{Configuration, Error, store};
 
-use super::server::network::check_interface;
+use super::server::network::{around, check_interface};
 use crate::args::Import;
 use sections::Sections;
 use surroundings::Disk;
@@ -54,6 +54,7 @@ fn run(options: &Import) -> Result<(), String> {
     let config = &options.file.config;
     let _lock = lock(config)?;
     let sections = Sections::read(config)?;
+    tell_of_networks_elsewhere(&imported, &sections);
     let name = options.name.as_ref().unwrap_or(&imported.name);
     check_name(name)?;
     let replaced = sections.tunnel(name, options.replace)?;
@@ -90,11 +91,17 @@ fn run(options: &Import) -> Result<(), String> {
         commit::remove_folder(&config.with_file_name(old));
     }
     println!(
-        "\nWritten: [tunnel.{name}] in {}; certificate and key in {}",
+        "\nWritten: [tunnel.{name}] in {}; {} in {}",
         config.display(),
+        match imported.credentials {
+            Credentials::Certificate { .. } => "certificate and key",
+            Credentials::PreShared(_) => "the shared secret",
+            Credentials::User { .. } => "password and authority",
+        },
         config.with_file_name(&folder).display(),
     );
-    what_next(options);
+    println!("\nTo go online:");
+    what_next(config, options.gateway);
     Ok(())
 }
 
@@ -117,7 +124,7 @@ fn now() -> Option<UnixTime> {
 
 /// Keeps the commands out that change a server: they write `cygnet.toml`, too. `None` where there is no server's state,
 /// or it is not ours to touch: nobody who cannot open it changes a server there.
-fn lock(config: &Path) -> Result<Option<File>, String> {
+pub(super) fn lock(config: &Path) -> Result<Option<File>, String> {
     let directories = Configuration::read(config).and_then(|it| it.directories());
     // What is wrong with a configuration is told where it is read for itself.
     let written = directories.ok().and_then(|(state_dir, _)| state_dir);
@@ -155,8 +162,17 @@ fn show(options: &Import, imported: &Imported) {
     told("Beware:", |it| matches!(it, Note::Warning(_)));
 }
 
+/// An office's networks are here, or what comes for them is sent on to the internet.
+fn tell_of_networks_elsewhere(imported: &Imported, sections: &Sections) {
+    if let Ok(around) = around(&sections.interfaces())
+        && let Err(told) = around.leads_to(&imported.local_networks)
+    {
+        eprintln!("cygnet: warning: {told}");
+    }
+}
+
 /// It becomes a folder, too.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if (1..=32).contains(&name.len()) && name.bytes().all(fits) {
         return Ok(());
@@ -167,7 +183,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// A folder beside the configuration that is not there yet, so that what is in use is never written over.
-fn free_folder(config: &Path, name: &str) -> String {
+pub(super) fn free_folder(config: &Path, name: &str) -> String {
     let numbered = (2..1000).map(|number| format!("{name}-{number}"));
     let mut all = std::iter::once(name.to_owned()).chain(numbered);
     let is_free = |it: &String| config.with_file_name(it).symlink_metadata().is_err();
@@ -186,7 +202,12 @@ fn content(config: &Path, folder: &str, section: &Section, path: &str) -> io::Re
 }
 
 /// Whether the daemon's own parser takes the whole of it, before anything is on the disk.
-fn validate(config: &Path, text: &str, folder: &str, section: &Section) -> Result<(), String> {
+pub(super) fn validate(
+    config: &Path,
+    text: &str,
+    folder: &str,
+    section: &Section,
+) -> Result<(), String> {
     let name = config.display().to_string();
     let parsed = Config::parse(&name, text, &mut |path| {
         content(config, folder, section, path)
@@ -227,18 +248,17 @@ fn interfaces_of(table: &str) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn what_next(options: &Import) {
-    let config = &options.file.config;
-    println!("\nTo go online:");
+/// `gateway`: for a LAN as well.
+pub(super) fn what_next(config: &Path, gateway: bool) {
     if config != Path::new(USUAL_CONFIG) {
         println!("  sudo cygnet run --config {}", config.display());
     } else if std::os::unix::net::UnixStream::connect(USUAL_SOCKET).is_ok() {
-        if options.gateway {
+        if gateway {
             println!("  sudo systemctl enable --now cygnet-guard && sudo cygnet reload");
         } else {
             println!("  sudo cygnet reload");
         }
-    } else if options.gateway {
+    } else if gateway {
         println!("  sudo systemctl enable --now cygnet-guard cygnet");
     } else {
         println!("  sudo systemctl enable --now cygnet");

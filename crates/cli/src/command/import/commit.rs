@@ -22,7 +22,7 @@ const FILES: [&str; 5] = [
 /// Writes the keys into a new folder, then the configuration beside the old one, has it checked as the daemon would,
 /// and puts it in its place, if that is still what it was made from. What was written is taken away again where a step
 /// fails.
-pub(super) fn commit(
+pub(in super::super) fn commit(
     config: &Path,
     before: &Sections,
     text: &str,
@@ -110,7 +110,7 @@ fn write(
     }
     if Sections::read(config)? != *before {
         return Err(format!(
-            "{} was changed by somebody else meanwhile, and stays as it is: import once more",
+            "{} was changed by somebody else meanwhile, and stays as it is: run the command once more",
             config.display()
         ));
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use cygnet_profile::read::quoted;
+use ipnet::IpNet;
 use toml::{Table, Value};
 
 /// A configuration as text.
@@ -20,7 +21,7 @@ pub(super) struct Replaced {
 
 impl Sections {
     /// The file; an empty text where there is none.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    pub(in super::super) fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         if path.is_symlink() {
             return Err(format!(
@@ -57,6 +58,73 @@ impl Sections {
 
     fn table(&self) -> Table {
         self.text.parse().unwrap_or_default()
+    }
+
+    /// The text with a section at its end. Unlike those of an import it is the operator's own from then on.
+    pub(in super::super) fn with_section(&self, section: &str) -> String {
+        let mut text = self.text.clone();
+        if !text.is_empty() {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push('\n');
+        }
+        text.push_str(section);
+        text
+    }
+
+    /// Whether there is a tunnel of this name.
+    pub(in super::super) fn has_tunnel(&self, name: &str) -> bool {
+        self.tunnels().any(|(tunnel, _)| tunnel == name)
+    }
+
+    /// The TUN interfaces of tunnels and server, as far as they can be told.
+    pub(in super::super) fn interfaces(&self) -> Vec<String> {
+        let written = |table: &Table, default: String| {
+            let name = table.get("interface").and_then(Value::as_str);
+            name.map_or(default, str::to_owned)
+        };
+        let tunnels = self.tunnels().map(|(name, tunnel)| {
+            let default = format!("cyg-{name}").chars().take(15).collect();
+            written(&tunnel, default)
+        });
+        let server = self
+            .table()
+            .get("server")
+            .and_then(Value::as_table)
+            .cloned();
+        let server = server.map(|server| written(&server, "cyg-srv".to_owned()));
+        tunnels.chain(server).collect()
+    }
+
+    /// The networks that tunnels name as the other side's, each with the tunnel's name.
+    pub(in super::super) fn remote_networks(&self) -> Vec<(String, IpNet)> {
+        let mut found = Vec::new();
+        for (name, tunnel) in self.tunnels() {
+            let children = tunnel.get("child").and_then(Value::as_table);
+            let children = children
+                .into_iter()
+                .flat_map(Table::values)
+                .filter_map(Value::as_table);
+            for table in children.chain([&tunnel]) {
+                let list = table.get("remote_networks").and_then(Value::as_array);
+                let list = list.into_iter().flatten().filter_map(Value::as_str);
+                found.extend(list.filter_map(|net| Some((name.clone(), net.parse().ok()?))));
+            }
+        }
+        found
+    }
+
+    fn tunnels(&self) -> impl Iterator<Item = (String, Table)> {
+        let mut table = self.table();
+        let tunnels = match table.remove("tunnel") {
+            Some(Value::Table(tunnels)) => tunnels,
+            _ => Table::new(),
+        };
+        tunnels.into_iter().filter_map(|(name, value)| match value {
+            Value::Table(tunnel) => Some((name, tunnel)),
+            _ => None,
+        })
     }
 
     /// Whether a tunnel of this name may be written: there is none, or it is one of ours and may be `replace`d.
@@ -198,15 +266,7 @@ impl Sections {
                 .flatten()
                 .collect();
         }
-        let mut text = self.text.clone();
-        if !text.is_empty() {
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push('\n');
-        }
-        text.push_str(&block);
-        text
+        self.with_section(&block)
     }
 
     /// Where a block of ours stands, its marks included.
@@ -328,6 +388,23 @@ mod tests {
             "{again}"
         );
         assert_eq!(again.matches("[tunnel.home]\n").count(), 2, "{again}");
+    }
+
+    #[test]
+    fn what_tunnels_have_is_known() {
+        let text = "[server]\n[tunnel.a-branch-with-a-long-name]\nremote_networks = [\"10.2.0.0/24\"]\n\
+                    [tunnel.b]\ninterface = \"b0\"\n[tunnel.b.child.x]\nremote_networks = [\"fd00::/64\", \"?\"]\n";
+        let sections = Sections::of(text.into());
+        assert_eq!(sections.interfaces(), ["cyg-a-branch-wi", "b0", "cyg-srv"]);
+        let found = sections.remote_networks().into_iter();
+        let found: Vec<String> = found.map(|(name, net)| format!("{name} {net}")).collect();
+        assert_eq!(
+            found,
+            ["a-branch-with-a-long-name 10.2.0.0/24", "b fd00::/64"]
+        );
+        assert!(sections.has_tunnel("b") && !sections.has_tunnel("x"));
+        let more = Sections::of("# mine".into()).with_section("[tunnel.c]\n");
+        assert_eq!(more, "# mine\n\n[tunnel.c]\n");
     }
 
     #[test]

@@ -44,6 +44,42 @@ pub(super) fn known() -> Result<Vec<IpNet>> {
     })
 }
 
+/// Networks that this machine is in, and those that it has routes to.
+pub(in super::super) struct Around {
+    pub(in super::super) interfaces: Vec<IpNet>,
+    pub(in super::super) routed: Vec<IpNet>,
+}
+
+impl Around {
+    /// Whether something leads to each of these, which are to be this side of a tunnel.
+    pub(in super::super) fn leads_to(&self, networks: &[IpNet]) -> std::result::Result<(), String> {
+        let known = || self.interfaces.iter().chain(&self.routed);
+        let is_known = |net: &IpNet| known().any(|it| it.contains(net) || net.contains(it));
+        let Some(net) = networks.iter().find(|net| !is_known(net)) else {
+            return Ok(());
+        };
+        let interfaces: Vec<String> = self.interfaces.iter().map(ToString::to_string).collect();
+        Err(format!(
+            "no interface of this machine is in {net}, and no route leads there; it is in {}",
+            match interfaces.as_slice() {
+                [] => "no network".to_owned(),
+                some => some.join(", "),
+            }
+        ))
+    }
+}
+
+/// The same without the interfaces of tunnels, `ours`.
+pub(in super::super) fn around(ours: &[String]) -> Result<Around> {
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    ask(async |netlink| {
+        Ok(Around {
+            interfaces: netlink.local_networks(&ours).await?,
+            routed: netlink.routed_networks().await?,
+        })
+    })
+}
+
 /// Refuses an interface that is not there.
 pub(in super::super) fn check_interface(name: &str) -> Result<()> {
     ask(async |netlink| netlink.link(name).await.map(drop))
