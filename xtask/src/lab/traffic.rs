@@ -82,7 +82,18 @@ pub fn throughput(
     seconds: u32,
     direction: Direction,
 ) -> Result<f64> {
-    let _server = iperf_server(server, address)?;
+    throughput_by(client, server, (address, address), seconds, direction)
+}
+
+/// The same where the server's address is another one (the first) than the one it is called by.
+pub fn throughput_by(
+    client: &Namespace,
+    server: &Namespace,
+    (own, address): (&str, &str),
+    seconds: u32,
+    direction: Direction,
+) -> Result<f64> {
+    let _server = iperf_server(server, own)?;
     let seconds_text = seconds.to_string();
     let mut argv = vec!["iperf3", "-J", "-c", address, "-t", &seconds_text];
     if direction == Direction::Download {

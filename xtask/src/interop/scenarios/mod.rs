@@ -17,6 +17,7 @@ mod outages;
 mod refusals;
 mod rekeys;
 mod selectors;
+mod sites;
 
 use super::Scenario;
 
@@ -31,6 +32,7 @@ pub(super) fn all() -> Vec<Scenario> {
         addresses::scenarios(),
         mobike::scenarios(),
         selectors::scenarios(),
+        sites::scenarios(),
         openings::scenarios(),
         rekeys::scenarios(),
         deletes::scenarios(),

@@ -1,0 +1,453 @@
+//! Two offices by `cygnet site add`: both ends run from the very files that it writes.
+
+use super::super::Scenario;
+use super::super::pair::SOON;
+use crate::ensure;
+use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::nat::masquerade;
+use crate::lab::offices::{Nat, Office, Offices};
+use crate::lab::strongswan::StrongSwan;
+use crate::lab::traffic::{Direction, ping_all, ping_until_answered, throughput, throughput_by};
+use crate::lab::{Failure, Lab, Namespace, Result, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "site-two-cygnets",
+            "site add at one office, import at the other: both reach each other, the internet stays local, each comes back",
+            two_cygnets,
+        ),
+        Scenario::new(
+            "site-strongswan",
+            "the other office is a strongSwan with the file that site add wrote; each comes back",
+            strongswan,
+        ),
+        Scenario::new(
+            "site-mapped-two-cygnets",
+            "both offices have 192.168.1.0/24, to the last host: each knows the other's by the network that was offered",
+            mapped_cygnets,
+        ),
+        Scenario::new(
+            "site-mapped-strongswan",
+            "the same with a strongSwan, whose firewall translates by the rules that site add wrote",
+            mapped_strongswan,
+        ),
+        Scenario::new(
+            "site-on-demand",
+            "nothing is up until a host of an office wants it, at either end",
+            on_demand,
+        ),
+        Scenario::new(
+            "site-map-cost",
+            "iperf3 through one tunnel in turns, with a network as it is and one that is mapped",
+            cost,
+        ),
+    ]
+}
+
+/// What the tunnel is called.
+const BRANCH: &str = "branch";
+/// Any host of the internet.
+const INTERNET: &str = "198.51.100.10";
+
+/// A Cygnet that is not configured yet.
+fn unconfigured(lab: &Lab, office: &Office) -> Result<Cygnet> {
+    let mut setup = Setup::new("");
+    setup.daemon.push_str("log = \"debug\"\n");
+    Cygnet::prepare(lab, &office.gateway, &setup)
+}
+
+/// `cygnet site add` at an office; the folder for the other one.
+fn add(lab: &Lab, at: &Cygnet, options: &[&str]) -> Result<PathBuf> {
+    let out = lab.directory().join("other-end");
+    let shown = out.to_string_lossy();
+    let mut line = vec!["site", "add", BRANCH, "--out", &*shown];
+    line.extend(options);
+    said(at, &line)?;
+    Ok(out)
+}
+
+/// What a command prints; it has to succeed.
+fn said(at: &Cygnet, line: &[&str]) -> Result<String> {
+    let finished = at.configured(line)?;
+    ensure!(
+        finished.success(),
+        "cygnet {}: {}{}",
+        line.join(" "),
+        finished.stdout,
+        finished.stderr
+    );
+    Ok(finished.stdout)
+}
+
+/// The other office takes what was handed over.
+fn import(at: &Cygnet, folder: &Path) -> Result<()> {
+    let file = folder.join(format!("{BRANCH}.cygnet"));
+    said(at, &["import", &file.to_string_lossy()]).map(drop)
+}
+
+/// A strongSwan whose `conf.d` holds what was handed over.
+fn swan(lab: &Lab, office: &Office, folder: &Path) -> Result<StrongSwan> {
+    let etc = lab.subdirectory("etc-swanctl")?;
+    let conf_d = etc.join("conf.d");
+    fs::create_dir(&conf_d)?;
+    fs::write(etc.join("swanctl.conf"), "include conf.d/*.conf\n")?;
+    let name = format!("{BRANCH}.conf");
+    fs::copy(folder.join(&name), conf_d.join(&name))?;
+    StrongSwan::start_with_files(lab, &office.gateway, &etc)
+}
+
+/// Both offices reach each other and their gateways, and what they send to the internet leaves in clear.
+fn internet_stays_local(offices: &Offices) -> Result<()> {
+    let Offices { a, b, .. } = offices;
+    b.gateway.ip(&format!("address add {INTERNET}/32 dev lo"))?;
+    masquerade(&a.gateway, "wan")?;
+    offices.reset_counters()?;
+    ping_all(&a.host, INTERNET, 2)?;
+    let counters = offices.counters()?;
+    ensure!(
+        counters.leaked >= 4,
+        "what goes to the internet went elsewhere: {counters:?}"
+    );
+    Ok(())
+}
+
+fn reach_each_other(offices: &Offices) -> Result<()> {
+    let Offices { a, b, .. } = offices;
+    ping_until_answered(&a.host, b.host4, SOON)?;
+    offices.reset_counters()?;
+    for (from, to) in [
+        (&a.host, b.host4),
+        (&b.host, a.host4),
+        (&a.gateway, b.host4),
+        (&b.host, a.inner4),
+    ] {
+        ping_all(from, to, 2)?;
+    }
+    let counters = offices.counters()?;
+    ensure!(
+        counters.leaked == 0 && counters.tunnel >= 16,
+        "beside the tunnel: {counters:?}"
+    );
+    Ok(())
+}
+
+/// Kills a Cygnet and starts it again; how long until hosts reach each other.
+fn back_after(cygnet: &mut Cygnet, from: &Namespace, to: &str) -> Result<Duration> {
+    cygnet.kill_supervisor()?;
+    let begun = Instant::now();
+    cygnet.restart()?;
+    ping_until_answered(from, to, SOON)?;
+    Ok(begun.elapsed())
+}
+
+fn two_cygnets(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    let (mut a, mut b) = (
+        unconfigured(lab, &offices.a)?,
+        unconfigured(lab, &offices.b)?,
+    );
+    let networks = [
+        "--local-net",
+        offices.a.lan4,
+        "--remote-net",
+        offices.b.lan4,
+    ];
+    let folder = add(
+        lab,
+        &a,
+        &[&networks[..], &["--remote", offices.b.public4]].concat(),
+    )?;
+    import(&b, &folder)?;
+    a.restart()?;
+    b.restart()?;
+    reach_each_other(&offices)?;
+    let first = back_after(&mut a, &offices.b.host, offices.a.host4)?;
+    let other = back_after(&mut b, &offices.a.host, offices.b.host4)?;
+    reach_each_other(&offices)?;
+    internet_stays_local(&offices)?;
+    Ok(format!(
+        "back after {:.1} and {:.1} s",
+        first.as_secs_f32(),
+        other.as_secs_f32()
+    ))
+}
+
+fn strongswan(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    let mut a = unconfigured(lab, &offices.a)?;
+    let networks = [
+        "--local-net",
+        offices.a.lan4,
+        "--remote-net",
+        offices.b.lan4,
+    ];
+    let options = [
+        &networks[..],
+        &["--remote", offices.b.public4, "--for", "swanctl"],
+    ]
+    .concat();
+    let folder = add(lab, &a, &options)?;
+    let mut swan = swan(lab, &offices.b, &folder)?;
+    a.restart()?;
+    reach_each_other(&offices)?;
+    let first = back_after(&mut a, &offices.a.host, offices.b.host4)?;
+    // What ends properly says so, and is called again at once.
+    swan.stop();
+    let begun = Instant::now();
+    swan.restart()?;
+    ping_until_answered(&offices.a.host, offices.b.host4, SOON)?;
+    let other = begun.elapsed();
+    reach_each_other(&offices)?;
+    internet_stays_local(&offices)?;
+    Ok(format!(
+        "back after {:.1} and {:.1} s",
+        first.as_secs_f32(),
+        other.as_secs_f32()
+    ))
+}
+
+/// Gives both offices the same network, gateways and hosts the same addresses.
+fn same_network(offices: &mut Offices) -> Result<()> {
+    for office in [&mut offices.a, &mut offices.b] {
+        let (host, gateway) = (&office.host, &office.gateway);
+        gateway.ip(&format!("address del {}/24 dev lan", office.inner4))?;
+        host.ip(&format!("address del {}/24 dev eth0", office.host4))?;
+        gateway.ip("address add 192.168.1.1/24 dev lan")?;
+        host.ip("address add 192.168.1.10/24 dev eth0")?;
+        host.default_route("192.168.1.1")?;
+        (office.lan4, office.inner4, office.host4) =
+            ("192.168.1.0/24", "192.168.1.1", "192.168.1.10");
+    }
+    Ok(())
+}
+
+/// Takes what is offered where both offices have the same network.
+fn add_as_offered(lab: &Lab, a: &Cygnet, offices: &Offices, program: &str) -> Result<PathBuf> {
+    let options = [
+        "--local-net",
+        offices.a.lan4,
+        "--remote-net",
+        offices.b.lan4,
+    ];
+    let options = [
+        &options[..],
+        &["--remote", offices.b.public4, "--for", program],
+    ]
+    .concat();
+    let refused = a.configured(&[&["site", "add", BRANCH][..], &options[..]].concat())?;
+    ensure!(!refused.success(), "it was not refused: {}", refused.stdout);
+    let words: Vec<&str> = refused.stderr.split_whitespace().collect();
+    let offered = |option: &str| {
+        let at = words.iter().position(|word| *word == option);
+        at.and_then(|at| words.get(at + 1).copied())
+            .ok_or_else(|| Failure::new(format!("{option} is not offered: {}", refused.stderr)))
+    };
+    let maps = [
+        "--local-map",
+        offered("--local-map")?,
+        "--remote-map",
+        offered("--remote-map")?,
+    ];
+    ensure!(
+        maps == [
+            "--local-map",
+            "10.201.1.0/24",
+            "--remote-map",
+            "10.202.1.0/24"
+        ],
+        "offered: {maps:?}"
+    );
+    add(lab, a, &[&options[..], &maps].concat())
+}
+
+/// Every host is reached by the address that it has in the other office, errors are told, and TCP carries.
+fn mapped_reach_each_other(offices: &Offices) -> Result<String> {
+    let Offices { a, b, .. } = offices;
+    let ([host_a, gateway_a], [host_b, gateway_b]) =
+        (["10.201.1.10", "10.201.1.1"], ["10.202.1.10", "10.202.1.1"]);
+    ping_until_answered(&a.host, host_b, SOON)?;
+    offices.reset_counters()?;
+    for (from, to) in [
+        (&a.host, host_b),
+        (&b.host, host_a),
+        (&a.host, gateway_b),
+        (&b.host, gateway_a),
+        (&a.gateway, host_b),
+    ] {
+        ping_all(from, to, 2)?;
+    }
+    for (from, to) in [(&a.host, host_b), (&b.host, host_a)] {
+        // Port unreachable comes from the other host itself, as an error of the socket.
+        let refused = "import socket,sys; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5); \
+                       s.connect((sys.argv[1],9)); s.send(b'x'); s.recv(9)";
+        let told = from.finish(["python3", "-c", refused, to])?;
+        ensure!(
+            told.stderr.contains("ConnectionRefusedError"),
+            "{} to {to}, port 9: {}",
+            from.name(),
+            told.stderr
+        );
+        // Too big: the sender is told what fits.
+        let large = from.finish(["ping", "-n", "-c1", "-W2", "-Mdo", "-s1450", to])?;
+        let told = format!("{}{}", large.stdout, large.stderr);
+        ensure!(
+            told.contains("Frag needed") || told.contains("message too long"),
+            "{} sends too much to {to}: {told}",
+            from.name()
+        );
+    }
+    for direction in [Direction::Upload, Direction::Download] {
+        throughput_by(&a.host, &b.host, (b.host4, host_b), 1, direction)?;
+    }
+    let counters = offices.counters()?;
+    ensure!(
+        counters.leaked == 0 && counters.tunnel >= 20,
+        "beside the tunnel: {counters:?}"
+    );
+    Ok("hosts, gateways, errors and TCP by the other addresses".to_owned())
+}
+
+fn mapped_cygnets(lab: &mut Lab) -> Result<String> {
+    let mut offices = Offices::build(lab, Nat::None)?;
+    same_network(&mut offices)?;
+    let (mut a, mut b) = (
+        unconfigured(lab, &offices.a)?,
+        unconfigured(lab, &offices.b)?,
+    );
+    let folder = add_as_offered(lab, &a, &offices, "cygnet")?;
+    import(&b, &folder)?;
+    a.restart()?;
+    b.restart()?;
+    mapped_reach_each_other(&offices)?;
+    internet_stays_local(&offices)?;
+    back_after(&mut a, &offices.b.host, "10.201.1.10")?;
+    back_after(&mut b, &offices.a.host, "10.202.1.10")?;
+    mapped_reach_each_other(&offices)
+}
+
+fn mapped_strongswan(lab: &mut Lab) -> Result<String> {
+    let mut offices = Offices::build(lab, Nat::None)?;
+    same_network(&mut offices)?;
+    let mut a = unconfigured(lab, &offices.a)?;
+    let folder = add_as_offered(lab, &a, &offices, "swanctl")?;
+    let rules = folder.join(format!("{BRANCH}.nft"));
+    let gateway = &offices.b.gateway;
+    gateway.exec(["nft", "-f", &rules.to_string_lossy()])?;
+    // Its ESP in user space goes by a route, for which it looks for an address of its own in what it negotiates. The
+    // kernel's needs none.
+    gateway.ip("address add 10.202.1.1/32 dev lo")?;
+    let mut swan = swan(lab, &offices.b, &folder)?;
+    a.restart()?;
+    mapped_reach_each_other(&offices)?;
+    swan.stop();
+    swan.restart()?;
+    back_after(&mut a, &offices.a.host, "10.202.1.10")?;
+    mapped_reach_each_other(&offices)
+}
+
+fn on_demand(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    let (mut a, mut b) = (
+        unconfigured(lab, &offices.a)?,
+        unconfigured(lab, &offices.b)?,
+    );
+    let networks = [
+        "--local-net",
+        offices.a.lan4,
+        "--remote-net",
+        offices.b.lan4,
+    ];
+    let options = [
+        &networks[..],
+        &["--remote", offices.b.public4, "--on-demand"],
+    ]
+    .concat();
+    import(&b, &add(lab, &a, &options)?)?;
+    a.restart()?;
+    b.restart()?;
+    let mut waits = Vec::new();
+    for (own, from, to) in [
+        (&a, &offices.a.host, offices.b.host4),
+        (&b, &offices.b.host, offices.a.host4),
+    ] {
+        crate::lab::interrupt::pause(Duration::from_secs(1))?;
+        ensure!(
+            own.children(BRANCH)?.is_empty(),
+            "up without being asked for"
+        );
+        offices.reset_counters()?;
+        let begun = Instant::now();
+        ping_until_answered(from, to, SOON)?;
+        waits.push(begun.elapsed());
+        let counters = offices.counters()?;
+        ensure!(
+            counters.leaked == 0,
+            "the first packet went in clear: {counters:?}"
+        );
+        // Both are to be down before the other one begins.
+        own.down(BRANCH)?;
+        wait_for("both are down", SOON, || {
+            let up = a.children(BRANCH)?.len() + b.children(BRANCH)?.len();
+            Ok((up == 0).then_some(()))
+        })?;
+    }
+    let waits: Vec<String> = waits
+        .iter()
+        .map(|wait| format!("{:.1}", wait.as_secs_f32()))
+        .collect();
+    Ok(format!("answered after {} s", waits.join(" and ")))
+}
+
+/// Rounds of a few seconds each.
+const ROUNDS: u32 = 5;
+
+fn cost(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    let Offices { a, b, .. } = &offices;
+    let end = |remote: &Office, own: [&str; 3], theirs: [&str; 2]| {
+        let [plain, mapped, shown] = own;
+        let [their_plain, their_shown] = theirs;
+        Setup::new(format!(
+            "[tunnel.{BRANCH}]\nremote = \"{}\"\npsk = \"psk\"\n\
+             [tunnel.{BRANCH}.child.plain]\nlocal_networks = [\"{plain}\"]\nremote_networks = [\"{their_plain}\"]\n\
+             [tunnel.{BRANCH}.child.mapped]\nlocal_networks = [\"{mapped}\"]\nlocal_map = \"{shown}\"\n\
+             remote_networks = [\"{their_shown}\"]\n",
+            remote.public4
+        ))
+        .file("psk", "a secret of both offices\n")
+    };
+    let own = [a.lan4, a.second_lan4, "10.201.1.0/24"];
+    let theirs = [b.lan4, b.second_lan4, "10.202.1.0/24"];
+    let one = end(b, own, [theirs[0], theirs[2]]);
+    let other = end(a, theirs, [own[0], own[2]]);
+    let _a = Cygnet::start(lab, &a.gateway, &one)?;
+    let _b = Cygnet::start(lab, &b.gateway, &other)?;
+    ping_until_answered(&a.host, b.host4, SOON)?;
+    ping_until_answered(&a.second_host, "10.202.1.10", SOON)?;
+    let mut ratios = Vec::new();
+    let mut plain_rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let plain = throughput(&a.host, &b.host, b.host4, 3, Direction::Upload)?;
+        let server = (b.second_host4, "10.202.1.10");
+        let mapped = throughput_by(&a.second_host, &b.second_host, server, 3, Direction::Upload)?;
+        ratios.push(mapped / plain);
+        plain_rates.push(plain);
+    }
+    ratios.sort_by(f64::total_cmp);
+    plain_rates.sort_by(f64::total_cmp);
+    let median = |sorted: &[f64]| sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    let report = format!(
+        "mapped to unmapped {:.2} ({:.2} to {:.2}) of {:.0} Mbit/s",
+        median(&ratios),
+        ratios.first().copied().unwrap_or_default(),
+        ratios.last().copied().unwrap_or_default(),
+        median(&plain_rates)
+    );
+    let is_cheap = median(&ratios) > 0.5;
+    ensure!(is_cheap, "a map takes more than half: {report}");
+    Ok(report)
+}
