@@ -1,5 +1,5 @@
 //! Headers of the packets that travel inside the tunnel: IPv4, IPv6, TCP, UDP, ICMP, and the
-//! virtio header that a TUN device puts before each of them.
+//! virtio header that a TUN device puts before each of them. [`ndp`] is what routers say on a LAN.
 //!
 //! Header types own their fields and know `parse` (from at least the header's bytes) and `emit`
 //! (into exactly the header's bytes). [`IpPacket`] is what a packet says about itself as a whole:
@@ -7,6 +7,7 @@
 
 pub mod checksum;
 mod icmp;
+pub mod ndp;
 mod packet;
 mod tcp;
 mod udp;
