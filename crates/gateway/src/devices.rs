@@ -61,16 +61,50 @@ impl FromStr for DevicePolicy {
 }
 
 /// The hardware address of one network card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
 
 impl Mac {
     /// `None` for what no card has: an address of a group, or zeros.
     #[must_use]
-    pub fn new(octets: [u8; 6]) -> Option<Self> {
-        // IEEE 802: the lowest bit of the first octet marks a group.
-        let group = octets[0] & 1 == 1;
-        (!group && octets != [0; 6]).then_some(Self(octets))
+    pub const fn new(octets: [u8; 6]) -> Option<Self> {
+        match octets {
+            [0, 0, 0, 0, 0, 0] => None,
+            // IEEE 802: the lowest bit of the first octet marks a group.
+            [first, ..] if first & 1 == 1 => None,
+            _ => Some(Self(octets)),
+        }
+    }
+
+    /// As it stands in a frame.
+    #[must_use]
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+/// `aa:bb:cc:dd:ee:ff`, or with hyphens.
+impl FromStr for Mac {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let octets = octets(text).ok_or_else(|| DeviceError::NoMac(text.to_owned()))?;
+        Self::new(octets).ok_or_else(|| DeviceError::Group(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = DeviceError;
+
+    fn try_from(text: String) -> Result<Self, DeviceError> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
     }
 }
 
@@ -116,10 +150,10 @@ impl FromStr for Device {
                 _ => Ok(Self::Network(net)),
             };
         }
-        let other = || DeviceError::NoDevice(text.to_owned());
-        let octets = octets(text).ok_or_else(other)?;
-        let mac = Mac::new(octets).ok_or_else(|| DeviceError::Group(text.to_owned()))?;
-        Ok(Self::Mac(mac))
+        text.parse().map(Self::Mac).map_err(|error| match error {
+            DeviceError::NoMac(text) => DeviceError::NoDevice(text),
+            error => error,
+        })
     }
 }
 
@@ -154,6 +188,9 @@ pub enum DeviceError {
         "`{0}` is no device: expected a MAC address (\"aa:bb:cc:dd:ee:ff\"), an address (\"192.168.1.9\") or a network (\"192.168.1.64/26\")"
     )]
     NoDevice(String),
+    /// None of a network card where nothing else will do.
+    #[error("`{0}` is no MAC address: expected six pairs such as \"3c:22:fb:01:02:03\"")]
+    NoMac(String),
     /// A MAC address that no device sends from.
     #[error(
         "`{0}` is the MAC address of no device (zeros, or of a group): expected the one that `ip neigh` shows beside its address"
