@@ -42,6 +42,12 @@ pub enum Error {
         "UDP {0} is in use: another IKE daemon runs here; find it with `ss -ulpn` and stop it (`systemctl stop strongswan`)"
     )]
     PortInUse(SocketAddr),
+    /// A port of DHCP is taken.
+    #[error(
+        "UDP port {0} is in use: another program of this machine serves or asks for addresses; find it with \
+         `ss -ulpn sport = :{0}` and stop it (`systemctl stop dnsmasq`)"
+    )]
+    LanPortInUse(u16),
     /// The address is on no interface.
     #[error(
         "cannot listen on {0}: this machine has no such address; `ip address` shows those it has"

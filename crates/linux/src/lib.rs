@@ -17,6 +17,7 @@ pub mod foreign;
 pub mod inject;
 #[cfg(not(feature = "inject"))]
 mod inject;
+pub mod lan;
 mod marked;
 mod netlink;
 pub mod nft;

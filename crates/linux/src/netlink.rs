@@ -73,6 +73,8 @@ pub struct Address {
     pub index: u32,
     /// Address with prefix length.
     pub net: IpNet,
+    /// It stays until somebody takes it away; what another machine lent has an end.
+    pub permanent: bool,
 }
 
 /// A neighbour the kernel knows.
@@ -197,9 +199,11 @@ impl Netlink {
                     })
                 };
                 let net = IpNet::new(of(true).or_else(|| of(false))?, m.header.prefix_len).ok()?;
+                let flags = m.header.flags;
                 Some(Address {
                     index: m.header.index,
                     net,
+                    permanent: flags.contains(AddressHeaderFlags::Permanent),
                 })
             })
             .collect())
