@@ -2,6 +2,7 @@
 
 mod auth;
 mod dns;
+mod dhcp;
 mod hook;
 mod map;
 mod server;
@@ -263,6 +264,8 @@ impl<'r> Builder<'r> {
         let networks = raw.networks.as_ref().map(|list| self.networks(list));
         let (devices, mistakes) = LanDevices::read(raw);
         self.mistakes.extend(mistakes);
+        let dhcp = raw.dhcp.as_ref();
+        let dhcp = dhcp.and_then(|dhcp| self.dhcp(dhcp, &lan, networks.as_deref()));
         Some(Gateway {
             tunnel: raw.tunnel.get_ref().clone(),
             lan,
@@ -270,6 +273,7 @@ impl<'r> Builder<'r> {
             guard: raw.guard.unwrap_or(true),
             devices,
             dns: raw.dns.as_ref().map(|dns| self.dns(dns.get_ref())),
+            dhcp,
         })
     }
 

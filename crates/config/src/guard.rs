@@ -57,6 +57,8 @@ impl GuardSections {
             devices: LanDevices::read_leniently(gateway),
             // No part of the guard: without it devices' questions go into the tunnel or nowhere.
             dns: None,
+            // Nothing that fails closed depends on it.
+            dhcp: None,
         });
         let tunnels = section("tunnel").into_iter().flatten();
         let tunnels = tunnels.filter_map(|(name, tunnel)| {
@@ -114,8 +116,10 @@ impl From<&Config> for GuardSections {
         Self::new(
             config.daemon.run_dir.clone(),
             config.daemon.state_dir.clone(),
+            // As it is read without the rest: who answers and who lends addresses is nothing to the guard.
             config.gateway.clone().map(|gateway| Gateway {
                 dns: None,
+                dhcp: None,
                 ..gateway
             }),
             tunnels

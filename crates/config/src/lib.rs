@@ -8,6 +8,7 @@ mod admission;
 mod build;
 mod devices;
 mod dns;
+mod dhcp;
 mod error;
 mod guard;
 mod lan;
@@ -29,6 +30,7 @@ pub use admission::admission_files;
 pub use build::{RUN_DIR, STATE_DIR};
 pub use devices::Device;
 pub use dns::{Dns, DnsTls, Dot};
+pub use dhcp::{AddressRange, Dhcp};
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;
 pub use lan::LanDevices;
@@ -187,6 +189,8 @@ pub struct Gateway {
     pub devices: LanDevices,
     /// `[gateway.dns]`: this machine answers the devices' questions for names.
     pub dns: Option<Dns>,
+    /// Addresses are lent by this machine.
+    pub dhcp: Option<Dhcp>,
 }
 
 /// Where a secret is.

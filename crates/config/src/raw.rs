@@ -287,6 +287,7 @@ pub(crate) struct RawGateway {
     #[serde(default)]
     pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
     pub(crate) dns: Option<Spanned<RawDns>>,
+    pub(crate) dhcp: Option<Spanned<RawDhcp>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -301,4 +302,16 @@ pub(crate) struct RawDns {
     pub(crate) block: Option<OneOrMany>,
     pub(crate) dot: Option<Spanned<String>>,
     pub(crate) cache: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDhcp {
+    pub(crate) interface: Option<Spanned<String>>,
+    pub(crate) range: Spanned<String>,
+    pub(crate) lease_time: Option<Spanned<String>>,
+    pub(crate) dns: Option<Vec<Spanned<String>>>,
+    pub(crate) router_advertisements: Option<bool>,
+    #[serde(default)]
+    pub(crate) reservations: BTreeMap<Spanned<String>, Spanned<String>>,
 }

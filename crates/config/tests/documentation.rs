@@ -23,6 +23,7 @@ fn every_example_is_a_good_configuration() {
         "README.md",
         "docs/configuration.md",
         "docs/dns.md",
+        "docs/dhcp.md",
         "docs/gateway.md",
         "docs/hooks.md",
     ] {

@@ -220,6 +220,7 @@ impl Last {
                 networks: self.networks,
                 guard: true,
                 dns: None,
+                dhcp: None,
             }),
             ways_out: self.ways_out,
             ..present
