@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Devices of the LAN that this machine is the gateway of: which there are, and where each may go
     #[command(subcommand)]
     Device(device::Device),
+    /// Addresses that this machine lends to the LAN ([gateway.dhcp])
+    #[command(subcommand)]
+    Dhcp(Dhcp),
     /// Your own VPN server on this machine
     #[command(subcommand)]
     Server(server::Server),
@@ -105,6 +108,8 @@ pub(crate) enum Helper {
     },
     /// Answers devices that ask for names, unprivileged
     ServeDns,
+    /// Lends addresses to the LAN, unprivileged
+    ServeDhcp,
 }
 
 impl Helper {
@@ -218,4 +223,12 @@ pub(crate) enum Gateway {
     On(ConfigFile),
     /// Remove them: devices of the LAN may pass in clear from now on
     Off(ConfigFile),
+    /// How devices come to use this machine as their gateway: each way, with this LAN's addresses
+    Guide(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dhcp {
+    /// Which device has which address, and until when
+    Leases(Status),
 }

@@ -3,6 +3,7 @@
 mod check;
 mod connection;
 mod device;
+mod dhcp;
 mod doctor;
 mod gateway;
 mod import;
@@ -37,6 +38,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Speedtest(options) => speedtest::speedtest(&options),
         Command::Gateway(what) => gateway::gateway(&what),
         Command::Device(what) => device::device(&what),
+        Command::Dhcp(what) => dhcp::dhcp(&what),
         Command::Server(what) => server::server(&what),
         Command::User(what) => user::user(&what),
         Command::Site(what) => site::site(&what),
@@ -55,6 +57,7 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::ProbeIke { errand } => cygnet_doctor::probe_ike(&errand),
         Helper::ProbeWeb { errand } => cygnet_doctor::probe_web(&errand),
         Helper::ServeDns => cygnet_daemon::serve_dns(),
+        Helper::ServeDhcp => cygnet_daemon::serve_dhcp(),
     })
 }
 

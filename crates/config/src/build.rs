@@ -1,8 +1,8 @@
 //! From what was written to what it means.
 
 mod auth;
-mod dns;
 mod dhcp;
+mod dns;
 mod hook;
 mod map;
 mod server;

@@ -1,6 +1,6 @@
 //! What the control socket says: the types behind `docs/api.md` and `cygnet status --json`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use cygnet_gateway::DevicePolicy;
@@ -34,6 +34,9 @@ pub struct Status {
     /// What happened to each tunnel lately, by name.
     #[serde(default)]
     pub history: Vec<TunnelHistory>,
+    /// Addresses lent to devices of the LAN; `None`: this machine has no `[gateway.dhcp]`.
+    #[serde(default)]
+    pub dhcp: Option<DhcpStatus>,
 }
 
 /// What happened to a tunnel.
@@ -68,6 +71,54 @@ pub enum What {
     Failed,
     /// An end has another address, and it stayed up.
     Moved,
+}
+
+/// The DHCP server for the LAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpStatus {
+    /// Whether it lends.
+    pub state: DhcpState,
+    /// Interface of the LAN, while it can run.
+    pub interface: Option<String>,
+    /// This machine's address there, which devices are told as their router.
+    pub server: Option<Ipv4Addr>,
+    /// Addresses for whoever comes, the first and the last: `192.168.1.100-192.168.1.199`.
+    pub range: Option<String>,
+    /// Other servers that answered lately, as they call themselves.
+    pub others: Vec<Ipv4Addr>,
+    /// Whether this machine advertises itself as router for IPv6.
+    pub router_advertisements: bool,
+    /// What is lent at this moment, by address.
+    pub leases: Vec<DhcpLease>,
+}
+
+/// Whether the DHCP server lends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DhcpState {
+    /// It looks whether another server answers, for some seconds.
+    Looking,
+    /// It lends.
+    Serving,
+    /// Another server answers: it lends nothing.
+    Silent,
+    /// It cannot run; `warnings` say why.
+    Stopped,
+}
+
+/// An address lent to a device of the LAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpLease {
+    /// Which.
+    pub address: Ipv4Addr,
+    /// The device's hardware address: `3c:22:fb:01:02:03`.
+    pub mac: String,
+    /// What the device calls itself.
+    pub name: Option<String>,
+    /// By `[gateway.dhcp.reservations]`.
+    pub reserved: bool,
+    /// Seconds until it is over, unless the device renews it.
+    pub expires_in_s: u64,
 }
 
 /// Process ids.
@@ -318,6 +369,9 @@ pub struct DeviceStatus {
     pub device: String,
     /// What the configuration calls it.
     pub name: Option<String>,
+    /// What it calls itself where this machine lends addresses, which proves nothing.
+    #[serde(default)]
+    pub host_name: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Where what it sends may go.

@@ -1,8 +1,13 @@
-//! For the fuzz targets: the one parser of the supervisor that reads what the engine has written.
+//! For the fuzz targets: the parsers of the supervisor that read what the engine, and the process that lends addresses,
+//! have written.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use cygnet_dhcp::{Record, Standing};
+use cygnet_gateway::Mac;
+
 use crate::api::{ConnectionStatus, EngineStatus};
+use crate::dhcp::{FromDhcp, State};
 use crate::ipc::{Carried, CarriedChild, Changed, Selector, SupervisorAsk, ToSupervisor};
 
 /// A message of the engine, written again after it was read; `None`: the bytes are none.
@@ -10,6 +15,36 @@ use crate::ipc::{Carried, CarriedChild, Changed, Selector, SupervisorAsk, ToSupe
 pub fn engine_message(body: &[u8]) -> Option<Vec<u8>> {
     let message: ToSupervisor = postcard::from_bytes(body).ok()?;
     postcard::to_allocvec(&message).ok()
+}
+
+/// A message of the process that lends addresses, written again after it was read; `None`: the bytes are none.
+#[must_use]
+pub fn dhcp_message(body: &[u8]) -> Option<Vec<u8>> {
+    let message: FromDhcp = postcard::from_bytes(body).ok()?;
+    postcard::to_allocvec(&message).ok()
+}
+
+/// One message of each kind of the process that lends addresses.
+#[must_use]
+pub fn dhcp_messages() -> Vec<Vec<u8>> {
+    let lease = Mac::new([2, 0, 0, 0, 0, 9]).map(|mac| Record {
+        address: Ipv4Addr::new(192, 168, 1, 100),
+        mac,
+        client: Some(vec![0, 1, 2]),
+        name: Some("phone".to_owned()),
+        remaining_s: 3600,
+    });
+    let messages = [
+        FromDhcp::State(State {
+            standing: Standing::Silent,
+            others: vec![Ipv4Addr::new(192, 168, 1, 1)],
+            full: false,
+        }),
+        FromDhcp::Leases(lease.into_iter().collect()),
+    ];
+    (messages.iter())
+        .filter_map(|message| postcard::to_allocvec(message).ok())
+        .collect()
 }
 
 /// One message of each kind.

@@ -5,6 +5,7 @@
 mod alone;
 pub mod api;
 mod clock;
+mod dhcp;
 mod dns;
 mod engine;
 mod error;
@@ -59,6 +60,11 @@ pub fn serve_dns() -> u8 {
     dns::run()
 }
 
+/// Lends addresses to the LAN for the supervisor, which sends sockets and what to lend. Returns the exit code.
+pub fn serve_dhcp() -> u8 {
+    dhcp::run()
+}
+
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
     keep_keys_in_memory();
@@ -66,6 +72,7 @@ pub fn check(config: &Path) -> Result<String, StartError> {
     supervisor::network::check(&loaded.config)?;
     let base = config.parent().unwrap_or(Path::new("."));
     supervisor::dns::check(&loaded.config, base)?;
+    supervisor::dhcp::check(&loaded)?;
     Ok(loaded.summary())
 }
 
@@ -78,6 +85,11 @@ pub fn guard_on(config: &Path) -> Result<GuardOn, StartError> {
 /// Removes the fail-closed rules.
 pub fn guard_off(config: &Path) -> Result<String, StartError> {
     supervisor::network::guard::guard_off(config)
+}
+
+/// How devices come to use this machine as their gateway, with the addresses of its LAN: for a person to read.
+pub fn guide(config: &Path) -> Result<String, StartError> {
+    supervisor::dhcp::guide(config)
 }
 
 /// Threads that seal, and as many that open. Each tunnel keeps two busy, one a direction, and the kernel's

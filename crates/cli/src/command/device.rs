@@ -119,11 +119,17 @@ fn render(status: &DevicesStatus) -> String {
             Some(ago) => format!("seen {} ago", duration(ago)),
             None => "not seen".to_owned(),
         };
+        // In brackets it is the device's own word.
+        let called = match (&device.name, &device.host_name) {
+            (Some(name), _) => name.clone(),
+            (None, Some(name)) => format!("({name})"),
+            (None, None) => "-".to_owned(),
+        };
         let _ = writeln!(
             out,
             "{:<18} {:<12} {:<25} {:<13} {}",
             device.device,
-            device.name.as_deref().unwrap_or("-"),
+            called,
             format!("{}{from}", device.policy),
             seen,
             addresses(device)
@@ -181,6 +187,8 @@ mod tests {
             "devices": [
                 {"device": "02:00:00:00:00:01", "name": "tv", "addresses": ["192.168.1.9", "fd00::9"],
                  "policy": "direct", "from": "command", "last_seen_s": 61.0},
+                {"device": "02:00:00:00:00:02", "name": null, "host_name": "phone", "addresses": [],
+                 "policy": "tunnelled", "from": "default", "last_seen_s": 3.0},
                 {"device": "192.168.1.7", "name": null, "addresses": [], "policy": "blocked",
                  "from": "configuration", "last_seen_s": null},
             ],
@@ -196,6 +204,10 @@ mod tests {
         );
         assert_eq!(
             words[1].join(" "),
+            "02:00:00:00:00:02 (phone) tunnelled seen 3 s ago"
+        );
+        assert_eq!(
+            words[2].join(" "),
             "192.168.1.7 - blocked (configuration) not seen"
         );
         assert!(shown.ends_with(

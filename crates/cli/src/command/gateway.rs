@@ -1,4 +1,4 @@
-//! `cygnet gateway on|off`
+//! `cygnet gateway on|off|guide`
 
 use std::process::ExitCode;
 
@@ -22,6 +22,10 @@ pub(super) fn gateway(what: &Gateway) -> ExitCode {
         },
         Gateway::Off(file) => match cygnet_daemon::guard_off(&file.config) {
             Ok(message) => (message, ExitCode::SUCCESS),
+            Err(error) => return super::refuse(&error.to_string()),
+        },
+        Gateway::Guide(file) => match cygnet_daemon::guide(&file.config) {
+            Ok(guide) => (guide, ExitCode::SUCCESS),
             Err(error) => return super::refuse(&error.to_string()),
         },
     };

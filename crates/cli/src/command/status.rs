@@ -90,6 +90,9 @@ fn render(status: &Status, changes: usize) -> String {
             "  GUARD MISSING: something removed the fail-closed rules; `cygnet gateway on` puts them back\n",
         ),
     }
+    if let Some(dhcp) = &status.dhcp {
+        let _ = writeln!(out, "  {}", super::dhcp::line(dhcp));
+    }
     for warning in &status.warnings {
         let _ = writeln!(out, "  warning: {warning}");
     }

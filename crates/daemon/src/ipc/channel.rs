@@ -31,6 +31,12 @@ pub(crate) struct Channel {
     sending: Mutex<()>,
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Channel {
     /// A socketpair: our end, and the end to be inherited by a child.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {

@@ -357,14 +357,14 @@ fn jitter(wait: Duration) -> Duration {
 }
 
 /// Writes on a thread when it is its turn: of those that sign, too, no more than one is taken.
-async fn in_turn(turn: Arc<Mutex<()>>, write: impl FnOnce() + Send + 'static) {
+pub(super) async fn in_turn(turn: Arc<Mutex<()>>, write: impl FnOnce() + Send + 'static) {
     let turn = turn.lock_owned().await;
     let written = tokio::task::spawn_blocking(move || {
         write();
         drop(turn);
     });
     if let Err(error) = written.await {
-        tracing::error!("writing a revocation list: {error}");
+        tracing::error!("writing a file: {error}");
     }
 }
 

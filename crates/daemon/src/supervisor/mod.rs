@@ -8,6 +8,7 @@ mod admission;
 pub(crate) mod control;
 mod crls;
 mod devices;
+pub(crate) mod dhcp;
 pub(crate) mod dns;
 mod engine;
 pub(crate) mod expiry;
@@ -41,6 +42,7 @@ use crate::fetch_crl::Found;
 use crate::ipc::{Changed, Setup, SupervisorAnswer, ToEngine, ToSupervisor};
 use control::ControlRequest;
 use crls::Crls;
+use dhcp::{Dhcp, DhcpEvent};
 use dns::Dns;
 use engine::{Engine, EngineEvent};
 use guesses::{Admission, Guesses};
@@ -65,6 +67,8 @@ const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 const DAILY: Duration = Duration::from_secs(86_400);
 /// Messages of the engine that wait; then it waits.
 const EVENTS_MAX: usize = 64;
+/// The same for the process that lends addresses.
+const DHCP_EVENTS_MAX: usize = 8;
 
 /// Why tunnels are down when this program was told to end.
 const ENDED: &str = "cygnet was stopped";
@@ -136,6 +140,8 @@ enum Done {
     History,
     /// Something about the process that answers devices.
     Dns(dns::Event),
+    /// What the machine says to what is to be lent by this section.
+    Dhcp(Box<(cygnet_config::Dhcp, Result<dhcp::Wanted, String>)>),
 }
 
 /// Everything the supervisor owns.
@@ -152,6 +158,8 @@ struct Supervisor {
     history: History,
     speedtest: Endpoint,
     dns: Dns,
+    dhcp: Dhcp,
+    dhcp_events: mpsc::Sender<DhcpEvent>,
     clock: Clock,
     last_known: LastKnown,
     /// Whether the clock was set when it was last looked at.
@@ -177,6 +185,7 @@ struct Inbox {
     engine: mpsc::Receiver<EngineEvent>,
     done: mpsc::UnboundedReceiver<Done>,
     control: mpsc::Receiver<ControlRequest>,
+    dhcp: mpsc::Receiver<DhcpEvent>,
 }
 
 impl Supervisor {
@@ -208,6 +217,9 @@ impl Supervisor {
             clock.date().ok(),
             Instant::now(),
         );
+        let date = clock.date().ok().map(|date| date.0);
+        let dhcp = Dhcp::read(&loaded.config.daemon.state_dir, date);
+        let (dhcp_events, dhcp_inbox) = mpsc::channel(DHCP_EVENTS_MAX);
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
         tokio::task::spawn_local(control::serve(listener, control_sender));
@@ -224,6 +236,8 @@ impl Supervisor {
             history,
             speedtest: Endpoint::default(),
             dns: Dns::default(),
+            dhcp,
+            dhcp_events,
             clock_set: clock.date().is_ok(),
             clock,
             last_known,
@@ -243,6 +257,7 @@ impl Supervisor {
                 engine: engine_inbox,
                 done: done_inbox,
                 control,
+                dhcp: dhcp_inbox,
             }),
         };
         if let Err(message) = supervisor.start_engine() {
@@ -295,6 +310,7 @@ impl Supervisor {
                 }
                 _ = watchdog.tick() => self.watch(),
                 _ = daily.tick() => self.tell_expiry(),
+                Some(event) = inbox.dhcp.recv() => self.dhcp_event(event),
                 // Last: an engine that talks without end must not drown the operator.
                 Some(event) = inbox.engine.recv() => {
                     if self.engine_event(event) {
@@ -307,6 +323,7 @@ impl Supervisor {
             engine.kill();
         }
         self.dns.end();
+        self.end_dhcp(&mut inbox.dhcp).await;
         if let Ok(date) = self.clock.date() {
             self.last_known.keep(date, true);
         }
@@ -512,6 +529,10 @@ impl Supervisor {
                 self.keep_history();
             }
             Done::Dns(event) => self.dns_event(event),
+            Done::Dhcp(looked) => {
+                let (dhcp, wanted) = *looked;
+                self.dhcp_looked(&dhcp, wanted);
+            }
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {
                     self.network.report(self.status(None), reply);
@@ -552,6 +573,7 @@ impl Supervisor {
         self.keep_history();
         self.speedtest.watch(self.user);
         self.watch_dns();
+        self.watch_dhcp();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }

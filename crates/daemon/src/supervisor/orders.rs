@@ -40,7 +40,7 @@ impl Supervisor {
             ControlRequest::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }
-            ControlRequest::Devices(reply) => self.network.devices(reply),
+            ControlRequest::Devices(reply) => self.network.devices(self.dhcp.names(), reply),
             ControlRequest::Device(order, reply) => self.network.order(order, reply),
         }
     }
@@ -138,6 +138,7 @@ impl Supervisor {
         self.hooks.configure(&self.loaded.config);
         self.history.configure(self.loaded.config.tunnels.keys());
         self.run_hooks();
+        self.dhcp.look_again();
         self.tell_expiry();
         self.leases.configure(pools(&self.loaded));
         self.speedtest.configure(&self.loaded.config, self.user);
@@ -170,6 +171,9 @@ impl Supervisor {
         let mut warnings = expiry::warnings(&self.loaded.config, self.clock.date());
         warnings.extend(self.crls.warnings());
         warnings.extend(self.dns_warnings());
+        warnings.extend(self.dhcp.warnings());
+        let gateway = self.loaded.config.gateway.as_ref();
+        let dhcp = gateway.and_then(|gateway| gateway.dhcp.as_ref());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
@@ -186,6 +190,7 @@ impl Supervisor {
             dns: self.dns_status(),
             leases,
             history: self.history.list(),
+            dhcp: dhcp.map(|_| self.dhcp.status()),
         }
     }
 }

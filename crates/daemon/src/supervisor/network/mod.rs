@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_config::Config;
-use cygnet_gateway::{NetworkPlan, OUTER_MARK};
+use cygnet_gateway::{Mac, NetworkPlan, OUTER_MARK};
 use cygnet_linux::{Netlink, Offloads, RouteProbe, Tun, TunOptions, UdpOptions, UdpSocket, nft};
 use tokio::sync::{mpsc, oneshot};
 
@@ -210,9 +210,13 @@ impl Network {
         self.job(Job::Report(Box::new(status), reply));
     }
 
-    /// Tells which devices there are in the LAN.
-    pub(super) fn devices(&self, reply: oneshot::Sender<Result<DevicesStatus, Refusal>>) {
-        self.job(Job::Devices(reply));
+    /// Tells which devices there are in the LAN. `host_names`: what they call themselves.
+    pub(super) fn devices(
+        &self,
+        host_names: BTreeMap<Mac, String>,
+        reply: oneshot::Sender<Result<DevicesStatus, Refusal>>,
+    ) {
+        self.job(Job::Devices(host_names, reply));
     }
 
     /// Gives a device another policy.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, Lan, NetworkPlan, PLAN_TABLE, PlanError};
+use cygnet_gateway::{GuardPlan, Lan, Mac, NetworkPlan, PLAN_TABLE, PlanError};
 use cygnet_linux::foreign::{self, Blockage, Paths};
 use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
@@ -43,8 +43,11 @@ pub(super) enum Job {
     Watch,
     /// Look whether addresses changed.
     Follow,
-    /// Tell which devices there are.
-    Devices(oneshot::Sender<Result<DevicesStatus, Refusal>>),
+    /// Tell which devices there are; these call themselves so.
+    Devices(
+        BTreeMap<Mac, String>,
+        oneshot::Sender<Result<DevicesStatus, Refusal>>,
+    ),
     /// Give a device another policy.
     Order(DeviceOrder, oneshot::Sender<Result<DeviceChanged, Refusal>>),
     /// Complete a report and send it.
@@ -206,8 +209,8 @@ impl Worker {
                 Job::Follow => {
                     self.follow().await;
                 }
-                Job::Devices(reply) => {
-                    let _ = reply.send(self.devices().await);
+                Job::Devices(host_names, reply) => {
+                    let _ = reply.send(self.devices(&host_names).await);
                 }
                 Job::Order(order, reply) => {
                     let _ = reply.send(self.order(&order).await);

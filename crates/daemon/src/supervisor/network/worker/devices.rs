@@ -95,7 +95,10 @@ impl Worker {
     }
 
     /// Which devices there are, and what is true of each.
-    pub(super) async fn devices(&mut self) -> Result<DevicesStatus, Refusal> {
+    pub(super) async fn devices(
+        &mut self,
+        host_names: &BTreeMap<Mac, String>,
+    ) -> Result<DevicesStatus, Refusal> {
         self.learn().await;
         let gateway = self.gateway()?;
         let now = Instant::now();
@@ -119,6 +122,7 @@ impl Worker {
                 devices.push(DeviceStatus {
                     device: mac.to_string(),
                     name: name(gateway, known_by.chain(hosts)),
+                    host_name: host_names.get(&mac).cloned(),
                     addresses: addresses.iter().map(|(address, _)| *address).collect(),
                     policy,
                     from: self.source(by.as_ref()),
@@ -130,6 +134,10 @@ impl Worker {
         devices.extend(unseen.map(|(device, policy)| DeviceStatus {
             device: device.to_string(),
             name: name(gateway, std::iter::once(*device)),
+            host_name: match device {
+                Device::Mac(mac) => host_names.get(mac).cloned(),
+                Device::Network(_) => None,
+            },
             addresses: Vec::new(),
             policy: *policy,
             from: self.source(Some(device)),

@@ -62,7 +62,7 @@ async fn order(
 /// What is told of devices, a line each.
 async fn told(network: &Network) -> Vec<String> {
     let (reply, answer) = oneshot::channel();
-    network.devices(reply);
+    network.devices(BTreeMap::new(), reply);
     let devices = answer.await.unwrap().unwrap().devices.into_iter();
     let told = devices.map(|d| {
         let seen = d.last_seen_s.map_or("", |_| " seen");

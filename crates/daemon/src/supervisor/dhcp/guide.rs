@@ -1,0 +1,187 @@
+//! `cygnet gateway guide`: how devices come to use this machine as their gateway, with this LAN's addresses.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use cygnet_config::Gateway;
+use ipnet::Ipv4Net;
+
+use super::Leg;
+use crate::error::StartError;
+use crate::supervisor::start;
+
+/// A resolver that is named where the configuration names none: on the internet, so that it is asked through the
+/// tunnel.
+const SOME_RESOLVER: &str = "9.9.9.9";
+
+/// The guide for the gateway of a configuration.
+pub(crate) fn guide(config: &Path) -> Result<String, StartError> {
+    let (config, _) = start::public(config)?;
+    let Some(gateway) = &config.gateway else {
+        return Err(StartError::refused(
+            "there is no [gateway] section: write one, or `cygnet import FILE… --gateway`",
+        ));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::refused)?;
+    let mut why = String::new();
+    for interface in lent_first(gateway) {
+        match runtime.block_on(Leg::look(interface)) {
+            Ok(leg) => match leg.v4.first() {
+                Some(own) => return Ok(text(gateway, interface, *own, &leg.routers)),
+                None => why = format!("{interface} has no IPv4 address"),
+            },
+            Err(error) => why = error,
+        }
+    }
+    Err(StartError::refused(format_args!(
+        "{why}: give this machine a fixed address in the LAN first"
+    )))
+}
+
+/// The LAN's interfaces, that of `[gateway.dhcp]` first.
+fn lent_first(gateway: &Gateway) -> impl Iterator<Item = &String> {
+    let lent = gateway.dhcp.as_ref().map(|dhcp| &dhcp.interface);
+    lent.into_iter().chain(&gateway.lan)
+}
+
+fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
+    let (network, address, mask) = (own.trunc(), own.addr(), own.netmask());
+    let dhcp = gateway.dhcp.as_ref();
+    let named: Vec<String> = dhcp
+        .and_then(|dhcp| dhcp.dns.as_ref())
+        .map(|dns| {
+            dns.iter()
+                .filter(|a| a.is_ipv4())
+                .map(IpAddr::to_string)
+                .collect()
+        })
+        .unwrap_or_default();
+    let dns = match named.is_empty() {
+        true => format!("{SOME_RESOLVER} (one on the LAN would be asked past the tunnel)"),
+        false => named.join(", "),
+    };
+    let router = match routers.first() {
+        Some(router) => format!("the router ({router})"),
+        None => "the router".to_owned(),
+    };
+    let range = match dhcp {
+        Some(dhcp) => dhcp.range.get_ref().to_string(),
+        None => suggested(own, routers),
+    };
+    format!(
+        "Devices of {interface}'s network {network} use this machine, {address}, as their gateway in one of three ways.
+
+1. One device, by hand. In its network settings choose \"static\" or \"manual\":
+     address      its own as before, or a free one of {network}
+     mask         {mask}
+     gateway      {address}
+     DNS          {dns}
+
+2. All devices, by {router}. In its DHCP settings, if it has these:
+     gateway      {address}    (also called default router, option 3)
+     DNS          {dns}
+   Devices follow when they connect anew.
+
+3. All devices, by this machine. Switch the DHCP server of {router} off, and write
+     [gateway.dhcp]
+     range = \"{range}\"
+   then `cygnet check`, `cygnet reload`; `cygnet dhcp leases` shows who came.
+
+IPv6: in the first two ways devices use the router for it, past this machine. Switch IPv6 off in {router}, or on the
+device. In the third this machine advertises itself as the router to prefer; devices that heed no preference, and all
+while this machine is off, use the other one as long as it advertises itself."
+    )
+}
+
+/// A range for a LAN of this kind.
+fn suggested(own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
+    let (first, last) = (own.network().to_bits(), own.broadcast().to_bits());
+    let size = u64::from(last - first) + 1;
+    let taken = |begin: u32, end: u32| {
+        let mut all = routers.iter().copied().chain([own.addr()]);
+        all.any(|address| (begin..=end).contains(&address.to_bits()))
+    };
+    // Of a usual LAN; of a small one the second half, or the first.
+    let half = u32::try_from(size / 2).unwrap_or(u32::MAX / 2);
+    let candidates = [
+        (100, 199),
+        (200, 249),
+        (10, 99),
+        (half, half.saturating_mul(2).saturating_sub(2)),
+        (1, half.saturating_sub(1)),
+    ];
+    let fits = candidates.into_iter().find_map(|(begin, end)| {
+        let (begin, end) = (first.checked_add(begin)?, first.checked_add(end)?);
+        (begin <= end && end < last && !taken(begin, end)).then_some((begin, end))
+    });
+    match fits {
+        Some((begin, end)) => format!(
+            "{}-{}",
+            Ipv4Addr::from_bits(begin),
+            Ipv4Addr::from_bits(end)
+        ),
+        None => "FIRST-LAST".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cygnet_config::Config;
+
+    use super::*;
+
+    fn gateway(lines: &str) -> Gateway {
+        let text = format!(
+            "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+             [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n{lines}"
+        );
+        let config = Config::parse("t", &text, &mut |p| Err(format!("no {p}"))).unwrap();
+        config.gateway.unwrap()
+    }
+
+    #[test]
+    fn it_shows_the_addresses_of_this_lan() {
+        let own = "192.168.7.2/24".parse().unwrap();
+        let router = [Ipv4Addr::new(192, 168, 7, 1)];
+        let guide = text(&gateway(""), "eth0", own, &router);
+        for part in [
+            "eth0's network 192.168.7.0/24 use this machine, 192.168.7.2,",
+            "mask         255.255.255.0",
+            "gateway      192.168.7.2",
+            "by the router (192.168.7.1).",
+            "DNS          9.9.9.9 (",
+            "range = \"192.168.7.100-192.168.7.199\"",
+        ] {
+            assert!(guide.contains(part), "{part}:\n{guide}");
+        }
+        let lines =
+            "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\ndns = [\"10.0.0.53\"]\n";
+        let guide = text(&gateway(lines), "eth0", own, &[]);
+        assert!(
+            guide.contains("range = \"192.168.7.20-192.168.7.30\""),
+            "{guide}"
+        );
+        assert!(guide.contains("DNS          10.0.0.53\n"), "{guide}");
+    }
+
+    #[test]
+    fn what_is_suggested_is_free() {
+        let suggested = |own: &str, routers: &[&str]| {
+            let routers: Vec<Ipv4Addr> = routers.iter().map(|r| r.parse().unwrap()).collect();
+            suggested(own.parse().unwrap(), &routers)
+        };
+        for (own, routers, expected) in [
+            ("10.0.0.2/24", &["10.0.0.1"][..], "10.0.0.100-10.0.0.199"),
+            ("10.0.0.2/16", &[], "10.0.0.100-10.0.0.199"),
+            ("10.0.0.150/24", &["10.0.0.201"], "10.0.0.10-10.0.0.99"),
+            ("10.0.0.2/26", &["10.0.0.1"], "10.0.0.32-10.0.0.62"),
+            ("10.0.0.40/26", &["10.0.0.41"], "10.0.0.1-10.0.0.31"),
+            ("10.0.0.2/31", &[], "FIRST-LAST"),
+        ] {
+            assert_eq!(suggested(own, routers), expected);
+        }
+    }
+}

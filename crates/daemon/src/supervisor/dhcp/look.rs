@@ -1,0 +1,252 @@
+//! From the file and the machine to what is lent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cygnet_config::Dhcp;
+use cygnet_dhcp::Settings;
+use cygnet_gateway::Mac;
+use cygnet_linux::Netlink;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::dhcp::Router;
+use crate::error::StartError;
+use crate::supervisor::start::Loaded;
+
+/// All that the process is started with, but for the leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) struct Wanted {
+    pub(super) interface: String,
+    /// Its number: another interface of the same name needs other sockets.
+    index: u32,
+    /// For people.
+    pub(super) range: String,
+    pub(super) settings: Settings,
+    pub(super) router: Option<Router>,
+    /// This machine's own address is lent to it.
+    pub(super) borrowed: bool,
+    /// A router is to be advertised, and cannot be: the interface has no IPv6.
+    pub(super) no_ipv6: bool,
+}
+
+/// What this machine has on an interface.
+#[derive(Clone, Debug, Default)]
+pub(in crate::supervisor) struct Leg {
+    index: u32,
+    mac: Vec<u8>,
+    pub(in crate::supervisor) v4: Vec<Ipv4Net>,
+    v6: Vec<Ipv6Addr>,
+    /// Those of `v4` that somebody lent.
+    borrowed: Vec<Ipv4Addr>,
+    /// This machine's own way to the internet, if that is in the LAN.
+    pub(in crate::supervisor) routers: Vec<Ipv4Addr>,
+}
+
+impl Leg {
+    /// Looks at the machine.
+    pub(in crate::supervisor) async fn look(interface: &str) -> Result<Self, String> {
+        let netlink = Netlink::connect().map_err(|e| e.to_string())?;
+        let link = netlink.link(interface).await.map_err(|e| e.to_string())?;
+        let addresses = netlink.addresses().await.map_err(|e| e.to_string())?;
+        let mut leg = Self {
+            index: link.index,
+            mac: link.mac,
+            ..Self::default()
+        };
+        for address in addresses.iter().filter(|a| a.index == link.index) {
+            match address.net {
+                IpNet::V4(net) => {
+                    leg.v4.push(net);
+                    leg.borrowed
+                        .extend((!address.permanent).then(|| net.addr()));
+                }
+                IpNet::V6(net) => leg.v6.push(net.addr()),
+            }
+        }
+        leg.v6.sort();
+        let way = netlink
+            .default_route(false)
+            .await
+            .map_err(|e| e.to_string())?;
+        // With two legs it is in another network.
+        if let Some(IpAddr::V4(router)) = way.and_then(|way| way.gateway)
+            && leg.v4.iter().any(|net| net.contains(&router))
+        {
+            leg.routers.push(router);
+        }
+        Ok(leg)
+    }
+
+    /// An address of ours that a resolver is asked at from everywhere on the LAN.
+    fn resolver(&self) -> Option<Ipv6Addr> {
+        let mut good = self.v6.iter().filter(|a| !a.is_unicast_link_local());
+        good.next().copied()
+    }
+}
+
+/// Whether what is to be lent fits this machine, as far as that can be seen now: for `cygnet check`.
+pub(crate) fn check(loaded: &Loaded) -> Result<(), StartError> {
+    let gateway = loaded.config.gateway.as_ref();
+    let Some(dhcp) = gateway.and_then(|gateway| gateway.dhcp.as_ref()) else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let looked = runtime.map_err(|e| e.to_string());
+    // Without a look there is nothing to contradict: the interface may be plugged in later.
+    let Ok(leg) = looked.and_then(|runtime| runtime.block_on(Leg::look(&dhcp.interface))) else {
+        return Ok(());
+    };
+    let bundle = &loaded.bundle;
+    dhcp.fit(&bundle.name, &bundle.text, &leg.v4, &leg.routers)?;
+    Ok(())
+}
+
+/// `name` and `text`: of the configuration, for messages.
+pub(super) async fn look(dhcp: &Dhcp, name: &str, text: &str) -> Result<Wanted, String> {
+    let leg = Leg::look(&dhcp.interface).await?;
+    wanted(dhcp, name, text, &leg)
+}
+
+fn wanted(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, String> {
+    let own = dhcp.fit(name, text, &leg.v4, &leg.routers);
+    // A line a mistake: `status` has a sentence.
+    let own = own.map_err(|error| error.to_string().replace('\n', "; "))?;
+    let octets = <[u8; 6]>::try_from(leg.mac.as_slice()).ok();
+    let mac = octets.and_then(Mac::new).ok_or_else(|| {
+        format!(
+            "{} has no MAC address: addresses are lent on Ethernet and Wi-Fi alone",
+            dhcp.interface
+        )
+    })?;
+    let (mut dns, mut dns6) = (Vec::new(), Vec::new());
+    match &dhcp.dns {
+        None => {
+            dns.push(own.addr());
+            dns6.extend(leg.resolver());
+        }
+        Some(resolvers) => {
+            for resolver in resolvers {
+                match resolver {
+                    IpAddr::V4(resolver) => dns.push(*resolver),
+                    IpAddr::V6(resolver) => dns6.push(*resolver),
+                }
+            }
+        }
+    }
+    let range = dhcp.range.get_ref();
+    let reservations = dhcp.reservations.iter();
+    // RFC 4861 §4.2: advertisements come from a link-local address.
+    let ipv6 = leg.v6.iter().any(Ipv6Addr::is_unicast_link_local);
+    let advertised = dhcp.router_advertisements;
+    Ok(Wanted {
+        interface: dhcp.interface.clone(),
+        index: leg.index,
+        range: range.to_string(),
+        settings: Settings {
+            server: own.addr(),
+            mac,
+            network: own.trunc(),
+            first: range.first,
+            last: range.last,
+            lease_time: dhcp.lease_time,
+            dns,
+            reservations: reservations
+                .map(|(mac, address)| (*mac, *address.get_ref()))
+                .collect(),
+            excluded: leg.routers.iter().copied().collect(),
+        },
+        borrowed: leg.borrowed.contains(&own.addr()),
+        no_ipv6: advertised && !ipv6,
+        router: (advertised && ipv6).then_some(Router {
+            interface: leg.index,
+            dns: dns6,
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cygnet_config::Config;
+
+    use super::*;
+
+    fn of(lines: &str, leg: &Leg) -> Result<Wanted, String> {
+        let text = format!(
+            "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+             [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n\
+             [gateway.dhcp]\nrange = \"192.168.1.100-192.168.1.199\"\n{lines}"
+        );
+        let config = Config::parse("t", &text, &mut |p| Err(format!("no {p}"))).unwrap();
+        let dhcp = config.gateway.unwrap().dhcp.unwrap();
+        wanted(&dhcp, "t", &text, leg)
+    }
+
+    fn leg() -> Leg {
+        Leg {
+            index: 7,
+            mac: vec![2, 0, 0, 0, 0, 2],
+            v4: vec!["192.168.1.2/24".parse().unwrap()],
+            v6: vec!["fd00::2".parse().unwrap(), "fe80::2".parse().unwrap()],
+            borrowed: Vec::new(),
+            routers: vec![[192, 168, 1, 1].into()],
+        }
+    }
+
+    #[test]
+    fn this_machine_is_router_and_resolver() {
+        let wanted = of("", &leg()).unwrap();
+        let settings = &wanted.settings;
+        assert_eq!(settings.server, Ipv4Addr::new(192, 168, 1, 2));
+        assert_eq!(settings.dns, [settings.server]);
+        assert_eq!(settings.network.to_string(), "192.168.1.0/24");
+        let excluded: Vec<&Ipv4Addr> = settings.excluded.iter().collect();
+        assert_eq!(excluded, [&Ipv4Addr::new(192, 168, 1, 1)]);
+        assert!(!wanted.borrowed);
+        let lent = Leg {
+            borrowed: vec![settings.server],
+            ..leg()
+        };
+        assert!(of("", &lent).unwrap().borrowed);
+        let router = wanted.router.unwrap();
+        assert_eq!(router.interface, 7);
+        assert_eq!(router.dns, ["fd00::2".parse::<Ipv6Addr>().unwrap()]);
+    }
+
+    #[test]
+    fn resolvers_that_are_named_go_by_their_family() {
+        let wanted = of("dns = [\"9.9.9.9\", \"2620:fe::fe\"]", &leg()).unwrap();
+        assert_eq!(wanted.settings.dns, [Ipv4Addr::new(9, 9, 9, 9)]);
+        let dns6: Ipv6Addr = "2620:fe::fe".parse().unwrap();
+        assert_eq!(wanted.router.unwrap().dns, [dns6]);
+        let without = of("router_advertisements = false", &leg()).unwrap();
+        assert_eq!((without.router, without.no_ipv6), (None, false));
+    }
+
+    #[test]
+    fn without_ipv6_addresses_are_lent_all_the_same() {
+        let off = Leg {
+            v6: Vec::new(),
+            ..leg()
+        };
+        let wanted = of("", &off).unwrap();
+        assert_eq!((wanted.router, wanted.no_ipv6), (None, true));
+        assert!(!of("router_advertisements = false", &off).unwrap().no_ipv6);
+    }
+
+    #[test]
+    fn why_not_is_one_sentence_with_its_place() {
+        let moved = Leg {
+            v4: vec!["10.0.0.2/24".parse().unwrap()],
+            ..leg()
+        };
+        let why = of("", &moved).unwrap_err();
+        assert!(why.starts_with("t:9:9: "), "{why}");
+        assert!(!why.contains('\n'), "{why}");
+        let tun = Leg {
+            mac: Vec::new(),
+            ..leg()
+        };
+        assert!(of("", &tun).unwrap_err().contains("no MAC address"));
+    }
+}
