@@ -2,6 +2,7 @@
 
 mod devices;
 mod dns;
+mod dhcp;
 mod flow;
 mod gateway;
 pub mod integrity;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(devices::all());
     all.extend(gateway::all());
     all.extend(dns::all());
+    all.extend(dhcp::all());
     all
 }
 

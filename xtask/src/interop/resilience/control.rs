@@ -114,6 +114,7 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
         "warnings",
         "engine",
         "leases",
+        "dhcp",
     ] {
         ensure!(
             status.get(key).is_some(),
