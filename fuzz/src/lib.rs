@@ -3,6 +3,7 @@
 
 mod chain;
 mod config;
+mod dhcp;
 mod eap;
 mod endpoint;
 mod input;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use chain::{chain, chain_holds};
 pub use config::config;
+pub use dhcp::dhcp;
 pub use eap::eap;
 pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init, establishes};
 pub use ipc::ipc;
@@ -25,7 +27,7 @@ pub use wire::{wire_chain, wire_message};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("wire_message", wire_message),
     ("wire_chain", wire_chain),
     ("endpoint_init", endpoint_init),
@@ -37,4 +39,5 @@ pub const TARGETS: [Target; 11] = [
     ("chain", chain),
     ("ipc", ipc),
     ("eap", eap),
+    ("dhcp", dhcp),
 ];

@@ -48,6 +48,7 @@ pub fn all() -> Vec<Seed> {
     crate::chain::seeds(&mut seeds);
     crate::ipc::seeds(&mut seeds);
     crate::eap::seeds(&mut seeds);
+    crate::dhcp::seeds(&mut seeds);
     seeds
 }
 
