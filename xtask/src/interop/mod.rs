@@ -1,8 +1,8 @@
 //! `cargo xtask interop`: named scenarios against real peers, each in a laboratory of its own.
 
 mod devices;
-mod dns;
 mod dhcp;
+mod dns;
 mod flow;
 mod gateway;
 pub mod integrity;

@@ -50,6 +50,7 @@ fn site() -> NetworkPlan {
         tunnels: vec![Tunnel {
             interface: "cyg0".parse().unwrap(),
             mtu: 1400,
+            whole: 1400,
             client: false,
             virtual_addresses: Vec::new(),
             remote: remote.clone(),
