@@ -344,7 +344,9 @@ fn site(lab: &mut Lab) -> Result<String> {
 }
 
 fn path(lab: &mut Lab) -> Result<String> {
-    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    // Else the tunnel finds by itself what the path carries, and nothing is wrong.
+    let blind = format!("{QUICK}search_mtu = false\n");
+    let home = Home::start(lab, &gateway_setup(&blind, ""))?;
     let doctor = Doctor::new(&home.gateway, BEYOND, "exec")?;
     let router = &home.world.router;
     let rule = |rule: &str| {
