@@ -9,9 +9,11 @@ use cygnet_ike::io::ChildSaId;
 use crate::events;
 use crate::ipc::Changed;
 
-/// What is known of the tunnels that are configured.
+/// What is known of tunnels.
 #[derive(Default)]
 pub(super) struct Changes {
+    /// Those that are configured; no others are told of. A server's clients come and go.
+    configured: BTreeSet<String>,
     /// The Child SAs that carry traffic.
     carrying: BTreeMap<String, BTreeSet<ChildSaId>>,
     /// Where the peer was called last.
@@ -19,8 +21,21 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// What to tell of a tunnel's event; most change nothing that anybody asks about afterwards.
-    pub(super) fn of(&mut self, tunnel: &str, event: &Event) -> Option<Changed> {
+    /// Another configuration. The Child SAs of a tunnel that is no more end behind this, and are followed to their
+    /// end: there may be a tunnel of that name again.
+    pub(super) fn configure<'a>(&mut self, tunnels: impl Iterator<Item = &'a String>) {
+        self.configured = tunnels.cloned().collect();
+        let configured = &self.configured;
+        self.called.retain(|tunnel, _| configured.contains(tunnel));
+    }
+
+    /// What to tell of an event; most change nothing that anybody asks about afterwards.
+    pub(super) fn of(&mut self, connection: &str, event: &Event) -> Option<Changed> {
+        let change = self.change(connection, event);
+        change.filter(|_| self.configured.contains(connection))
+    }
+
+    fn change(&mut self, tunnel: &str, event: &Event) -> Option<Changed> {
         let ends = event.path.map(|path| (path.local, path.remote));
         match &event.kind {
             EventKind::Connecting { .. } => {
@@ -92,6 +107,19 @@ mod tests {
         }
     }
 
+    fn configured() -> Changes {
+        let mut changes = Changes::default();
+        changes.configure(["home", "office"].map(str::to_owned).iter());
+        changes
+    }
+
+    fn came_up() -> Option<Changed> {
+        Some(Changed::Up {
+            local: "192.0.2.1:4500".parse().unwrap(),
+            remote: "203.0.113.10:4500".parse().unwrap(),
+        })
+    }
+
     fn up(child: u64) -> Event {
         event(EventKind::ChildUp {
             child: ChildSaId(child),
@@ -119,12 +147,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_up_from_its_first_child_to_its_last() {
-        let mut changes = Changes::default();
-        let (local, remote) = (
-            "192.0.2.1:4500".parse().unwrap(),
-            "203.0.113.10:4500".parse().unwrap(),
-        );
-        let came_up = Some(Changed::Up { local, remote });
+        let (mut changes, came_up) = (configured(), came_up());
         assert_eq!(changes.of("home", &up(1)), came_up);
         assert_eq!(changes.of("home", &up(2)), None);
         // New keys.
@@ -139,8 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_that_was_removed_and_is_there_again_is_told_of() {
+        let mut changes = configured();
+        assert_eq!(changes.of("home", &up(1)), came_up());
+        changes.configure([].into_iter());
+        // What ends with it ends behind the new configuration.
+        assert_eq!(changes.of("home", &down(1, Reason::Operator)), None);
+        assert_eq!(changes.of("home", &up(2)), None);
+        assert_eq!(changes.of("home", &down(2, Reason::Operator)), None);
+        changes.configure(["home".to_owned()].iter());
+        assert_eq!(changes.of("home", &up(3)), came_up());
+    }
+
+    #[test]
     fn tries_that_fail_alike_are_told_alike() {
-        let mut changes = Changes::default();
+        let mut changes = configured();
         let retry = |seconds| Event {
             path: None,
             ..event(EventKind::Retry {

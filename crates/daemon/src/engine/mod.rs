@@ -157,6 +157,8 @@ impl Engine {
             Trusted::of(&config, &setup.bundle),
             Arc::clone(&clock),
         )?;
+        let mut changes = Changes::default();
+        changes.configure(config.tunnels.keys());
         let mut endpoint = Endpoint::new(Box::new(SystemRandom), Arc::clone(&config.policy));
         let now = clock.now();
         endpoint.handle_policy(now, Arc::clone(&config.policy));
@@ -177,7 +179,7 @@ impl Engine {
             last_tick: now.boot,
             said: Said::default(),
             touched: Touched::default(),
-            changes: Changes::default(),
+            changes,
             shutting_down: false,
         })
     }
@@ -303,6 +305,7 @@ impl Engine {
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);
+        self.changes.configure(config.tunnels.keys());
         self.config = config;
         self.touched.note_all(&self.endpoint.status(now).ike_sas);
     }
