@@ -40,6 +40,8 @@ struct Pen {
     wet: bool,
     /// Somebody writes.
     busy: bool,
+    /// That it cannot be written was told.
+    complained: bool,
     left: u32,
     /// Since when fewer than [`BURST`] are left.
     since: Instant,
@@ -58,11 +60,10 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Takes as long as the disk does.
-    pub(super) fn write(&self) {
-        if let Err(error) = keep_file(&self.path, &self.bytes) {
-            tracing::debug!("cannot write {}: {error}", self.path.display());
-        }
+    /// Takes as long as the disk does. An error is a sentence.
+    pub(super) fn write(&self) -> Result<(), String> {
+        let kept = keep_file(&self.path, &self.bytes);
+        kept.map_err(|error| format!("cannot write {}: {error}", self.path.display()))
     }
 }
 
@@ -88,6 +89,7 @@ impl History {
             pen: Pen {
                 wet: false,
                 busy: false,
+                complained: false,
                 left: BURST,
                 since: now,
             },
@@ -177,8 +179,17 @@ impl History {
         self.last_page()
     }
 
-    pub(super) fn written(&mut self) {
+    /// Whoever wrote is done; what could not be written is tried again, as often as anything else is written.
+    pub(super) fn written(&mut self, kept: Result<(), String>) {
         self.pen.busy = false;
+        self.pen.wet |= kept.is_err();
+        match kept {
+            Ok(()) => self.pen.complained = false,
+            Err(error) if !std::mem::replace(&mut self.pen.complained, true) => {
+                tracing::warn!("{error}; what happened to tunnels is forgotten when cygnet ends");
+            }
+            Err(_) => {}
+        }
     }
 
     pub(super) fn is_being_written(&self) -> bool {
@@ -206,8 +217,9 @@ impl Supervisor {
         if let Some(page) = self.history.page(Instant::now()) {
             let done = self.done.clone();
             tokio::task::spawn_local(async move {
-                let _ = tokio::task::spawn_blocking(move || page.write()).await;
-                let _ = done.send(Done::History);
+                let written = tokio::task::spawn_blocking(move || page.write()).await;
+                let kept = written.unwrap_or_else(|e| Err(e.to_string()));
+                let _ = done.send(Done::History { kept });
             });
         }
     }
@@ -336,7 +348,7 @@ mod tests {
             down("asked for by the operator"),
             Some(UtcTime(3)),
         );
-        first.page(now).unwrap().write();
+        first.page(now).unwrap().write().unwrap();
         let second = history(&directory, now);
         let expected = [
             "1 Up: 192.0.2.1:4500 -> 203.0.113.10:4500",
@@ -351,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_written_is_tried_again_but_not_all_the_time() {
+        let now = Instant::now();
+        let mut history = history(Path::new("/proc/cygnet"), now);
+        history.note("home", up(), None);
+        let mut tries = 0;
+        while let Some(page) = history.page(now) {
+            let kept = page.write();
+            let error = kept.clone().unwrap_err();
+            assert!(error.starts_with("cannot write /proc/cygnet/history.json"));
+            history.written(kept);
+            tries += 1;
+        }
+        assert_eq!(tries, BURST);
+        assert!(history.page(now + PAUSE).is_some());
+        history.written(Ok(()));
+        assert!(history.page(now + 2 * PAUSE).is_none());
+    }
+
+    #[test]
     fn a_tunnel_that_flaps_does_not_wear_out_the_disk() {
         let directory = directory("wear");
         let start = Instant::now();
@@ -362,7 +393,7 @@ mod tests {
             if history.page(start + Duration::from_secs(second)).is_some() {
                 pages += 1;
                 assert!(history.page(start + Duration::from_secs(second)).is_none());
-                history.written();
+                history.written(Ok(()));
             }
         }
         assert!((60..=72).contains(&pages), "{pages}");

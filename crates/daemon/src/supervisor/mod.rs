@@ -136,8 +136,8 @@ enum Done {
     },
     /// The hook of a tunnel has ended.
     Hook { tunnel: String },
-    /// The history is written.
-    History,
+    /// The history is written, or cannot be.
+    History { kept: Result<(), String> },
     /// Something about the process that answers devices.
     Dns(dns::Event),
     /// What the machine says to what is to be lent by this section.
@@ -330,7 +330,7 @@ impl Supervisor {
         self.history.all_down(ENDED, self.clock.date().ok());
         self.end_hooks(&mut inbox.done).await;
         if let Some(page) = self.history.last_page() {
-            page.write();
+            self.history.written(page.write());
         }
         self.network.take_back().await;
         let run_dir = Path::new(&self.loaded.config.daemon.run_dir);
@@ -524,8 +524,8 @@ impl Supervisor {
                 self.hooks.ran(&tunnel);
                 self.run_hooks();
             }
-            Done::History => {
-                self.history.written();
+            Done::History { kept } => {
+                self.history.written(kept);
                 self.keep_history();
             }
             Done::Dns(event) => self.dns_event(event),
@@ -612,4 +612,27 @@ fn pools(loaded: &Loaded) -> BTreeMap<String, cygnet_config::Pool> {
         .iter()
         .map(|(id, pool)| (id.0.clone(), pool.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_waits_until_everything_is_taken_back() {
+        let unit = include_str!("../../../../packaging/systemd/cygnet.service");
+        let line = unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec="));
+        let patience = Duration::from_secs(line.unwrap().parse().unwrap());
+        let told = DRAIN_MAX + hooks::ENDING_MAX;
+        assert!(
+            patience >= 2 * told,
+            "{told:?} and what is to be taken back"
+        );
+        let said = format!(
+            "# Peers are told within {} s, hooks within {} s,",
+            DRAIN_MAX.as_secs(),
+            hooks::ENDING_MAX.as_secs()
+        );
+        assert!(unit.contains(&said), "{said}");
+    }
 }

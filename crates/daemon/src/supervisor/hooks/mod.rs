@@ -32,7 +32,7 @@ const RUNS_MAX: usize = 8;
 const IDENTITY_MAX: usize = 4096;
 
 /// How long hooks may take when this program ends, all together.
-const ENDING_MAX: Duration = Duration::from_secs(8);
+pub(super) const ENDING_MAX: Duration = Duration::from_secs(8);
 
 /// The hooks of all tunnels.
 pub(super) struct Hooks {
@@ -308,7 +308,7 @@ impl Supervisor {
                         self.hooks.ran(&tunnel);
                         self.run_hooks();
                     }
-                    Some(Done::History) => self.history.written(),
+                    Some(Done::History { kept }) => self.history.written(kept),
                     Some(_) => {}
                     None => break,
                 }
