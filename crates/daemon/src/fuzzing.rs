@@ -167,6 +167,7 @@ fn carried(connection: String, addresses: Vec<IpAddr>) -> Carried {
         remote: ([203, 0, 113, 9], 4500).into(),
         local_identity: "box".to_owned(),
         remote_identity: "vpn.example.org".to_owned(),
+        claimed_identity: Some("10.0.2.15".to_owned()),
         assigned: addresses.clone(),
         dns: addresses.clone(),
         lent: addresses,

@@ -79,6 +79,8 @@ pub(crate) struct Peering {
     pub(crate) connection: Arc<Connection>,
     pub(crate) local_id: Identification,
     pub(crate) peer_id: Identification,
+    /// Who the peer said it was (IDi), where it has then logged in by EAP: nothing proves this one.
+    pub(crate) claimed_id: Option<Identification>,
     /// Outer addresses when they authenticated, ours first.
     pub(crate) outer: (IpAddr, IpAddr),
     /// Whether we called.

@@ -88,6 +88,8 @@ pub struct IkeSaStatus {
     pub local: Option<Identification>,
     /// Who the peer proved to be.
     pub peer: Option<Identification>,
+    /// Who the peer said it was (IDi) before it logged in by EAP; `None`: it did not log in.
+    pub claimed: Option<Identification>,
     /// Algorithms, as strongSwan keywords.
     pub suite: Option<String>,
     /// A NAT was seen before us.
@@ -247,6 +249,7 @@ fn of_ike_sa(sa: &IkeSa, now: Instant) -> IkeSaStatus {
         path: channel.path,
         local: peering.map(|p| p.local_id.clone()),
         peer: peering.map(|p| p.peer_id.clone()),
+        claimed: peering.and_then(|p| p.claimed_id.clone()),
         suite: channel.keys.as_ref().map(|keys| keys.suite().to_string()),
         nat_local: channel.nat.local,
         nat_remote: channel.nat.remote,

@@ -81,6 +81,7 @@ fn selector(selector: &TrafficSelector) -> Selector {
         last: selector.addrs.hi(),
         protocol: selector.protocol,
         ports: (*selector.ports.start(), *selector.ports.end()),
+        claimed_identity: sa.claimed.as_ref().map(identity::display),
     }
 }
 

@@ -249,6 +249,8 @@ pub(crate) struct Carried {
     pub(crate) local_identity: String,
     /// Who the peer proved to be; it has chosen this text.
     pub(crate) remote_identity: String,
+    /// Who it said it was before it proved that by logging in with EAP; `None`: it did not log in.
+    pub(crate) claimed_identity: Option<String>,
     /// Inner addresses that the peer lent us.
     pub(crate) assigned: Vec<IpAddr>,
     /// Resolvers that came with them.

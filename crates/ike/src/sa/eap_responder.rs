@@ -278,6 +278,7 @@ impl AuthResponder {
             success.not_after,
         );
         peering.secret = success.secret;
+        peering.claimed_id = Some(request.claim.id.id.clone());
         Ok(Box::new(Proven {
             peering,
             proof: Some(proof),

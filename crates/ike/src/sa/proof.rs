@@ -198,6 +198,7 @@ impl Peering {
             secret: None,
             local_id,
             peer_id,
+            claimed_id: None,
             outer: (channel.path.local.ip(), channel.path.remote.ip()),
             dialed: channel.dialed,
             origin: (channel.spi_i, channel.spi_r),

@@ -11,9 +11,9 @@ use crate::lab::offices::{Nat, Offices};
 use crate::lab::pki::KeyKind;
 use crate::lab::{Exec, Lab, Result, wait_for};
 
-const USER: &str = "alice";
+pub(super) const USER: &str = "alice";
 /// ASCII: of other characters strongSwan makes something else than UTF-16.
-const PASSWORD: &str = "correct horse, battery 'staple'!";
+pub(super) const PASSWORD: &str = "correct horse, battery 'staple'!";
 const POOL: &str = "10.77.0.0/24";
 /// What both ends say of a log-in that failed, and no more.
 const WRONG: &str = "the user name or the password is wrong";
@@ -98,7 +98,7 @@ fn passwords(users: &[(&str, &str)]) -> Result<String> {
 }
 
 /// A strongSwan device that logs in with this password at a Cygnet server.
-fn device(user: &str, password: &str) -> Result<Plan> {
+pub(super) fn device(user: &str, password: &str) -> Result<Plan> {
     let mut plan = Plan::certificates(Role::Responder, KeyKind::EcP256)?;
     plan.connection = SERVER;
     plan.swan.proof = Proof::Password {
@@ -122,7 +122,7 @@ fn server(plan: &Plan, users: &[(&str, &str)], line: &str) -> Result<Setup> {
 }
 
 /// Both, with a server for users with these passwords; nobody has called yet.
-fn start(lab: &Lab, plan: Plan, users: &[(&str, &str)], line: &str) -> Result<Pair> {
+pub(super) fn start(lab: &Lab, plan: Plan, users: &[(&str, &str)], line: &str) -> Result<Pair> {
     let setup = server(&plan, users, line)?;
     start_with(lab, plan, setup)
 }

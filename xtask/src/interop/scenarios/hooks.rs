@@ -5,7 +5,7 @@ use super::super::Scenario;
 use super::super::pair::{Pair, SOON};
 use super::super::plan::{ChildPlan, INTERFACE, Inner, NET, OFFICE, Plan, Role, SERVER};
 use super::addresses::server_setup;
-use super::mobike;
+use super::{eap, mobike};
 use crate::ensure;
 use crate::lab::offices::{Nat, Offices};
 use crate::lab::pki::KeyKind;
@@ -35,6 +35,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         "hook-as-strongswan-server",
         "a Cygnet server's hook is told of a strongSwan client what that tells its own script",
         server,
+    ));
+    all.push(Scenario::new(
+        "hook-as-strongswan-server-eap",
+        "the same of one that logs in by EAP: who it said it was, and who it is",
+        server_eap,
     ));
     all.push(Scenario::new(
         "hook-moves",
@@ -149,6 +154,8 @@ fn comparable(told: &Told) -> Told {
             "PLUTO_UNIQUEID",
             "PLUTO_CONNECTION",
             "PLUTO_HOST_ACCESS",
+            // Of whoever logs in at this end alone.
+            "PLUTO_XAUTH_ID",
         ];
         exactly.contains(&name) || name.starts_with("CYGNET_") || name.starts_with("PLUTO_DNS")
     };
@@ -330,6 +337,27 @@ fn server(lab: &mut Lab) -> Result<String> {
         "{named:?}"
     );
     Ok(named.join(" "))
+}
+
+fn server_eap(lab: &mut Lab) -> Result<String> {
+    let (ours, theirs) = (
+        Recorder::new(lab, "cygnet")?,
+        Recorder::new(lab, "strongswan")?,
+    );
+    let plan = eap::device(eap::USER, eap::PASSWORD)?
+        .swan_child("updown", &theirs.script.to_string_lossy());
+    let pair = eap::start(lab, plan, &[(eap::USER, eap::PASSWORD)], &ours.line())?;
+    pair.connect()?;
+    let (own, other) = up_and_down(&pair, &ours, &theirs, 1)?;
+    let (Some(told), Some(theirs)) = (own.first(), other.first()) else {
+        return Err(Failure::new("no run"));
+    };
+    let names = ["PLUTO_PEER_ID", "PLUTO_XAUTH_ID"].map(|name| value(told, name));
+    ensure!(
+        names == [value(theirs, "PLUTO_MY_ID"), eap::USER] && names[0] != names[1],
+        "{names:?}, and strongSwan's script {theirs:?}"
+    );
+    Ok(names.join(" is "))
 }
 
 fn moves(lab: &mut Lab) -> Result<String> {

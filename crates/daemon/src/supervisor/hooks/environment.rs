@@ -88,7 +88,13 @@ impl Variables {
         tell("PLUTO_MY_PORT", my_port);
         tell("PLUTO_MY_PROTOCOL", local.protocol.to_string());
         tell("PLUTO_PEER", carried.remote.ip().to_string());
-        tell("PLUTO_PEER_ID", plain(&carried.remote_identity));
+        // Who logs in with EAP is known by that; before, it may have said anything.
+        let claimed = carried.claimed_identity.as_ref();
+        let peer_id = claimed.unwrap_or(&carried.remote_identity);
+        tell("PLUTO_PEER_ID", plain(peer_id));
+        if claimed.is_some() {
+            tell("PLUTO_XAUTH_ID", plain(&carried.remote_identity));
+        }
         tell("PLUTO_PEER_CLIENT", subnet(remote));
         tell("PLUTO_PEER_PORT", peer_port);
         tell("PLUTO_PEER_PROTOCOL", remote.protocol.to_string());
@@ -244,6 +250,7 @@ pub(super) mod tests {
             local: "192.0.2.1:4500".parse().unwrap(),
             remote: "203.0.113.5:4500".parse().unwrap(),
             local_identity: "box".to_owned(),
+            claimed_identity: None,
             remote_identity: "vpn.example.org".to_owned(),
             assigned: vec!["fd99::2".parse().unwrap(), "10.99.0.2".parse().unwrap()],
             dns: vec!["9.9.9.9".parse().unwrap(), "2620:fe::fe".parse().unwrap()],
@@ -397,6 +404,33 @@ pub(super) mod tests {
     fn a_port_of_a_nat_changes_nothing_and_an_address_does() {
         let variables = |carried: &Carried, ike_sa| {
             let child = &carried.children[0];
+    #[test]
+    fn who_logs_in_is_told_of_as_strongswan_tells() {
+        let mut carried = carried();
+        let told = environment(&carried, Verb::Up);
+        assert!(!told.contains_key("PLUTO_XAUTH_ID"));
+        carried.claimed_identity = Some("10.0.2.15".to_owned());
+        carried.remote_identity = "alice smith".to_owned();
+        let told = environment(&carried, Verb::Up);
+        assert_eq!(told["PLUTO_PEER_ID"], "10.0.2.15");
+        assert_eq!(told["PLUTO_XAUTH_ID"], "alice_smith");
+    }
+
+    #[test]
+    fn an_identity_that_is_not_quoted_is_one_word_to_a_shell() {
+        let mut carried = carried();
+        carried.remote_identity = "x /bin/echo evil".to_owned();
+        let id = &environment(&carried, Verb::Up)["PLUTO_PEER_ID"];
+        let script =
+            "env ID=$PLUTO_PEER_ID /bin/sh -c 'echo \"$ID\"'; eval \"echo $PLUTO_PEER_ID\"";
+        let shell = std::process::Command::new("/bin/sh")
+            .args(["-c", script])
+            .env("PLUTO_PEER_ID", id)
+            .output();
+        let said = String::from_utf8(shell.unwrap().stdout).unwrap();
+        assert_eq!(said, "x__bin_echo_evil\nx__bin_echo_evil\n");
+    }
+
             let pair = (&child.local[0], &child.remote[0]);
             Variables::new(PLACE, carried, pair, (ike_sa, 1))
         };
