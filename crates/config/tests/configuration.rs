@@ -451,16 +451,16 @@ fn a_hook_is_a_program_with_its_arguments() {
     };
     assert_eq!(hook(""), None);
     let expected = cygnet_config::Hook {
-        program: "/etc/cygnet/updown".to_owned(),
+        program: "/usr/local/lib/cygnet/updown".to_owned(),
         arguments: Vec::new(),
         timeout: Duration::from_secs(10),
         user: None,
     };
     assert_eq!(
-        hook("hook = \"/etc/cygnet/updown\""),
+        hook("hook = \"/usr/local/lib/cygnet/updown\""),
         Some(expected.clone())
     );
-    let all = "hook = [\"/etc/cygnet/updown\", \"iptables\"]\nhook_timeout = \"90s\"\nhook_user = \"nobody\"";
+    let all = "hook = [\"/usr/local/lib/cygnet/updown\", \"iptables\"]\nhook_timeout = \"90s\"\nhook_user = \"nobody\"";
     let given = cygnet_config::Hook {
         arguments: vec!["iptables".to_owned()],
         timeout: Duration::from_secs(90),
@@ -468,8 +468,7 @@ fn a_hook_is_a_program_with_its_arguments() {
         ..expected.clone()
     };
     assert_eq!(hook(all), Some(given));
-    let server =
-        "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\nhook = \"/etc/cygnet/updown\"\n";
+    let server = "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\nhook = \"/usr/local/lib/cygnet/updown\"\n";
     let config = parse(server).unwrap();
     assert_eq!(config.hook_of("server"), Some(&expected));
     assert_eq!(config.hook_of("office"), None);

@@ -28,7 +28,7 @@ impl Builder<'_> {
                 self.mistake_with_help(
                     written.span(),
                     "there is no `hook` that this could be about",
-                    "name the program: hook = \"/etc/cygnet/updown\"",
+                    "name the program: hook = \"/usr/local/lib/cygnet/updown\"",
                 );
             }
             return None;
@@ -39,7 +39,7 @@ impl Builder<'_> {
             self.mistake_with_help(
                 span,
                 "`hook` is an empty list",
-                "name the program: hook = \"/etc/cygnet/updown\", or take the key out",
+                "name the program: hook = \"/usr/local/lib/cygnet/updown\", or take the key out",
             );
             return None;
         };
@@ -64,7 +64,7 @@ fn program(text: &str) -> Result<String, String> {
     };
     Err(format!(
         "`{text}` is no program that a hook can be: expected a path from the root, such as \
-         \"/etc/cygnet/updown\"{several}"
+         \"/usr/local/lib/cygnet/updown\"{several}"
     ))
 }
 

@@ -1,19 +1,31 @@
 //! What hooks are told of: IKE SAs as they are once something has happened to them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cygnet_config::Config;
 use cygnet_ike::event::{Event, EventKind};
 use cygnet_ike::identity;
 use cygnet_ike::io::IkeSaId;
 use cygnet_ike::status::{ChildSaStatus, IkeSaStatus};
+use cygnet_ike::time::Instant;
 use cygnet_wire::ts::TrafficSelector;
 
 use crate::ipc::{Carried, CarriedChild, Selector};
 
+/// IKE SAs that are told of at once; what happens to more within [`PAUSE`] is told behind it, to each once. A peer may
+/// change its Child SAs as often as it likes, and each time the whole IKE SA is told of.
+const BURST: usize = 64;
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// IKE SAs of connections with a hook that are others than the supervisor knows.
 #[derive(Default)]
-pub(super) struct Touched(BTreeSet<IkeSaId>);
+pub(super) struct Touched {
+    ike_sas: BTreeSet<IkeSaId>,
+    /// How many were told of since when.
+    told: usize,
+    since: Option<Instant>,
+}
 
 impl Touched {
     pub(super) fn note(&mut self, event: &Event, config: &Config) {
@@ -23,25 +35,34 @@ impl Touched {
         }
         match event.kind {
             EventKind::IkeUp { replaces, .. } => {
-                self.0.extend(event.ike_sa.into_iter().chain(replaces))
+                let both = event.ike_sa.into_iter().chain(replaces);
+                self.ike_sas.extend(both);
             }
             EventKind::IkeDown { .. }
             | EventKind::ChildUp { .. }
             | EventKind::ChildDown { .. }
             | EventKind::PeerMoved { .. }
-            | EventKind::Moved { .. } => self.0.extend(event.ike_sa),
+            | EventKind::Moved { .. } => self.ike_sas.extend(event.ike_sa),
             _ => {}
         }
     }
 
     /// Another configuration may have another hook.
     pub(super) fn note_all(&mut self, ike_sas: &[IkeSaStatus]) {
-        self.0.extend(ike_sas.iter().map(|sa| sa.id));
+        self.ike_sas.extend(ike_sas.iter().map(|sa| sa.id));
     }
 
-    /// Those noted since the last call.
-    pub(super) fn take(&mut self) -> BTreeSet<IkeSaId> {
-        std::mem::take(&mut self.0)
+    /// Those noted and not told of yet, or none while too many are told of. All of them together: an heir is never
+    /// told of behind the one it inherits from.
+    pub(super) fn take(&mut self, now: Instant) -> BTreeSet<IkeSaId> {
+        if self.since.is_none_or(|since| now.since(since) >= PAUSE) {
+            (self.told, self.since) = (0, Some(now));
+        }
+        if self.told >= BURST {
+            return BTreeSet::new();
+        }
+        self.told += self.ike_sas.len();
+        std::mem::take(&mut self.ike_sas)
     }
 }
 
@@ -60,6 +81,7 @@ pub(super) fn carried(sa: &IkeSaStatus, config: &Config) -> Option<Carried> {
         remote: sa.path.remote,
         local_identity: identity(&sa.local),
         remote_identity: identity(&sa.peer),
+        claimed_identity: sa.claimed.as_ref().map(identity::display),
         assigned: sa.assigned.addresses.clone(),
         dns: sa.assigned.dns.clone(),
         lent: sa.lent.addresses.clone(),
@@ -81,7 +103,6 @@ fn selector(selector: &TrafficSelector) -> Selector {
         last: selector.addrs.hi(),
         protocol: selector.protocol,
         ports: (*selector.ports.start(), *selector.ports.end()),
-        claimed_identity: sa.claimed.as_ref().map(identity::display),
     }
 }
 
@@ -94,7 +115,7 @@ mod tests {
 [tunnel.home]
 remote = "192.0.2.1"
 psk = "psk"
-hook = "/etc/cygnet/updown"
+hook = "/usr/local/lib/cygnet/updown"
 
 [tunnel.quiet]
 remote = "192.0.2.2"
@@ -128,7 +149,34 @@ psk = "psk"
             replaces: Some(IkeSaId(1)),
         };
         note("home", 2, up);
-        assert_eq!(touched.take(), [1, 2, 3].map(IkeSaId).into());
-        assert!(touched.take().is_empty());
+        assert_eq!(
+            touched.take(Instant::default()),
+            [1, 2, 3].map(IkeSaId).into()
+        );
+        assert!(touched.take(Instant::default()).is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_changes_all_the_time_is_told_of_once_a_second() {
+        let config = Config::parse("test", TEXT, &mut |_| Ok(Vec::new())).unwrap();
+        let (mut touched, mut times) = (Touched::default(), 0);
+        let start = Instant::default();
+        for round in 0..10_000 {
+            let event = Event {
+                connection: Some("home".to_owned()),
+                ike_sa: Some(IkeSaId(1)),
+                path: None,
+                peer: None,
+                kind: EventKind::IkeDown {
+                    reason: Reason::Operator,
+                },
+            };
+            touched.note(&event, &config);
+            times += touched.take(start + Duration::from_millis(round)).len();
+        }
+        assert_eq!(times, 10 * BURST);
+        // What came last is not lost.
+        let end = start + Duration::from_secs(11);
+        assert_eq!(touched.take(end), [IkeSaId(1)].into());
     }
 }

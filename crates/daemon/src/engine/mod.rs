@@ -345,7 +345,8 @@ impl Engine {
             self.tell(&reach);
         }
         // Behind its routes, and an heir before who left it what it carries.
-        for ike_sa in self.touched.take().into_iter().rev() {
+        let touched = self.touched.take(self.clock.now().boot);
+        for ike_sa in touched.into_iter().rev() {
             let sa = self.endpoint.ike_sa(self.clock.now(), ike_sa);
             let carried = sa.and_then(|sa| carried::carried(&sa, &self.config));
             let carried = carried.map(Box::new);
@@ -358,9 +359,7 @@ impl Engine {
     /// What others than the log make of an event.
     fn note(&mut self, event: &Event) {
         self.touched.note(event, &self.config);
-        // A server's clients come and go.
-        let tunnel = event.connection.as_ref();
-        if let Some(tunnel) = tunnel.filter(|name| self.config.tunnels.contains_key(*name))
+        if let Some(tunnel) = &event.connection
             && let Some(change) = self.changes.of(tunnel, event)
         {
             self.tell(&ToSupervisor::Changed {

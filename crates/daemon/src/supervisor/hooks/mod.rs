@@ -5,29 +5,38 @@
 //! whatever becomes of them, nothing waits for them, and nothing else of this program depends on them.
 
 mod environment;
+mod journal;
 mod pairs;
 mod process;
 
-use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_config::{Config, Hook, SERVER};
-use cygnet_linux::replace_file;
-use serde::{Deserialize, Serialize};
+use cygnet_ike::policy::{ChildPolicy, Connection, SelectorTemplate};
 use tokio::sync::mpsc;
 
 use super::{Done, Supervisor, start};
 use crate::error::StartError;
 use crate::ipc::{Carried, CarriedChild};
 use environment::{Place, Variables, Verb};
-use pairs::{Key, PAIRS_MAX, Pairs, Telling, Told};
+use journal::{Journal, Line};
+use pairs::{Key, PAIRS_MAX, Pairs, Telling};
 use process::Program;
+pub(super) use process::visible;
 
 /// Hooks that run at once; those of one tunnel never do.
 const RUNS_MAX: usize = 8;
+/// Pairs of a peer, whatever number of IKE SAs it has: a sixteenth of all that are told of. Where the configuration has
+/// more networks, as many as they make.
+const SHARE: usize = 256;
+/// Pairs of an IKE SA of a server's client, where the configuration has not networks for more: it may ask for each
+/// network, protocol and port by itself.
+const CLIENT_MAX: usize = 16;
+/// Pairs of selectors of an IKE SA that are looked at.
+const LOOKED_AT_MAX: usize = 4096;
 /// Octets of an identity, as people write it; none that IKE lets in is longer.
 const IDENTITY_MAX: usize = 4096;
 
@@ -37,8 +46,7 @@ pub(super) const ENDING_MAX: Duration = Duration::from_secs(8);
 /// The hooks of all tunnels.
 pub(super) struct Hooks {
     tunnels: BTreeMap<String, Tunnel>,
-    /// Of what was told, for the next run of this program, if this one ends without a word.
-    journal: PathBuf,
+    journal: Journal,
     /// Counts the runs.
     runs: u64,
     /// Numbers for `PLUTO_REQID`.
@@ -47,7 +55,6 @@ pub(super) struct Hooks {
 
 #[derive(Default)]
 struct Tunnel {
-    program: Option<Arc<Program>>,
     pairs: Pairs,
     running: bool,
     /// When it ran last, by [`Hooks::runs`].
@@ -69,20 +76,6 @@ impl Run {
     }
 }
 
-/// A line of the journal.
-#[derive(Serialize)]
-struct Kept<'a> {
-    tunnel: &'a str,
-    told: &'a Told,
-}
-
-/// The same when it is read.
-#[derive(Deserialize)]
-struct Recalled {
-    tunnel: String,
-    told: Told,
-}
-
 /// Whether every hook that is configured may be run.
 pub(super) fn check(config: &Config) -> Result<(), StartError> {
     let connections = config.policy.connections.iter();
@@ -91,9 +84,11 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
         let refuse = |error: &dyn std::fmt::Display| {
             StartError::refused(format_args!("{}: {error}", section(name)))
         };
-        process::trusted(&hook.program)
-            .map_err(|error| refuse(&format_args!("the hook {} {error}", hook.program)))?;
-        user(hook).map_err(|error| refuse(&error))?;
+        let of_file = |error| refuse(&format_args!("the hook {} {error}", hook.program));
+        let file = process::trusted(&hook.program).map_err(of_file)?;
+        if let Some(user) = user(hook).map_err(|error| refuse(&error))? {
+            process::usable(&hook.program, &file, user).map_err(of_file)?;
+        }
     }
     Ok(())
 }
@@ -124,23 +119,15 @@ fn user(hook: &Hook) -> Result<Option<(u32, u32)>, String> {
 impl Hooks {
     /// Those of a configuration, with what an earlier run of this program has left to be undone.
     pub(super) fn new(config: &Config, run_dir: &Path) -> Self {
+        let (journal, left) = Journal::open(run_dir.join("hooks.jsonl"));
         let mut hooks = Self {
             tunnels: BTreeMap::new(),
-            journal: run_dir.join("hooks.json"),
+            journal,
             runs: 0,
             numbers: 0,
         };
-        let text = std::fs::read(&hooks.journal).unwrap_or_else(|_| b"[]".to_vec());
-        match serde_json::from_slice::<Vec<Recalled>>(&text) {
-            Ok(left) => {
-                for Recalled { tunnel, told } in left {
-                    hooks.tunnels.entry(tunnel).or_default().pairs.recall(told);
-                }
-            }
-            Err(error) => tracing::warn!(
-                "{}: what hooks were told before cannot be read, and is not undone: {error}",
-                hooks.journal.display()
-            ),
+        for (tunnel, told) in left {
+            hooks.tunnels.entry(tunnel).or_default().pairs.recall(told);
         }
         hooks.configure(config);
         hooks
@@ -155,17 +142,23 @@ impl Hooks {
         }
         for (name, tunnel) in &mut self.tunnels {
             let hook = config.hook_of(name).cloned();
-            tunnel.program = hook.and_then(|hook| match user(&hook) {
-                Ok(user) => Some(Arc::new(Program { hook, user })),
+            let program = hook.and_then(|hook| match user(&hook) {
+                Ok(user) => Some(Program {
+                    file: hook.program,
+                    arguments: hook.arguments,
+                    user,
+                    timeout: hook.timeout,
+                }),
                 // It was found when this was checked.
                 Err(error) => {
                     tracing::error!("{name}: the hook is not run: {error}");
                     None
                 }
             });
-            if tunnel.program.is_none() {
+            if program.is_none() {
                 tunnel.pairs.all_down();
             }
+            tunnel.pairs.configure(program);
         }
         self.tidy();
     }
@@ -176,7 +169,7 @@ impl Hooks {
         let connection = carried.map(|carried| carried.connection.as_str());
         for (name, tunnel) in &mut self.tunnels {
             if connection != Some(name.as_str()) && tunnel.pairs.knows(ike_sa) {
-                tunnel.pairs.note(ike_sa, Vec::new());
+                tunnel.pairs.note(ike_sa, Vec::new(), SHARE);
             }
         }
         let Some(carried) = carried else {
@@ -186,15 +179,27 @@ impl Hooks {
         let Some(tunnel) = self.tunnels.get_mut(&carried.connection) else {
             return;
         };
-        if tunnel.program.is_none() {
+        let policy = config.policy.connection(&carried.connection);
+        let (Some(_), Some(policy)) = (tunnel.pairs.program(), policy) else {
             return;
-        }
+        };
         self.numbers = self.numbers.wrapping_add(1).max(1);
-        let pairs = pairs_of(config, carried, (ike_sa, self.numbers));
-        if !tunnel.pairs.note(ike_sa, pairs) && !std::mem::replace(&mut tunnel.crowded, true) {
+        let configured = configured(policy);
+        let share = configured.max(SHARE);
+        let most = match carried.connection == SERVER {
+            true => configured.max(CLIENT_MAX),
+            false => share,
+        };
+        let mut pairs = pairs_of(config, carried, (ike_sa, self.numbers), most + 1);
+        let fit = pairs.len() <= most;
+        pairs.truncate(most);
+        let fit = tunnel.pairs.note(ike_sa, pairs, share) && fit;
+        if !fit && !std::mem::replace(&mut tunnel.crowded, true) {
             tracing::warn!(
-                "{}: more than {PAIRS_MAX} pairs of networks are up: the hook is not told of all",
-                carried.connection
+                "{}: a peer has more pairs of networks than {most} by one IKE SA, or than {share} by all of its own, or \
+                 all peers have more than {}: the hook is not told of the others",
+                carried.connection,
+                2 * PAIRS_MAX
             );
         }
     }
@@ -225,26 +230,31 @@ impl Hooks {
             if running + due.len() >= RUNS_MAX {
                 break;
             }
-            if let Some(telling) = tunnel.pairs.next(tunnel.program.as_ref()) {
+            if let Some(telling) = tunnel.pairs.next() {
                 self.runs += 1;
                 (tunnel.running, tunnel.ran) = (true, self.runs);
                 let tunnel = name.clone();
                 due.push(Run { tunnel, telling });
             }
         }
-        if due.iter().any(|run| run.telling.verb == Verb::Up) {
-            self.keep();
+        for Run { tunnel, telling } in &due {
+            if telling.verb == Verb::Up {
+                let line = Line::Told(tunnel, &telling.told);
+                self.journal.add(line, told(&self.tunnels));
+            }
         }
         due
     }
 
     /// The run of this tunnel has ended.
     pub(super) fn ran(&mut self, tunnel: &str) {
-        if let Some(tunnel) = self.tunnels.get_mut(tunnel) {
-            tunnel.running = false;
-            tunnel.pairs.undone();
+        if let Some(of) = self.tunnels.get_mut(tunnel) {
+            of.running = false;
+            if let Some(turn) = of.pairs.undone() {
+                let line = Line::Undone(tunnel, turn);
+                self.journal.add(line, told(&self.tunnels));
+            }
         }
-        self.keep();
         self.tidy();
     }
 
@@ -253,30 +263,10 @@ impl Hooks {
         self.tunnels.values().any(|tunnel| tunnel.running)
     }
 
-    /// Writes the journal.
-    fn keep(&self) {
-        let tunnels = self.tunnels.iter();
-        let all: Vec<Kept<'_>> = tunnels
-            .flat_map(|(tunnel, of)| of.pairs.told().map(move |told| Kept { tunnel, told }))
-            .collect();
-        let kept = if all.is_empty() {
-            std::fs::remove_file(&self.journal)
-        } else {
-            let bytes = serde_json::to_vec(&all).map_err(std::io::Error::other);
-            bytes.and_then(|bytes| replace_file(&self.journal, &bytes))
-        };
-        match kept {
-            // There was nothing to forget.
-            Err(error) if all.is_empty() && error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("cannot write {}: {error}", self.journal.display()),
-            Ok(()) => {}
-        }
-    }
-
     /// Forgets tunnels that are not configured any more and have nothing left to be undone.
     fn tidy(&mut self) {
         self.tunnels.retain(|_, tunnel| {
-            tunnel.program.is_some() || tunnel.running || !tunnel.pairs.is_empty()
+            tunnel.pairs.program().is_some() || tunnel.running || !tunnel.pairs.is_empty()
         });
     }
 }
@@ -321,8 +311,35 @@ impl Supervisor {
     }
 }
 
-/// The pairs of an IKE SA in the order in which strongSwan tells of them: by our side first.
-fn pairs_of(config: &Config, carried: &Carried, numbers: (u64, u32)) -> Vec<(Key, Variables)> {
+/// All that hooks were told is up.
+fn told(tunnels: &BTreeMap<String, Tunnel>) -> impl Iterator<Item = Line<'_>> + Clone {
+    tunnels.iter().flat_map(|(tunnel, of)| {
+        let told = of.pairs.told();
+        told.map(move |told| Line::Told(tunnel, told))
+    })
+}
+
+/// Pairs that the configuration has networks for, addresses that are lent being two.
+fn configured(policy: &Connection) -> usize {
+    let count = |side: &[SelectorTemplate]| {
+        let each = side.iter().map(|template| match template {
+            SelectorTemplate::Fixed(_) => 1,
+            SelectorTemplate::Dynamic => 2,
+        });
+        each.sum::<usize>()
+    };
+    let pairs = |child: &Arc<ChildPolicy>| count(&child.local) * count(&child.remote);
+    policy.children.iter().map(pairs).sum()
+}
+
+/// The pairs of an IKE SA, `most` of them, in the order in which strongSwan tells of them: by our side first. Child SAs
+/// may have the same for a while.
+fn pairs_of(
+    config: &Config,
+    carried: &Carried,
+    numbers: (u64, u32),
+    most: usize,
+) -> Vec<(Key, Variables)> {
     let connection = &carried.connection;
     if carried.remote_identity.len() > IDENTITY_MAX {
         return Vec::new();
@@ -353,26 +370,28 @@ fn pairs_of(config: &Config, carried: &Carried, numbers: (u64, u32)) -> Vec<(Key
         let local = child.local.iter();
         let both =
             local.flat_map(move |local| child.remote.iter().map(move |remote| (local, remote)));
-        let fit = both.filter(|(local, remote)| {
-            let protocols = (local.protocol, remote.protocol);
-            local.first.is_ipv4() == remote.first.is_ipv4()
-                && (protocols.0 == 0 || protocols.1 == 0 || protocols.0 == protocols.1)
-        });
-        fit.map(move |(local, remote)| {
-            let key = Key {
-                child: child.name.clone(),
-                peer: carried.remote_identity.clone(),
-                local: *local,
-                remote: *remote,
-            };
-            (
-                key,
-                Variables::new(place, carried, (local, remote), numbers),
-            )
+        both.map(move |both| (child, place, both))
+    });
+    let fit = pairs.take(LOOKED_AT_MAX).filter(|(_, _, (local, remote))| {
+        let protocols = (local.protocol, remote.protocol);
+        local.first.is_ipv4() == remote.first.is_ipv4()
+            && (protocols.0 == 0 || protocols.1 == 0 || protocols.0 == protocols.1)
+    });
+    let mut known = BTreeSet::new();
+    let pairs = fit.filter_map(|(child, place, (local, remote))| {
+        let key = Key {
+            child: child.name.clone(),
+            peer: carried.remote_identity.clone(),
+            local: *local,
+            remote: *remote,
+        };
+        let is_new = known.insert(key.clone());
+        is_new.then(|| {
+            let variables = Variables::new(place, carried, (local, remote), numbers);
+            (key, variables)
         })
     });
-    // One more, to know that they are too many.
-    pairs.take(PAIRS_MAX + 1).collect()
+    pairs.take(most).collect()
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! One run of a hook: a program of the operator's, in a process group of its own, for a limited time, with what it
 //! says in the log.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use cygnet_config::Hook;
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -17,6 +18,8 @@ use super::pairs::Telling;
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the end of one that has got SIGKILL is waited for: whom the kernel does not let go, it does not.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How long what a hook has said is waited for when it has ended: it may have left somebody who holds its output.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Lines of a run that are logged.
@@ -29,11 +32,22 @@ const OCTETS_MAX: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(50);
 
 /// A hook, and whom it runs as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Program {
-    pub(super) hook: Hook,
+    /// Its path.
+    pub(super) file: String,
+    pub(super) arguments: Vec<String>,
     /// `None`: root.
     pub(super) user: Option<(u32, u32)>,
+    /// How long a run may take.
+    pub(super) timeout: Duration,
+}
+
+impl Program {
+    /// Whether this is who was told, however patient we were.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (&self.file, &self.arguments, self.user) == (&other.file, &other.arguments, other.user)
+    }
 }
 
 /// Tells a hook what happened, and waits for its end.
@@ -41,15 +55,15 @@ pub(super) async fn tell(tunnel: &str, telling: &Telling) {
     let verb = telling.verb;
     tracing::debug!(
         "{tunnel}: hook {}: told of {}",
-        telling.program.hook.program,
+        telling.program().file,
         verb.name()
     );
     let ended = match Run::start(telling) {
-        Ok(run) => run.finish(tunnel, telling.program.hook.timeout).await,
+        Ok(run) => run.finish(tunnel, telling.program().timeout).await,
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        let program = &telling.program.hook.program;
+        let program = &telling.program().file;
         tracing::warn!(
             "{tunnel}: the hook {program} ({}) {error}; nothing else depends on it",
             verb.name()
@@ -66,22 +80,25 @@ struct Run {
 
 impl Run {
     fn start(telling: &Telling) -> Result<Self, String> {
-        let Program { hook, user } = &*telling.program;
-        let file = trusted(&hook.program)?;
+        let program = telling.program();
+        let file = trusted(&program.file)?;
+        if let Some(user) = program.user {
+            usable(&program.file, &file, user)?;
+        }
         let failed = |e: std::io::Error| format!("cannot be run: {e}");
         let (reader, writer) = std::io::pipe().map_err(failed)?;
         let mut command = Command::new(&file);
         command
-            .args(&hook.arguments)
+            .args(&program.arguments)
             .env_clear()
-            .envs(telling.variables.environment(telling.verb))
+            .envs(telling.environment())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(writer.try_clone().map_err(failed)?)
             .stderr(writer);
-        if let Some((uid, gid)) = user {
-            command.uid(*uid).gid(*gid);
+        if let Some((uid, gid)) = program.user {
+            command.uid(uid).gid(gid);
         }
         let output = Receiver::from_owned_fd(reader.into()).map_err(failed)?;
         let child = command.spawn().map_err(failed)?;
@@ -119,12 +136,15 @@ impl Run {
                 }
             }
             self.signal(Signal::KILL);
-            let _ = self.child.wait().await;
+            let ended = tokio::time::timeout(LAST_WAIT, self.child.wait()).await;
             self.group = None;
             said.end(&mut log);
+            let what = match ended {
+                Ok(_) => "was ended",
+                Err(_) => "cannot be ended",
+            };
             return Err(format!(
-                "did not end within {:.1} s, and was ended: see what it waits for, or give it more time with \
-                 hook_timeout",
+                "did not end within {:.1} s, and {what}: see what it waits for, or give it more time with hook_timeout",
                 timeout.as_secs_f32()
             ));
         };
@@ -139,6 +159,10 @@ impl Run {
         if let Some(group) = self.group {
             // It may have ended by itself.
             let _ = rustix::process::kill_process_group(group, signal);
+            // Or have left its group for another one.
+            if rustix::process::getpgid(Some(group)).is_ok_and(|now| now != group) {
+                let _ = rustix::process::kill_process(group, signal);
+            }
         }
     }
 }
@@ -234,7 +258,7 @@ impl Output {
 }
 
 /// Text that steers no terminal.
-fn visible(text: &str) -> String {
+pub(in crate::supervisor) fn visible(text: &str) -> String {
     let replaced = |c: char| match c {
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         '\t' => ' ',
@@ -289,4 +313,45 @@ fn only_ours(place: &Path, metadata: &Metadata) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether this user, who is not root, can run the file that the path leads to.
+pub(super) fn usable(path: &str, file: &Path, user: (u32, u32)) -> Result<(), String> {
+    let above = |place: &Path| {
+        let all = place.ancestors().skip(1).map(Path::to_owned);
+        all.collect::<Vec<_>>()
+    };
+    for place in above(Path::new(path)).into_iter().chain(above(file)) {
+        if !may(user, &place, 0o1)? {
+            return Err(format!(
+                "cannot be run by hook_user: it may not pass {0}; put the file elsewhere, such as \
+                 /usr/local/lib/cygnet, or `chmod a+x {0}`",
+                place.display()
+            ));
+        }
+    }
+    // A script is read by its shell, which is that user as well.
+    let mut begin = [0; 2];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut begin));
+    let is_script = read.is_ok() && begin == *b"#!";
+    if !may(user, file, if is_script { 0o5 } else { 0o1 })? {
+        return Err(format!(
+            "cannot be run by hook_user: it may not {} {1}; `chmod a+rx {1}`",
+            if is_script { "read and run" } else { "run" },
+            file.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a user has these permissions; where an access control list says more than the mode, it is believed to.
+fn may((uid, gid): (u32, u32), place: &Path, wanted: u32) -> Result<bool, String> {
+    let metadata = std::fs::metadata(place).map_err(|e| format!("cannot be looked at: {e}"))?;
+    let shift = match (metadata.uid() == uid, metadata.gid() == gid) {
+        (true, _) => 6,
+        (false, true) => 3,
+        (false, false) => 0,
+    };
+    let listed = rustix::fs::getxattr(place, "system.posix_acl_access", &mut [0_u8; 0]);
+    Ok((metadata.mode() >> shift) & wanted == wanted || listed.is_ok())
 }
