@@ -3,10 +3,10 @@
 //! It answers at the server's addresses inside the tunnel, and takes connections from the tunnel's interface alone. A
 //! client may have a few connections, for a while each; nothing it sends is looked at but the heads of its requests.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout_at;
 
@@ -33,8 +34,10 @@ const CONNECTIONS_OF_ONE: usize = 24;
 const BODY_MAX: Duration = Duration::from_secs(SECONDS_MAX as u64 + WARM_UP.as_secs() + 10);
 /// How long a connection may: a whole run, which keeps one for its round trips.
 const CONNECTION_MAX: Duration = Duration::from_secs(4 * BODY_MAX.as_secs());
-/// How long the head of a request may take, and the silence before it.
+/// How long the head of a request may take, the silence before it, and that of somebody who does not take what is sent.
 const HEAD_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked at whether somebody takes it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Octets of a head, and of what is read or written ahead.
 const BUFFER: usize = 128 << 10;
 /// Connections that wait to be taken.
@@ -67,13 +70,22 @@ pub(super) fn run(place: &str) -> u8 {
             for address in addresses {
                 let address = SocketAddr::new(address, PORT);
                 let hall = Rc::clone(&hall);
-                tokio::task::spawn_local(listen(interface.clone(), address, hall));
+                tokio::task::spawn_local(listen(interface.clone(), address, hall, say));
             }
             std::future::pending::<()>().await;
         });
         Ok(())
     });
+    if let Err(error) = &done {
+        say(&format!("cannot run: {error}"));
+    }
     u8::from(done.is_err())
+}
+
+/// Whoever started this process puts it into the log.
+fn say(line: &str) {
+    // If nobody listens, nobody wants to know.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 pub(super) fn parse(place: &str) -> io::Result<(String, Vec<IpAddr>)> {
@@ -85,10 +97,26 @@ pub(super) fn parse(place: &str) -> io::Result<(String, Vec<IpAddr>)> {
 }
 
 /// Takes connections at one address, for ever.
-async fn listen(interface: String, address: SocketAddr, hall: Rc<Hall>) {
+pub(super) async fn listen(
+    interface: String,
+    address: SocketAddr,
+    hall: Rc<Hall>,
+    say: impl Fn(&str),
+) {
+    let mut told = None;
     loop {
-        if let Ok(listener) = bind(&interface, address) {
-            take(&listener, &hall).await;
+        match bind(&interface, address) {
+            Ok(listener) => {
+                told = None;
+                take(&listener, &hall).await;
+            }
+            Err(error) => {
+                let why = format!("cannot answer at {address} of interface {interface}: {error}");
+                if told.as_ref() != Some(&why) {
+                    say(&why);
+                }
+                told = Some(why);
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -171,21 +199,48 @@ impl Drop for Guest {
 async fn converse(stream: TcpStream, guest: Guest) {
     // Small answers leave at once; without, they are only later.
     let _ = stream.set_nodelay(true);
+    // What is not acknowledged then, or finds no room at the other end, is given up with the connection.
+    let _ = set_tcp_user_timeout(&stream, millis(HEAD_MAX));
     let hall = Rc::clone(&guest.hall);
-    let service = service_fn(move |request| answer(request, Rc::clone(&hall)));
+    // When the last download has to be taken.
+    let taken = Rc::new(Cell::new(None));
+    let service = {
+        let taken = Rc::clone(&taken);
+        service_fn(move |request| answer(request, Rc::clone(&hall), Rc::clone(&taken)))
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
+    // A body is not asked for more while nobody takes what it has given: that it is over has to be seen from here.
+    let overdue = async {
+        while taken.get().is_none_or(|until| Instant::now() < until) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
     // However it ends: a client that goes away has measured, or will try again.
-    let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
+    tokio::select! {
+        _ = connection => {}
+        () = overdue => {}
+        () = tokio::time::sleep(CONNECTION_MAX) => {}
+    }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 type Answer = Response<Either<Full<Bytes>, Noise>>;
 
-async fn answer(request: Request<Incoming>, hall: Rc<Hall>) -> Result<Answer, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    hall: Rc<Hall>,
+    taken: Rc<Cell<Option<Instant>>>,
+) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
+    // Whoever asks for the next has taken the last.
+    taken.set(None);
     Ok(match (&head.method, head.uri.path()) {
         (&Method::GET | &Method::HEAD, PING) => {
             let mut nothing = Response::new(Either::Left(Full::default()));
@@ -195,7 +250,9 @@ async fn answer(request: Request<Incoming>, hall: Rc<Hall>) -> Result<Answer, In
         (&Method::GET, LOAD) => json(StatusCode::OK, &load(&hall)),
         (&Method::GET, DOWN) => match seconds(head.uri.query()) {
             Some(time) => {
-                let noise = Noise::new(&hall.noise, Instant::now() + time);
+                let until = Instant::now() + time;
+                taken.set(Some(until + HEAD_MAX));
+                let noise = Noise::new(&hall.noise, until);
                 let mut answer = Response::new(Either::Right(noise));
                 let kind = HeaderValue::from_static("application/octet-stream");
                 answer.headers_mut().insert(CONTENT_TYPE, kind);

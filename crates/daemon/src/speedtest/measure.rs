@@ -46,6 +46,10 @@ pub(super) fn run(_interface: &str) -> u8 {
             Err(Ended::Unheard(error)) => Err(error),
         }
     });
+    if let Err(error) = &done {
+        // Where it is that nobody listens, that is not heard either.
+        let _ = say(&Event::Failed(format!("it cannot run: {error}")));
+    }
     u8::from(done.is_err())
 }
 

@@ -1,17 +1,20 @@
 //! The process at which the server's clients measure their speed, where `[server] speedtest` asks for one.
 
 use std::net::IpAddr;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cygnet_config::{Config, Server};
-use tokio::process::Child;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout};
 
+use super::hooks::visible;
 use super::leases::own_address;
 use crate::{helper, speedtest};
 
 /// A process that ended is started again after this, at the earliest.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Octets of what one says that are read: it has few reasons to say anything.
+const SAID_MAX: u64 = 8 << 10;
 
 /// What runs, or is to run.
 #[derive(Default)]
@@ -60,11 +63,14 @@ impl Endpoint {
             return;
         }
         self.last_start = Some(Instant::now());
-        let child = helper::command("speedtest-endpoint", &argument, user)
-            .stdout(Stdio::null())
-            .spawn();
+        let child = helper::command("speedtest-endpoint", &argument, user).spawn();
         match child {
-            Ok(child) => self.running = Some(Running { argument, child }),
+            Ok(mut child) => {
+                if let Some(said) = child.stdout.take() {
+                    tokio::task::spawn_local(log(said));
+                }
+                self.running = Some(Running { argument, child });
+            }
             Err(error) => tracing::error!("cannot start the speed test's process: {error}"),
         }
     }
@@ -74,6 +80,14 @@ impl Endpoint {
         self.running = None;
         self.last_start = None;
         self.watch(user);
+    }
+}
+
+/// What the process says, line by line.
+async fn log(said: ChildStdout) {
+    let mut lines = BufReader::new(said.take(SAID_MAX)).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::warn!("the speed test's process {}", visible(&line));
     }
 }
 
