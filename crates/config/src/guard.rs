@@ -1,6 +1,7 @@
 //! What the guard of a LAN gateway needs, read from a configuration that may be broken elsewhere: a
 //! mistyped cipher must not leave a LAN open.
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
 use toml::{Table, Value};
@@ -22,6 +23,26 @@ pub struct GuardSections {
     pub ways_out: Vec<String>,
     /// All TUNs.
     pub interfaces: Vec<String>,
+    /// Networks behind tunnels between sites (but for one that is the LAN's way out), and the server's pools.
+    pub sites: Vec<IpNet>,
+    /// Networks that are called local: the tunnels', and the LAN's.
+    pub local: Vec<IpNet>,
+}
+
+/// What the guard needs to know of a tunnel.
+struct Tunnel {
+    name: String,
+    interface: String,
+    /// The peer lends us addresses.
+    client: bool,
+    remote: Vec<IpNet>,
+    local: Vec<IpNet>,
+}
+
+/// What the guard needs to know of the server.
+struct Server {
+    interface: String,
+    pools: Vec<IpNet>,
 }
 
 impl GuardSections {
@@ -49,10 +70,9 @@ impl GuardSections {
             lan: strings(gateway.get("lan"))
                 .filter_map(|name| units::interface(name).ok())
                 .collect(),
-            networks: gateway.get("networks").map(|written| {
-                let networks = strings(Some(written));
-                networks.filter_map(|n| units::network(n).ok()).collect()
-            }),
+            networks: gateway
+                .get("networks")
+                .map(|written| networks(Some(written)).collect()),
             guard: gateway.get("guard").and_then(Value::as_bool) != Some(false),
             devices: LanDevices::read_leniently(gateway),
             // No part of the guard: without it devices' questions go into the tunnel or nowhere.
@@ -69,10 +89,29 @@ impl GuardSections {
                 Some(Value::Array(these)) => !these.is_empty(),
                 Some(_) => true,
             };
-            Some((name.clone(), units::interface(&interface).ok()?, client))
+            let children = tunnel.get("child").and_then(Value::as_table);
+            let children = children.into_iter().flat_map(Table::values);
+            let children = children.filter_map(Value::as_table);
+            let parts: Vec<&Table> = std::iter::once(tunnel).chain(children).collect();
+            let all = |key: &str| {
+                let written = parts.iter().map(|part| part.get(key));
+                written.flat_map(networks).collect()
+            };
+            Some(Tunnel {
+                name: name.clone(),
+                interface: units::interface(&interface).ok()?,
+                client,
+                remote: all("remote_networks"),
+                local: all("local_networks"),
+            })
         });
-        let server = section("server").map(|s| text(Some(s), "interface", SERVER_INTERFACE));
-        let server = server.and_then(|name| units::interface(&name).ok());
+        let server = section("server").and_then(|server| {
+            let interface = text(Some(server), "interface", SERVER_INTERFACE);
+            Some(Server {
+                interface: units::interface(&interface).ok()?,
+                pools: networks(server.get("pools")).collect(),
+            })
+        });
         let daemon = section("daemon");
         Self::new(
             text(daemon, "run_dir", RUN_DIR),
@@ -83,28 +122,34 @@ impl GuardSections {
         )
     }
 
-    /// `tunnels`: name, interface, whether the peer lends us addresses.
     fn new(
         run_dir: String,
         state_dir: String,
         gateway: Option<Gateway>,
-        tunnels: Vec<(String, String, bool)>,
-        server: Option<String>,
+        tunnels: Vec<Tunnel>,
+        server: Option<Server>,
     ) -> Self {
-        let is_way = |name: &str, client: bool| {
-            // A site's networks lie inside as well: they are not "out".
-            !client || gateway.as_ref().is_some_and(|g| g.tunnel == name)
+        let is_the_lans = |tunnel: &&Tunnel| {
+            let gateway = gateway.as_ref();
+            gateway.is_some_and(|g| g.tunnel == tunnel.name)
         };
-        let ways = tunnels
-            .iter()
-            .filter(|(name, _, client)| is_way(name, *client));
-        let ways_out = ways.map(|(_, interface, _)| interface.clone());
-        let all = tunnels.iter().map(|(_, interface, _)| interface.clone());
+        // A site's networks lie inside as well: they are not "out".
+        let ways = tunnels.iter().filter(|t| !t.client || is_the_lans(t));
+        let ways_out = ways.map(|t| t.interface.clone());
+        let all = tunnels.iter().map(|t| t.interface.clone());
+        let sites = tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
+        let sites = sites.flat_map(|t| t.remote.iter().copied());
+        let of_gateway = gateway.iter().filter_map(|g| g.networks.as_ref());
+        let local = tunnels.iter().map(|t| &t.local).chain(of_gateway).flatten();
+        let servers = || server.iter().map(|s| s.interface.clone());
+        let pools = server.iter().flat_map(|s| s.pools.iter().copied());
         Self {
             run_dir,
             state_dir,
-            ways_out: ways_out.chain(server.clone()).collect(),
-            interfaces: all.chain(server).collect(),
+            ways_out: ways_out.chain(servers()).collect(),
+            interfaces: all.chain(servers()).collect(),
+            sites: sites.chain(pools).collect(),
+            local: local.copied().collect(),
             gateway,
         }
     }
@@ -123,11 +168,25 @@ impl From<&Config> for GuardSections {
                 ..gateway
             }),
             tunnels
-                .map(|(name, t)| (name.clone(), t.interface.clone(), t.virtual_address))
+                .map(|(name, t)| Tunnel {
+                    name: name.clone(),
+                    interface: t.interface.clone(),
+                    client: t.virtual_address,
+                    remote: t.remote_networks.clone(),
+                    local: t.local_networks.clone(),
+                })
                 .collect(),
-            config.server.as_ref().map(|s| s.interface.clone()),
+            config.server.as_ref().map(|s| Server {
+                interface: s.interface.clone(),
+                pools: s.pools.clone(),
+            }),
         )
     }
+}
+
+/// Those of them that are networks.
+fn networks(value: Option<&Value>) -> impl Iterator<Item = IpNet> {
+    strings(value).filter_map(|text| units::network(text).ok())
 }
 
 /// One string or a list of them.
@@ -166,8 +225,12 @@ interface = "other0"
 [tunnel.a-branch-with-a-long-name]
 remote = "203.0.113.7"
 psk = "k"
+[tunnel.a-branch-with-a-long-name.child.one]
 local_networks = ["192.168.1.0/24"]
 remote_networks = ["10.2.0.0/24"]
+[tunnel.a-branch-with-a-long-name.child.more]
+local_networks = ["192.168.7.0/24"]
+remote_networks = ["10.3.0.0/24"]
 [gateway]
 tunnel = "home"
 lan = ["eth0", "wlan0"]
@@ -187,6 +250,10 @@ laptop = "02:00:00:00:00:01"
         let sorted = |mut sections: GuardSections| {
             sections.ways_out.sort();
             sections.interfaces.sort();
+            sections.sites.sort();
+            sections.sites.dedup();
+            sections.local.sort();
+            sections.local.dedup();
             sections
         };
         assert_eq!(sorted(read.clone()), sorted((&config).into()));
@@ -194,6 +261,13 @@ laptop = "02:00:00:00:00:01"
         let ways = ["cyg-a-branch-wi", "cyg-home", "cyg-srv"];
         assert_eq!(sorted(read.clone()).ways_out, ways);
         assert!(read.interfaces.contains(&"other0".to_owned()));
+        let shown = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let read = sorted(read);
+        assert_eq!(
+            shown(&read.sites),
+            ["10.2.0.0/24", "10.3.0.0/24", "10.99.0.0/24"]
+        );
+        assert_eq!(shown(&read.local), ["192.168.1.0/24", "192.168.7.0/24"]);
     }
 
     #[test]

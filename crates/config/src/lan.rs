@@ -77,8 +77,9 @@ impl LanDevices {
         found
     }
 
-    /// For when it is not certain what was meant.
-    pub(crate) fn closed(self) -> Self {
+    /// For when it is not certain what was meant: nobody goes direct, and nothing does.
+    #[must_use]
+    pub fn closed(self) -> Self {
         Self {
             policies: self.policies.without_direct(),
             direct_networks: Vec::new(),

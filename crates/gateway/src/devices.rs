@@ -225,6 +225,12 @@ impl Devices {
         if let Some((device, policy)) = by_mac.and_then(|mac| self.named.get_key_value(&mac)) {
             return (Some(*device), *policy);
         }
+        self.of_network(IpNet::from(source))
+    }
+
+    /// What decides about those who send from there, as far as no MAC address and nothing narrower does.
+    #[must_use]
+    pub fn of_network(&self, source: IpNet) -> (Option<Device>, DevicePolicy) {
         let mut narrowest: Option<(IpNet, DevicePolicy)> = None;
         for (device, policy) in &self.named {
             if let Device::Network(net) = device
@@ -236,26 +242,24 @@ impl Devices {
         }
         match narrowest {
             Some((net, policy)) => (Some(Device::Network(net)), policy),
-            None => (None, self.unnamed(Family::of(source))),
+            None => (None, self.unnamed(Family::of_net(source))),
         }
     }
 
     /// Of devices that are not named, in one family. Where they go direct, and somebody who must not is named
-    /// by addresses of the other family alone, this one is tunnelled whole: a device that is named by its IPv4
-    /// address has IPv6 addresses that nobody wrote down and that change by themselves (RFC 8981).
+    /// by addresses of the other family, this one is tunnelled whole: a device that is named by its IPv4 address
+    /// has IPv6 addresses that nobody wrote down and that change by themselves (RFC 8981). What else is named in
+    /// this family says nothing of that device, so it does not count.
     #[must_use]
     pub fn unnamed(&self, family: Family) -> DevicePolicy {
-        let closed_in = |family: Family| {
-            self.named.iter().any(|(device, policy)| match device {
-                Device::Network(net) => {
-                    Family::of_net(*net) == family && *policy != DevicePolicy::Direct
-                }
-                Device::Mac(_) => false,
-            })
-        };
-        let somewhere = Family::BOTH.into_iter().any(closed_in);
+        let closed_in_the_other = self.named.iter().any(|(device, policy)| match device {
+            Device::Network(net) => {
+                Family::of_net(*net) != family && *policy != DevicePolicy::Direct
+            }
+            Device::Mac(_) => false,
+        });
         match self.default {
-            DevicePolicy::Direct if somewhere && !closed_in(family) => DevicePolicy::Tunnelled,
+            DevicePolicy::Direct if closed_in_the_other => DevicePolicy::Tunnelled,
             default => default,
         }
     }
@@ -280,6 +284,8 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
@@ -398,9 +404,54 @@ mod tests {
         assert_eq!(of(&[("fd00::9", Blocked)]), [Tunnelled, Direct]);
         assert_eq!(
             of(&[("192.168.1.9", Tunnelled), ("fd00::/64", Tunnelled)]),
-            [Direct, Direct]
+            [Tunnelled, Tunnelled]
+        );
+        assert_eq!(
+            of(&[("192.168.1.9", Tunnelled), ("fd00::77", Blocked)]),
+            [Tunnelled, Tunnelled]
         );
         assert_eq!(of(&[("02:00:00:00:00:01", Tunnelled)]), [Direct, Direct]);
+    }
+
+    /// Few of each, so that they meet.
+    fn a_device() -> impl Strategy<Value = Device> {
+        let of = [
+            "02:00:00:00:00:01",
+            "02:00:00:00:00:02",
+            "192.168.1.9",
+            "192.168.1.10",
+            "192.168.1.8/30",
+            "192.168.0.0/16",
+            "fd00::9",
+            "fd00::10",
+            "fd00::/64",
+        ];
+        proptest::sample::select(of.map(|d| d.parse::<Device>().unwrap()).to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_closed_in_opens_nobody(
+            default in proptest::sample::select(DevicePolicy::ALL.to_vec()),
+            named in proptest::collection::btree_map(
+                a_device(), proptest::sample::select(DevicePolicy::ALL.to_vec()), 0..6,
+            ),
+            more in a_device(),
+            blocked: bool,
+        ) {
+            let before = Devices { default, named };
+            let mut after = before.clone();
+            let policy = if blocked { DevicePolicy::Blocked } else { DevicePolicy::Tunnelled };
+            after.named.insert(more, policy);
+            for mac in [None, Mac::new([2, 0, 0, 0, 0, 1]), Mac::new([2, 0, 0, 0, 0, 3])] {
+                for source in ["192.168.1.9", "192.168.1.11", "192.168.7.1", "fd00::9", "fd00::11", "2001:db8::1"] {
+                    let direct = |devices: &Devices| {
+                        devices.decision(mac, source.parse().unwrap()).1 == DevicePolicy::Direct
+                    };
+                    prop_assert!(direct(&before) || !direct(&after), "{mac:?} {source}: {before:?} and {more}");
+                }
+            }
+        }
     }
 
     #[test]

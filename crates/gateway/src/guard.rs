@@ -10,14 +10,20 @@
 //! a mark that the filter's table sets before ([`crate::Devices`]). So the first layer alone lets nobody out
 //! in clear and nobody out who is blocked, and the second alone does both.
 //!
+//! Networks behind a tunnel between sites are reached through that tunnel or not at all, by devices that go direct,
+//! too: while the program runs its plan's routes lead there, and the filter lets nothing past them at any time. Tunnels
+//! that are the box's own and no way for the LAN are closed to all of its devices.
+//!
 //! What the box itself says about such packets is held to the same: an ICMP error quotes the packet it
 //! is about, so it goes to the LAN or into a tunnel. Apart from those errors only forwarded packets are
 //! concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
 //! before any rule of ours, and its own packets come in nowhere.
 
+use ipnet::IpNet;
+
 use crate::inputs::{InterfaceName, Lan};
 use crate::plan::{Family, Route, RouteKind, Rule, RuleAction};
-use crate::{DIRECT_MARK, GUARD_TABLE, MAIN_TABLE, SHARED_TABLE, TUNNELLED_MARK, nft};
+use crate::{DIRECT_MARK, GUARD_TABLE, MAIN_TABLE, SITES_TABLE, TUNNELLED_MARK, nft};
 
 /// What the guard depends on: known before any tunnel is up, from configuration alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +32,13 @@ pub struct GuardInputs {
     pub lan: Lan,
     /// TUNs that tunnelled devices may leave by, whether they exist yet or not.
     pub tunnels: Vec<InterfaceName>,
+    /// TUNs of this machine that no device may leave by.
+    pub closed: Vec<InterfaceName>,
+    /// Networks that are reached by one of `tunnels` or not at all: those behind a tunnel between sites, and the
+    /// server's pools.
+    pub sites: Vec<IpNet>,
+    /// Networks that the configuration calls local. What lies in one of `sites` and is narrower is no site's.
+    pub local: Vec<IpNet>,
 }
 
 /// What stays in place until `cygnet gateway off`.
@@ -88,11 +101,11 @@ pub(crate) fn lan_rules(lan: &Lan, interface: &InterfaceName, first: u32) -> Vec
     }
     for family in Family::BOTH {
         if lan.lets_out() {
-            // A site's tunnel owns its networks for everybody.
+            // A site's tunnel owns its networks for everybody. The other tunnels are the box's own.
             rules.push(Rule {
                 fwmark: Some(DIRECT_MARK),
                 suppress_prefix_length: Some(0),
-                ..rule(0, family, lookup(SHARED_TABLE))
+                ..rule(0, family, lookup(SITES_TABLE))
             });
             rules.push(Rule {
                 fwmark: Some(DIRECT_MARK),
@@ -117,7 +130,11 @@ mod tests {
     use crate::devices::{DevicePolicy, Devices};
 
     fn guard_of(devices: Devices, direct_networks: &[&str]) -> GuardPlan {
-        GuardPlan::new(&GuardInputs {
+        GuardPlan::new(&inputs_of(devices, direct_networks))
+    }
+
+    fn inputs_of(devices: Devices, direct_networks: &[&str]) -> GuardInputs {
+        GuardInputs {
             lan: Lan {
                 interfaces: vec!["eth0".parse().unwrap()],
                 networks: vec![
@@ -128,7 +145,17 @@ mod tests {
                 direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
             },
             tunnels: vec!["cyg0".parse().unwrap()],
-        })
+            closed: Vec::new(),
+            sites: Vec::new(),
+            local: Vec::new(),
+        }
+    }
+
+    /// The filter's text without the comment that signs it.
+    fn unsigned(plan: &GuardPlan) -> String {
+        let (before, signed) = plan.nft.split_once(" comment \"").unwrap();
+        let (_, after) = signed.split_once('"').unwrap();
+        format!("{before}{after}")
     }
 
     fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
@@ -186,7 +213,7 @@ mod tests {
     #[test]
     fn without_marks_nothing_goes_direct_and_where_anybody_is_blocked_nothing_leaves() {
         use DevicePolicy::{Blocked, Direct, Tunnelled};
-        let site = "100 direct Lookup(51456) by no default";
+        let site = "100 direct Lookup(51455) by no default";
         let out = "101 direct Lookup(254)";
         let tunnel = "102 all Lookup(51450)";
         let marked = "102 tunnelled Lookup(51450)";
@@ -224,7 +251,7 @@ mod tests {
     #[test]
     fn the_filter_layer_for_one_leg() {
         assert_eq!(
-            guard_of(Devices::default(), &[]).nft,
+            unsigned(&guard_of(Devices::default(), &[])),
             "table inet cygnet_guard\n\
              delete table inet cygnet_guard\n\
              table inet cygnet_guard {\n\
@@ -323,10 +350,11 @@ mod tests {
              \tchain mark_tunnelled {{\n\
              \t\tip daddr {{ 10.0.0.0/8 }} goto mark_direct\n\
              \t\tip6 daddr {{ 2001:db8::/32 }} goto mark_direct\n\
+             \t\tct mark 0x00637964 ct mark set 0x00000000\n\
              \t\tmeta mark set 0x00637974\n\
              \t}}\n\
              \tchain mark_direct {{\n\
-             \t\tct mark set 0x00637964\n\
+             \t\tct status & confirmed == 0 ct mark set 0x00637964\n\
              \t\tmeta mark set 0x00637964\n\
              \t}}\n\
              \tchain translated {{\n\
@@ -353,5 +381,71 @@ mod tests {
         ] {
             assert!(nft.contains(rules), "{rules}\nnot in\n{nft}");
         }
+    }
+    #[test]
+    fn the_boxs_own_tunnels_are_closed_and_a_sites_networks_are_reached_by_a_tunnel_alone() {
+        let mut inputs = inputs_of(devices(DevicePolicy::Direct, &[]), &[]);
+        inputs.closed = vec!["cyg-work".parse().unwrap()];
+        inputs.sites = [
+            "10.0.0.0/8",
+            "10.1.2.0/24",
+            "10.1.0.0/16",
+            "fd02::/48",
+            "0.0.0.0/0",
+        ]
+        .map(|net| net.parse().unwrap())
+        .to_vec();
+        // One is what a site has, two are elsewhere.
+        inputs.local = [
+            "10.1.0.0/16",
+            "10.1.2.128/25",
+            "10.7.0.0/16",
+            "192.168.1.0/24",
+            "fd03::/48",
+        ]
+        .map(|net| net.parse().unwrap())
+        .to_vec();
+        let nft = GuardPlan::new(&inputs).nft;
+        let filter = "\tchain from_lan {\n\
+             \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\
+             \t\toifname { \"eth0\" } ip6 daddr { fd00:1::/64 } return\n\
+             \t\toifname { \"cyg-work\" } counter drop\n\
+             \t\tjump sites\n\
+             \t\treturn\n";
+        let sites = "\tchain sites {\n\
+             \t\tip6 daddr { fd02::/48 } oifname != { \"cyg0\" } counter drop\n\
+             \t\tip daddr { 10.1.2.128/25 } return\n\
+             \t\tip daddr { 10.1.2.0/24 } oifname != { \"cyg0\" } counter drop\n\
+             \t\tip daddr { 10.1.0.0/16 } oifname != { \"cyg0\" } counter drop\n\
+             \t\tip daddr { 10.1.0.0/16, 10.7.0.0/16 } return\n\
+             \t\tip daddr { 10.0.0.0/8 } oifname != { \"cyg0\" } counter drop\n\
+             \t}\n";
+        for part in [filter, sites] {
+            assert!(nft.contains(part), "{part}\nnot in\n{nft}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_began_in_the_tunnel_does_not_go_on_in_clear() {
+        let rule = "\tchain leaving {\n\
+             \t\ttype filter hook postrouting priority 110; policy accept;\n\
+             \t\tmeta mark 0x00637964 oifname != { \"cyg0\" } ct direction original ct mark != 0x00637964 \
+             fib saddr . oif type != local counter drop\n";
+        let direct = [("02:00:00:00:00:01", DevicePolicy::Direct)];
+        let nft = guard_of(devices(DevicePolicy::Tunnelled, &direct), &[]).nft;
+        assert!(nft.contains(rule), "{rule}\nnot in\n{nft}");
+    }
+
+    #[test]
+    fn a_guard_of_other_policies_is_signed_otherwise() {
+        let signature = |named: &[(&str, DevicePolicy)]| {
+            let nft = guard_of(devices(DevicePolicy::Tunnelled, named), &[]).nft;
+            let signature = nft.split('"').find(|part| part.len() == 16).unwrap();
+            signature.to_owned()
+        };
+        let of = |mac| signature(&[(mac, DevicePolicy::Direct)]);
+        assert_eq!(of("02:00:00:00:00:01"), of("02:00:00:00:00:01"));
+        assert_ne!(of("02:00:00:00:00:01"), of("02:00:00:00:00:02"));
+        assert_ne!(signature(&[]), of("02:00:00:00:00:02"));
     }
 }

@@ -71,6 +71,8 @@ pub struct Inputs {
     /// Networks of tunnels that this machine has itself, see [`Inputs::without_overlaps`]: nothing goes there but
     /// answers by TCP to who calls this machine from there.
     pub closed: Vec<IpNet>,
+    /// Those of them that are a site's.
+    pub closed_sites: Vec<IpNet>,
     /// Interface of the default route; `None`: whatever is not a TUN of ours.
     pub uplink: Option<InterfaceName>,
     /// Those of this machine's own addresses that the sockets for IKE and ESP are bound to.
@@ -129,6 +131,13 @@ pub struct Tunnel {
     pub own_traffic: bool,
     /// The guarded LAN may take it.
     pub carries_lan: bool,
+}
+
+impl Tunnel {
+    /// Whether what lies behind it belongs to it for everybody who is here.
+    pub(crate) fn is_site(&self) -> bool {
+        self.own_traffic && !self.client
+    }
 }
 
 /// The server's side of remote access.

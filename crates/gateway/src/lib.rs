@@ -14,7 +14,7 @@
 //! | priority | rule | why |
 //! |---|---|---|
 //! | 100 | `iif LAN to LAN-network lookup main suppress_prefixlength 0` | LAN to LAN, never by a default route |
-//! | 100 | `iif LAN fwmark DIRECT lookup 51456 suppress_prefixlength 0` | what goes direct reaches other offices by their tunnels, or not at all |
+//! | 100 | `iif LAN fwmark DIRECT lookup 51455 suppress_prefixlength 0` | what goes direct reaches other offices, and a server's clients, by their tunnels |
 //! | 101 | `iif LAN fwmark DIRECT lookup main` | what goes direct |
 //! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable. Where anybody is blocked, with `fwmark TUNNELLED` |
 //! | 103 | `iif LAN unreachable` | there alone: what carries no mark |
@@ -66,6 +66,9 @@ pub const TUNNELLED_MARK: u32 = 0x0063_7974;
 
 /// Routing table of the guard. Ends in `unreachable default`, IPv4 and IPv6.
 pub const GUARD_TABLE: u32 = 51450;
+
+/// Routing table of what goes direct before it does: networks behind tunnels between sites, and the server's pools.
+pub const SITES_TABLE: u32 = 51455;
 
 /// Routing table of tunnels that carry the box's own traffic, and of the server's pools.
 pub const SHARED_TABLE: u32 = 51456;

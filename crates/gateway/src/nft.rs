@@ -8,6 +8,7 @@ mod devices;
 mod dns;
 
 use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -328,17 +329,15 @@ fn translation(inputs: &Inputs) -> Vec<String> {
 pub(crate) fn guard(inputs: &GuardInputs) -> String {
     let lan = names(&inputs.lan.interfaces);
     let tunnels: Vec<&InterfaceName> = inputs.tunnels.iter().collect();
-    let [devices, tunnelled] = devices::filter(&inputs.lan, &tunnels);
-    let mut chains = vec![
-        (
-            "forward",
-            "type filter hook forward priority -10; policy accept;",
-            std::iter::once(format!("iifname {lan} jump from_lan"))
-                .chain(answers(inputs))
-                .collect(),
-        ),
-        devices,
-        tunnelled,
+    let mut chains = vec![(
+        "forward",
+        "type filter hook forward priority -10; policy accept;",
+        std::iter::once(format!("iifname {lan} jump from_lan"))
+            .chain(answers(inputs))
+            .collect(),
+    )];
+    chains.extend(devices::filter(inputs, &tunnels));
+    chains.extend([
         (
             "output",
             "type filter hook output priority -10; policy accept;",
@@ -360,7 +359,9 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
         (
             "leaving",
             "type filter hook postrouting priority 110; policy accept;",
-            std::iter::once("meta iif != 0 return".to_owned())
+            devices::begun_otherwise(&inputs.lan, &inputs.tunnels)
+                .into_iter()
+                .chain(["meta iif != 0 return".to_owned()])
                 .chain(ways_home(inputs))
                 .chain(std::iter::once(
                     "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
@@ -368,7 +369,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                 ))
                 .collect(),
         ),
-    ];
+    ]);
     // After the plan's, which may be of another day: the last mark counts.
     chains.extend(devices::marks(
         &inputs.lan,
@@ -382,7 +383,21 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             vec![translation],
         ));
     }
+    sign(&mut chains);
     table(GUARD_NFT_TABLE, &chains)
+}
+
+/// Says in a comment what the table was made from: nft lists rules in other words, and one of another day may have no
+/// fewer of them.
+fn sign(chains: &mut [Chain]) {
+    let mut hasher = DefaultHasher::new();
+    chains.hash(&mut hasher);
+    if let Some(rule) = chains
+        .first_mut()
+        .and_then(|(_, _, rules)| rules.first_mut())
+    {
+        rule.push_str(&format!(" comment \"{:016x}\"", hasher.finish()));
+    }
 }
 
 /// The ICMP errors that quote a packet.

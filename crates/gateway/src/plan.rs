@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::guard::lan_rules;
 use crate::inputs::{Inputs, InterfaceName, Lan, Tunnel};
-use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, nft};
+use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, SITES_TABLE, nft};
 
 pub use local::{Around, is_private};
 
@@ -221,8 +221,15 @@ impl NetworkPlan {
                 };
                 if tunnel.own_traffic {
                     self.routes.push(route(SHARED_TABLE));
-                    if !tunnel.client {
-                        self.routes.push(last_resort(*net));
+                }
+                if tunnel.is_site() {
+                    self.routes.push(last_resort(SHARED_TABLE, *net));
+                    if lets_out(inputs) {
+                        self.routes.push(Route {
+                            preferred_source: None,
+                            ..route(SITES_TABLE)
+                        });
+                        self.routes.push(last_resort(SITES_TABLE, *net));
                     }
                 }
                 if carried {
@@ -251,9 +258,13 @@ impl NetworkPlan {
             };
             let source = server.addresses.iter().find(|a| Family::of(**a) == family);
             self.routes.push(route(SHARED_TABLE, source.copied()));
-            self.routes.push(last_resort(*pool));
+            self.routes.push(last_resort(SHARED_TABLE, *pool));
             if inputs.lan.is_some() {
                 self.routes.push(route(GUARD_TABLE, None));
+            }
+            if lets_out(inputs) {
+                self.routes.push(route(SITES_TABLE, None));
+                self.routes.push(last_resort(SITES_TABLE, *pool));
             }
         }
     }
@@ -332,6 +343,11 @@ fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
     .collect()
 }
 
+/// Whether devices of the LAN may go direct.
+fn lets_out(inputs: &Inputs) -> bool {
+    inputs.lan.as_ref().is_some_and(Lan::lets_out)
+}
+
 /// Of the route to `net` into the tunnel of that place in the order. One that is down keeps its route, behind
 /// those of all that are up: a packet into it may be what brings it up.
 fn metric(place: u32, tunnel: &Tunnel, net: IpNet) -> u32 {
@@ -346,9 +362,9 @@ fn metric(place: u32, tunnel: &Tunnel, net: IpNet) -> u32 {
 
 /// The TUN and the routes into it are gone at once when the program is killed. What a tunnel owns must
 /// not follow the default route then.
-fn last_resort(net: IpNet) -> Route {
+fn last_resort(table: u32, net: IpNet) -> Route {
     Route {
-        table: SHARED_TABLE,
+        table,
         destination: net.trunc(),
         kind: RouteKind::Unreachable,
         metric: u32::MAX,

@@ -30,8 +30,8 @@ pub struct GuardState {
 }
 
 impl GuardState {
-    /// What of this guard is in place: every route and rule of it, and its table with every hook, every
-    /// drop, every way to one and every mark. Changes nothing.
+    /// What of this guard is in place: its routes and rules and no others, and its table with every hook, every
+    /// drop, every way to one and every mark, and no more of them. Changes nothing.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
@@ -217,7 +217,7 @@ impl Network {
         rules.and(routes).and(table)
     }
 
-    /// Whether all routes and rules of this guard are in place; its table is not looked at, which costs a process.
+    /// Whether the routes and rules of this guard are in place, and no others; its table is not looked at, which costs a process.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`].
@@ -242,21 +242,38 @@ async fn guard_routes(netlink: &Netlink) -> Result<(Vec<Route>, Vec<Rule>)> {
     ))
 }
 
+/// One too many may let somebody out.
 fn is_in(guard: &GuardPlan, routes: &[Route], rules: &[Rule]) -> bool {
-    guard.routes.iter().all(|r| routes.contains(&as_shown(r)))
+    let wanted: Vec<Route> = guard.routes.iter().map(as_shown).collect();
+    wanted.iter().all(|r| routes.contains(r))
+        && routes.iter().all(|r| wanted.contains(r))
         && guard.rules.iter().all(|r| rules.contains(r))
+        && rules.iter().all(|r| guard.rules.contains(r))
 }
 
-/// Whether a table as nft lists it has the hooks, drops, jumps and marks of the text it was made from. nft
-/// words much of a rule anew, but a rule ends in its verdict, on a line with it.
+/// Whether a table as nft lists it was made from this text, and still has its hooks, drops, jumps and marks, and no more.
+/// nft words much of a rule anew, but a rule ends in its verdict, on a line with it, and its comment stays.
 fn filter_is_whole(listed: &str, wanted: &str) -> bool {
     let mut hooks = wanted.lines().filter_map(|line| {
         let (_, hook) = line.split_once(" hook ")?;
         hook.split_whitespace().next()
     });
     let count = |text: &str, verdict: &str| text.lines().filter(|l| l.contains(verdict)).count();
+    let signature = |text: &str| {
+        let (_, signed) = text.split_once(" comment \"")?;
+        let (signature, _) = signed.split_once('"')?;
+        Some(signature.to_owned())
+    };
+    const VERDICTS: [&str; 7] = [
+        " drop",
+        "jump ",
+        "goto ",
+        "return",
+        " accept",
+        "mark set ",
+        "masquerade",
+    ];
     hooks.all(|hook| listed.contains(&format!(" hook {hook} ")))
-        && [" drop", " jump ", "goto ", "mark set "]
-            .iter()
-            .all(|verdict| count(listed, verdict) >= count(wanted, verdict))
+        && signature(listed) == signature(wanted)
+        && (VERDICTS.iter()).all(|verdict| count(listed, verdict) == count(wanted, verdict))
 }

@@ -9,13 +9,19 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, Nla,
 };
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::{Error, Result};
+
+/// How often a listing is begun anew that the kernel says was disturbed.
+const LISTINGS: usize = 4;
+
+/// linux/netfilter/nfnetlink_conntrack.h: in which zone a connection is; none is zone 0.
+const CTA_ZONE: u16 = 18;
 
 /// The kernel puts no more of a dump into one datagram.
 const DATAGRAM: usize = 64 << 10;
@@ -29,57 +35,88 @@ pub struct Connection {
     pub destination: IpAddr,
 }
 
-/// Ends the connections that `which` says, of the network namespace of this thread; how many there were.
+/// Ends the connections that `which` says, of the network namespace of this thread; how many there were. One that
+/// cannot be ended does not keep the others.
 ///
 /// # Errors
-/// [`Error::Netlink`], [`Error::NotPermitted`]: some may have been ended.
+/// [`Error::Netlink`], [`Error::NotPermitted`]: the first; the rest was ended nevertheless, as far as it could be.
 pub fn end_connections(mut which: impl FnMut(Connection) -> bool) -> Result<usize> {
-    let (listing, ending) = (Channel::open()?, Channel::open()?);
-    let mut ended = 0;
+    let ending = Channel::open()?;
+    let (mut ended, mut first) = (0, None);
+    for _ in 0..LISTINGS {
+        let disturbed = list(|found| {
+            if !which(found.connection) {
+                return;
+            }
+            match ending.end(found) {
+                Ok(was_there) => ended += usize::from(was_there),
+                Err(error) => first = first.take().or(Some(error)),
+            }
+        })?;
+        if !disturbed || first.is_some() {
+            return first.map_or(Ok(ended), Err);
+        }
+    }
+    Err(failed(format!(
+        "list the connections that the kernel tracks: disturbed {LISTINGS} times"
+    )))
+}
+
+/// Gives every connection to `found`; whether the kernel says that some may be missing.
+fn list(mut found: impl FnMut(Found)) -> Result<bool> {
+    let listing = Channel::open()?;
     listing.ask(
         NetfilterProtoFamily::Unspec,
         ConntrackMessage::Get(Vec::new()),
         NLM_F_REQUEST | NLM_F_DUMP,
     )?;
-    let mut unread = 0usize;
+    let (mut unread, mut disturbed) = (0usize, false);
     loop {
         let datagram = listing.receive()?;
         for message in messages(&datagram) {
-            match message.map(|m| m.payload) {
-                Ok(NetlinkPayload::Done(_)) if unread > 0 => {
+            let Ok(message) = message else {
+                unread += 1;
+                continue;
+            };
+            disturbed |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::Done(done) if done.code != 0 => {
+                    let error = io::Error::from_raw_os_error(done.code.saturating_abs());
+                    return Err(refused("list", error));
+                }
+                NetlinkPayload::Done(_) if unread > 0 => {
                     return Err(failed(format!(
                         "read {unread} of the connections that the kernel tracks"
                     )));
                 }
-                Ok(NetlinkPayload::Done(_)) => return Ok(ended),
-                Ok(NetlinkPayload::Error(error)) => return Err(refused("list", error.to_io())),
-                Ok(NetlinkPayload::InnerMessage(message)) => {
-                    if let Some((family, connection, tuple)) = connection(message)
-                        && which(connection)
-                    {
-                        ended += usize::from(ending.end(family, tuple)?);
-                    }
-                }
-                Ok(_) => {}
-                Err(()) => unread += 1,
+                NetlinkPayload::Done(_) => return Ok(disturbed),
+                NetlinkPayload::Error(error) => return Err(refused("list", error.to_io())),
+                NetlinkPayload::InnerMessage(message) => connection(message).map_or((), &mut found),
+                _ => {}
             }
         }
     }
 }
 
-/// A connection of a dump, and what the kernel knows it by.
-fn connection(
-    message: NetfilterMessage,
-) -> Option<(NetfilterProtoFamily, Connection, ConntrackAttribute)> {
+/// A connection of a listing, and what the kernel knows it by.
+struct Found {
+    connection: Connection,
+    family: NetfilterProtoFamily,
+    known_by: Vec<ConntrackAttribute>,
+}
+
+fn connection(message: NetfilterMessage) -> Option<Found> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
         return None;
     };
-    let original = attributes
+    let known_by: Vec<ConntrackAttribute> = attributes
         .into_iter()
-        .find(|a| matches!(a, ConntrackAttribute::CtaTupleOrig(_)))?;
-    let ConntrackAttribute::CtaTupleOrig(tuples) = &original else {
-        return None;
-    };
+        .filter(|a| matches!(a, ConntrackAttribute::CtaTupleOrig(_)) || a.kind() == CTA_ZONE)
+        .collect();
+    let tuples = known_by.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
+        _ => None,
+    })?;
     let (mut source, mut destination) = (None, None);
     for part in tuples {
         let Tuple::Ip(addresses) = part else { continue };
@@ -99,7 +136,11 @@ fn connection(
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
         IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
     };
-    Some((family, connection, original))
+    Some(Found {
+        connection,
+        family,
+        known_by,
+    })
 }
 
 /// A socket to the kernel's connection tracking.
@@ -137,9 +178,9 @@ impl Channel {
     }
 
     /// Whether it was still there.
-    fn end(&self, family: NetfilterProtoFamily, tuple: ConntrackAttribute) -> Result<bool> {
-        let what = ConntrackMessage::Delete(vec![tuple]);
-        self.ask(family, what, NLM_F_REQUEST | NLM_F_ACK)?;
+    fn end(&self, found: Found) -> Result<bool> {
+        let what = ConntrackMessage::Delete(found.known_by);
+        self.ask(found.family, what, NLM_F_REQUEST | NLM_F_ACK)?;
         let datagram = self.receive()?;
         match messages(&datagram).next() {
             Some(Ok(message)) => match message.payload {

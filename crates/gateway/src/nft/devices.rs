@@ -7,13 +7,15 @@ use ipnet::IpNet;
 
 use super::{Chain, names, per_family, set};
 use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use crate::guard::GuardInputs;
 use crate::inputs::{InterfaceName, Lan};
 use crate::plan::Family;
 use crate::{DIRECT_MARK, TUNNELLED_MARK};
 
 /// Chains that mark what comes in from the LAN for elsewhere, by where it may go; nothing where all of it is
 /// tunnelled. They take away what mark it had. What comes back gets the same mark: the reverse-path filter asks
-/// for the way that an answer to it would have, with its mark (`src_valid_mark`).
+/// for the way that an answer to it would have, with its mark (`src_valid_mark`). A connection is marked as direct by
+/// its first packet alone: by what address it is known outside is decided then, and never again.
 pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -> Vec<Chain> {
     if !lan.sorts() {
         return Vec::new();
@@ -41,9 +43,12 @@ pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -
         DevicePolicy::Blocked => "return",
     }));
     let mut tunnelled = around(lan, "goto mark_direct");
+    tunnelled.push(format!(
+        "ct mark {DIRECT_MARK:#010x} ct mark set 0x00000000"
+    ));
     tunnelled.push(tunnelled_mark);
     let direct = vec![
-        format!("ct mark set {DIRECT_MARK:#010x}"),
+        format!("ct status & confirmed == 0 ct mark set {DIRECT_MARK:#010x}"),
         format!("meta mark set {DIRECT_MARK:#010x}"),
     ];
     vec![
@@ -54,14 +59,22 @@ pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -
     ]
 }
 
-/// The chain that every packet forwarded from the LAN goes through, and the one for those that are tunnelled.
-pub(super) fn filter(lan: &Lan, tunnels: &[&InterfaceName]) -> [Chain; 2] {
+/// The chain that every packet forwarded from the LAN goes through, and those that it leads to.
+pub(super) fn filter(inputs: &GuardInputs, tunnels: &[&InterfaceName]) -> Vec<Chain> {
+    let lan = &inputs.lan;
     let interfaces = names(&lan.interfaces);
     // With one leg the LAN is also the way out, so the interface alone says nothing: what stays
     // in the LAN has an address of the LAN.
     let mut devices = per_family(&lan.networks, |keyword, nets| {
         format!("oifname {interfaces} {keyword} daddr {nets} return")
     });
+    if !inputs.closed.is_empty() {
+        devices.push(format!("oifname {} counter drop", names(&inputs.closed)));
+    }
+    let sites = sites(inputs);
+    if !sites.is_empty() {
+        devices.push("jump sites".to_owned());
+    }
     devices.extend(sorted(&lan.devices, |policy| match policy {
         DevicePolicy::Tunnelled => "goto tunnelled",
         DevicePolicy::Direct => "return",
@@ -72,7 +85,59 @@ pub(super) fn filter(lan: &Lan, tunnels: &[&InterfaceName]) -> [Chain; 2] {
         tunnelled.push(format!("oifname {} return", names(tunnels.iter().copied())));
     }
     tunnelled.push("counter drop".to_owned());
-    [("from_lan", "", devices), ("tunnelled", "", tunnelled)]
+    let mut chains = vec![("from_lan", "", devices), ("tunnelled", "", tunnelled)];
+    if !sites.is_empty() {
+        chains.push(("sites", "", sites));
+    }
+    chains
+}
+
+/// What lies behind a site's tunnel, or is a client's of the server, is reached by a tunnel. The narrowest decides.
+fn sites(inputs: &GuardInputs) -> Vec<String> {
+    // Of one that is everything, only what is narrower is a site's: the rest is where direct devices go.
+    let sites: BTreeSet<IpNet> = inputs.sites.iter().map(IpNet::trunc).collect();
+    let sites: Vec<IpNet> = sites.into_iter().filter(|n| n.prefix_len() > 0).collect();
+    let inside = |net: &IpNet| sites.iter().any(|site| site != net && site.contains(net));
+    let local: BTreeSet<IpNet> = inputs.local.iter().map(IpNet::trunc).collect();
+    let local: Vec<IpNet> = local.into_iter().filter(inside).collect();
+    let elsewhere = match inputs.tunnels.as_slice() {
+        [] => String::new(),
+        tunnels => format!("oifname != {} ", names(tunnels)),
+    };
+    let lengths = sites.iter().chain(&local).map(IpNet::prefix_len);
+    let lengths: BTreeSet<u8> = lengths.collect();
+    let mut rules = Vec::new();
+    for length in lengths.into_iter().rev() {
+        for (nets, verdict) in [
+            (&sites, format!("{elsewhere}counter drop")),
+            (&local, "return".to_owned()),
+        ] {
+            let nets: Vec<IpNet> = nets
+                .iter()
+                .copied()
+                .filter(|n| n.prefix_len() == length)
+                .collect();
+            rules.extend(per_family(&nets, |keyword, nets| {
+                format!("{keyword} daddr {nets} {verdict}")
+            }));
+        }
+    }
+    rules
+}
+
+/// What goes direct by a connection that began otherwise, and is known by the tunnel's inner address: nobody knows that
+/// where it would go. (Where another program overwrites connections' marks, the address alone tells.)
+pub(super) fn begun_otherwise(lan: &Lan, tunnels: &[InterfaceName]) -> Option<String> {
+    let elsewhere = match tunnels {
+        [] => String::new(),
+        tunnels => format!("oifname != {} ", names(tunnels)),
+    };
+    lan.lets_out().then(|| {
+        format!(
+            "meta mark {DIRECT_MARK:#010x} {elsewhere}ct direction original ct mark != {DIRECT_MARK:#010x} \
+             fib saddr . oif type != local counter drop"
+        )
+    })
 }
 
 /// What goes direct gets this machine's address: else the router would see one half of each connection and

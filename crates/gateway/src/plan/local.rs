@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Family, Route, RouteKind, Rule, RuleAction, carries, last_resort};
+use super::{Family, Route, RouteKind, Rule, RuleAction, carries, last_resort, lets_out};
 use crate::inputs::{Inputs, Tunnel};
-use crate::{MAIN_TABLE, PlanError, SHARED_TABLE};
+use crate::{MAIN_TABLE, PlanError, SHARED_TABLE, SITES_TABLE};
 
 /// A network of this machine that is not reached around a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,21 +139,35 @@ pub fn is_private(net: &IpNet) -> bool {
 /// Routes that end the lookup for what is reached around tunnels that claim more, and for what is closed.
 /// The main table is not asked in general: routes that a DHCP server slipped in there (option 121) would
 /// then lead around the tunnel.
-pub(super) fn routes(inputs: &Inputs) -> impl Iterator<Item = Route> {
-    let swallowed = |net: &IpNet| claims(inputs).any(|claimed| claimed.contains(net));
+pub(super) fn routes(inputs: &Inputs) -> Vec<Route> {
+    let all: Vec<IpNet> = claims(inputs).copied().collect();
+    let mut routes = routes_in(inputs, SHARED_TABLE, &all, &inputs.closed);
+    if lets_out(inputs) {
+        let sites = inputs.tunnels.iter().filter(|t| t.is_site());
+        let sites = sites.flat_map(|t| &t.remote).chain(&inputs.closed_sites);
+        let sites: Vec<IpNet> = sites.copied().collect();
+        routes.extend(routes_in(inputs, SITES_TABLE, &sites, &inputs.closed_sites));
+    }
+    routes
+}
+
+/// In a table where tunnels claim these networks.
+fn routes_in(inputs: &Inputs, table: u32, claims: &[IpNet], closed: &[IpNet]) -> Vec<Route> {
+    let swallowed = |net: &IpNet| claims.iter().any(|claimed| claimed.contains(net));
     let networks = lan_networks(inputs).into_iter();
     let throws = networks
         .filter(|net| stays_local(inputs, net))
         .chain(OF_THE_LINK)
         .filter(swallowed)
         .map(|net| Route {
-            table: SHARED_TABLE,
+            table,
             destination: net,
             kind: RouteKind::Throw,
             metric: 0,
             preferred_source: None,
         });
-    throws.chain(inputs.closed.iter().map(|net| last_resort(*net)))
+    let closed = closed.iter().map(|net| last_resort(table, *net));
+    throws.chain(closed).collect()
 }
 
 /// Whoever calls this machine from a network that a tunnel has instead (ssh, on a LAN of public addresses)
@@ -205,6 +219,9 @@ pub(super) fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
         let overlaps = |net: &mut IpNet| local.contains(&net.trunc());
         for network in tunnel.remote.extract_if(.., overlaps) {
             inputs.closed.push(network.trunc());
+            if !tunnel.client {
+                inputs.closed_sites.push(network.trunc());
+            }
             taken.push(PlanError::Overlap {
                 tunnel: interface.clone(),
                 network,

@@ -44,6 +44,7 @@ fn gateway() -> Inputs {
         local_networks: vec![net("192.168.1.2/24")],
         named: Vec::new(),
         closed: Vec::new(),
+        closed_sites: Vec::new(),
         uplink: Some(name("eth0")),
         server: None,
         addresses: vec!["192.168.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
@@ -448,11 +449,65 @@ fn what_goes_direct_is_marked_and_translated_without_a_guard_too() {
     assert_eq!(
         rules,
         [
-            "170 eth0 Lookup(51456) by no default",
+            "170 eth0 Lookup(51455) by no default",
             "171 eth0 Lookup(254)",
             "172 eth0 Lookup(51450)"
         ]
     );
+}
+
+#[test]
+fn what_goes_direct_enters_tunnels_between_sites_and_no_other() {
+    let mut inputs = gateway();
+    let client = Tunnel {
+        interface: name("cyg1"),
+        remote: vec![net("10.0.0.0/8")],
+        own_traffic: true,
+        carries_lan: false,
+        ..tunnel()
+    };
+    let site = Tunnel {
+        interface: name("cyg2"),
+        client: false,
+        virtual_addresses: Vec::new(),
+        remote: vec![
+            net("10.2.0.0/16"),
+            net("192.168.0.0/16"),
+            net("192.168.1.0/24"),
+        ],
+        reached: Vec::new(),
+        own_traffic: true,
+        ..tunnel()
+    };
+    let closed = Tunnel {
+        interface: name("cyg3"),
+        remote: vec![net("172.16.0.0/24")],
+        ..client.clone()
+    };
+    inputs.tunnels.extend([client, site, closed]);
+    inputs.server = Some(server::server());
+    inputs.local_networks.push(net("172.16.0.9/24"));
+    let closed_in = NetworkPlan::new(&inputs.clone().without_overlaps().0).unwrap();
+    assert!(in_table(&closed_in, SITES_TABLE).is_empty());
+    inputs.lan.as_mut().unwrap().devices.default = DevicePolicy::Direct;
+    let (inputs, left_out) = inputs.without_overlaps();
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    let mut expected = vec![
+        "10.2.0.0/16 Device(InterfaceName(\"cyg2\")) 502".to_owned(),
+        "10.2.0.0/16 Unreachable 4294967295".to_owned(),
+        "192.168.0.0/16 Device(InterfaceName(\"cyg2\")) 502".to_owned(),
+        "192.168.0.0/16 Unreachable 4294967295".to_owned(),
+        "192.168.1.0/24 Unreachable 4294967295".to_owned(),
+    ];
+    for pool in &server::server().pools {
+        expected.push(format!("{pool} Device(InterfaceName(\"cygs\")) 100"));
+        expected.push(format!("{pool} Unreachable 4294967295"));
+    }
+    let mut routes = in_table(&plan, SITES_TABLE);
+    routes.sort();
+    expected.sort();
+    assert_eq!(routes, expected);
 }
 
 #[test]

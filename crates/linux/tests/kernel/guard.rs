@@ -20,10 +20,17 @@ pub(crate) fn lan(devices: Devices) -> Lan {
 }
 
 pub(crate) fn guard() -> GuardPlan {
-    GuardPlan::new(&GuardInputs {
-        lan: lan(Devices::default()),
+    GuardPlan::new(&inputs(Devices::default()))
+}
+
+fn inputs(devices: Devices) -> GuardInputs {
+    GuardInputs {
+        lan: lan(devices),
         tunnels: vec!["cyg0".parse().unwrap()],
-    })
+        closed: Vec::new(),
+        sites: Vec::new(),
+        local: Vec::new(),
+    }
 }
 
 fn apply(world: &World, guard: &GuardPlan) {
@@ -209,9 +216,9 @@ fn with(devices: Devices, direct_networks: &[&str]) -> GuardPlan {
     GuardPlan::new(&GuardInputs {
         lan: Lan {
             direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
-            ..lan(devices)
+            ..lan(devices.clone())
         },
-        tunnels: vec!["cyg0".parse().unwrap()],
+        ..inputs(devices)
     })
 }
 
@@ -399,4 +406,166 @@ fn connections_of_one_device_end_and_those_of_others_go_on() {
     assert!(ended >= 2 && others >= 1, "{ended} {others}");
     assert_eq!(seen(true).0, 0);
     assert!(seen(false).1 >= others, "the phone's are still there");
+}
+
+/// How many packets the gateway's table `seen` counted.
+fn counted(world: &World) -> u64 {
+    let list = world.gateway.sh("nft list table inet seen");
+    let count = list.split("counter packets ").nth(1).unwrap();
+    count.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_guard_of_other_policies_or_with_more_in_it_is_not_whole() {
+    use DevicePolicy::{Direct, Tunnelled};
+    if !root() {
+        return;
+    }
+    let world = World::new("surplus");
+    let of = |device: &str| with(named(Tunnelled, &[(device, Direct)]), &[]);
+    let (one, other) = (of("02:00:00:00:00:01"), of("02:00:00:00:00:02"));
+    let state = |guard: &GuardPlan| {
+        world.gateway.block_on(|| async {
+            let network = Network::open(world.directory()).unwrap();
+            let state = network.guard_state(guard).await.unwrap();
+            (state.routing, state.filter)
+        })
+    };
+    apply(&world, &one);
+    assert_eq!(state(&one), (true, true));
+    assert_eq!(state(&other), (true, false), "another device goes direct");
+    assert_eq!(state(&guard()), (false, false), "nobody is to go direct");
+    for (more, expected) in [
+        (
+            "nft insert rule inet cygnet_guard from_lan return",
+            (true, false),
+        ),
+        (
+            "nft insert rule inet cygnet_guard forward accept",
+            (true, false),
+        ),
+        (
+            "ip rule add priority 100 iif eth0 lookup main protocol 202",
+            (false, true),
+        ),
+    ] {
+        apply(&world, &one);
+        world.gateway.sh(more);
+        assert_eq!(state(&one), expected, "{more}");
+    }
+    // It is taken away again.
+    apply(&world, &one);
+}
+
+#[test]
+fn direct_devices_reach_a_site_by_its_tunnel_alone_and_enter_no_tunnel_of_the_box() {
+    if !root() {
+        return;
+    }
+    let world = World::new("sites");
+    forward(&world);
+    let direct = || inputs(named(DevicePolicy::Direct, &[]));
+    let mut site = direct();
+    site.sites = vec!["203.0.113.0/24".parse().unwrap()];
+    // There is no plan: nothing leads to the site.
+    apply(&world, &GuardPlan::new(&site));
+    let [v4, v6] = world.canaries();
+    assert!(v4 == 0 && v6 > 0, "past the site's tunnel: {v4} {v6}");
+    site.local = vec!["203.0.113.0/28".parse().unwrap()];
+    apply(&world, &GuardPlan::new(&site));
+    assert!(
+        world.canaries()[0] > 0,
+        "a network of the site that is here"
+    );
+
+    world
+        .gateway
+        .sh("ip tuntap add cyg1 mode tun; ip link set cyg1 up; \
+         ip route add 203.0.113.10/32 dev cyg1; nft add table inet seen; \
+         nft add chain inet seen out \"{ type filter hook postrouting priority 0; }\"; \
+         nft add rule inet seen out oifname cyg1 udp dport 7 counter");
+    apply(&world, &GuardPlan::new(&direct()));
+    world.canaries();
+    let entered = counted(&world);
+    assert!(entered > 0, "a route leads there");
+    let mut closed = direct();
+    closed.closed = vec!["cyg1".parse().unwrap()];
+    apply(&world, &GuardPlan::new(&closed));
+    world.canaries();
+    assert_eq!(counted(&world), entered, "into a tunnel of the box's own");
+}
+
+#[test]
+fn a_connection_of_the_tunnels_does_not_go_on_in_clear_by_its_inner_address() {
+    use DevicePolicy::{Direct, Tunnelled};
+    if !root() {
+        return;
+    }
+    let world = World::new("begun");
+    forward(&world);
+    world.gateway.sh(
+        "ip tuntap add cyg0 mode tun; ip address add 10.99.0.2/32 dev cyg0; ip link set cyg0 up; \
+         ip route add 203.0.113.10/32 dev cyg0 table 51450; nft add table inet seen; \
+         nft add chain inet seen nat \"{ type nat hook postrouting priority 100; }\"; \
+         nft add rule inet seen nat oifname cyg0 ip saddr != 10.99.0.2 snat ip to 10.99.0.2; \
+         nft add chain inet seen out \"{ type filter hook postrouting priority 200; }\"; \
+         nft add rule inet seen out oifname cyg0 ip saddr 10.99.0.2 udp dport 7 counter",
+    );
+    world
+        .router
+        .sh("nft add table inet inner; nft add chain inet inner in \
+         \"{ type filter hook prerouting priority -300; }\"; \
+         nft add rule inet inner in ip saddr 10.99.0.2 counter; \
+         nft add rule inet inner in ip saddr 192.168.50.2 udp dport 7 counter");
+    let seen = || {
+        let list = world.router.sh("nft list table inet inner");
+        let counts = list.split("counter packets ").skip(1);
+        let counts = counts.map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap());
+        counts.collect::<Vec<u64>>()
+    };
+    let laptop = mac(&world);
+    let policy = |policy| apply(&world, &with(named(Tunnelled, &[(&laptop, policy)]), &[]));
+    let say = |socket: &std::net::UdpSocket| {
+        for _ in 0..5 {
+            let _ = socket.send_to(b"more", "203.0.113.10:7");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    policy(Tunnelled);
+    let old = world.laptop.udp("0.0.0.0:0");
+    say(&old);
+    assert!(counted(&world) > 0, "it begins in the tunnel");
+    policy(Direct);
+    say(&old);
+    assert_eq!(seen(), [0, 0], "by the inner address, or at all");
+    let new = world.laptop.udp("0.0.0.0:0");
+    say(&new);
+    assert!(seen()[0] == 0 && seen()[1] > 0, "{:?}", seen());
+    // When it is ended, it begins anew.
+    world.gateway.run(|| end_connections(|_| true)).unwrap();
+    let before = seen()[1];
+    say(&old);
+    assert!(seen()[0] == 0 && seen()[1] > before, "{:?}", seen());
+}
+
+#[test]
+fn connections_in_a_zone_end_as_well() {
+    if !root() {
+        return;
+    }
+    let world = World::new("zones");
+    forward(&world);
+    world
+        .gateway
+        .sh("nft add table inet zones; nft add chain inet zones in \
+         \"{ type filter hook prerouting priority -300; }\"; nft add rule inet zones in ct zone set 7");
+    apply(&world, &with(named(DevicePolicy::Direct, &[]), &[]));
+    world.canaries();
+    let laptop: IpAddr = "192.168.50.10".parse().unwrap();
+    let end = || {
+        let of_laptop = |c: cygnet_linux::Connection| c.source == laptop;
+        world.gateway.run(|| end_connections(of_laptop)).unwrap()
+    };
+    assert!(end() > 0, "none was ended");
+    assert_eq!(end(), 0);
 }

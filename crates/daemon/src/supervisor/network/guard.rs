@@ -133,7 +133,8 @@ impl Found {
     }
 }
 
-fn lets_out(gateway: &Gateway) -> bool {
+/// Whether anything of the LAN may leave in clear.
+pub(super) fn lets_out(gateway: &Gateway) -> bool {
     let devices = &gateway.devices;
     devices.policies.clone().without_direct() != devices.policies
         || !devices.direct_networks.is_empty()
@@ -183,6 +184,12 @@ struct Last {
     networks: Option<Vec<ipnet::IpNet>>,
     ways_out: Vec<String>,
     #[serde(default)]
+    interfaces: Vec<String>,
+    #[serde(default)]
+    sites: Vec<ipnet::IpNet>,
+    #[serde(default)]
+    local: Vec<ipnet::IpNet>,
+    #[serde(default)]
     devices: Devices,
     #[serde(default)]
     direct_networks: Vec<ipnet::IpNet>,
@@ -195,6 +202,9 @@ impl Last {
             lan: gateway.lan.clone(),
             networks: gateway.networks.clone(),
             ways_out: sections.ways_out.clone(),
+            interfaces: sections.interfaces.clone(),
+            sites: sections.sites.clone(),
+            local: sections.local.clone(),
             devices: gateway.devices.policies.clone(),
             direct_networks: gateway.devices.direct_networks.clone(),
         })
@@ -211,8 +221,14 @@ impl Last {
 
     /// This guard, and for the rest what `present` says.
     fn sections(self, present: GuardSections) -> GuardSections {
+        let mut interfaces = self.interfaces.clone();
+        interfaces.extend(self.ways_out.iter().cloned());
+        interfaces.sort();
+        interfaces.dedup();
         GuardSections {
-            interfaces: self.ways_out.clone(),
+            interfaces,
+            sites: self.sites.clone(),
+            local: self.local.clone(),
             gateway: Some(Gateway {
                 devices: self.devices(),
                 tunnel: String::new(),
@@ -381,6 +397,26 @@ mod tests {
         assert_eq!(lan(&found.unwrap()), ["eth7"]);
         forget(&good.sections).unwrap();
         assert!(place.find("[[[").is_err());
+    }
+
+    #[test]
+    fn what_the_last_guard_closed_is_closed_again() {
+        let place = Place::new("guard-closed");
+        let site = "[tunnel.site]\nremote = \"203.0.113.6\"\npsk = \"k\"\n\
+            local_networks = [\"10.1.0.0/24\"]\nremote_networks = [\"10.2.0.0/24\"]\n";
+        let work = TUNNEL.replace("[tunnel.home]", "[tunnel.work]");
+        let good = place.find(&format!("{TUNNEL}{site}{work}{GATEWAY}"));
+        let good = good.unwrap().sections;
+        assert_eq!(good.sites, ["10.2.0.0/24".parse().unwrap()]);
+        remember(&good).unwrap();
+        let last = place.find("[[[").unwrap().sections;
+        let closed = |sections: &GuardSections| {
+            let inputs = inputs::guard(sections, &Machine::default());
+            let inputs = inputs.unwrap().unwrap();
+            (inputs.closed, inputs.sites, inputs.local)
+        };
+        assert_eq!(closed(&last), closed(&good));
+        assert_eq!(closed(&last).0[0].as_str(), "cyg-work");
     }
 
     #[test]

@@ -136,6 +136,7 @@ pub(super) fn inputs(
         local_networks: machine.addresses.iter().map(|(_, net)| *net).collect(),
         named: named(config),
         closed: Vec::new(),
+        closed_sites: Vec::new(),
         uplink: uplink.map(|u| interface(u)).transpose()?,
         addresses: listened(&config.daemon.listen, machine),
         ports: vec![config.daemon.ike_port, config.daemon.natt_port],
@@ -152,10 +153,17 @@ pub(super) fn guard(
     let Some(gateway) = sections.gateway.as_ref().filter(|g| g.guard) else {
         return Ok(None);
     };
-    let tunnels = sections.ways_out.iter().map(|name| interface(name));
+    let (tunnels, closed): (Vec<&String>, Vec<&String>) =
+        (sections.interfaces.iter()).partition(|name| sections.ways_out.contains(name));
+    let names = |names: Vec<&String>| -> Result<Vec<InterfaceName>, String> {
+        names.into_iter().map(|name| interface(name)).collect()
+    };
     Ok(Some(GuardInputs {
         lan: lan(gateway, machine)?,
-        tunnels: tunnels.collect::<Result<_, _>>()?,
+        tunnels: names(tunnels)?,
+        closed: names(closed)?,
+        sites: sections.sites.clone(),
+        local: sections.local.clone(),
     }))
 }
 
