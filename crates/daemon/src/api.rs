@@ -22,6 +22,9 @@ pub struct Status {
     pub engine_restarts: u32,
     /// The fail-closed rules of a gateway.
     pub guard: Guard,
+    /// Whether the gateway lets anything of its LAN leave in clear.
+    #[serde(default)]
+    pub lets_out: bool,
     /// What hinders the program, each with what to do.
     pub warnings: Vec<String>,
     /// `None` while the engine is being restarted.
@@ -358,6 +361,9 @@ pub struct DevicesStatus {
     pub direct_networks: Vec<IpNet>,
     /// Why policies given by command are not known; none goes direct then.
     pub problem: Option<String>,
+    /// What is to be thought of, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Those that were seen, and those that something is said of.
     pub devices: Vec<DeviceStatus>,
 }
@@ -399,8 +405,23 @@ pub enum PolicySource {
 pub struct DeviceChanged {
     /// What the device is known by from now on: MAC addresses, or addresses.
     pub devices: Vec<String>,
-    /// Its policy now.
+    /// Its policy now; of several the first one's.
     pub policy: DevicePolicy,
     /// Running connections that were ended.
     pub ended: usize,
+    /// What is true of each of them now.
+    pub now: Vec<DeviceNow>,
+    /// What is to be known of it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What is true of a device, or of those of its addresses of which it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNow {
+    /// MAC address, address or network.
+    pub device: String,
+    /// With which of its addresses it was seen.
+    pub addresses: Vec<IpAddr>,
+    /// Where what it sends may go.
+    pub policy: DevicePolicy,
 }

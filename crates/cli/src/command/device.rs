@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cygnet_daemon::api::{DeviceChanged, DeviceStatus, DevicesStatus, PolicySource};
+use cygnet_daemon::api::{DeviceChanged, DevicesStatus, PolicySource};
 use cygnet_profile::read::printable;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -71,33 +71,48 @@ fn unreadable(error: &serde_json::Error) -> ExitCode {
 }
 
 fn told(changed: &DeviceChanged) -> String {
-    let DeviceChanged {
-        devices,
-        policy,
-        ended,
-    } = changed;
-    let are = match devices.len() {
-        1 => "is",
-        _ => "are",
-    };
-    let mut told = format!("{} {are} {policy}", devices.join(" and "));
-    match ended {
+    let mut told = String::new();
+    // Those of one policy share a line, but for a device that has two.
+    let first = changed.now.first().map(|one| (Vec::new(), one.policy));
+    let mut now: Vec<(Vec<String>, _)> = Vec::from_iter(first);
+    for one in &changed.now {
+        let mut same = changed
+            .now
+            .iter()
+            .filter(|other| other.device == one.device);
+        let who = match same.nth(1) {
+            None => one.device.clone(),
+            Some(_) => format!("{} at {}", one.device, listed(&one.addresses)),
+        };
+        match now.iter_mut().find(|(_, policy)| *policy == one.policy) {
+            Some((devices, _)) => devices.push(who),
+            None => now.push((vec![who], one.policy)),
+        }
+    }
+    for (devices, policy) in now {
+        let are = match devices.len() {
+            1 => "is",
+            _ => "are",
+        };
+        let separator = if told.is_empty() { "" } else { "; " };
+        let _ = write!(told, "{separator}{} {are} {policy}", devices.join(" and "));
+    }
+    match changed.ended {
         0 => {}
         1 => told.push_str("; 1 connection ended"),
         ended => {
             let _ = write!(told, "; {ended} connections ended");
         }
     }
-    let by_address = devices
-        .iter()
-        .any(|device| device.parse::<IpAddr>().is_ok());
-    if by_address {
-        told.push_str(
-            "\nno device with that address was seen: what was said counts for the address alone, and not for the \
-             other addresses of the device",
-        );
+    for note in &changed.notes {
+        let _ = write!(told, "\n{note}");
     }
     told
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    addresses.join(" ")
 }
 
 fn render(status: &DevicesStatus) -> String {
@@ -105,10 +120,9 @@ fn render(status: &DevicesStatus) -> String {
     if let Some(problem) = &status.problem {
         let _ = writeln!(out, "warning: {problem}\n");
     }
-    let addresses = |device: &DeviceStatus| {
-        let addresses: Vec<String> = device.addresses.iter().map(IpAddr::to_string).collect();
-        addresses.join(" ")
-    };
+    for warning in &status.warnings {
+        let _ = writeln!(out, "warning: {warning}\n");
+    }
     for device in &status.devices {
         let from = match device.from {
             PolicySource::Default => "",
@@ -132,7 +146,7 @@ fn render(status: &DevicesStatus) -> String {
             called,
             format!("{}{from}", device.policy),
             seen,
-            addresses(device)
+            listed(&device.addresses)
         );
     }
     if status.devices.is_empty() {
@@ -160,24 +174,47 @@ mod tests {
 
     #[test]
     fn what_became_of_an_order_is_told_in_words() {
-        let changed = |devices: &[&str], ended| {
-            let devices = devices.iter().map(|d| (*d).to_owned()).collect();
-            let policy = serde_json::from_value(json!("direct")).unwrap();
-            told(&DeviceChanged {
-                devices,
-                policy,
-                ended,
-            })
+        let changed = |now: &[(&str, &str, &[&str])], ended: usize, notes: &[&str]| {
+            let now: Vec<Value> = now
+                .iter()
+                .map(|(device, policy, addresses)| {
+                    json!({ "device": device, "policy": policy, "addresses": addresses })
+                })
+                .collect();
+            let devices: Vec<&Value> = now.iter().map(|one| &one["device"]).collect();
+            let changed = json!({
+                "devices": devices, "policy": now[0]["policy"], "now": now, "ended": ended, "notes": notes
+            });
+            told(&serde_json::from_value(changed).unwrap())
         };
-        let mac = "02:00:00:00:00:01";
-        assert_eq!(changed(&[mac], 0), format!("{mac} is direct"));
+        let (mac, other) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
         assert_eq!(
-            changed(&[mac, "02:00:00:00:00:02"], 3),
-            "02:00:00:00:00:01 and 02:00:00:00:00:02 are direct; 3 connections ended"
+            changed(&[(mac, "direct", &["192.168.1.9"])], 0, &[]),
+            format!("{mac} is direct")
         );
-        let by_address = changed(&["fd00::9"], 1);
-        assert!(by_address.starts_with("fd00::9 is direct; 1 connection ended\nno device"));
-        assert!(!changed(&["192.168.1.64/26"], 1).contains("no device"));
+        assert_eq!(
+            changed(&[(mac, "direct", &[]), (other, "direct", &[])], 3, &[]),
+            format!("{mac} and {other} are direct; 3 connections ended")
+        );
+        assert_eq!(
+            changed(
+                &[(mac, "direct", &[]), (other, "blocked", &[])],
+                1,
+                &["note"]
+            ),
+            format!("{mac} is direct; {other} is blocked; 1 connection ended\nnote")
+        );
+        assert_eq!(
+            changed(
+                &[
+                    (mac, "tunnelled", &["fd00::9", "fd00::10"]),
+                    (mac, "direct", &["192.168.1.9"])
+                ],
+                0,
+                &[]
+            ),
+            format!("{mac} at fd00::9 fd00::10 is tunnelled; {mac} at 192.168.1.9 is direct")
+        );
     }
 
     #[test]

@@ -85,7 +85,13 @@ fn render(status: &Status, changes: usize) -> String {
     }
     match status.guard {
         Guard::NotConfigured => {}
-        Guard::On => out.push_str("  guard on: LAN devices leave through the tunnel or not at all, but for what is to go direct\n"),
+        Guard::On => {
+            out.push_str("  guard on: LAN devices leave through the tunnel or not at all");
+            out.push_str(match status.lets_out {
+                true => ", but for what is to go direct\n",
+                false => "\n",
+            });
+        }
         Guard::Missing => out.push_str(
             "  GUARD MISSING: something removed the fail-closed rules; `cygnet gateway on` puts them back\n",
         ),
@@ -403,6 +409,27 @@ mod tests {
         let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!shown.contains(steers), "{shown:?}");
         assert!(!shown.lines().any(|line| line.starts_with("guard on")));
+    }
+
+    #[test]
+    fn that_something_goes_direct_is_told_where_it_does() {
+        let shown = |more: Value| {
+            let mut status = serde_json::json!({
+                "version": "1", "config": "c", "processes": {"supervisor": 1, "engine": null}, "uptime_s": 1,
+                "engine_restarts": 0, "guard": "on", "warnings": [], "leases": [], "engine": null,
+            });
+            if let (Some(status), Value::Object(more)) = (status.as_object_mut(), more) {
+                status.extend(more);
+            }
+            render(&parse(status.to_string().as_bytes()).unwrap(), CHANGES)
+        };
+        let closed = "guard on: LAN devices leave through the tunnel or not at all\n";
+        assert!(shown(serde_json::json!({})).contains(closed));
+        let open = shown(serde_json::json!({"lets_out": true}));
+        assert!(
+            open.contains("not at all, but for what is to go direct\n"),
+            "{open}"
+        );
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Supervisor {
             engine_restarts: self.restarts,
             // Filled in by whoever looks at the kernel, who has more to warn of.
             guard: Guard::NotConfigured,
+            lets_out: false,
             warnings,
             engine,
             dns: self.dns_status(),

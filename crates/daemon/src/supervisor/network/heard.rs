@@ -93,6 +93,11 @@ impl Heard {
         self.doubtful || self.looked.elapsed() >= SLOWLY
     }
 
+    /// Whether they were looked at within the last second.
+    pub(super) fn has_just_looked(&self) -> bool {
+        self.looked.elapsed() < AT_MOST
+    }
+
     /// They are being looked at.
     pub(super) fn looked(&mut self) {
         (self.looked, self.doubtful) = (Instant::now(), false);

@@ -65,6 +65,12 @@ impl Neighbourhood {
             .map(|(mac, addresses)| (*mac, addresses))
     }
 
+    /// The addresses of one, with when each was last seen.
+    pub(super) fn addresses(&self, mac: Mac) -> impl Iterator<Item = (IpAddr, Instant)> {
+        let addresses = self.devices.get(&mac).into_iter().flatten();
+        addresses.map(|(address, at)| (*address, *at))
+    }
+
     /// Whose each address is.
     pub(super) fn owners(&self) -> BTreeMap<IpAddr, Mac> {
         let devices = self.devices();

@@ -79,24 +79,26 @@ impl Policies {
         self.given.iter().flat_map(BTreeMap::keys)
     }
 
-    /// What counts where a configuration says this. If it is not known what was given, nobody goes direct: who
-    /// does by the configuration may have been told otherwise.
+    /// What counts where a configuration says this. If it is not known what was given, nobody goes direct, and
+    /// nothing does: who does by the configuration may have been told otherwise.
     pub(super) fn applied(&self, gateway: &mut Gateway) {
-        let policies = &mut gateway.devices.policies;
+        let devices = &mut gateway.devices;
         match &self.given {
-            Ok(given) => policies.named.extend(given),
-            Err(_) => *policies = std::mem::take(policies).without_direct(),
+            Ok(given) => devices.policies.named.extend(given),
+            Err(_) => *devices = std::mem::take(devices).closed(),
         }
     }
 
-    /// Gives each of these devices a policy, or takes away the one it was given, and keeps that. On an error all
-    /// stays as it was.
+    /// Gives each of these devices a policy, or takes away the one it was given, and keeps that. What was given to
+    /// `superseded`, which are other names of theirs, is taken away. On an error all stays as it was.
     pub(super) fn give(
         &mut self,
         devices: &[Device],
+        superseded: &[Device],
         policy: Option<DevicePolicy>,
     ) -> Result<(), String> {
         let mut policies = self.given.clone()?;
+        policies.retain(|device, _| !superseded.contains(device));
         for device in devices {
             match policy {
                 Some(policy) => policies.insert(*device, policy),
@@ -159,7 +161,8 @@ mod tests {
 
     const CONFIG: &str = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
         [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndefault = \"direct\"\n\
-        direct = \"02:00:00:00:00:01\"\nblocked = \"02:00:00:00:00:02\"\n";
+        direct = \"02:00:00:00:00:01\"\nblocked = \"02:00:00:00:00:02\"\n\
+        direct_networks = [\"198.51.100.0/24\"]\n";
 
     fn gateway() -> Gateway {
         let config = Config::parse("t", CONFIG, &mut |p| Err(format!("no {p}")));
@@ -200,10 +203,10 @@ mod tests {
         let mut policies = place.read();
         assert_eq!(policies.problem(), None);
         policies
-            .give(&[first, third], Some(DevicePolicy::Blocked))
+            .give(&[first, third], &[], Some(DevicePolicy::Blocked))
             .unwrap();
         policies
-            .give(&[third], Some(DevicePolicy::Tunnelled))
+            .give(&[third], &[], Some(DevicePolicy::Tunnelled))
             .unwrap();
         assert_eq!(place.read(), policies);
         let mut effective = gateway();
@@ -212,7 +215,11 @@ mod tests {
         assert_eq!(named[&first], DevicePolicy::Blocked);
         assert_eq!(named[&third], DevicePolicy::Tunnelled);
         assert_eq!(named.len(), 3);
-        policies.give(&[first, third], None).unwrap();
+        policies
+            .give(&[first], &[third], Some(DevicePolicy::Direct))
+            .unwrap();
+        assert!(place.read().has(&first) && !place.read().has(&third));
+        policies.give(&[first, third], &[], None).unwrap();
         let mut effective = gateway();
         place.read().applied(&mut effective);
         assert_eq!(effective, gateway());
@@ -244,11 +251,12 @@ mod tests {
             assert!(problem.contains("devices.json: "), "{problem}");
             let mut effective = gateway();
             policies.applied(&mut effective);
+            assert!(effective.devices.direct_networks.is_empty());
             let devices = effective.devices.policies;
             assert_eq!(devices.default, DevicePolicy::Tunnelled);
             assert_eq!(devices.named.len(), 1, "who is blocked");
             let device = "fd00::9".parse().unwrap();
-            let refused = policies.give(&[device], Some(DevicePolicy::Direct));
+            let refused = policies.give(&[device], &[], Some(DevicePolicy::Direct));
             assert_eq!(refused, Err(problem));
             let kept = std::fs::read_to_string(place.0.join("devices.json"));
             assert_eq!(kept.unwrap(), text);
@@ -278,9 +286,9 @@ mod tests {
         let all: Vec<Device> = (0..=MOST).map(device).collect();
         let mut policies = place.read();
         policies
-            .give(&all[..MOST], Some(DevicePolicy::Direct))
+            .give(&all[..MOST], &[], Some(DevicePolicy::Direct))
             .unwrap();
-        let refused = policies.give(&all[MOST..], Some(DevicePolicy::Direct));
+        let refused = policies.give(&all[MOST..], &[], Some(DevicePolicy::Direct));
         assert!(refused.unwrap_err().contains("cygnet device forget"));
         assert_eq!(place.read().devices().count(), MOST);
         let bytes = std::fs::metadata(place.0.join("devices.json"))

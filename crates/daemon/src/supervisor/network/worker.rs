@@ -64,6 +64,9 @@ const OFF_MAX: Duration = Duration::from_millis(300);
 /// The engine hears at most this often of other ways to the peers.
 const SELDOM: Duration = Duration::from_secs(1);
 
+/// How long a warning is new: somebody may be setting right what it is about, and is to see at once when he has.
+const NEW: Duration = Duration::from_secs(120);
+
 /// What a look at the kernel found.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
@@ -86,6 +89,10 @@ pub(super) struct Worker {
     seen: Neighbourhood,
     /// The LAN that running connections are in keeping with.
     in_force: Option<Lan>,
+    /// The LAN that the kernel was last told of.
+    arranged: Option<Lan>,
+    /// Why running connections could not be ended.
+    not_ended: Option<String>,
     live: BTreeMap<String, Live>,
     machine: Machine,
     /// Where devices are answered that ask for names.
@@ -98,6 +105,8 @@ pub(super) struct Worker {
     told: Option<Instant>,
     guard: Guard,
     warnings: Vec<String>,
+    /// When one of the warnings was new.
+    warned: Option<Instant>,
 }
 
 impl Worker {
@@ -157,6 +166,8 @@ impl Worker {
             policies: Policies::default(),
             seen: Neighbourhood::default(),
             in_force: None,
+            arranged: None,
+            not_ended: None,
             live: BTreeMap::new(),
             machine: Machine::default(),
             listeners: Listeners::default(),
@@ -165,6 +176,7 @@ impl Worker {
             told: None,
             guard: Guard::NotConfigured,
             warnings: Vec::new(),
+            warned: None,
         }
     }
 
@@ -216,7 +228,9 @@ impl Worker {
                     let _ = reply.send(self.order(&order).await);
                 }
                 Job::Report(mut status, reply) => {
+                    self.look_again().await;
                     status.guard = self.guard;
+                    status.lets_out = self.lets_out();
                     status.warnings.extend(self.warnings.iter().cloned());
                     let _ = reply.send(*status);
                 }
@@ -261,33 +275,27 @@ impl Worker {
         let config = devices::effective(&written, &policies);
         let ours: Vec<&str> = interfaces(&config).collect();
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
-        let guarded_before = self.guard_present().await;
+        let guarded_before = self.guard_present().await.unwrap_or(true);
         self.listeners.follow(&config, &machine, LETTING_GO)?;
         let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
         if self.written.is_none() {
             self.in_force = devices::last_in_force(&written, &policies, &machine);
         }
         // The guard first: forwarding is switched on by the plan.
-        let applied = match self.apply_guard(&config, &written, &machine).await {
+        let applied = match self.apply_guard(&config, &machine).await {
             Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
-            match self.config.clone() {
-                Some(old) => {
-                    let _ = self.listeners.follow(&old, &machine, Duration::ZERO);
-                    if let Ok((plan, _)) = self::plan(&old, &self.live, &machine, &self.listeners)
-                        && let Err(error) = self.network.apply(&plan).await
-                    {
-                        tracing::error!("cannot restore the earlier state: {error}");
-                    }
-                }
-                None if !guarded_before => {
-                    let _ = self.network.remove_guard().await;
-                }
-                None => {}
-            }
+            self.restore(guarded_before, &machine).await;
             return Err(error);
+        }
+        if written
+            .gateway
+            .as_ref()
+            .is_some_and(|gateway| gateway.guard)
+        {
+            guard::remember_of(&written);
         }
         if let Some(old) = self.config.clone() {
             self.remove_links(&old, &config).await;
@@ -300,10 +308,32 @@ impl Worker {
         self.config = Some(config);
         self.written = Some(written);
         self.policies = policies;
-        self.end_changed().await;
+        self.arranged = self.lan();
+        // Of those that cannot be ended it warns, and tries again.
+        let _ = self.end_changed().await;
         self.follow_ways().await;
         self.look().await;
         Ok(())
+    }
+
+    /// Guard and plan as they were before a configuration that could not be obeyed.
+    async fn restore(&mut self, guarded: bool, machine: &Machine) {
+        let old = self.config.clone();
+        let restored = match (&old, guarded) {
+            (_, false) => self.network.remove_guard().await.map_err(|e| e.to_string()),
+            (Some(old), true) => self.apply_guard(old, machine).await,
+            (None, true) => Ok(()),
+        };
+        if let Err(error) = restored {
+            tracing::error!("cannot restore the earlier guard: {error}");
+        }
+        let Some(old) = old else { return };
+        let _ = self.listeners.follow(&old, machine, Duration::ZERO);
+        if let Ok((plan, _)) = plan(&old, &self.live, machine, &self.listeners)
+            && let Err(error) = self.network.apply(&plan).await
+        {
+            tracing::error!("cannot restore the earlier state: {error}");
+        }
     }
 
     /// TUNs of tunnels that are no more. Closing them is not enough: the engine holds them as well.
@@ -319,31 +349,24 @@ impl Worker {
         }
     }
 
-    async fn guard_present(&self) -> bool {
+    /// Whether anything of a guard is there. An error is no sign that the operator took it away.
+    async fn guard_present(&self) -> Result<bool, String> {
         let empty = GuardPlan {
             routes: Vec::new(),
             rules: Vec::new(),
             nft: String::new(),
         };
-        self.network
-            .guard_state(&empty)
-            .await
-            .is_ok_and(|state| !state.absent)
+        let state = self.network.guard_state(&empty).await;
+        let state = state.map_err(|e| format!("cannot see whether the guard is there: {e}"))?;
+        Ok(!state.absent)
     }
 
-    /// `written`: what `config` is without the policies that were given by command, and is kept.
-    async fn apply_guard(
-        &mut self,
-        config: &Config,
-        written: &Config,
-        machine: &Machine,
-    ) -> Result<(), String> {
+    async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
         if let Some(inputs) = inputs::guard(&config.into(), machine)? {
             self.network
                 .apply_guard(&GuardPlan::new(&inputs))
                 .await
                 .map_err(|e| e.to_string())?;
-            guard::remember_of(written);
         }
         Ok(())
     }
@@ -421,8 +444,9 @@ impl Worker {
             return;
         };
         let seen = self.follow().await;
-        // What somebody has to set right is to be seen at once when he has.
-        let told = !self.warnings.is_empty() || self.listeners.trouble.is_some();
+        // What somebody has to set right is to be seen at once when he has; later on, when he asks.
+        let news = self.warned.is_some_and(|at| at.elapsed() < NEW);
+        let told = !self.warnings.is_empty() && news || self.listeners.trouble.is_some();
         let as_it_was = !seen.changed && !told && !self.heard.is_doubtful();
         let nothing = as_it_was && self.has_routing(&config).await;
         if !nothing && !seen.changed {
@@ -543,7 +567,7 @@ impl Worker {
             // `cygnet gateway off` takes it away piece by piece, and means it.
             tokio::time::sleep(OFF_MAX).await;
             if self.guard_is_partial(config).await {
-                tracing::warn!("another program removed a part of the guard: putting it back");
+                tracing::warn!("another program changed the guard: putting it back");
                 self.renew_guard(config).await;
             }
         }
@@ -574,13 +598,14 @@ impl Worker {
 
     /// Makes the guard fit this machine's addresses, unless the operator has taken it away.
     async fn renew_guard(&mut self, config: &Config) {
-        let Some(written) = self.written.clone() else {
-            return;
-        };
         let machine = self.machine.clone();
-        if self.guard_present().await
-            && let Err(error) = self.apply_guard(config, &written, &machine).await
-        {
+        let renewed = match self.guard_present().await {
+            Ok(true) => self.apply_guard(config, &machine).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renewed {
+            self.heard.doubt();
             tracing::error!("cannot renew the guard: {error}");
         }
     }

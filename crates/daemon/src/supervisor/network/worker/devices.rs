@@ -3,19 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use cygnet_config::{Config, Gateway};
-use cygnet_gateway::{Device, Family, Lan, Mac};
+use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac};
 use ipnet::IpNet;
 
 use super::{Worker, guard, inputs, plan};
-use crate::api::{DeviceChanged, DeviceStatus, DevicesStatus, PolicySource};
+use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
 use crate::supervisor::network::neighbourhood::Sign;
 use crate::supervisor::network::policies::Policies;
+
+/// A device that had another address earlier may have got that from a DHCP server.
+const LATELY: Duration = Duration::from_secs(3600);
 
 /// What is obeyed where this is written.
 pub(super) fn effective(written: &Config, policies: &Policies) -> Arc<Config> {
@@ -79,7 +82,7 @@ impl Worker {
     }
 
     /// The LAN as it is to be.
-    fn lan(&self) -> Option<Lan> {
+    pub(super) fn lan(&self) -> Option<Lan> {
         let gateway = self.config.as_ref()?.gateway.as_ref()?;
         inputs::lan(gateway, &self.machine).ok()
     }
@@ -147,6 +150,7 @@ impl Worker {
             default: policies.default,
             direct_networks: gateway.devices.direct_networks.clone(),
             problem: self.policies.problem().map(str::to_owned),
+            warnings: self.shared_macs(),
             devices,
         })
     }
@@ -162,67 +166,139 @@ impl Worker {
     /// Gives a device another policy, in the kernel and for the next start.
     pub(super) async fn order(&mut self, order: &DeviceOrder) -> Result<DeviceChanged, Refusal> {
         self.learn().await;
-        let devices = self.meant(&order.device)?;
+        let meant = self.meant(&order.device)?;
+        if order.policy == Some(DevicePolicy::Direct) {
+            self.one_device_each(&meant)?;
+        }
+        let seen = |device: &Device| -> Vec<IpAddr> {
+            match device {
+                Device::Mac(mac) => self.seen.addresses(*mac).map(|(a, _)| a).collect(),
+                Device::Network(_) => Vec::new(),
+            }
+        };
+        let seen: Vec<Vec<IpAddr>> = meant.devices.iter().map(seen).collect();
         if order.policy.is_none() {
-            self.forget(&order.device, &devices)?;
+            self.forget(&order.device, &meant)?;
         }
         let refused = |error: String| Refusal::new(StatusCode::CONFLICT, error);
         self.policies
-            .give(&devices, order.policy)
+            .give(&meant.devices, &meant.superseded, order.policy)
             .map_err(refused)?;
         let ended = self.rearrange().await.map_err(|error| {
             refused(format!(
                 "that is kept, but it is not done yet, and is tried again every few seconds: {error}"
             ))
         })?;
+        let mut notes = Vec::from_iter(ended.as_ref().err().cloned());
+        let ended = ended.unwrap_or(0);
         tracing::info!("a device was given a policy by command; {ended} of its connections ended");
         let policies = &self.gateway()?.devices.policies;
-        let policy = |device: &Device| {
-            let family = match device {
-                Device::Mac(_) => Family::V4,
-                Device::Network(net) => Family::of_net(*net),
-            };
-            let named = policies.named.get(device).copied();
-            named.unwrap_or_else(|| policies.unnamed(family))
-        };
+        let mut now = Vec::new();
+        for (device, seen) in meant.devices.iter().zip(&seen) {
+            notes.extend(notes_of(policies, *device, seen, order.policy));
+            now.extend(what_is_true(policies, *device, seen));
+        }
         Ok(DeviceChanged {
-            policy: devices.first().map_or(policies.default, policy),
-            devices: devices.iter().map(Device::to_string).collect(),
+            policy: now.first().map_or(policies.default, |now| now.policy),
+            devices: meant.devices.iter().map(Device::to_string).collect(),
             ended,
+            now,
+            notes,
         })
     }
 
     /// What somebody means by a name or an address. An address of a device that was seen stands for the device,
     /// which has others, of the other family too, and will have others tomorrow.
-    fn meant(&self, text: &str) -> Result<Vec<Device>, Refusal> {
+    fn meant(&self, text: &str) -> Result<Meant, Refusal> {
         let gateway = self.gateway()?;
-        if let Some(devices) = gateway.devices.names.get(text) {
-            return Ok(devices.clone());
-        }
-        let device: Device = text.parse().map_err(|error| {
-            let names: Vec<&str> = gateway.devices.names.keys().map(String::as_str).collect();
-            let names = match names.as_slice() {
-                [] => "; the configuration names none".to_owned(),
-                names => format!("; the configuration names {}", names.join(", ")),
+        let named = match gateway.devices.names.get(text) {
+            Some(devices) => devices.clone(),
+            None => vec![text.parse::<Device>().map_err(|error| {
+                let names: Vec<&str> = gateway.devices.names.keys().map(String::as_str).collect();
+                let names = match names.as_slice() {
+                    [] => "; the configuration names none".to_owned(),
+                    names => format!("; the configuration names {}", names.join(", ")),
+                };
+                Refusal::new(StatusCode::NOT_FOUND, format!("{error}{names}"))
+            })?],
+        };
+        let owners = self.seen.owners();
+        let mut meant = Meant::default();
+        for device in named {
+            let owner = match device {
+                Device::Network(net) if net.prefix_len() == net.max_prefix_len() => {
+                    owners.get(&net.addr()).copied().map(Device::Mac)
+                }
+                _ => None,
             };
-            Refusal::new(StatusCode::NOT_FOUND, format!("{error}{names}"))
-        })?;
-        let Device::Network(net) = device else {
-            return Ok(vec![device]);
+            if owner.is_some() {
+                meant.superseded.push(device);
+            }
+            let device = owner.unwrap_or(device);
+            if !meant.devices.contains(&device) {
+                meant.devices.push(device);
+            }
+        }
+        Ok(meant)
+    }
+
+    /// Whoever repeats for others (a Wi-Fi repeater, a powerline bridge, a second router) gives its MAC address for
+    /// theirs. Who names one of them by its address is not to open them all without knowing it.
+    fn one_device_each(&self, meant: &Meant) -> Result<(), Refusal> {
+        if meant.superseded.is_empty() {
+            return Ok(());
+        }
+        for device in &meant.devices {
+            let Device::Mac(mac) = device else { continue };
+            let addresses = self.seen.addresses(*mac).map(|(address, _)| address);
+            let addresses: Vec<String> = addresses
+                .filter(IpAddr::is_ipv4)
+                .map(|address| address.to_string())
+                .collect();
+            if addresses.len() > 1 {
+                return Err(Refusal::new(
+                    StatusCode::CONFLICT,
+                    format!(
+                        "{mac} was seen with {}: these may be several devices, behind a Wi-Fi repeater, a powerline \
+                         bridge or another router, and all of them would go direct; if that is meant, or they are one \
+                         device, say {mac} instead of its address",
+                        addresses.join(", ")
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of MAC addresses that go direct, and stand for several devices perhaps.
+    pub(super) fn shared_macs(&self) -> Vec<String> {
+        let Ok(gateway) = self.gateway() else {
+            return Vec::new();
         };
-        let said = gateway.devices.policies.named.contains_key(&device);
-        let is_host = net.prefix_len() == net.max_prefix_len();
-        let owner = match is_host && !said {
-            true => self.seen.owners().get(&net.addr()).copied(),
-            false => None,
-        };
-        Ok(vec![owner.map_or(device, Device::Mac)])
+        let named = gateway.devices.policies.named.iter();
+        let direct = named.filter_map(|(device, policy)| match (device, policy) {
+            (Device::Mac(mac), DevicePolicy::Direct) => Some(*mac),
+            _ => None,
+        });
+        let shared = direct.filter_map(|mac| {
+            let lately = self.seen.addresses(mac);
+            let lately = lately.filter(|(a, at)| a.is_ipv4() && at.elapsed() < LATELY);
+            let lately: Vec<String> = lately.map(|(address, _)| address.to_string()).collect();
+            (lately.len() > 1).then(|| shared(mac, &lately))
+        });
+        shared.collect()
+    }
+
+    /// Whether anything of the LAN may leave in clear.
+    pub(super) fn lets_out(&self) -> bool {
+        self.gateway().is_ok_and(guard::lets_out)
     }
 
     /// Forgets that devices were seen. An error if nothing is known of them.
-    fn forget(&mut self, text: &str, devices: &[Device]) -> Result<(), Refusal> {
-        let mut known = devices.iter().any(|device| self.policies.has(device));
-        for device in devices {
+    fn forget(&mut self, text: &str, meant: &Meant) -> Result<(), Refusal> {
+        let mut all = meant.devices.iter().chain(&meant.superseded);
+        let mut known = all.any(|device| self.policies.has(device));
+        for device in &meant.devices {
             if let Device::Mac(mac) = device {
                 known |= self.seen.forget(*mac);
             }
@@ -241,8 +317,8 @@ impl Worker {
         ))
     }
 
-    /// Makes the kernel obey the policies as they are now. How many running connections were ended by it.
-    async fn rearrange(&mut self) -> Result<usize, String> {
+    /// Makes the kernel obey the policies as they are now. How many running connections were ended by it, or why not.
+    async fn rearrange(&mut self) -> Result<Result<usize, String>, String> {
         let Some(written) = self.written.clone() else {
             return Err("there is no configuration yet".to_owned());
         };
@@ -250,14 +326,15 @@ impl Worker {
         self.config = Some(Arc::clone(&config));
         let machine = self.machine.clone();
         // What the operator took away stays away.
-        if self.guard_present().await {
-            self.apply_guard(&config, &written, &machine).await?;
+        if self.guard_present().await? {
+            self.apply_guard(&config, &machine).await?;
         }
         self.listen(&config);
         let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
         self.clashes = clashes;
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
+        self.arranged = self.lan();
         Ok(self.end_changed().await)
     }
 
@@ -265,24 +342,29 @@ impl Worker {
     pub(super) async fn watch_devices(&mut self) {
         self.learn().await;
         let now = self.lan();
-        let both = self.in_force.as_ref().zip(now.as_ref());
-        let is_outdated = both.is_some_and(|(before, now)| is_another(before, now));
-        if is_outdated && let Err(error) = self.rearrange().await {
-            tracing::error!("policies of devices are not in force: {error}");
+        let outdated = |before: &Option<Lan>| {
+            let both = before.as_ref().zip(now.as_ref());
+            both.is_some_and(|(before, now)| is_another(before, now))
+        };
+        if outdated(&self.arranged) {
+            if let Err(error) = self.rearrange().await {
+                tracing::error!("policies of devices are not in force: {error}");
+            }
+        } else if outdated(&self.in_force) {
+            // It warns of its errors.
+            let _ = self.end_changed().await;
         }
     }
 
     /// Ends running connections that may go another way now than when they began: else their packets would
-    /// keep the address of the other way. How many.
-    pub(super) async fn end_changed(&mut self) -> usize {
+    /// keep the address of the other way. How many; on an error it is to be tried again.
+    pub(super) async fn end_changed(&mut self) -> Result<usize, String> {
         let now = self.lan();
-        let before = std::mem::replace(&mut self.in_force, now.clone());
-        let (Some(before), Some(now)) = (before, now) else {
-            return 0;
+        let both = self.in_force.clone().zip(now.clone());
+        let Some((before, wanted)) = both.filter(|(before, now)| is_another(before, now)) else {
+            self.in_force = now;
+            return Ok(0);
         };
-        if !is_another(&before, &now) {
-            return 0;
-        }
         self.learn().await;
         let owners = self.seen.owners();
         let own = self.machine.addresses.iter();
@@ -295,20 +377,109 @@ impl Worker {
                 true => Family::of(to).default_route().addr(),
                 false => to,
             };
-            !own.contains(&from) && now.has_another_way(&before, mac, from, to)
+            !own.contains(&from) && wanted.has_another_way(&before, mac, from, to)
         };
         let ended = cygnet_linux::end_connections(|connection| {
             let (source, destination) = (connection.source, connection.destination);
             changed(source, destination) || changed(destination, source)
         });
-        ended.unwrap_or_else(|error| {
-            tracing::warn!(
-                "devices may go another way than before, but their running connections cannot be ended, and hang \
-                 instead: {error}"
-            );
-            0
-        })
+        match ended {
+            Ok(ended) => {
+                (self.in_force, self.not_ended) = (now, None);
+                Ok(ended)
+            }
+            Err(error) => {
+                let error = format!(
+                    "devices may go another way than before, but not all of their running connections could be \
+                     ended: these hang instead ({error})"
+                );
+                if self.not_ended.as_ref() != Some(&error) {
+                    tracing::warn!("{error}");
+                }
+                self.not_ended = Some(error.clone());
+                Err(error)
+            }
+        }
     }
+}
+
+/// What an order is about.
+#[derive(Debug, Default)]
+struct Meant {
+    /// Each device as its policy is kept.
+    devices: Vec<Device>,
+    /// Addresses that were said, and stand for some of these: what was ordered of them before is void.
+    superseded: Vec<Device>,
+}
+
+/// What is true of a device, or of its addresses, if that differs. `seen`: those it was seen with.
+fn what_is_true(policies: &Devices, device: Device, seen: &[IpAddr]) -> Vec<DeviceNow> {
+    let now = |policy, addresses| DeviceNow {
+        device: device.to_string(),
+        addresses,
+        policy,
+    };
+    let mac = match device {
+        Device::Network(net) => return vec![now(policies.of_network(net).1, Vec::new())],
+        Device::Mac(mac) => mac,
+    };
+    let mut alike: BTreeMap<DevicePolicy, Vec<IpAddr>> = BTreeMap::new();
+    for address in seen {
+        let (_, policy) = policies.decision(Some(mac), *address);
+        alike.entry(policy).or_default().push(*address);
+    }
+    if alike.is_empty() {
+        return vec![now(unseen(policies, mac)[0], Vec::new())];
+    }
+    let alike = alike.into_iter();
+    alike
+        .map(|(policy, addresses)| now(policy, addresses))
+        .collect()
+}
+
+/// Of a device that was not seen, over IPv4 and IPv6: as far as its MAC address says.
+fn unseen(policies: &Devices, mac: Mac) -> [DevicePolicy; 2] {
+    let named = policies.named.get(&Device::Mac(mac)).copied();
+    Family::BOTH.map(|family| named.unwrap_or_else(|| policies.unnamed(family)))
+}
+
+/// What whoever gave an order has to know of it.
+fn notes_of(
+    policies: &Devices,
+    device: Device,
+    seen: &[IpAddr],
+    ordered: Option<DevicePolicy>,
+) -> Vec<String> {
+    match device {
+        Device::Network(net) if ordered.is_some() && net.prefix_len() == net.max_prefix_len() => {
+            vec![format!(
+                "no device with {} was seen: what was said counts for the address alone, and not for the other addresses \
+                 of the device",
+                net.addr()
+            )]
+        }
+        Device::Network(_) => Vec::new(),
+        Device::Mac(mac) if seen.is_empty() => match unseen(policies, mac) {
+            [v4, v6] if v4 != v6 => vec![format!("{mac} was not seen; over IPv6 it is {v6}")],
+            _ => Vec::new(),
+        },
+        Device::Mac(mac) => {
+            let addresses = seen.iter().filter(|address| address.is_ipv4());
+            let addresses: Vec<String> = addresses.map(IpAddr::to_string).collect();
+            let is_shared = ordered == Some(DevicePolicy::Direct) && addresses.len() > 1;
+            Vec::from_iter(is_shared.then(|| shared(mac, &addresses)))
+        }
+    }
+}
+
+/// Of a MAC address that goes direct.
+fn shared(mac: Mac, addresses: &[String]) -> String {
+    format!(
+        "{mac} goes direct and has several IPv4 addresses ({}): if these are several devices, behind a Wi-Fi repeater, a \
+         powerline bridge or another router, all of them go direct; name the one that is meant by its address in the \
+         configuration, or give all of them another policy",
+        addresses.join(", ")
+    )
 }
 
 /// Whether other things are said of devices.

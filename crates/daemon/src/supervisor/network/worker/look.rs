@@ -2,6 +2,7 @@
 
 use cygnet_config::Config;
 use cygnet_gateway::GuardPlan;
+use tokio::time::Instant;
 
 use super::{Worker, firewalls, inputs};
 use crate::api::Guard;
@@ -25,6 +26,13 @@ impl Worker {
                 )
             })
             .collect()
+    }
+
+    /// Looks once more where something hindered: whoever asks may have set it right.
+    pub(super) async fn look_again(&mut self) {
+        if !self.warnings.is_empty() && !self.heard.has_just_looked() {
+            self.look().await;
+        }
     }
 
     /// State of the guard, and what of foreign firewalls is in the way.
@@ -54,7 +62,7 @@ impl Worker {
                 }
             }
             Ok(None) => {
-                if self.guard_present().await {
+                if self.guard_present().await.unwrap_or(false) {
                     warnings.push(
                         "the guard of an earlier configuration is in place: devices of the LAN are closed in; \
                          `cygnet gateway off` removes it"
@@ -70,6 +78,7 @@ impl Worker {
         };
         if config.gateway.is_some() {
             warnings.extend(self.policies.problem().map(str::to_owned));
+            warnings.extend(self.shared_macs());
         }
         warnings.extend(self.lan_missing(&config).await);
         warnings.extend(self.clashes.iter().cloned());
@@ -83,6 +92,7 @@ impl Worker {
         }
         for warning in warnings.iter().filter(|w| !self.warnings.contains(w)) {
             tracing::warn!("{warning}");
+            self.warned = Some(Instant::now());
         }
         self.warnings = warnings;
     }
