@@ -265,11 +265,11 @@ fn filter_is_whole(listed: &str, wanted: &str) -> bool {
         Some(signature.to_owned())
     };
     const VERDICTS: [&str; 7] = [
-        " drop",
+        "drop",
         "jump ",
         "goto ",
         "return",
-        " accept",
+        "accept",
         "mark set ",
         "masquerade",
     ];

@@ -335,7 +335,7 @@ fn addresses_stand_for_their_family_and_networks_for_everybody() {
             Direct,
             vec![(laptop, Blocked), ("fd00:50::11", Blocked)],
             vec![],
-            [false, true],
+            [false, false],
         ),
         // The narrower of two decides.
         (
