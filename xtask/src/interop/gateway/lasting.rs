@@ -153,7 +153,7 @@ fn unreadable(lab: &mut Lab) -> Result<String> {
     let tv = another_device(lab, &home)?;
     let (laptop, phone) = (home.world.laptop.clone(), home.world.phone.clone());
     let policies = format!(
-        "direct = \"{}\"\nblocked = \"{}\"\n",
+        "direct = \"{}\"\nblocked = \"{}\"\ndirect_networks = [\"198.51.100.0/24\"]\n",
         mac(&laptop)?,
         mac(&tv)?
     );

@@ -2,7 +2,7 @@
 
 use super::super::Scenario;
 use super::super::resilience::home::{
-    GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, check, gateway_setup, seen_by,
+    GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, check, gateway_setup, guard, seen_by,
 };
 use super::super::resilience::restless::Restless;
 use super::{another_device, blocked, direct, mac, told};
@@ -31,6 +31,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "gateway-direct-networks",
             "networks that go direct are reached around the tunnel, whether it is up or not; nothing else is",
             direct_networks,
+        ),
+        Scenario::new(
+            "gateway-other-tunnels",
+            "a direct device enters no other tunnel of the box, and reaches a site by its tunnel or not at all, also without cygnet",
+            other_tunnels,
         ),
         Scenario::new(
             "gateway-mistakes",
@@ -209,6 +214,53 @@ fn direct_networks(lab: &mut Lab) -> Result<String> {
     }
     home.nothing_leaked("to what is no direct network")?;
     Ok("one network in clear, the rest in the tunnel".to_owned())
+}
+
+fn other_tunnels(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let (box_, phone) = (home.world.gateway.clone(), home.world.phone.clone());
+    let policies = format!("direct = \"{}\"\n", mac(&phone)?);
+    // One to the web host, for the box alone; and a branch that has IPv6 of the same network, and is down.
+    let tunnels = format!(
+        "[tunnel.work]\nremote = \"{SERVER}\"\nremote_identity = \"vpn.lab\"\nidentity = \"work.lab\"\n\
+         psk = \"psk\"\nvirtual_address = true\nremote_networks = [\"198.51.100.0/24\"]\n\
+         [tunnel.branch]\nremote = \"192.0.2.99\"\npsk = \"psk\"\nstart = \"manual\"\n\
+         local_networks = [\"fd00:192:168:1::/64\"]\nremote_networks = [\"2001:db8:80::/64\"]\n"
+    );
+    home.gateway
+        .write(&gateway_setup(QUICK, &format!("{policies}{tunnels}")))?;
+    home.gateway.restart()?;
+    let as_promised = |when: &str, work: bool| -> Result<()> {
+        let mut last = [String::new(), String::new(), String::new()];
+        wait_for("the box and the device have their ways", SOON, || {
+            last = [
+                seen_by(&box_, WEB)?,
+                seen_by(&phone, WEB)?,
+                seen_by(&phone, WEB6)?,
+            ];
+            let as_server = last[0].ends_with(SERVER);
+            Ok((as_server == work && last[1].ends_with(HOME_PUBLIC)).then_some(()))
+        })
+        .map_err(|failure| failure.while_doing(format!("{when} the web host sees {last:?}\n")))?;
+        ensure!(
+            !last[2].ends_with(GATEWAY6),
+            "{when} the branch's network is reached past its tunnel"
+        );
+        Ok(())
+    };
+    as_promised("while the other tunnel is up", true)?;
+    home.gateway.down("work")?;
+    as_promised("while the other tunnel is down", false)?;
+    home.gateway.stop()?;
+    as_promised("after a stop", false)?;
+    guard(&home.gateway, "off")?;
+    guard(&home.gateway, "on")?;
+    as_promised("by the guard alone", false)?;
+    // Nothing but the guard was in the way.
+    guard(&home.gateway, "off")?;
+    let seen = seen_by(&phone, WEB6)?;
+    ensure!(seen.ends_with("fd00:192:168:1::21"), "without it: {seen}");
+    Ok("with the other tunnel up and down, stopped, and by the guard alone".to_owned())
 }
 
 fn mistakes(lab: &mut Lab) -> Result<String> {
