@@ -321,7 +321,7 @@ async fn of_several() {
     }
     let warnings = async || {
         let (reply, answer) = oneshot::channel();
-        network.devices(std::collections::BTreeMap::new(), reply);
+        network.devices(BTreeMap::new(), reply);
         answer.await.unwrap().unwrap().warnings
     };
     let refused = order(&network, "192.168.1.81", Some(DevicePolicy::Direct)).await;
