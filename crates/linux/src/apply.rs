@@ -18,6 +18,9 @@ pub struct Network {
     journal: Journal,
 }
 
+/// How often rules are looked at again after some were removed, while somebody else sets his.
+const RULE_ROUNDS: usize = 4;
+
 /// What of a guard is in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardState {
@@ -139,14 +142,21 @@ impl Network {
         Ok(())
     }
 
-    /// Adds before it removes, so that no packet meets a moment with neither.
+    /// Adds before it removes, so that no packet meets a moment with neither. Of several rules of one priority the kernel
+    /// removes the first that has what is asked for, also one that has more: what it took wrongly is added again.
     async fn replace_rules(&self, wanted: &[Rule], owner: Owner) -> Result<()> {
-        let present = self.netlink.rules(owner).await?;
-        for rule in wanted.iter().filter(|r| !present.contains(r)) {
-            self.netlink.add_rule(rule, owner).await?;
-        }
-        for rule in present.iter().filter(|r| !wanted.contains(r)) {
-            self.netlink.remove_rule(rule, owner).await?;
+        for _ in 0..RULE_ROUNDS {
+            let present = self.netlink.rules(owner).await?;
+            for rule in wanted.iter().filter(|r| !present.contains(r)) {
+                self.netlink.add_rule(rule, owner).await?;
+            }
+            let mut surplus = present.iter().filter(|r| !wanted.contains(r)).peekable();
+            if surplus.peek().is_none() {
+                break;
+            }
+            for rule in surplus {
+                self.netlink.remove_rule(rule, owner).await?;
+            }
         }
         Ok(())
     }
