@@ -21,8 +21,8 @@ fn root() -> bool {
     is_root
 }
 
-/// 192.168.1.0/24 is its LAN, 203.0.113.5 its address; removed when dropped.
-struct Machine(PathBuf);
+/// Its directory, removed when dropped, and its own address in its LAN; outside it is 203.0.113.5.
+struct Machine(PathBuf, &'static str);
 
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -34,8 +34,12 @@ const WRITTEN: &str = "# mine\n[daemon]\nlog = \"debug\" # loud\n";
 
 impl Machine {
     fn new(name: &str) -> Self {
+        Self::with_lan(name, "192.168.1.1/24")
+    }
+
+    fn with_lan(name: &str, lan: &'static str) -> Self {
         let name = format!("cygnet-site-{name}-{}", std::process::id());
-        let place = Self(std::env::temp_dir().join(name));
+        let place = Self(std::env::temp_dir().join(name), lan);
         fs::create_dir_all(place.0.join("etc")).expect("a directory");
         fs::write(place.0.join("etc/cygnet.toml"), WRITTEN).expect("written");
         place
@@ -44,10 +48,11 @@ impl Machine {
     fn run(&self, line: &str) -> Output {
         let script = format!(
             "ip link add lan type veth peer name wan
-             ip address add 192.168.1.1/24 dev lan; ip address add 203.0.113.5/24 dev wan
+             ip address add {lan} dev lan; ip address add 203.0.113.5/24 dev wan
              ip link set lo up; ip link set lan up; ip link set wan up; ip route add default via 203.0.113.1
              exec {} {line} --config etc/cygnet.toml",
-            env!("CARGO_BIN_EXE_cygnet")
+            env!("CARGO_BIN_EXE_cygnet"),
+            lan = self.1
         );
         let mut command = Command::new("unshare");
         command
@@ -141,7 +146,7 @@ fn both_ends_are_made_and_know_the_same_secret() {
     assert_eq!(secret.trim_end().len(), 64);
     assert!(!told.contains(secret.trim_end()), "it is not printed");
 
-    let other = Machine::new("other");
+    let other = Machine::with_lan("other", "172.30.9.1/24");
     fs::copy(
         main.0.join("branch-other-end/branch.cygnet"),
         other.0.join("branch.cygnet"),
