@@ -103,7 +103,8 @@ impl Search {
     /// The largest packet to send: `None` as long as nothing larger than assumed is known to be lost.
     pub(crate) fn mtu(&self) -> Option<u16> {
         match (self.passes, self.too_large) {
-            _ if self.named.is_some() => self.named,
+            // Nothing larger will pass, whether or not it does.
+            (0, _) if self.named.is_some() => self.named,
             (0, u16::MAX) => None,
             // Until something arrives.
             (0, too_large) => Some(self.below(too_large).min(BASE)),
@@ -113,7 +114,8 @@ impl Search {
 
     /// When a probe is to be sent next.
     pub(crate) fn due(&self, activity: Activity) -> Option<Instant> {
-        let Some(complete) = self.complete.filter(|_| !self.doubted) else {
+        let open = self.doubted || self.lost > 0;
+        let Some(complete) = self.complete.filter(|_| !open) else {
             return Some(self.confirmed);
         };
         // Whoever sends nothing loses nothing.
@@ -172,7 +174,7 @@ impl Search {
         }
         self.doubted = false;
         self.confirmed = now;
-        let settled = self.lost == 0 && self.candidate().is_none();
+        let settled = self.candidate().is_none();
         self.complete = settled.then(|| self.complete.unwrap_or(now));
     }
 
@@ -456,5 +458,34 @@ mod tests {
             path.other_direction(found);
             assert_eq!(path.due(quiet), None);
         }
+    }
+
+    #[test]
+    fn what_a_router_names_is_no_proof() {
+        let mut path = Search::new(path("198.51.100.2:4500"), at(0));
+        search(&mut path, 1400);
+        // Ten minutes later something larger is tried, and our own link says what it takes.
+        assert_eq!(path.begin(at(601)), 1500);
+        path.named(at(601), 1492);
+        assert_eq!((path.mtu(), path.begin(at(601))), (Some(1400), 1492));
+        search(&mut path, 1400);
+        assert_eq!(path.mtu(), Some(1400));
+    }
+
+    #[test]
+    fn a_lost_confirmation_puts_off_no_larger_size() {
+        let mut path = Search::new(path("198.51.100.2:4500"), at(0));
+        search(&mut path, 1400);
+        let busy = Activity {
+            heard: at(580),
+            sent: at(580),
+        };
+        for second in (40..580).step_by(30) {
+            path.answered(at(second), whole(1400), false, RTT);
+            assert_eq!(path.due(busy), Some(at(second)), "at once again");
+            path.answered(at(second + 1), whole(1400), true, RTT);
+        }
+        assert_eq!((path.mtu(), path.due(busy)), (Some(1400), Some(at(581))));
+        assert_eq!(path.begin(at(601)), 1500);
     }
 }

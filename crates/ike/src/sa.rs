@@ -295,6 +295,9 @@ impl IkeSa {
             if matches!(state, State::Closed { .. }) {
                 return state;
             }
+            if let State::Established(state) = &state {
+                state.spare(channel, cx.boot());
+            }
             let alive = channel.handle_timeout(cx);
             match (state, alive) {
                 (State::Initiating(state), Ok(())) => state.handle_timeout(channel, cx),

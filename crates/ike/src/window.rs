@@ -137,8 +137,7 @@ impl Window {
         });
     }
 
-    /// The same for one that is repeated after `wait` for the first time, and then as others are: the peer counts as
-    /// gone no later.
+    /// The same for one that is repeated after `wait` for the first time.
     pub fn send_waiting(
         &mut self,
         now: Instant,
@@ -148,7 +147,6 @@ impl Window {
     ) {
         self.send(now, datagrams, retransmit);
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.wait = Duration::ZERO;
             in_flight.due = now + wait.min(retransmit.most);
         }
     }
@@ -166,6 +164,12 @@ impl Window {
             in_flight.datagrams = datagrams;
             in_flight.begin(now);
         }
+    }
+
+    /// Whether the peer counts as gone by the request in flight now.
+    pub fn is_over(&self, now: Instant) -> bool {
+        let in_flight = self.in_flight.as_ref();
+        in_flight.is_some_and(|in_flight| in_flight.due <= now && in_flight.is_last())
     }
 
     /// Other datagrams for the request in flight, which are repeated when it was to be.
@@ -204,10 +208,9 @@ impl Window {
 
     /// The request in flight is sent again, or given up and forgotten.
     pub fn handle_timeout(&mut self, now: Instant) -> Timeout<'_> {
-        let given_up = self
-            .in_flight
-            .take_if(|in_flight| in_flight.due <= now && in_flight.is_last());
-        if let Some(given_up) = given_up {
+        if self.is_over(now)
+            && let Some(given_up) = self.in_flight.take()
+        {
             return Timeout::GivenUp {
                 sent: given_up.sent,
                 waited: now.since(given_up.first_sent),
@@ -371,17 +374,22 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_longer_at_first_gives_up_no_later() {
+    fn one_that_may_be_late_is_waited_for() {
         let mut window = Window::default();
         let wait = Duration::from_millis(2500);
-        window.send_waiting(at(0), datagrams("request"), RETRANSMIT, wait);
+        window.send_waiting(at(0), datagrams("long"), RETRANSMIT, wait);
+        assert_eq!(window.poll_timeout(), Some(at(2500)));
+        // What takes its place has all the time that others have.
+        window.restart(at(2500));
+        window.refit(datagrams("short"));
         let mut due = Vec::new();
         while let Some(next) = window.poll_timeout() {
-            window.handle_timeout(next);
-            due.push(next.since(at(0)).as_millis());
+            due.push(next.since(at(2500)).as_millis());
+            let is_over = window.is_over(next);
+            let timeout = window.handle_timeout(next);
+            assert_eq!(matches!(timeout, Timeout::GivenUp { .. }), is_over);
         }
-        // 2.5 s, and then 0.5, 1, 2 and 3 s.
-        assert_eq!(due, [2500, 3000, 4000, 6000, 9000]);
+        assert_eq!(due, [500, 1500, 3500, 6500, 9500]);
     }
 
     #[test]

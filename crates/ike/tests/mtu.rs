@@ -302,3 +302,40 @@ fn a_rekeyed_ike_sa_knows_what_its_predecessor_knew() {
     assert_eq!(narrow.probes(), before + 1);
     assert_eq!(world.a.measured.get(measured..), Some(&[1400][..]));
 }
+
+/// A line that is cut for as long as its end would not have been noticed without a search.
+#[test]
+fn silence_under_traffic_costs_no_ike_sa_before_its_time() {
+    for (liveness, outage) in [(30, 30), (300, 200), (0, 2000)] {
+        let patient = |end| Connection {
+            liveness: Duration::from_secs(liveness),
+            ..searching(end)
+        };
+        let mut world = World::new(policy(patient(A)), policy(patient(B)));
+        let narrow = Narrow::drop_larger(&mut world, 1500);
+        world.traffic = true;
+        world.seconds(20);
+        narrow.mtu.set(0);
+        world.seconds(outage);
+        narrow.mtu.set(1500);
+        world.seconds(60);
+        assert_undisturbed(&mut world);
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_is_noticed_under_traffic() {
+    let (mut world, narrow) = world(1500);
+    world.traffic = true;
+    world.seconds(20);
+    narrow.mtu.set(0);
+    // Silence, the question, its repetitions; and what is left of a search's.
+    let patience = connection(A).retransmit.patience().as_secs();
+    world.until(30 + 2 * patience + 5, "the peer counts as gone", |world| {
+        let events = world.a.events.iter();
+        events
+            .filter(|event| matches!(event.kind, EventKind::IkeDown { .. }))
+            .count()
+            > 0
+    });
+}

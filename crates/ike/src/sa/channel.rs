@@ -278,7 +278,7 @@ impl Channel {
 
     /// The same by another way.
     pub(crate) fn send_again_by(&mut self, cx: &mut Context, path: Path) {
-        self.shorten();
+        self.shorten(cx.boot());
         if let Some(in_flight) = self.window.in_flight() {
             let datagrams = in_flight.datagrams.clone();
             self.note_way(path);
@@ -443,21 +443,29 @@ impl Channel {
         let now = cx.boot();
         self.requests.handle_timeout(now);
         self.responses.handle_timeout(now);
-        if self.window.poll_timeout().is_some_and(|due| due <= now) {
-            self.shorten();
+        if self.window.poll_timeout().is_some_and(|due| due <= now) && self.shorten(now) {
+            self.repeat_request(cx, 1);
+            return Ok(());
         }
         match self.window.handle_timeout(now) {
             Timeout::NotDue => Ok(()),
-            Timeout::Retransmit { datagrams, sent } => {
-                let datagrams = datagrams.to_vec();
-                cx.counters.retransmitted += 1;
-                for way in self.ways_again(sent) {
-                    self.transmit(cx, way, &datagrams);
-                    self.repeat_whole(cx, way, sent);
-                }
+            Timeout::Retransmit { sent, .. } => {
+                self.repeat_request(cx, sent);
                 Ok(())
             }
             Timeout::GivenUp { sent, waited } => Err(Reason::NoAnswer { sent, waited }),
+        }
+    }
+
+    /// The request in flight once more, after it was sent so often.
+    fn repeat_request(&mut self, cx: &mut Context, sent: u32) {
+        let in_flight = self.window.in_flight();
+        let datagrams = in_flight.map(|request| request.datagrams.clone());
+        let Some(datagrams) = datagrams else { return };
+        cx.counters.retransmitted += 1;
+        for way in self.ways_again(sent) {
+            self.transmit(cx, way, &datagrams);
+            self.repeat_whole(cx, way, sent);
         }
     }
 

@@ -75,12 +75,15 @@ impl Channel {
 
     /// A short request takes the place of one that may be too large, under its message id: the answer is the same
     /// to either. (Not fragments of it, RFC 7383 §2.5.2: a strongSwan built for mediation takes fragments of
-    /// INFORMATIONAL for connectivity checks.)
-    pub(super) fn shorten(&mut self) {
+    /// INFORMATIONAL for connectivity checks.) It is repeated as often and as long as any request. Whether there was one.
+    pub(super) fn shorten(&mut self, now: Instant) -> bool {
         let probe = self.size_probe.as_mut();
-        if let Some(short) = probe.and_then(|probe| probe.short.take()) {
-            self.window.refit(short);
-        }
+        let Some(short) = probe.and_then(|probe| probe.short.take()) else {
+            return false;
+        };
+        self.window.restart(now);
+        self.window.refit(short);
+        true
     }
 
     /// The request was sent so often, and the short one has no answer either: it may be the answer that was lost, and
@@ -93,6 +96,17 @@ impl Channel {
 }
 
 impl Established {
+    /// A request that fills a packet is sent whenever the peer is silent for some seconds. That it has no answer says no
+    /// sooner that the peer is gone than a question about its silence would (RFC 7296 §2.4): it is repeated until then.
+    pub(crate) fn spare(&self, channel: &mut Channel, now: Instant) {
+        let liveness = self.peering.connection.liveness;
+        let gone = self.heard + liveness + channel.retransmit.patience();
+        let early = liveness.is_zero() || now < gone;
+        if early && channel.size_probe.is_some() && channel.window.is_over(now) {
+            channel.window.restart(now);
+        }
+    }
+
     /// When a packet is to be filled next, if nothing else is to be done then.
     pub(crate) fn size_probe_at(&self, channel: &Channel) -> Option<Instant> {
         // What others may make of such a request, those who call have to find out.
