@@ -23,6 +23,12 @@ pub struct LanDevices {
 }
 
 impl LanDevices {
+    /// Whether anything of the LAN may leave in clear.
+    #[must_use]
+    pub fn lets_out(&self) -> bool {
+        self.policies.any(DevicePolicy::Direct) || !self.direct_networks.is_empty()
+    }
+
     /// What is written, and every mistake in it.
     pub(crate) fn read(raw: &RawGateway) -> (Self, Vec<Mistake>) {
         let mut reader = Reader::default();

@@ -117,12 +117,12 @@ struct Process {
 
 impl Process {
     fn start() -> io::Result<Self> {
+        helper::confine(MEMORY, None)?;
         let channel = Channel::inherited()?;
         let (setup, fds) = match channel.receive::<ToDhcp>()? {
             Some((ToDhcp::Setup(setup), fds)) => (*setup, fds),
             _ => return Err(io::Error::other("the first message is no set-up")),
         };
-        helper::confine(MEMORY, None)?;
         let missing = || io::Error::other("a descriptor is missing");
         let mut fds = fds.into_iter();
         let (server_socket, client_socket) = (

@@ -85,7 +85,7 @@ mod tests {
     use rustix::process::{DumpableBehavior, dumpable_behavior};
 
     use crate::alone::alone;
-    use crate::{dns, fetch_crl, resolve, speedtest};
+    use crate::{dhcp, dns, fetch_crl, resolve, speedtest};
 
     #[test]
     fn nobody_of_the_same_user_looks_into_who_resolves() {
@@ -119,8 +119,33 @@ mod tests {
             ":",
             || {
                 // As above.
-                assert_ne!(speedtest::endpoint("lo 127.0.0.1"), 0);
                 assert_ne!(speedtest::measure("lo"), 0);
+                assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_of_the_same_user_looks_into_what_is_measured_at() {
+        alone(
+            "helper::tests::nobody_of_the_same_user_looks_into_what_is_measured_at",
+            ":",
+            || {
+                // As above.
+                assert_ne!(speedtest::endpoint("lo 127.0.0.1"), 0);
+                assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_of_the_same_user_looks_into_who_lends_addresses() {
+        alone(
+            "helper::tests::nobody_of_the_same_user_looks_into_who_lends_addresses",
+            ":",
+            || {
+                // As above.
+                assert_ne!(dhcp::run(), 0);
                 assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
             },
         );

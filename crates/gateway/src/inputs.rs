@@ -96,8 +96,8 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Where it answers devices that go direct: below the ports that are drawn for connections.
-    pub const DIRECT_PORT: u16 = 1053;
+    /// Where it answers devices that go direct: a port that only the privileged can have.
+    pub const DIRECT_PORT: u16 = 985;
 }
 
 /// A client or site tunnel.

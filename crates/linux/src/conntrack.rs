@@ -91,7 +91,11 @@ fn list(mut found: impl FnMut(Found)) -> Result<bool> {
                 }
                 NetlinkPayload::Done(_) => return Ok(disturbed),
                 NetlinkPayload::Error(error) => return Err(refused("list", error.to_io())),
-                NetlinkPayload::InnerMessage(message) => connection(message).map_or((), &mut found),
+                NetlinkPayload::InnerMessage(message) => {
+                    if let Some(it) = connection(message) {
+                        found(it);
+                    }
+                }
                 _ => {}
             }
         }

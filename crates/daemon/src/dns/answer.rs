@@ -60,9 +60,11 @@ impl Source {
 }
 
 impl Resolver {
-    /// Nobody outside these networks is answered.
-    pub(super) fn set_clients(&self, clients: Vec<IpNet>) {
+    /// Nobody outside these networks is answered. Whether they are others than before.
+    pub(super) fn set_clients(&self, clients: Vec<IpNet>) -> bool {
+        let others = *self.clients.borrow() != clients;
         self.clients.replace(clients);
+        others
     }
 
     pub(super) fn is_client(&self, address: IpAddr) -> bool {
@@ -269,6 +271,7 @@ mod tests {
 
     use super::super::query::Asked;
     use super::*;
+    use crate::dns::messages::NoWay;
 
     fn question(name: &str, kind: RecordType) -> Box<Question> {
         let mut message = Message::new(1, MessageType::Query, OpCode::Query);
@@ -281,7 +284,7 @@ mod tests {
 
     fn ways() -> Ways {
         Ways {
-            tunnel: Err("the tunnel is down".to_owned()),
+            tunnel: Err(NoWay::Down("home".to_owned())),
             tls: None,
             direct: vec!["corp.example".to_owned()],
             // Itself: nobody is left to ask.

@@ -31,11 +31,12 @@ impl BlockList {
         let mut room = true;
         each_line(file, |line| {
             for name in names(line) {
-                if hashes.len() >= NAMES_MAX {
-                    // The same name may be there many times.
-                    tidy(hashes);
-                }
                 room = hashes.len() < NAMES_MAX;
+                if !room {
+                    // The same name may be there many times. Where that makes little room it is not worth the work.
+                    tidy(hashes);
+                    room = hashes.len() <= NAMES_MAX - NAMES_MAX / 8;
+                }
                 if !room {
                     return false;
                 }

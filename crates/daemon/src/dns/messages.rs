@@ -1,5 +1,6 @@
 //! What the supervisor and the process that answers devices say to each other.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,15 +9,15 @@ use serde::{Deserialize, Serialize};
 /// Supervisor to resolver. Each replaces what it said of the same before.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToResolver {
-    /// Where to answer. For each address a UDP socket and a TCP listener come with it, in order.
-    Listen {
+    /// Where to answer, and whom to ask. For each address a UDP socket and a TCP listener come with it, in order.
+    Serve {
         /// On the LAN.
         places: Vec<Place>,
         /// Networks of the LAN: nobody else is answered.
         clients: Vec<IpNet>,
+        /// Whom to ask.
+        ways: Box<Ways>,
     },
-    /// Whom to ask.
-    Ask(Box<Ways>),
     /// Names that are not answered. The files, in hosts format, come with it, in order.
     Block {
         /// Their names, for messages.
@@ -38,7 +39,7 @@ pub(crate) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ways {
     /// The way into the tunnel, or why there is none at this moment: nothing is asked then.
-    pub(crate) tunnel: Result<Inside, String>,
+    pub(crate) tunnel: Result<Inside, NoWay>,
     /// The resolvers behind the tunnel are asked over TLS.
     pub(crate) tls: Option<Tls>,
     /// Domains that this machine's own resolvers are asked for.
@@ -49,6 +50,24 @@ pub(crate) struct Ways {
     pub(crate) lan_domains: Vec<String>,
     /// Responses that are kept.
     pub(crate) cache: u32,
+}
+
+/// Why nobody behind the tunnel is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NoWay {
+    /// The tunnel of this name is down, which is told with the tunnel.
+    Down(String),
+    /// Something else: a sentence.
+    Other(String),
+}
+
+impl fmt::Display for NoWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down(tunnel) => write!(f, "tunnel {tunnel} is down"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
 }
 
 /// A tunnel that is up.

@@ -159,16 +159,20 @@ impl Process {
 
     fn obey(&mut self, message: ToResolver, fds: Vec<OwnedFd>) {
         match message {
-            ToResolver::Listen { places, clients } => {
-                self.resolver.set_clients(clients);
+            ToResolver::Serve {
+                places,
+                clients,
+                ways,
+            } => {
+                let ways = Some(*ways);
+                let same = self.ways == ways && self.places == places;
+                self.ways = ways;
                 self.places = places;
+                // Nothing is asked as before where the LAN is another one.
+                if self.resolver.set_clients(clients) || !same {
+                    self.ask();
+                }
                 self.listen(fds);
-                // The LAN may be another one.
-                self.ask();
-            }
-            ToResolver::Ask(ways) => {
-                self.ways = Some(*ways);
-                self.ask();
             }
             ToResolver::Block { names } => {
                 let files: Vec<(String, File)> = names

@@ -83,11 +83,12 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::messages::NoWay;
 
     #[test]
     fn a_question_leaves_by_the_tunnel_unless_something_else_is_said_of_its_name() {
         let ways = Ways {
-            tunnel: Err("down".to_owned()),
+            tunnel: Err(NoWay::Down("home".to_owned())),
             tls: None,
             direct: vec!["corp.example".to_owned(), "intra.lan".to_owned()],
             direct_resolvers: Vec::new(),

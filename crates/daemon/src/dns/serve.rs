@@ -99,8 +99,11 @@ impl Server {
         }
     }
 
+    /// Those that are open end with their listener: there may be another way for them then.
     async fn connections(self: Rc<Self>, listener: TcpListener, direct: bool) {
+        let mut open = JoinSet::new();
         loop {
+            while open.try_join_next().is_some() {}
             let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(AFTER_FAILURE).await;
                 continue;
@@ -115,7 +118,7 @@ impl Server {
                 continue;
             };
             let server = Rc::clone(&self);
-            spawn_local(async move {
+            open.spawn_local(async move {
                 server.connection(stream, client, direct).await;
                 drop(place);
             });
@@ -186,6 +189,7 @@ mod tests {
 
     use super::super::messages::{Place, Ways};
     use super::*;
+    use crate::dns::messages::NoWay;
 
     /// A server on loopback whose tunnel is down; where it is.
     fn server(tasks: &mut JoinSet<()>, client: &str) -> (Rc<Server>, SocketAddr) {
@@ -197,7 +201,7 @@ mod tests {
         let resolver = Rc::new(Resolver::default());
         resolver.set_clients(vec![client.parse().unwrap()]);
         let ways = Ways {
-            tunnel: Err("down".to_owned()),
+            tunnel: Err(NoWay::Down("home".to_owned())),
             tls: None,
             direct: Vec::new(),
             direct_resolvers: vec![at.ip()],

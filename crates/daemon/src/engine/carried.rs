@@ -48,8 +48,13 @@ impl Touched {
     }
 
     /// Another configuration may have another hook.
-    pub(super) fn note_all(&mut self, ike_sas: &[IkeSaStatus]) {
-        self.ike_sas.extend(ike_sas.iter().map(|sa| sa.id));
+    pub(super) fn note_all(&mut self, ike_sas: &[IkeSaStatus], config: &Config) {
+        let has_hook = |sa: &&IkeSaStatus| {
+            let connection = sa.connection.as_deref();
+            connection.is_some_and(|name| config.hook_of(name).is_some())
+        };
+        let touched = ike_sas.iter().filter(has_hook);
+        self.ike_sas.extend(touched.map(|sa| sa.id));
     }
 
     /// Those noted and not told of yet, or none while too many are told of. All of them together: an heir is never

@@ -306,8 +306,9 @@ impl Engine {
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);
         self.changes.configure(config.tunnels.keys());
+        self.touched
+            .note_all(&self.endpoint.status(now).ike_sas, &config);
         self.config = config;
-        self.touched.note_all(&self.endpoint.status(now).ike_sas);
     }
 
     fn add_tuns(&mut self, tuns: Vec<TunRole>, fds: Vec<OwnedFd>) {

@@ -116,16 +116,17 @@ impl Channel {
 
     /// Waits for a message. `None`: the other end is closed.
     pub(crate) fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-        self.receive_with(FDS_MAX)
+        self.receive_with(MESSAGE_MAX, FDS_MAX)
     }
 
-    /// Waits for a message of somebody who has no descriptors to send.
-    pub(crate) fn receive_bare<M: DeserializeOwned>(&self) -> io::Result<Option<M>> {
-        Ok(self.receive_with(0)?.map(|(message, _)| message))
+    /// Waits for a message, of so many octets at most, of somebody who has no descriptors to send.
+    pub(crate) fn receive_bare<M: DeserializeOwned>(&self, most: usize) -> io::Result<Option<M>> {
+        Ok(self.receive_with(most, 0)?.map(|(message, _)| message))
     }
 
     fn receive_with<M: DeserializeOwned>(
         &self,
+        len_max: usize,
         fds_max: usize,
     ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut header = [0; 8];
@@ -135,7 +136,7 @@ impl Channel {
         let [l0, l1, l2, l3, c0, c1, c2, c3] = header;
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
-        if len > MESSAGE_MAX || count > fds_max {
+        if len > len_max || count > fds_max {
             return Err(io::Error::other("message too long"));
         }
         let mut fds = Vec::new();
@@ -230,7 +231,7 @@ mod tests {
         let (read, _write) = rustix::pipe::pipe().unwrap();
         ours.send(&7u8, &[]).unwrap();
         ours.send(&8u8, &[read]).unwrap();
-        assert_eq!(theirs.receive_bare::<u8>().unwrap(), Some(7));
-        assert!(theirs.receive_bare::<u8>().is_err());
+        assert_eq!(theirs.receive_bare::<u8>(1).unwrap(), Some(7));
+        assert!(theirs.receive_bare::<u8>(1).is_err());
     }
 }

@@ -120,6 +120,7 @@ impl Dhcp {
             FromDhcp::Leases(mut records) => {
                 records.truncate(file::RECORDS_MAX);
                 records.retain(Record::is_plausible);
+                records.shrink_to_fit();
                 self.records = records;
                 self.taken = Instant::now();
                 self.changed = true;

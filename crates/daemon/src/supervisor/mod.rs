@@ -5,6 +5,7 @@
 //! starts the engine again when it dies. One loop; whatever may take long runs beside it.
 
 mod admission;
+mod companion;
 pub(crate) mod control;
 mod crls;
 mod devices;

@@ -77,19 +77,15 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
     chains
 }
 
-/// Who goes direct is answered at both ports, who is tunnelled at the one, and who is blocked at none.
+/// Who goes direct is answered at both ports, who is tunnelled at the one, and who is blocked at none. Also where nobody
+/// goes direct: a connection that was turned while somebody did is held to it.
 fn let_in(lan: &Lan, dns: &Dns) -> Vec<Chain> {
-    if !dns.direct && !lan.blocks() {
-        return Vec::new();
-    }
     let from = format!("iifname {}", names(&lan.interfaces));
     let mut asked = vec![format!("{from} {ANY} th dport 53 jump asking")];
-    if dns.direct {
-        let port = Dns::DIRECT_PORT;
-        asked.extend(per_family(&ours(dns), |keyword, ours| {
-            format!("{from} {keyword} daddr {ours} {ANY} th dport {port} jump asking")
-        }));
-    }
+    let port = Dns::DIRECT_PORT;
+    asked.extend(per_family(&ours(dns), |keyword, ours| {
+        format!("{from} {keyword} daddr {ours} {ANY} th dport {port} jump asking")
+    }));
     let asking = sorted(&lan.devices, |policy| match policy {
         DevicePolicy::Tunnelled => "goto asking_tunnelled",
         DevicePolicy::Direct => "return",

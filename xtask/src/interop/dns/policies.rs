@@ -28,7 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 const FAR: &str = "198.51.100.82";
 const NEAR: &str = "10.7.7.7";
 /// Where the box answers devices that go direct.
-const DIRECT_PORT: &str = "1053";
+const DIRECT_PORT: &str = "985";
 
 /// One at the home router and one at the web host, which call every name below `test.example` their way.
 fn resolvers(home: &Home) -> Result<(Dnsmasq, Dnsmasq)> {

@@ -1,23 +1,23 @@
 //! The process that lends addresses, as the supervisor holds it: started with its sockets, listened to, ended.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_dhcp::{CLIENT_PORT, SERVER_PORT};
 use cygnet_linux::lan;
-use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::sync::mpsc::Sender;
 
 use crate::dhcp::{FromDhcp, Setup, ToDhcp};
 use crate::ipc::Channel;
+use crate::supervisor::companion::{self, Companion};
 
 /// Messages are not read faster than this; it has one to say in a second or two. Once it was taken over it might say
 /// them without end, and what the engine says would wait.
 const SELDOM: Duration = Duration::from_millis(50);
+
+/// A message of it: what is lent, of a range of 4096 addresses.
+const MESSAGE_MAX: usize = 2 << 20;
 
 /// How long it has to say what it lent last.
 pub(super) const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,17 +30,13 @@ pub(in crate::supervisor) enum DhcpEvent {
     Gone { generation: u64, how: String },
 }
 
-pub(super) struct Process {
-    channel: Arc<Channel>,
-    /// Names the process even when its number is used again.
-    pidfd: Arc<OwnedFd>,
-}
+pub(super) struct Process(Arc<Companion>);
 
 impl Process {
-    /// Opens its sockets and starts it, under another user, with nothing inherited but one end of a socketpair.
+    /// Opens its sockets and starts it.
     pub(super) fn spawn(
         generation: u64,
-        (uid, gid): (u32, u32),
+        user: (u32, u32),
         interface: &str,
         setup: Setup,
         events: Sender<DhcpEvent>,
@@ -54,104 +50,51 @@ impl Process {
         if let Some(router) = &setup.router {
             fds.push(lan::router_socket(interface, router.interface).map_err(refused)?);
         }
-        let failed = |e: io::Error| format!("cannot start the process that lends them: {e}");
-        let (channel, theirs) = Channel::pair().map_err(failed)?;
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("cygnet")
-            .arg("serve-dhcp")
-            .uid(uid)
-            .gid(gid)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let pidfd = match pidfd(&child) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(error));
-            }
-        };
-        let channel = Arc::new(channel);
-        let process = Self {
-            channel: Arc::clone(&channel),
-            pidfd: Arc::new(pidfd),
-        };
-        std::thread::Builder::new()
-            .name("dhcp".into())
-            .spawn(move || listen(generation, &channel, child, &events))
-            .map_err(|e| {
-                process.kill();
-                failed(e)
-            })?;
-        let sent = process.channel.send(&ToDhcp::Setup(Box::new(setup)), &fds);
-        if let Err(error) = sent {
-            process.kill();
-            return Err(failed(error));
-        }
-        Ok(process)
+        let process = Companion::spawn("serve-dhcp", user, false, move |channel, child| {
+            listen(generation, channel, child, &events);
+        });
+        let started = process.and_then(|process| {
+            let sent = process.send(&ToDhcp::Setup(Box::new(setup)), &fds);
+            sent.inspect_err(|_| process.kill()).map(|()| process)
+        });
+        let process =
+            started.map_err(|e| format!("cannot start the process that lends them: {e}"))?;
+        Ok(Self(Arc::new(process)))
     }
 
     /// Has it end by itself, and say before what it lent last; if it is to be a router no more (`farewell`), devices
     /// are told.
     pub(super) fn end(&self, farewell: bool) {
-        if self.channel.send(&ToDhcp::End { farewell }, &[]).is_err() {
-            self.kill();
+        if self.0.send(&ToDhcp::End { farewell }, &[]).is_err() {
+            self.0.kill();
             return;
         }
-        let pidfd = Arc::clone(&self.pidfd);
+        let process = Arc::clone(&self.0);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(END_PATIENCE).await;
-            kill(&pidfd);
+            process.kill();
         });
     }
-
-    fn kill(&self) {
-        kill(&self.pidfd);
-    }
-}
-
-fn kill(pidfd: &OwnedFd) {
-    // It may have ended by itself.
-    let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-}
-
-fn pidfd(child: &Child) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// A thread of its own: its messages, then its end.
-fn listen(generation: u64, channel: &Channel, mut child: Child, events: &Sender<DhcpEvent>) {
-    let broken = loop {
-        match channel.receive::<FromDhcp>() {
-            Ok(Some((message, _))) => {
+fn listen(generation: u64, channel: &Channel, child: Child, events: &Sender<DhcpEvent>) {
+    let understood = loop {
+        match channel.receive_bare::<FromDhcp>(MESSAGE_MAX) {
+            Ok(Some(message)) => {
                 let event = DhcpEvent::Message {
                     generation,
                     message,
                 };
                 if events.blocking_send(event).is_err() {
-                    break None;
+                    break Ok(());
                 }
                 std::thread::sleep(SELDOM);
             }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
     };
-    if broken.is_some() {
-        // What it says is not understood: it cannot be trusted to end by itself.
-        let _ = child.kill();
-    }
-    let how = match (child.wait(), broken) {
-        (_, Some(error)) => format!("its messages are not understood: {error}"),
-        (Ok(status), None) => status.to_string(),
-        (Err(error), None) => error.to_string(),
-    };
+    let how = companion::end(child, understood);
     let _ = events.blocking_send(DhcpEvent::Gone { generation, how });
 }

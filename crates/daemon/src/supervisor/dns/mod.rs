@@ -13,7 +13,7 @@ use cygnet_config::Config;
 use super::network::dns::Around;
 use super::{Done, Supervisor};
 use crate::api::DnsStatus;
-use crate::dns::messages::{Counters, Report, Tls, ToResolver, Ways};
+use crate::dns::messages::{Counters, NoWay, Report, Tls, ToResolver, Ways};
 use lists::Lists;
 use process::Process;
 
@@ -93,7 +93,8 @@ impl Dns {
         });
         // That the tunnel is down is told with the tunnel.
         let resolver = around.tunnel.as_ref().err();
-        let resolver = resolver.filter(|why| !why.ends_with(" is down")).cloned();
+        let resolver = resolver.filter(|why| matches!(why, NoWay::Other(_)));
+        let resolver = resolver.map(NoWay::to_string);
         let all = process.into_iter().chain(resolver);
         all.chain(self.lists.troubles())
             .chain(self.report().troubles)
@@ -226,10 +227,12 @@ impl Supervisor {
             places.push(*place);
             fds.extend([udp, tcp]);
         }
-        let clients = around.clients.clone();
-        // Whom to ask comes first: who is answered meanwhile is answered by the old.
-        process.tell(&ToResolver::Ask(Box::new(ways)), &[]);
-        process.tell(&ToResolver::Listen { places, clients }, &fds);
+        let serve = ToResolver::Serve {
+            places,
+            clients: around.clients.clone(),
+            ways: Box::new(ways),
+        };
+        process.tell(&serve, &fds);
     }
 
     /// The block lists, where one of them changed.
@@ -292,7 +295,7 @@ impl Supervisor {
                 .collect(),
             resolvers: resolvers.to_vec(),
             tls: dns.tls.as_ref().map(|tls| tls.name.clone()),
-            reason: around.tunnel.as_ref().err().cloned(),
+            reason: around.tunnel.as_ref().err().map(NoWay::to_string),
             process: self.dns.process.as_ref().map(Process::pid),
             restarts: self.dns.restarts,
             blocked_names,

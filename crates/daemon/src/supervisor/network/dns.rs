@@ -18,7 +18,7 @@ use ipnet::IpNet;
 
 use super::inputs::{self, Live, lan};
 use super::machine::Machine;
-use crate::dns::messages::{Inside, Place};
+use crate::dns::messages::{Inside, NoWay, Place};
 
 const PORT: u16 = 53;
 /// Until a port that is in use is tried again.
@@ -32,7 +32,7 @@ pub(in crate::supervisor) struct Around {
     /// Networks of the LAN.
     pub(in crate::supervisor) clients: Vec<IpNet>,
     /// The way into the tunnel, or why there is none.
-    pub(in crate::supervisor) tunnel: Result<Inside, String>,
+    pub(in crate::supervisor) tunnel: Result<Inside, NoWay>,
 }
 
 /// The sockets, and what was told of them.
@@ -54,11 +54,12 @@ pub(super) struct Listeners {
 struct Told {
     places: Vec<Place>,
     clients: Vec<IpNet>,
-    tunnel: Result<Inside, String>,
+    tunnel: Result<Inside, NoWay>,
 }
 
 impl Listeners {
-    /// Binds our ports of this machine's addresses on the LAN, and lets go of others. The error names the first that
+    /// Binds our ports of this machine's addresses on the LAN; of others it lets go when it is told to
+    /// ([`Self::let_go`]): the configuration may stay as it was, and needs them. The error names the first that
     /// another program has, and has not let go of within that time; the rest is bound. An address that is not quite there
     /// yet is no error: it is asked for again by the next call.
     pub(super) fn follow(
@@ -69,35 +70,24 @@ impl Listeners {
     ) -> Result<(), String> {
         let addresses = wanted(config, machine);
         let direct = anybody_goes_direct(config);
-        let places = addresses.iter().flat_map(|(_, address)| {
-            let place = |direct| Place {
-                address: *address,
-                direct,
-            };
-            std::iter::once(place(false)).chain(direct.then(|| place(true)))
-        });
-        let places: Vec<Place> = places.collect();
         let (mut trouble, mut taken) = (None, None);
-        for place in &places {
-            if self.bound.contains_key(place) {
+        for place in places(&addresses, direct) {
+            if self.bound.contains_key(&place) {
                 continue;
             }
-            match bind_within(at(*place), patience) {
+            match bind_within(at(place), patience) {
                 Ok(fds) => {
-                    self.bound.insert(*place, fds);
+                    self.bound.insert(place, fds);
                 }
                 Err(error) => {
-                    let told = tell(at(*place), &error);
-                    if error.kind() == ErrorKind::AddrInUse {
+                    let told = tell(at(place), &error);
+                    // Who goes direct is answered through the tunnel then.
+                    if error.kind() == ErrorKind::AddrInUse && !place.direct {
                         taken = taken.or_else(|| Some(told.clone()));
                     }
                     trouble = trouble.or(Some(told));
                 }
             }
-        }
-        if taken.is_none() {
-            // Otherwise the configuration may stay as it was, and needs them.
-            self.bound.retain(|place, _| places.contains(place));
         }
         let is_bound =
             |address: IpAddr, direct| self.bound.contains_key(&Place { address, direct });
@@ -107,6 +97,13 @@ impl Listeners {
         self.addresses = bound;
         self.trouble = trouble;
         taken.map_or(Ok(()), Err)
+    }
+
+    /// Lets go of what this configuration, which is in force, does not need.
+    pub(super) fn let_go(&mut self, config: &Config, machine: &Machine) {
+        let needed: Vec<Place> =
+            places(&wanted(config, machine), anybody_goes_direct(config)).collect();
+        self.bound.retain(|place, _| needed.contains(place));
     }
 
     /// For the plan: where questions are turned to.
@@ -153,14 +150,19 @@ impl Listeners {
 
     /// Where devices are answered: nobody but direct ones reaches what is for them, as long as the plan says so.
     fn places(&self) -> Vec<Place> {
-        let places = self.addresses.iter().flat_map(|(_, address)| {
-            [false, true].map(|direct| Place {
-                address: *address,
-                direct,
-            })
-        });
-        places.filter(|p| self.direct || !p.direct).collect()
+        places(&self.addresses, self.direct).collect()
     }
+}
+
+/// Each address for those who are tunnelled and, where anybody goes direct, for these.
+fn places(addresses: &[(InterfaceName, IpAddr)], direct: bool) -> impl Iterator<Item = Place> {
+    let places = addresses.iter().flat_map(|(_, address)| {
+        [false, true].map(|direct| Place {
+            address: *address,
+            direct,
+        })
+    });
+    places.filter(move |place| direct || !place.direct)
 }
 
 fn at(place: Place) -> SocketAddr {
@@ -206,20 +208,21 @@ fn tunnel(
     dns: &Dns,
     live: &BTreeMap<String, Live>,
     machine: &Machine,
-) -> Result<Inside, String> {
+) -> Result<Inside, NoWay> {
     let name = config.gateway.as_ref().map_or("", |g| g.tunnel.as_str());
     let (Some(tunnel), Some(state)) = (config.tunnels.get(name), live.get(name)) else {
-        return Err(format!("tunnel {name} is down"));
+        return Err(NoWay::Down(name.to_owned()));
     };
     if !state.up {
-        return Err(format!("tunnel {name} is down"));
+        return Err(NoWay::Down(name.to_owned()));
     }
     let sources = match tunnel.virtual_address {
         true => state.addresses.clone(),
         false => inputs::source(&tunnel.local_networks, machine),
     };
     if sources.is_empty() {
-        return Err(format!("this machine has no address in tunnel {name}"));
+        let why = format!("this machine has no address in tunnel {name}");
+        return Err(NoWay::Other(why));
     }
     let resolvers = match dns.resolvers.as_slice() {
         [] => state.dns.iter().copied().filter(may_be_asked).collect(),
@@ -227,9 +230,10 @@ fn tunnel(
     };
     let resolvers: Vec<IpAddr> = resolvers.into_iter().take(Dns::MAX_RESOLVERS).collect();
     if resolvers.is_empty() {
-        return Err(format!(
+        let why = format!(
             "the peer of {name} names no resolver: write resolvers = [\"9.9.9.9\"] or others in [gateway.dns]"
-        ));
+        );
+        return Err(NoWay::Other(why));
     }
     Ok(Inside {
         interface: tunnel.interface.clone(),
@@ -333,6 +337,7 @@ mod tests {
         let way = |more: &str, live: &BTreeMap<String, Live>| {
             let config = config(more);
             tunnel(&config, dns(&config).unwrap(), live, &machine())
+                .map_err(|none| none.to_string())
         };
         let plain = "[gateway.dns]\n";
         assert!(
@@ -376,7 +381,7 @@ mod tests {
             at.map(|at| at.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(places(false), ["192.168.1.2:53"]);
-        assert_eq!(places(true), ["192.168.1.2:53", "192.168.1.2:1053"]);
+        assert_eq!(places(true), ["192.168.1.2:53", "192.168.1.2:985"]);
         for (keys, expected) in [
             ("", false),
             ("blocked = \"192.168.1.9\"\n", false),

@@ -46,7 +46,10 @@ pub(crate) fn guard_on(path: &Path) -> Result<GuardOn, StartError> {
     Ok(GuardOn {
         message: format!(
             "the guard is on: {}",
-            match sections.gateway.is_some_and(|gateway| lets_out(&gateway)) {
+            match sections
+                .gateway
+                .is_some_and(|gateway| gateway.devices.lets_out())
+            {
                 false => "devices of the LAN leave through the tunnel or not at all",
                 true =>
                     "devices of the LAN leave through the tunnel or not at all, but for what is to go direct",
@@ -131,13 +134,6 @@ impl Found {
             as_configured: false,
         })
     }
-}
-
-/// Whether anything of the LAN may leave in clear.
-pub(super) fn lets_out(gateway: &Gateway) -> bool {
-    let devices = &gateway.devices;
-    devices.policies.clone().without_direct() != devices.policies
-        || !devices.direct_networks.is_empty()
 }
 
 fn wants_guard(sections: &GuardSections) -> bool {

@@ -302,6 +302,7 @@ impl Worker {
         }
         self.live
             .retain(|name, _| config.interface_of(name).is_some());
+        self.listeners.let_go(&config, &machine);
         self.machine = machine;
         self.clashes = clashes;
         maps::end_changed(self.config.as_deref(), &config);
@@ -328,7 +329,7 @@ impl Worker {
             tracing::error!("cannot restore the earlier guard: {error}");
         }
         let Some(old) = old else { return };
-        let _ = self.listeners.follow(&old, machine, Duration::ZERO);
+        self.listen(&old);
         if let Ok((plan, _)) = plan(&old, &self.live, machine, &self.listeners)
             && let Err(error) = self.network.apply(&plan).await
         {
@@ -443,10 +444,11 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
+        let trouble = self.listeners.trouble.clone();
         let seen = self.follow().await;
         // What somebody has to set right is to be seen at once when he has; later on, when he asks.
         let news = self.warned.is_some_and(|at| at.elapsed() < NEW);
-        let told = !self.warnings.is_empty() && news || self.listeners.trouble.is_some();
+        let told = !self.warnings.is_empty() && news || self.listeners.trouble != trouble;
         let as_it_was = !seen.changed && !told && !self.heard.is_doubtful();
         let nothing = as_it_was && self.has_routing(&config).await;
         if !nothing && !seen.changed {
@@ -461,15 +463,15 @@ impl Worker {
         }
     }
 
-    /// Whether the routes and rules of guard and plan are in place.
+    /// Whether the routes and rules of the plan are in place, and those of the guard as they were at the last look: one
+    /// that the operator took away is away for good.
     async fn has_routing(&self, config: &Config) -> bool {
         let guard = match inputs::guard(&config.into(), &self.machine) {
             Ok(Some(inputs)) => {
                 let guard = GuardPlan::new(&inputs);
-                self.network
-                    .has_guard_routing(&guard)
-                    .await
-                    .unwrap_or(false)
+                let on = self.guard == Guard::On;
+                let has = self.network.has_guard_routing(&guard).await;
+                has.is_ok_and(|has| has == on)
             }
             _ => true,
         };
@@ -520,7 +522,10 @@ impl Worker {
     fn listen(&mut self, config: &Config) -> bool {
         let before = self.listeners.plan(config);
         // What cannot be had is told by the next look, and tried again by the next watch.
-        let _ = self.listeners.follow(config, &self.machine, Duration::ZERO);
+        let followed = self.listeners.follow(config, &self.machine, Duration::ZERO);
+        if followed.is_ok() {
+            self.listeners.let_go(config, &self.machine);
+        }
         self.listeners.plan(config) != before
     }
 

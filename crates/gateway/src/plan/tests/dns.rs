@@ -111,11 +111,11 @@ fn each_device_asks_as_its_policy_says() {
         chain(&inputs, "question_direct"),
         [
             "iifname \"eth0\" meta nfproto ipv4 ip daddr { 192.168.1.2/32, 192.168.1.3/32, 192.168.1.130/32 } \
-             meta l4proto { tcp, udp } dnat ip to 192.168.1.2:1053",
+             meta l4proto { tcp, udp } dnat ip to 192.168.1.2:985",
             "iifname \"eth0\" meta nfproto ipv6 ip6 daddr { fd00::2/128 } \
-             meta l4proto { tcp, udp } dnat ip6 to [fd00::2]:1053",
+             meta l4proto { tcp, udp } dnat ip6 to [fd00::2]:985",
             "iifname \"eth1\" meta nfproto ipv4 ip daddr { 192.168.1.2/32, 192.168.1.3/32, 192.168.1.130/32 } \
-             meta l4proto { tcp, udp } dnat ip to 192.168.1.130:1053",
+             meta l4proto { tcp, udp } dnat ip to 192.168.1.130:985",
         ]
     );
     let asked = chain(&inputs, "asked");
@@ -135,7 +135,7 @@ fn each_device_asks_as_its_policy_says() {
     );
     assert_eq!(
         chain(&inputs, "asking_tunnelled"),
-        ["meta l4proto { tcp, udp } th dport 1053 counter drop"]
+        ["meta l4proto { tcp, udp } th dport 985 counter drop"]
     );
     // A port that could not be had is not led to.
     let mut taken = inputs;

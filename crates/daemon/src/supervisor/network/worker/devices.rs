@@ -291,7 +291,7 @@ impl Worker {
 
     /// Whether anything of the LAN may leave in clear.
     pub(super) fn lets_out(&self) -> bool {
-        self.gateway().is_ok_and(guard::lets_out)
+        self.lan().is_some_and(|lan| lan.lets_out())
     }
 
     /// Forgets that devices were seen. An error if nothing is known of them.
