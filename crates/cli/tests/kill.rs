@@ -137,8 +137,8 @@ fn published(host: &Host, users: &Users, seen: &BTreeSet<String>) {
     }
 }
 
-/// Starts a command and kills it within `longest`; how it ended.
-fn kill(host: &Host, line: &str, longest: Duration, random: &mut ChaCha8Rng) -> ExitStatus {
+/// Starts a command and kills it as soon as it is `time`, which is told how long it has run; how it ended.
+fn kill(host: &Host, line: &str, time: impl Fn(Duration) -> bool) -> ExitStatus {
     let started = Instant::now();
     let mut child = host
         .command(line)
@@ -146,8 +146,7 @@ fn kill(host: &Host, line: &str, longest: Duration, random: &mut ChaCha8Rng) -> 
         .stderr(Stdio::null())
         .spawn()
         .expect("cygnet starts");
-    let moment = longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
-    while started.elapsed() < moment && child.try_wait().expect("waited for").is_none() {
+    while !time(started.elapsed()) && child.try_wait().expect("waited for").is_none() {
         sleep(Duration::from_micros(100));
     }
     let _ = child.kill();
@@ -156,19 +155,15 @@ fn kill(host: &Host, line: &str, longest: Duration, random: &mut ChaCha8Rng) -> 
 
 #[test]
 fn an_init_that_was_killed_is_gone_on_with() {
-    let started = Instant::now();
-    Host::new("kill-init").cygnet(INIT);
-    let mut longest = started.elapsed();
-    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let all = Host::new("kill-init");
+    all.cygnet(INIT);
+    let files = all.names("").len();
     let mut written = BTreeSet::new();
     for number in 0..30 {
         let host = Host::new(&format!("kill-init-{number}"));
-        let status = kill(&host, INIT, longest, &mut random);
-        // Moments fall all over it, however busy the machine is now.
-        longest = longest.mul_f64(match status.code() {
-            None => 1.2,
-            Some(_) => 0.8,
-        });
+        // By what it has written, not by time: moments fall all over it, however busy the machine is now.
+        let most = number % files;
+        kill(&host, INIT, |_| host.names("").len() >= most);
         written.insert(host.names("").len());
         host.cygnet(INIT);
         assert!(host.cygnet(INIT).contains("nothing was changed"));
@@ -207,7 +202,8 @@ fn killed_at_any_moment_a_change_is_made_or_not() {
     let (mut killed, mut made, mut undone) = (0, 0, 0);
     while killed < KILLS {
         let change = Change::draw(&mut random, &before);
-        let status = kill(&host, &change.line(), longest, &mut random);
+        let moment = longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
+        let status = kill(&host, &change.line(), |elapsed| elapsed >= moment);
         if status.code().is_some() {
             assert!(status.success(), "{change:?}: {status}");
         } else {
