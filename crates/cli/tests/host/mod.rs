@@ -129,14 +129,6 @@ impl Host {
 
     /// The names of all files below.
     pub(crate) fn names(&self, below: &str) -> Vec<PathBuf> {
-        self.files(below)
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect()
-    }
-
-    /// Every file below, and what is in it.
-    pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, Vec<u8>)> {
         let mut out = Vec::new();
         let mut directories = vec![self.path(below)];
         while let Some(directory) = directories.pop() {
@@ -147,11 +139,17 @@ impl Host {
                 let path = entry.expect("an entry").path();
                 match path.is_dir() {
                     true => directories.push(path),
-                    false => out.push((path.clone(), fs::read(&path).expect("read"))),
+                    false => out.push(path),
                 }
             }
         }
         out.sort();
         out
+    }
+
+    /// Every file below, and what is in it.
+    pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        let read = |path: PathBuf| (path.clone(), fs::read(&path).expect("read"));
+        self.names(below).into_iter().map(read).collect()
     }
 }
