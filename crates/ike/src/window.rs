@@ -187,6 +187,13 @@ impl Window {
         }
     }
 
+    /// The peer does not count as gone yet: the request in flight is repeated once more.
+    pub fn prolong(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.sent = in_flight.sent.min(in_flight.retransmit.tries);
+        }
+    }
+
     /// An authenticated response: whether it answers the request in flight, which it then ends.
     pub fn handle_response(&mut self, id: MessageId) -> bool {
         self.in_flight

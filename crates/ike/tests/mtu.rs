@@ -316,8 +316,10 @@ fn silence_under_traffic_costs_no_ike_sa_before_its_time() {
         world.traffic = true;
         world.seconds(20);
         narrow.mtu.set(0);
+        world.traffic_is_lost = true;
         world.seconds(outage);
         narrow.mtu.set(1500);
+        world.traffic_is_lost = false;
         world.seconds(60);
         assert_undisturbed(&mut world);
     }
@@ -329,9 +331,11 @@ fn a_peer_that_is_gone_is_noticed_under_traffic() {
     world.traffic = true;
     world.seconds(20);
     narrow.mtu.set(0);
-    // Silence, the question, its repetitions; and what is left of a search's.
-    let patience = connection(A).retransmit.patience().as_secs();
-    world.until(30 + 2 * patience + 5, "the peer counts as gone", |world| {
+    world.traffic_is_lost = true;
+    // Silence, the question, its repetitions; and the last wait of a probe's.
+    let retransmit = connection(A).retransmit;
+    let gone = connection(A).liveness + retransmit.patience() + retransmit.most;
+    world.until(gone.as_secs() + 1, "the peer counts as gone", |world| {
         let events = world.a.events.iter();
         events
             .filter(|event| matches!(event.kind, EventKind::IkeDown { .. }))

@@ -103,7 +103,7 @@ impl Established {
         let gone = self.heard + liveness + channel.retransmit.patience();
         let early = liveness.is_zero() || now < gone;
         if early && channel.size_probe.is_some() && channel.window.is_over(now) {
-            channel.window.restart(now);
+            channel.window.prolong();
         }
     }
 

@@ -78,6 +78,8 @@ pub struct World {
     pub forwarded: Option<IpAddr>,
     /// Data flows all the time, both ways, on every child that sends.
     pub traffic: bool,
+    /// What flows does not arrive.
+    pub traffic_is_lost: bool,
     next_traffic: Duration,
     /// Packets that found no opener at the other end.
     pub unopened: Vec<String>,
@@ -108,6 +110,7 @@ impl World {
             nat: None,
             forwarded: None,
             traffic: false,
+            traffic_is_lost: false,
             next_traffic: Duration::ZERO,
             unopened: Vec::new(),
             log: Vec::new(),
@@ -280,6 +283,9 @@ impl World {
                 continue;
             };
             self.data(end, DataEvent::LastOutbound { child: id });
+            if self.traffic_is_lost {
+                continue;
+            }
             let other = end.other();
             let Some(received) = self
                 .node(other)
