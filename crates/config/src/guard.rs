@@ -238,6 +238,8 @@ networks = ["192.168.1.0/24"]
 default = "direct"
 tunnelled = ["laptop", "192.168.1.64/26"]
 direct_networks = ["198.51.100.0/24"]
+direct_domains = ["example.org"]
+[gateway.dns]
 [gateway.devices]
 laptop = "02:00:00:00:00:01"
 "#;

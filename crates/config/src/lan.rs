@@ -20,13 +20,20 @@ pub struct LanDevices {
     pub names: BTreeMap<String, Vec<Device>>,
     /// Networks outside the LAN that every device but a blocked one reaches around the tunnel.
     pub direct_networks: Vec<IpNet>,
+    /// Domains of which, and of all below them, the same is true: lower case, no final dot.
+    pub direct_domains: Vec<String>,
 }
 
 impl LanDevices {
+    /// Domains that go direct at most.
+    pub const MAX_DIRECT_DOMAINS: usize = 64;
+
     /// Whether anything of the LAN may leave in clear.
     #[must_use]
     pub fn lets_out(&self) -> bool {
-        self.policies.any(DevicePolicy::Direct) || !self.direct_networks.is_empty()
+        self.policies.any(DevicePolicy::Direct)
+            || !self.direct_networks.is_empty()
+            || !self.direct_domains.is_empty()
     }
 
     /// What is written, and every mistake in it.
@@ -51,6 +58,7 @@ impl LanDevices {
             let network = reader.value(written, direct_network);
             reader.found.direct_networks.extend(network);
         }
+        reader.domains(raw);
         (reader.found, reader.mistakes)
     }
 
@@ -89,10 +97,14 @@ impl LanDevices {
         Self {
             policies: self.policies.without_direct(),
             direct_networks: Vec::new(),
+            direct_domains: Vec::new(),
             ..self
         }
     }
 }
+
+/// Names whose addresses no resolver has (RFC 6761, RFC 6762, RFC 7686).
+const NOBODYS: [&str; 4] = ["invalid", "local", "localhost", "onion"];
 
 #[derive(Default)]
 struct Reader {
@@ -151,6 +163,58 @@ impl Reader {
                 devices.push(device);
             }
             self.found.names.insert(name.get_ref().clone(), devices);
+        }
+    }
+
+    /// Domains that go direct: they are known by what this machine answers itself.
+    fn domains(&mut self, raw: &RawGateway) {
+        let written: Vec<_> = (raw.direct_domains.iter().flat_map(OneOrMany::iter)).collect();
+        let lan = raw.dns.iter().flat_map(|dns| &dns.get_ref().lan_domains);
+        let lan = lan.flat_map(OneOrMany::iter);
+        let lan: Vec<String> = lan
+            .filter_map(|w| units::domain(w.get_ref()).ok())
+            .collect();
+        if let (Some(first), None) = (written.first(), &raw.dns) {
+            self.mistake(
+                first.span(),
+                "`direct_domains` without [gateway.dns]: which addresses a domain has is known where this machine \
+                 answers the devices' questions itself"
+                    .to_owned(),
+                Some("write a section [gateway.dns], which may be empty".to_owned()),
+            );
+        }
+        if let Some(more) = written.get(LanDevices::MAX_DIRECT_DOMAINS) {
+            let message = format!(
+                "`direct_domains` names too many: expected {} at most",
+                LanDevices::MAX_DIRECT_DOMAINS
+            );
+            let help = "name what is above several of them".to_owned();
+            self.mistake(more.span(), message, Some(help));
+        }
+        for written in written {
+            let Some(domain) = self.value(written, units::domain) else {
+                continue;
+            };
+            let within = |above: &str| {
+                let rest = domain.strip_suffix(above);
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            };
+            let nobodys = NOBODYS.into_iter().any(within);
+            if nobodys || lan.iter().any(|lan| within(lan)) {
+                let whose = match nobodys {
+                    true => "no resolver is asked for it",
+                    false => "it is within `lan_domains`",
+                };
+                let message = format!("`{}` cannot go direct: {whose}", written.get_ref());
+                let help =
+                    "name a domain of the internet; what is on the LAN is always reached there";
+                self.mistake(written.span(), message, Some(help.to_owned()));
+            }
+            if self.found.direct_domains.contains(&domain) {
+                let message = format!("`{}` is in `direct_domains` twice", written.get_ref());
+                self.mistake(written.span(), message, Some("keep it once".to_owned()));
+            }
+            self.found.direct_domains.push(domain);
         }
     }
 
@@ -235,9 +299,12 @@ direct = ["tv", "192.168.1.50", "AA-BB-CC-DD-EE-01"]
 blocked = "children"
 tunnelled = "192.168.1.64/26"
 direct_networks = ["198.51.100.0/24", "2001:db8::/32"]
+direct_domains = ["Example.org.", "xn--mnchen-3ya.example"]
 [gateway.devices]
 tv = "aa:bb:cc:dd:ee:02"
 children = ["aa:bb:cc:dd:ee:03", "aa:bb:cc:dd:ee:04"]
+[gateway.dns]
+direct = "example.org"
 "#;
 
     #[test]
@@ -258,6 +325,8 @@ children = ["aa:bb:cc:dd:ee:03", "aa:bb:cc:dd:ee:04"]
         );
         assert_eq!(gateway.devices.names["children"].len(), 2);
         assert_eq!(gateway.devices.direct_networks.len(), 2);
+        let domains = ["example.org", "xn--mnchen-3ya.example"];
+        assert_eq!(gateway.devices.direct_domains, domains);
         assert_eq!(leniently(GOOD), gateway.devices);
         let plain = config("").unwrap().gateway.unwrap();
         assert_eq!(plain.devices, LanDevices::default());
@@ -315,6 +384,31 @@ children = ["aa:bb:cc:dd:ee:03", "aa:bb:cc:dd:ee:04"]
                 "t:8:20: `::/0` is everything",
             ),
             ("direct_networks = [\"10.0.0.0\"]\n", "has no prefix length"),
+            (
+                "direct_domains = \"example.org\"\n",
+                "t:8:18: `direct_domains` without [gateway.dns]",
+            ),
+            (
+                "direct_domains = [\"example.org\", \"münchen.example\"]\n[gateway.dns]\n",
+                "t:8:34: `münchen.example` is no domain name: expected one such as \"corp.example\" (other letters than a \
+                 to z as their xn-- form)",
+            ),
+            (
+                "direct_domains = [\".\"]\n[gateway.dns]\n",
+                "t:8:19: `.` is no domain name",
+            ),
+            (
+                "direct_domains = \"printer.lan\"\n[gateway.dns]\nlan_domains = \"lan\"\n",
+                "t:8:18: `printer.lan` cannot go direct: it is within `lan_domains`",
+            ),
+            (
+                "direct_domains = \"a.local\"\n[gateway.dns]\n",
+                "`a.local` cannot go direct: no resolver is asked for it",
+            ),
+            (
+                "direct_domains = [\"a.example\", \"A.example.\"]\n[gateway.dns]\n",
+                "`A.example.` is in `direct_domains` twice",
+            ),
             ("tunneled = \"192.168.1.9\"\n", "did you mean `tunnelled`?"),
             ("direct = true\n", "a string or a list of strings"),
         ] {
@@ -327,9 +421,25 @@ children = ["aa:bb:cc:dd:ee:03", "aa:bb:cc:dd:ee:04"]
             let read = leniently(&format!("{open}{section}"));
             assert_eq!(read.policies.default, DevicePolicy::Tunnelled, "{section}");
             assert!(read.direct_networks.is_empty(), "{section}");
+            assert!(read.direct_domains.is_empty(), "{section}");
             let mut policies = read.policies.named.values();
             assert!(!policies.any(|p| *p == DevicePolicy::Direct), "{section}");
         }
+    }
+
+    #[test]
+    fn so_many_domains_go_direct_and_no_more() {
+        let section = |count: usize| {
+            let domains: Vec<String> = (0..count).map(|n| format!("\"d{n}.example\"")).collect();
+            format!("direct_domains = [{}]\n[gateway.dns]\n", domains.join(", "))
+        };
+        let most = LanDevices::MAX_DIRECT_DOMAINS;
+        assert!(config(&section(most)).is_ok());
+        let error = config(&section(most + 1)).unwrap_err();
+        assert!(
+            error.contains("names too many: expected 64 at most"),
+            "{error}"
+        );
     }
 
     #[test]

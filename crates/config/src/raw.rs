@@ -284,6 +284,7 @@ pub(crate) struct RawGateway {
     pub(crate) direct: Option<OneOrMany>,
     pub(crate) blocked: Option<OneOrMany>,
     pub(crate) direct_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) direct_domains: Option<OneOrMany>,
     #[serde(default)]
     pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
     pub(crate) dns: Option<Spanned<RawDns>>,

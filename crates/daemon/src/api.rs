@@ -32,6 +32,9 @@ pub struct Status {
     /// How devices are answered that ask for names; `None`: they are not.
     #[serde(default)]
     pub dns: Option<DnsStatus>,
+    /// Domains that go direct, by the configuration.
+    #[serde(default)]
+    pub direct_domains: Vec<DirectDomain>,
     /// Addresses lent to clients.
     pub leases: Vec<LeaseStatus>,
     /// What happened to each tunnel lately, by name.
@@ -191,6 +194,17 @@ pub struct DnsStatus {
     pub failures: u64,
     /// Not answered: too many at once, no question, or from elsewhere than the LAN.
     pub dropped: u64,
+}
+
+/// A domain that goes direct.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectDomain {
+    /// It, and all below it.
+    pub domain: String,
+    /// How many addresses its names have that go direct at this moment.
+    pub count: usize,
+    /// Those asked for last, 16 at most.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What the engine knows.

@@ -298,6 +298,7 @@ pub(crate) fn healthy() -> Facts {
                 networks: vec!["192.168.1.0/24".parse().unwrap()],
                 devices: Devices::default(),
                 direct_networks: Vec::new(),
+                direct_names: cygnet_gateway::DirectNames::default(),
             }),
             policies: Ok(()),
         },

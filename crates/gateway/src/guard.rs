@@ -19,6 +19,10 @@
 //! concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
 //! before any rule of ours, and its own packets come in nowhere.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use crate::inputs::{InterfaceName, Lan};
@@ -50,6 +54,9 @@ pub struct GuardPlan {
     pub rules: Vec<Rule>,
     /// Text for `nft -f -` that replaces `table inet cygnet_guard` in one transaction.
     pub nft: String,
+    /// What is in its sets of addresses that go direct by their names, with how long it is held; `None`: that is not
+    /// known, and what is in them is not judged.
+    pub direct_addresses: Option<BTreeMap<IpAddr, Duration>>,
 }
 
 impl GuardPlan {
@@ -78,6 +85,19 @@ impl GuardPlan {
             routes,
             rules,
             nft: nft::guard(inputs),
+            direct_addresses: Some(match &inputs.lan.direct_names {
+                names if names.listed => names.addresses.clone(),
+                _ => BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// For whoever does not know which addresses go direct by their names: what is in those sets is not judged.
+    #[must_use]
+    pub fn with_any_addresses(self) -> Self {
+        Self {
+            direct_addresses: None,
+            ..self
         }
     }
 }
@@ -143,6 +163,7 @@ mod tests {
                 ],
                 devices,
                 direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
+                direct_names: crate::DirectNames::default(),
             },
             tunnels: vec!["cyg0".parse().unwrap()],
             closed: Vec::new(),
@@ -365,6 +386,55 @@ mod tests {
         );
         assert!(nft.contains(&filter), "{filter}\nnot in\n{nft}");
         assert!(nft.contains(&marks), "{marks}\nnot in\n{nft}");
+    }
+
+    #[test]
+    fn names_that_go_direct_are_asked_of_sets_in_each_layer_after_the_blocked_are_gone() {
+        let blocked = [("02:00:00:00:00:02", DevicePolicy::Blocked)];
+        let mut inputs = inputs_of(devices(DevicePolicy::Tunnelled, &blocked), &[]);
+        inputs.lan.direct_names.addresses = [
+            (
+                "198.51.100.7".parse().unwrap(),
+                Duration::from_millis(90_900),
+            ),
+            ("198.51.100.8".parse().unwrap(), Duration::from_millis(900)),
+            ("2001:db8::7".parse().unwrap(), Duration::from_secs(3600)),
+        ]
+        .into();
+        let not_listed = GuardPlan::new(&inputs);
+        assert!(!not_listed.nft.contains("direct4"), "{}", not_listed.nft);
+        assert_eq!(not_listed.direct_addresses, Some(BTreeMap::new()));
+        inputs.lan.direct_names.listed = true;
+        let plan = GuardPlan::new(&inputs);
+        for part in [
+            "\tset direct4 {\n\t\ttype ipv4_addr\n\t\tsize 16384\n\t\tflags dynamic, timeout\n\t\ttimeout 3600s\n\
+             \t\telements = { 198.51.100.7 expires 90s }\n\t}\n",
+            "\t\telements = { 2001:db8::7 expires 3600s }\n",
+            "\tchain tunnelled {\n\
+             \t\tip daddr @direct4 return\n\
+             \t\tip6 daddr @direct6 return\n",
+            "\tchain mark_tunnelled {\n\
+             \t\tip daddr @direct4 ct status & confirmed == 0 goto mark_direct\n\
+             \t\tip daddr @direct4 ct mark 0x00637964 update @direct4 { ip daddr } goto mark_direct\n\
+             \t\tip6 daddr @direct6 ct status & confirmed == 0 goto mark_direct\n",
+            "\t\tether saddr { 02:00:00:00:00:02 } return\n\t\tgoto mark_tunnelled\n",
+            "\t\tether saddr { 02:00:00:00:00:02 } counter drop\n\t\tgoto tunnelled\n",
+        ] {
+            assert!(plan.nft.contains(part), "{part}\nnot in\n{}", plan.nft);
+        }
+        assert!(rules(&plan).contains(&"101 direct Lookup(254)".to_owned()));
+        // What is in the sets is no part of what the guard is known by.
+        let signature = |plan: &GuardPlan| {
+            plan.nft
+                .split('"')
+                .find(|p| p.len() == 16)
+                .map(str::to_owned)
+        };
+        let before = signature(&plan);
+        inputs.lan.direct_names.addresses.clear();
+        let empty = GuardPlan::new(&inputs);
+        assert_eq!(signature(&empty), before);
+        assert!(!empty.nft.contains("elements"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use crate::direct_names::DirectNames;
 use crate::mapping::Mapping;
 use crate::{Family, PlanError};
 
@@ -176,6 +177,8 @@ pub struct Lan {
     pub devices: Devices,
     /// Networks elsewhere that devices reach around the tunnel, unless they are blocked.
     pub direct_networks: Vec<IpNet>,
+    /// What they reach so by its name.
+    pub direct_names: DirectNames,
 }
 
 impl Lan {
@@ -184,10 +187,12 @@ impl Lan {
     pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> DevicePolicy {
         let (_, policy) = self.devices.decision(mac, source);
         let mut around = self.direct_networks.iter();
-        if policy == DevicePolicy::Tunnelled && around.any(|net| net.contains(&destination)) {
-            return DevicePolicy::Direct;
+        let around = around.any(|net| net.contains(&destination))
+            || self.direct_names.addresses.contains_key(&destination);
+        match policy {
+            DevicePolicy::Tunnelled if around => DevicePolicy::Direct,
+            policy => policy,
         }
-        policy
     }
 
     /// Whether such a packet may go another way now than it might `before`. Of a sender whose MAC address is not
@@ -221,7 +226,9 @@ impl Lan {
     /// Whether anything may leave in clear.
     #[must_use]
     pub fn lets_out(&self) -> bool {
-        self.devices.any(DevicePolicy::Direct) || !self.direct_networks.is_empty()
+        self.devices.any(DevicePolicy::Direct)
+            || !self.direct_networks.is_empty()
+            || self.direct_names.listed
     }
 
     /// Whether anybody is blocked.
@@ -270,6 +277,7 @@ mod tests {
                 ..Devices::default()
             },
             direct_networks: direct.iter().map(|n| n.parse().unwrap()).collect(),
+            direct_names: DirectNames::default(),
         };
         let mac = |last: u8| Mac::new([2, 0, 0, 0, 0, last]);
         let changed = |before: &Lan, now: &Lan, mac, source: &str, to: &str| {

@@ -31,6 +31,7 @@
 //! nothing leaves.
 
 mod devices;
+mod direct_names;
 mod error;
 mod guard;
 mod inputs;
@@ -40,6 +41,7 @@ mod nft;
 mod plan;
 
 pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
+pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
 pub use inputs::{Dns, Inputs, InterfaceName, Lan, Server, Tunnel};

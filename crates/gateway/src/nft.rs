@@ -5,6 +5,7 @@
 //! each closing brace.
 
 mod devices;
+pub(crate) mod direct_names;
 mod dns;
 
 use std::fmt::Display;
@@ -85,7 +86,8 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             input,
         ));
     }
-    table(PLAN_TABLE, &chains)
+    let sets = inputs.lan.as_ref().map(direct_names::sets);
+    table(PLAN_TABLE, &sets.unwrap_or_default(), &chains)
 }
 
 /// An address that a peer lent is reached through its tunnel alone. Linux would take packets for it from
@@ -220,7 +222,7 @@ fn forward_filter(inputs: &Inputs) -> Vec<String> {
 
 /// Networks that no provider has a way to, but that its own machines may use (RFC 6890): RFC 1918, RFC
 /// 6598 and what no host on the internet can have. Those for documentation are left to the provider.
-const NOT_PUBLIC: [&str; 13] = [
+pub(crate) const NOT_PUBLIC: [&str; 13] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -384,7 +386,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
         ));
     }
     sign(&mut chains);
-    table(GUARD_NFT_TABLE, &chains)
+    table(GUARD_NFT_TABLE, &direct_names::sets(&inputs.lan), &chains)
 }
 
 /// Says in a comment what the table was made from: nft lists rules in other words, and one of another day may have no
@@ -483,8 +485,9 @@ fn names<'a>(names: impl IntoIterator<Item = &'a InterfaceName>) -> String {
 /// Name, hook (or nothing) and rules.
 type Chain = (&'static str, &'static str, Vec<String>);
 
-fn table(name: &str, chains: &[Chain]) -> String {
-    let mut text = format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n");
+fn table(name: &str, sets: &str, chains: &[Chain]) -> String {
+    let mut text =
+        format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{sets}");
     // A chain is declared before it is jumped to, whatever the order of reading.
     for (chain, hook, rules) in chains {
         text.push_str(&format!("\tchain {chain} {{\n"));

@@ -1,8 +1,13 @@
 //! A plan becomes the kernel's state, and is taken back.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use cygnet_gateway::{GUARD_NFT_TABLE, GuardPlan, LinkPlan, NetworkPlan, PLAN_TABLE, Route, Rule};
+use cygnet_gateway::{
+    DirectNames, GUARD_NFT_TABLE, GuardPlan, LinkPlan, NetworkPlan, PLAN_TABLE, Route, Rule,
+};
 
 use crate::netlink::{Netlink, Owner, as_shown};
 use crate::sysctl::Journal;
@@ -17,6 +22,9 @@ pub struct Network {
     netlink: Netlink,
     journal: Journal,
 }
+
+/// An address with less time left may be gone from its set already.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// How often rules are looked at again after some were removed, while somebody else sets his.
 const RULE_ROUNDS: usize = 4;
@@ -34,7 +42,7 @@ pub struct GuardState {
 
 impl GuardState {
     /// What of this guard is in place: its routes and rules and no others, and its table with every hook, every
-    /// drop, every way to one and every mark, and no more of them. Changes nothing.
+    /// drop, every way to one and every mark, and no more of them, and its addresses that go direct. Changes nothing.
     ///
     /// # Errors
     /// [`crate::Error::Netlink`], [`crate::Error::Nft`].
@@ -45,7 +53,9 @@ impl GuardState {
         Ok(Self {
             absent,
             routing: is_in(guard, &routes, &rules),
-            filter: table.is_some_and(|listed| filter_is_whole(&listed, &guard.nft)),
+            filter: table.is_some_and(|listed| {
+                filter_is_whole(&listed, &guard.nft) && has_its_addresses(&listed, guard)
+            }),
         })
     }
 
@@ -259,6 +269,20 @@ fn is_in(guard: &GuardPlan, routes: &[Route], rules: &[Rule]) -> bool {
         && routes.iter().all(|r| wanted.contains(r))
         && guard.rules.iter().all(|r| rules.contains(r))
         && rules.iter().all(|r| guard.rules.contains(r))
+}
+
+/// Whether the sets of what goes direct by its name hold nothing else, and what is to be in them for some time yet.
+fn has_its_addresses(listed: &str, guard: &GuardPlan) -> bool {
+    let Some(wanted) = &guard.direct_addresses else {
+        return true;
+    };
+    let listed = DirectNames::SETS
+        .map(|set| nft::elements(listed, set))
+        .concat();
+    let listed: BTreeSet<IpAddr> = listed.into_iter().map(|(address, _)| address).collect();
+    let ending = |address: &IpAddr| wanted.get(address).is_some_and(|left| *left < ENDING);
+    let mut missing = wanted.keys().filter(|address| !listed.contains(address));
+    listed.iter().all(|address| wanted.contains_key(address)) && missing.all(ending)
 }
 
 /// Whether a table as nft lists it was made from this text, and still has its hooks, drops, jumps and marks, and no more.

@@ -1,7 +1,9 @@
 //! nftables by its own program: one text, one transaction.
 
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::{Error, Result};
 
@@ -32,6 +34,51 @@ pub fn list_table(name: &str) -> Result<Option<String>> {
         Err(Error::Nft { message }) if message.contains("No such file or directory") => Ok(None),
         Err(other) => Err(other),
     }
+}
+
+/// What is in a set of addresses of a table as [`list_table`] gives it, each with how much longer, unless for ever.
+#[must_use]
+pub fn elements(table: &str, set: &str) -> Vec<(IpAddr, Option<Duration>)> {
+    let begins = format!("set {set} {{");
+    let lines = table.lines().map(str::trim);
+    let inside = lines.skip_while(|line| *line != begins).skip(1);
+    // The set ends where its own brace does: that of its elements ends a line with the last of them.
+    let inside: Vec<&str> = inside.take_while(|line| *line != "}").collect();
+    let inside = inside.join(" ");
+    let listed = inside.split_once("elements = {").map(|(_, listed)| listed);
+    let listed = listed.and_then(|listed| listed.split('}').next());
+    let elements = listed.into_iter().flat_map(|listed| listed.split(','));
+    elements
+        .filter_map(|element| {
+            let mut words = element.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            let left = words.skip_while(|word| *word != "expires").nth(1);
+            Some((address, left.map(|left| duration(left).unwrap_or_default())))
+        })
+        .collect()
+}
+
+/// As nft writes it: `59m58s996ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut all) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.find(|c: char| c.is_ascii_digit());
+        let (unit, behind) = behind.split_at(letters.unwrap_or(behind.len()));
+        let number: u32 = number.parse().ok()?;
+        let unit = match unit {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(86_400),
+            _ => return None,
+        };
+        all = all.checked_add(unit.checked_mul(number)?)?;
+        rest = behind;
+    }
+    Some(all)
 }
 
 /// Whether there is an nft at all; its answer tells of the rights to use it, too.
@@ -113,6 +160,30 @@ fn run(args: &[&str], input: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_a_set_is_read_as_nft_lists_it() {
+        let table = "table inet t {\n\tset direct4 {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 1h\n\
+             \t\telements = { 198.51.100.7 expires 59m59s984ms, 198.51.100.8 timeout 1h expires 49m,\n\
+             \t\t\t     198.51.100.9, 198.51.100.10 expires 1h2fortnights }\n\t}\n\n\
+             \tset direct6 {\n\t\ttype ipv6_addr\n\t}\n\n\tset others {\n\t\telements = { ::1 }\n\t}\n}\n";
+        let read = elements(table, "direct4").into_iter();
+        let read: Vec<(String, Option<u128>)> = read
+            .map(|(address, left)| (address.to_string(), left.map(|left| left.as_millis())))
+            .collect();
+        let expected = [
+            ("198.51.100.7", Some(3_599_984)),
+            ("198.51.100.8", Some(2_940_000)),
+            ("198.51.100.9", None),
+            ("198.51.100.10", Some(0)),
+        ];
+        assert_eq!(
+            read,
+            expected.map(|(address, left)| (address.to_owned(), left))
+        );
+        assert!(elements(table, "direct6").is_empty());
+        assert!(elements(table, "direct").is_empty());
+    }
 
     #[test]
     fn complaint_of_many_lines_is_told_in_one() {

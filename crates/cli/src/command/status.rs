@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use cygnet_daemon::api::{
-    ChildStatus, ConnectionStatus, DnsStatus, Guard, IkeSaStatus, Status, What,
+    ChildStatus, ConnectionStatus, DirectDomain, DnsStatus, Guard, IkeSaStatus, Status, What,
 };
 use cygnet_profile::read::printable;
 use hyper::Method;
@@ -128,6 +128,7 @@ fn render(status: &Status, changes: usize) -> String {
     }
     if let Some(dns) = &status.dns {
         self::dns(&mut out, dns);
+        direct_domains(&mut out, &status.direct_domains);
     }
     let refused = status.engine.iter().flat_map(|engine| &engine.refused);
     for (n, call) in refused.enumerate() {
@@ -272,6 +273,20 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     for child in &sa.children {
         self::child(out, child);
+    }
+}
+
+/// What goes direct by its name, right below.
+fn direct_domains(out: &mut String, domains: &[DirectDomain]) {
+    let domains: Vec<String> = domains
+        .iter()
+        .map(|DirectDomain { domain, count, .. }| match count {
+            1 => format!("{domain} (1 address)"),
+            count => format!("{domain} ({count} addresses)"),
+        })
+        .collect();
+    if !domains.is_empty() {
+        let _ = writeln!(out, "  past the tunnel: {}", domains.join(", "));
     }
 }
 
@@ -515,6 +530,15 @@ mod tests {
             "{up}"
         );
         assert!(up.contains("3 names on block lists"), "{up}");
+        let of = |domain: &str, count| DirectDomain {
+            domain: domain.to_owned(),
+            count,
+            addresses: Vec::new(),
+        };
+        let mut out = String::new();
+        super::direct_domains(&mut out, &[of("a.example", 1), of("b.example", 0)]);
+        let told = "  past the tunnel: a.example (1 address), b.example (0 addresses)\n";
+        assert_eq!(out, told);
         dns.reason = Some("tunnel home is down".to_owned());
         dns.addresses.clear();
         let down = shown(&dns);

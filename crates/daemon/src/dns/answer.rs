@@ -12,9 +12,10 @@ use ipnet::IpNet;
 
 use super::block::BlockList;
 use super::domains;
-use super::messages::{Counters, Place, Ways};
+use super::gate::Gate;
+use super::messages::{Counters, LetOut, Place, Ways};
 use super::policy::{Policy, Way};
-use super::query::{Answer, Question};
+use super::query::{Answer, Question, addresses};
 use super::resolv_conf;
 use super::upstream::Upstream;
 
@@ -22,6 +23,8 @@ use super::upstream::Upstream;
 /// some 10 KiB each.
 const KEPT_OCTETS: usize = 2048;
 const KEPT_RECORDS: usize = 32;
+/// Devices keep what goes direct by its name no longer, in seconds: far less than its addresses are held.
+const DIRECT_TTL: u32 = 300;
 /// Of the responses of this machine's own resolvers so many are kept at most, of each kind of them.
 const OWN_KEPT: u32 = 1024;
 
@@ -32,6 +35,8 @@ pub(super) struct Resolver {
     asking: RefCell<Option<Rc<Asking>>>,
     blocked: RefCell<BlockList>,
     counters: Cell<Counters>,
+    /// What goes direct by its name does before it is answered.
+    pub(super) gate: Gate,
 }
 
 /// Whom to ask.
@@ -141,6 +146,7 @@ impl Resolver {
                 resolv_conf::PATH
             ));
         }
+        self.gate.forget();
         self.asking.replace(Some(Rc::new(Asking {
             policy: Policy::new(ways, &networks),
             tunnel,
@@ -185,10 +191,32 @@ impl Resolver {
             // RFC 6303 §3: who has no such zone says so, rather than ask the world.
             Way::Lan => (&asking.lan, ResponseCode::NXDomain),
         };
-        match source {
+        let answer = match source {
             Some(source) => self.ask(source, question).await,
             None => Answer::of(nobody),
+        };
+        // Who goes direct by itself is answered by resolvers whose word counts for nobody else.
+        let listed = name.filter(|name| {
+            let asked = matches!(way, Way::Tunnel | Way::Direct);
+            asked && !direct && asking.policy.goes_direct(name)
+        });
+        match listed {
+            Some(name) => self.let_out(name, question, answer).await,
+            None => answer,
         }
+    }
+
+    /// An answer about a name that goes direct: its addresses do before a device hears of them, or it hears of none.
+    async fn let_out(&self, name: String, question: &Question, mut answer: Answer) -> Answer {
+        for record in &mut answer.answers {
+            record.ttl = record.ttl.min(DIRECT_TTL);
+        }
+        let mut addresses = addresses(question.query.name(), &answer.answers);
+        addresses.truncate(LetOut::ADDRESSES);
+        if addresses.is_empty() || self.gate.let_out(LetOut { name, addresses }).await {
+            return answer;
+        }
+        Answer::of(ResponseCode::ServFail)
     }
 
     async fn ask(&self, source: &Source, question: &Question) -> Answer {
@@ -289,6 +317,7 @@ mod tests {
             direct: vec!["corp.example".to_owned()],
             // Itself: nobody is left to ask.
             direct_resolvers: vec!["192.168.1.2".parse().unwrap()],
+            direct_domains: vec!["tv.example".to_owned()],
             lan_domains: vec!["lan".to_owned()],
             cache: 16,
         }
@@ -348,6 +377,38 @@ mod tests {
             .await;
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
         assert!(!resolver.is_client("192.168.1.20".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn what_goes_direct_is_let_out_before_it_is_answered_and_kept_for_a_short_time() {
+        let resolver = resolver();
+        let asked = question("www.tv.example.", RecordType::A);
+        let answer = || {
+            let name = asked.query.name().clone();
+            let record = Record::from_rdata(name, 86_400, RData::A(A::new(198, 51, 100, 7)));
+            Answer {
+                answers: vec![record],
+                ..Answer::of(ResponseCode::NoError)
+            }
+        };
+        let let_out = || resolver.let_out("www.tv.example".to_owned(), &asked, answer());
+        let reply = async |done: bool| {
+            let (id, sent) = resolver.gate.next().await;
+            assert_eq!(sent.len(), 1);
+            assert_eq!(sent[0].name, "www.tv.example");
+            assert_eq!(sent[0].addresses, [IpAddr::from([198, 51, 100, 7])]);
+            resolver.gate.done(id, done);
+        };
+        let (refused, ()) = tokio::join!(let_out(), reply(false));
+        assert_eq!(refused.code, ResponseCode::ServFail);
+        assert!(refused.answers.is_empty());
+        let (answered, ()) = tokio::join!(let_out(), reply(true));
+        assert_eq!(answered.answers[0].ttl, DIRECT_TTL);
+        // It does already; and what is no address needs no way.
+        assert_eq!(let_out().await.answers.len(), 1);
+        let none = Answer::of(ResponseCode::NXDomain);
+        let none = resolver.let_out("none.tv.example".to_owned(), &asked, none);
+        assert_eq!(none.await.code, ResponseCode::NXDomain);
     }
 
     #[test]

@@ -7,23 +7,28 @@ use ipnet::IpNet;
 
 /// Domains in lower case, without a final dot.
 #[derive(Debug, Default)]
-pub(super) struct Domains(BTreeSet<String>);
+pub(crate) struct Domains(BTreeSet<String>);
 
 impl Domains {
-    pub(super) fn new(domains: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(domains: impl IntoIterator<Item = String>) -> Self {
         Self(domains.into_iter().collect())
     }
 
     /// Whether one of them is that name, or above it.
-    pub(super) fn hold(&self, name: &str) -> bool {
+    pub(crate) fn hold(&self, name: &str) -> bool {
+        self.above(name).is_some()
+    }
+
+    /// The narrowest of them that is that name, or above it.
+    pub(crate) fn above(&self, name: &str) -> Option<&str> {
         let mut rest = Some(name);
         while let Some(name) = rest {
-            if self.0.contains(name) {
-                return true;
+            if let Some(domain) = self.0.get(name) {
+                return Some(domain);
             }
             rest = name.split_once('.').map(|(_, above)| above);
         }
-        false
+        None
     }
 
     /// Whether one of them is that name, or the one right above it.
@@ -118,6 +123,10 @@ mod tests {
             assert!(!domains.hold(name), "{name}");
         }
         assert!(!Domains::default().hold("a.example"));
+        let two = Domains::new(["a.example".to_owned(), "example".to_owned()]);
+        assert_eq!(two.above("www.a.example"), Some("a.example"));
+        assert_eq!(two.above("www.b.example"), Some("example"));
+        assert_eq!(two.above("www.example.org"), None);
         for (name, expected) in [
             ("lan", true),
             ("printer.lan", true),

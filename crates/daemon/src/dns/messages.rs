@@ -23,6 +23,43 @@ pub(crate) enum ToResolver {
         /// Their names, for messages.
         names: Vec<String>,
     },
+    /// What came of [`FromResolver::LetOut`] of that number.
+    LetOut {
+        /// Which.
+        id: u64,
+        /// All of it goes direct now that may.
+        done: bool,
+    },
+}
+
+/// Resolver to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromResolver {
+    /// All there is to know of it, whenever something changed.
+    Report(Report),
+    /// Names that go direct are about to be answered. There is no other such message before this one is answered.
+    LetOut {
+        /// Its number.
+        id: u64,
+        /// Which.
+        asked: Vec<LetOut>,
+    },
+}
+
+/// A name of a domain that goes direct, and addresses that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LetOut {
+    /// Lower case, no final dot.
+    pub(crate) name: String,
+    /// At most [`Self::ADDRESSES`].
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl LetOut {
+    /// Names in one message at most.
+    pub(crate) const AT_ONCE: usize = 32;
+    /// Addresses of one answer that go direct at most.
+    pub(crate) const ADDRESSES: usize = 32;
 }
 
 /// An address of this machine, and who asks there.
@@ -46,6 +83,8 @@ pub(crate) struct Ways {
     pub(crate) direct: Vec<String>,
     /// These resolvers; empty: those of `/etc/resolv.conf`.
     pub(crate) direct_resolvers: Vec<IpAddr>,
+    /// Domains that go direct: what their names have for addresses.
+    pub(crate) direct_domains: Vec<String>,
     /// Domains of the LAN's own names.
     pub(crate) lan_domains: Vec<String>,
     /// Responses that are kept.
@@ -98,7 +137,7 @@ pub(crate) struct Tls {
     pub(crate) authorities: Vec<Vec<u8>>,
 }
 
-/// Resolver to supervisor: all there is to know of it, whenever something changed.
+/// All there is to know of the resolver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// What was asked and what came of it.

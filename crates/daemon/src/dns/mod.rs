@@ -10,7 +10,8 @@
 mod answer;
 mod block;
 mod bounds;
-mod domains;
+pub(crate) mod domains;
+mod gate;
 pub(crate) mod messages;
 mod policy;
 mod query;
@@ -31,7 +32,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use self::answer::Resolver;
 use self::block::{BlockList, NAMES_MAX};
-use self::messages::{Place, Report, ToResolver, Ways};
+use self::messages::{FromResolver, Place, Report, ToResolver, Ways};
 use self::serve::Server;
 use crate::helper;
 use crate::ipc::Channel;
@@ -143,11 +144,17 @@ impl Process {
                         self.troubles.lists = troubles;
                     }
                 }
+                (id, asked) = self.resolver.gate.next() => {
+                    if channel.send(&FromResolver::LetOut { id, asked }, &[]).is_err() {
+                        return;
+                    }
+                }
                 _ = reporting.tick() => {
                     self.follow_own_resolvers();
                     let report = self.report();
                     if told.as_ref() != Some(&report) {
-                        if channel.send(&report, &[]).is_err() {
+                        let message = FromResolver::Report(report.clone());
+                        if channel.send(&message, &[]).is_err() {
                             return;
                         }
                         told = Some(report);
@@ -174,6 +181,7 @@ impl Process {
                 }
                 self.listen(fds);
             }
+            ToResolver::LetOut { id, done } => self.resolver.gate.done(id, done),
             ToResolver::Block { names } => {
                 let files: Vec<(String, File)> = names
                     .into_iter()

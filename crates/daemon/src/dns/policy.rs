@@ -30,6 +30,8 @@ const NOBODYS: [&str; 3] = ["invalid", "local", "onion"];
 #[derive(Debug)]
 pub(super) struct Policy {
     direct: Domains,
+    /// What goes direct, whoever is asked for it.
+    go_direct: Domains,
     /// Of the LAN: of each the hosts, one label below it.
     lan: Domains,
     /// The names of the LAN's addresses.
@@ -43,11 +45,17 @@ impl Policy {
     pub(super) fn new(ways: &Ways, networks: &[IpNet]) -> Self {
         Self {
             direct: Domains::new(ways.direct.iter().cloned()),
+            go_direct: Domains::new(ways.direct_domains.iter().cloned()),
             lan: Domains::new(ways.lan_domains.iter().cloned()),
             reverse: Domains::new(networks.iter().copied().flat_map(reverse)),
             nobodys: Domains::new(NOBODYS.map(str::to_owned)),
             loopback: Domains::new(["localhost".to_owned()]),
         }
+    }
+
+    /// Whether what that name, written so too, has for addresses goes direct.
+    pub(super) fn goes_direct(&self, name: &str) -> bool {
+        self.go_direct.hold(name)
     }
 
     /// `name` as [`super::domains::text`] has it; `host`: its addresses are asked for. What the operator named goes
@@ -92,6 +100,7 @@ mod tests {
             tls: None,
             direct: vec!["corp.example".to_owned(), "intra.lan".to_owned()],
             direct_resolvers: Vec::new(),
+            direct_domains: vec!["tv.example".to_owned()],
             lan_domains: vec!["lan".to_owned()],
             cache: 0,
         };
@@ -123,6 +132,13 @@ mod tests {
             assert_eq!(policy.way(Some(name), true, &blocked), way, "{name}");
         }
         assert_eq!(policy.way(None, true, &blocked), Way::Tunnel);
+        // It goes direct, and is asked for through the tunnel.
+        assert_eq!(
+            policy.way(Some("www.tv.example"), true, &blocked),
+            Way::Tunnel
+        );
+        assert!(policy.goes_direct("www.tv.example") && policy.goes_direct("tv.example"));
+        assert!(!policy.goes_direct("xtv.example") && !policy.goes_direct("git.corp.example"));
         assert_eq!(policy.way(Some("com"), false, &blocked), Way::Tunnel);
     }
 }

@@ -3,11 +3,12 @@
 //! What is no plain question is turned away by its header, before anything is decoded: the counts in it say how much
 //! a decoder would make room for.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::proto::op::{Edns, Message, OpCode, Query, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA};
-use hickory_resolver::proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_resolver::proto::rr::rdata::svcb::SvcParamValue;
+use hickory_resolver::proto::rr::rdata::{A, AAAA, HTTPS};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 /// Octets of an answer by UDP at most, whatever the client takes: more would be fragments (RFC 9715).
 pub(super) const UDP_MAX: u16 = 1232;
@@ -105,6 +106,53 @@ impl Answer {
     }
 }
 
+/// Links of a chain of aliases that are followed.
+const ALIASES: usize = 16;
+
+/// The addresses that an answer about `name` gives, by way of its aliases; hints of RFC 9460 are such, too. What else
+/// there is in it says nothing of that name.
+pub(super) fn addresses(name: &Name, answers: &[Record]) -> Vec<IpAddr> {
+    let mut chain = vec![name];
+    // Records may stand in any order.
+    for _ in 0..ALIASES {
+        let next = answers.iter().find_map(|record| match &record.data {
+            RData::CNAME(to) if chain.contains(&&record.name) && !chain.contains(&&to.0) => {
+                Some(&to.0)
+            }
+            _ => None,
+        });
+        match next {
+            Some(next) => chain.push(next),
+            None => break,
+        }
+    }
+    let its = answers
+        .iter()
+        .filter(|record| chain.contains(&&record.name));
+    let mut found = Vec::new();
+    for record in its {
+        match &record.data {
+            RData::A(address) => found.push(IpAddr::V4(address.0)),
+            RData::AAAA(address) => found.push(IpAddr::V6(address.0)),
+            RData::HTTPS(HTTPS(service)) | RData::SVCB(service) => {
+                for (_, value) in &service.svc_params {
+                    match value {
+                        SvcParamValue::Ipv4Hint(hints) => {
+                            found.extend(hints.0.iter().map(|hint| IpAddr::V4(hint.0)));
+                        }
+                        SvcParamValue::Ipv6Hint(hints) => {
+                            found.extend(hints.0.iter().map(|hint| IpAddr::V6(hint.0)));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 impl Question {
     /// Whether signatures are wanted (RFC 3225).
     pub(super) fn wants_dnssec(&self) -> bool {
@@ -181,7 +229,8 @@ pub(super) fn emit(answer: &Message, most: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use hickory_resolver::proto::op::MessageType;
-    use hickory_resolver::proto::rr::Name;
+    use hickory_resolver::proto::rr::rdata::CNAME;
+    use hickory_resolver::proto::rr::rdata::svcb::{IpHint, SVCB, SvcParamKey};
 
     use super::*;
 
@@ -278,6 +327,44 @@ mod tests {
         assert!(short.metadata.truncation && short.answers.is_empty());
         assert_eq!(short.queries, long.queries);
         assert_eq!(short.metadata.message_type, MessageType::Response);
+    }
+
+    #[test]
+    fn an_answers_addresses_are_those_of_its_name_and_of_its_aliases() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let a = |owner: &str, last: u8| {
+            Record::from_rdata(name(owner), 60, RData::A(A::new(198, 51, 100, last)))
+        };
+        let alias = |owner: &str, to: &str| {
+            Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(to))))
+        };
+        let answers = [
+            a("c.example.", 3),
+            alias("b.example.", "c.example."),
+            alias("Www.Example.", "b.example."),
+            alias("c.example.", "www.example."),
+            a("other.example.", 9),
+            alias("other.example.", "far.example."),
+            a("far.example.", 8),
+        ];
+        let found = addresses(&name("wWw.example."), &answers);
+        assert_eq!(found, [IpAddr::from([198, 51, 100, 3])]);
+        assert_eq!(
+            addresses(&name("d.example."), &answers),
+            Vec::<IpAddr>::new()
+        );
+        // A chain that does not end ends here.
+        let links: Vec<Record> = (0..100)
+            .map(|n| alias(&format!("{n}.example."), &format!("{}.example.", n + 1)))
+            .chain([a("100.example.", 1), a("3.example.", 2)])
+            .collect();
+        let found = addresses(&name("0.example."), &links);
+        assert_eq!(found, [IpAddr::from([198, 51, 100, 2])]);
+        let hint = SvcParamValue::Ipv4Hint(IpHint(vec![A::new(198, 51, 100, 5)]));
+        let service = SVCB::new(1, Name::root(), vec![(SvcParamKey::Ipv4Hint, hint)]);
+        let service = Record::from_rdata(name("h.example."), 60, RData::HTTPS(HTTPS(service)));
+        let found = addresses(&name("h.example."), &[service]);
+        assert_eq!(found, [IpAddr::from([198, 51, 100, 5])]);
     }
 
     #[test]

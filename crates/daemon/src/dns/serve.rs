@@ -205,6 +205,7 @@ mod tests {
             tls: None,
             direct: Vec::new(),
             direct_resolvers: vec![at.ip()],
+            direct_domains: Vec::new(),
             lan_domains: Vec::new(),
             cache: 0,
         };

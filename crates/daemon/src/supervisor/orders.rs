@@ -189,6 +189,7 @@ impl Supervisor {
             warnings,
             engine,
             dns: self.dns_status(),
+            direct_domains: Vec::new(),
             leases,
             history: self.history.list(),
             dhcp: dhcp.map(|_| self.dhcp.status()),

@@ -79,6 +79,9 @@ pub(super) fn devices(facts: &Facts) -> Option<Check> {
         1 => says.push_str("; one network is reached past the tunnel"),
         count => says.push_str(&format!("; {count} networks are reached past the tunnel")),
     }
+    if lan.direct_names.listed {
+        says.push_str("; some domains are reached past the tunnel");
+    }
     Some(Check::good(name, says))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Chain, names, per_family, set};
+use super::{Chain, direct_names, names, per_family, set};
 use crate::devices::{Device, DevicePolicy, Devices, Mac};
 use crate::guard::GuardInputs;
 use crate::inputs::{InterfaceName, Lan};
@@ -43,6 +43,7 @@ pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -
         DevicePolicy::Blocked => "return",
     }));
     let mut tunnelled = around(lan, "goto mark_direct");
+    tunnelled.extend(direct_names::marks(lan));
     tunnelled.push(format!(
         "ct mark {DIRECT_MARK:#010x} ct mark set 0x00000000"
     ));
@@ -81,6 +82,7 @@ pub(super) fn filter(inputs: &GuardInputs, tunnels: &[&InterfaceName]) -> Vec<Ch
         DevicePolicy::Blocked => "counter drop",
     }));
     let mut tunnelled = around(lan, "return");
+    tunnelled.extend(direct_names::filter(lan));
     if !tunnels.is_empty() {
         tunnelled.push(format!("oifname {} return", names(tunnels.iter().copied())));
     }

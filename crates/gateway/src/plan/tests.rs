@@ -40,6 +40,7 @@ fn gateway() -> Inputs {
             networks: vec![net("192.168.1.0/24")],
             devices: Devices::default(),
             direct_networks: Vec::new(),
+            direct_names: crate::DirectNames::default(),
         }),
         local_networks: vec![net("192.168.1.2/24")],
         named: Vec::new(),

@@ -1,9 +1,12 @@
 //! The guard: each layer by itself keeps tunnelled devices in, and nobody else out.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use cygnet_gateway::{DevicePolicy, Devices, GuardInputs, GuardPlan, Lan};
-use cygnet_linux::{GuardState, Network, end_connections};
+use cygnet_gateway::{
+    DevicePolicy, Devices, DirectNames, GUARD_NFT_TABLE, GuardInputs, GuardPlan, Lan,
+};
+use cygnet_linux::{GuardState, Network, end_connections, nft};
 
 use crate::world::{World, root};
 
@@ -16,6 +19,7 @@ pub(crate) fn lan(devices: Devices) -> Lan {
         ],
         devices,
         direct_networks: Vec::new(),
+        direct_names: DirectNames::default(),
     }
 }
 
@@ -568,4 +572,91 @@ fn connections_in_a_zone_end_as_well() {
     };
     assert!(end() > 0, "none was ended");
     assert_eq!(end(), 0);
+}
+
+#[test]
+fn a_name_that_goes_direct_does_by_its_addresses_as_long_as_they_are_held() {
+    if !root() {
+        return;
+    }
+    let world = World::new("byname");
+    forward(&world);
+    let of = |named_: &[(&str, DevicePolicy)], addresses: &[(&str, u64)]| {
+        let mut inputs = inputs(named(DevicePolicy::Tunnelled, named_));
+        inputs.lan.direct_names.listed = true;
+        let addresses = addresses.iter().map(|(address, left)| {
+            (
+                address.parse::<IpAddr>().unwrap(),
+                Duration::from_secs(*left),
+            )
+        });
+        inputs.lan.direct_names.addresses = addresses.collect();
+        GuardPlan::new(&inputs)
+    };
+    let whole = |plan: &GuardPlan| {
+        world.gateway.block_on(|| async {
+            let network = Network::open(world.directory()).unwrap();
+            network.guard_state(plan).await.unwrap().is_whole()
+        })
+    };
+    let change = |held: &[&str], gone: &[&str]| {
+        let parsed = |all: &[&str]| -> Vec<IpAddr> {
+            all.iter().map(|address| address.parse().unwrap()).collect()
+        };
+        let text = DirectNames::change(GUARD_NFT_TABLE, &parsed(held), &parsed(gone));
+        world.gateway.run(|| nft::apply(&text).unwrap());
+    };
+    let (v4, v6) = ("203.0.113.10", "2001:db8::10");
+    let none = of(&[], &[]);
+    apply(&world, &none);
+    assert_eq!(world.canaries(), [0, 0]);
+    change(&[v4], &[]);
+    assert!(!whole(&none), "an address that nobody let out");
+    assert!(whole(&none.clone().with_any_addresses()));
+    let first = of(&[], &[(v4, 3600)]);
+    assert!(whole(&first));
+    let passes = || world.canaries().map(|count| count > 0);
+    assert_eq!(passes(), [true, false]);
+    // Held anew, and one more; then both in a guard that is made anew.
+    change(&[v4, v6], &[]);
+    assert_eq!(passes(), [true, true]);
+    let both = of(&[], &[(v4, 3000), (v6, 3000)]);
+    assert!(whole(&both) && !whole(&first));
+    apply(&world, &both);
+    assert_eq!(passes(), [true, true]);
+    let left = || {
+        let listed = world
+            .gateway
+            .run(|| nft::list_table(GUARD_NFT_TABLE).unwrap().unwrap());
+        let left = nft::elements(&listed, DirectNames::SETS[0]);
+        assert_eq!(left.len(), 1);
+        left[0].1.unwrap()
+    };
+    // Of a running connection the second packet holds it longer.
+    apply(&world, &of(&[], &[(v4, 3000)]));
+    world
+        .laptop
+        .sh(&format!("ping -n -c3 -i0.2 -W1 {v4} >/dev/null || :"));
+    assert!(left() > Duration::from_secs(3500), "{:?}", left());
+    // A set that somebody emptied is not whole, unless what was in it was about to end.
+    world.gateway.sh("nft flush set inet cygnet_guard direct4");
+    assert!(!whole(&of(&[], &[(v4, 3000)])) && whole(&of(&[], &[(v4, 2)])));
+    assert_eq!(world.canaries(), [0, 0]);
+    change(&[v6], &[v4]);
+    change(&[], &[v4, v6]);
+    assert_eq!(world.canaries(), [0, 0]);
+    // Blocked is blocked.
+    let blocked = of(
+        &[(&mac(&world), DevicePolicy::Blocked)],
+        &[(v4, 3600), (v6, 3600)],
+    );
+    apply(&world, &blocked);
+    assert_eq!(world.canaries(), [0, 0]);
+    apply(&world, &both);
+    assert_eq!(passes(), [true, true]);
+    world.gateway.sh("nft flush ruleset");
+    assert_eq!(world.canaries(), [0, 0]);
+    apply(&world, &both);
+    world.gateway.sh(FLUSH_RULES);
+    assert_eq!(passes(), [true, true], "by its filter alone");
 }

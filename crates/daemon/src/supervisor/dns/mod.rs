@@ -9,11 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cygnet_config::Config;
+use tokio::sync::oneshot;
 
 use super::network::dns::Around;
 use super::{Done, Supervisor};
 use crate::api::DnsStatus;
-use crate::dns::messages::{Counters, NoWay, Report, Tls, ToResolver, Ways};
+use crate::dns::messages::{Counters, LetOut, NoWay, Report, Tls, ToResolver, Ways};
 use lists::Lists;
 use process::Process;
 
@@ -36,6 +37,12 @@ pub(super) enum Event {
     Gone { generation: u64, how: String },
     /// Time to start it again.
     Restart { generation: u64 },
+    /// It is about to answer names that go direct; it waits until they do.
+    LetOut {
+        generation: u64,
+        asked: Vec<LetOut>,
+        done: oneshot::Sender<bool>,
+    },
 }
 
 /// What the supervisor's loop holds of it.
@@ -135,6 +142,7 @@ fn ways(config: &Config, around: &Around) -> Option<Ways> {
         }),
         direct: dns.direct.clone(),
         direct_resolvers: dns.direct_resolvers.clone(),
+        direct_domains: config.gateway.as_ref()?.devices.direct_domains.clone(),
         lan_domains: dns.lan_domains.clone(),
         cache: dns.cache,
     })
@@ -152,7 +160,12 @@ impl Supervisor {
                     self.start_dns();
                 }
             }
-            Event::Gone { .. } | Event::Restart { .. } => {}
+            Event::LetOut {
+                generation,
+                asked,
+                done,
+            } if generation == self.dns.generation => self.network.let_out(asked, done),
+            Event::Gone { .. } | Event::Restart { .. } | Event::LetOut { .. } => {}
         }
     }
 

@@ -6,19 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::Event;
-use crate::dns::messages::{Report, ToResolver};
+use crate::dns::messages::{FromResolver, LetOut, Report, ToResolver};
 use crate::ipc::Channel;
 use crate::supervisor::Done;
 use crate::supervisor::companion::{self, Companion};
 
-/// A message of it: counters, and what is wrong.
+/// A message of it: counters, and what is wrong; or names with their addresses.
 const MESSAGE_MAX: usize = 64 << 10;
 
-/// Messages are not read faster than this; it has one to say in a second. Once it was taken over it might say them
+/// Reports are not read faster than this; it has one to say in a second. Once it was taken over it might say them
 /// without end.
 const SELDOM: Duration = Duration::from_millis(50);
+/// After it was done that something goes direct, until it may ask for more.
+const REST: Duration = Duration::from_millis(5);
 
 /// A running one.
 pub(super) struct Process {
@@ -37,7 +40,17 @@ impl Process {
         let report = Arc::new(Mutex::new(Report::default()));
         let heard = Arc::clone(&report);
         let process = Companion::spawn("serve-dns", user, false, move |channel, child| {
-            let how = listen(channel, child, &heard);
+            let let_out = |asked| {
+                let (reply, answer) = oneshot::channel();
+                let event = Event::LetOut {
+                    generation,
+                    asked,
+                    done: reply,
+                };
+                let asked = done.send(Done::Dns(event));
+                asked.is_ok() && answer.blocking_recv().unwrap_or(false)
+            };
+            let how = listen(channel, child, &heard, let_out);
             let _ = done.send(Done::Dns(Event::Gone { generation, how }));
         })
         .map_err(|e| format!("cannot start it: {e}"))?;
@@ -70,13 +83,29 @@ impl Process {
     }
 }
 
-/// A thread of its own: what it reports, until its end; how that came.
-fn listen(channel: &Channel, mut child: Child, heard: &Mutex<Report>) -> String {
+/// A thread of its own: what it reports and asks for, until its end; how that came. `let_out` waits until that is done,
+/// so there is one such wish at a time.
+fn listen(
+    channel: &Channel,
+    mut child: Child,
+    heard: &Mutex<Report>,
+    let_out: impl Fn(Vec<LetOut>) -> bool,
+) -> String {
+    let mut next_report = Instant::now();
     let understood = loop {
-        match channel.receive_bare::<Report>(MESSAGE_MAX) {
-            Ok(Some(report)) => {
+        match channel.receive_bare::<FromResolver>(MESSAGE_MAX) {
+            Ok(Some(FromResolver::Report(report))) => {
+                // What is asked for right behind one does not wait for it.
+                std::thread::sleep(next_report.saturating_duration_since(Instant::now()));
+                next_report = Instant::now() + SELDOM;
                 *heard.lock().unwrap_or_else(PoisonError::into_inner) = report;
-                std::thread::sleep(SELDOM);
+            }
+            Ok(Some(FromResolver::LetOut { id, asked })) => {
+                let done = let_out(asked);
+                if let Err(error) = channel.send(&ToResolver::LetOut { id, done }, &[]) {
+                    break Err(error);
+                }
+                std::thread::sleep(REST);
             }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),

@@ -189,6 +189,8 @@ struct Last {
     devices: Devices,
     #[serde(default)]
     direct_networks: Vec<ipnet::IpNet>,
+    #[serde(default)]
+    direct_domains: Vec<String>,
 }
 
 impl Last {
@@ -203,6 +205,7 @@ impl Last {
             local: sections.local.clone(),
             devices: gateway.devices.policies.clone(),
             direct_networks: gateway.devices.direct_networks.clone(),
+            direct_domains: gateway.devices.direct_domains.clone(),
         })
     }
 
@@ -211,6 +214,7 @@ impl Last {
         LanDevices {
             policies: self.devices.clone(),
             direct_networks: self.direct_networks.clone(),
+            direct_domains: self.direct_domains.clone(),
             ..LanDevices::default()
         }
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use cygnet_config::{Config, Gateway, GuardSections, Nat};
 use cygnet_gateway::{
-    EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel, inner_mtu,
-    is_private,
+    DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel,
+    inner_mtu, is_private,
 };
 use cygnet_ike::policy::{Host, Remote};
 use ipnet::IpNet;
@@ -193,6 +193,11 @@ pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
         networks,
         devices: gateway.devices.policies.clone(),
         direct_networks: gateway.devices.direct_networks.clone(),
+        // The addresses by whoever knows them.
+        direct_names: DirectNames {
+            listed: !gateway.devices.direct_domains.is_empty(),
+            ..DirectNames::default()
+        },
     })
 }
 

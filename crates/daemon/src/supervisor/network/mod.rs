@@ -5,6 +5,7 @@
 //! the queue is one, a status report that goes through it tells of nothing that is not done yet.
 
 mod again;
+mod direct_names;
 pub(super) mod dns;
 pub(crate) mod guard;
 mod heard;
@@ -30,6 +31,7 @@ use cygnet_linux::{Netlink, Offloads, RouteProbe, Tun, TunOptions, UdpOptions, U
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{DeviceChanged, DevicesStatus, Status};
+use crate::dns::messages::LetOut;
 use crate::error::StartError;
 use crate::ipc::{SocketRole, ToSupervisor, TunRole};
 use crate::supervisor::Done;
@@ -226,6 +228,11 @@ impl Network {
         reply: oneshot::Sender<Result<DeviceChanged, Refusal>>,
     ) {
         self.job(Job::Order(order, reply));
+    }
+
+    /// Lets out what these names have for addresses, and says whether that is done.
+    pub(super) fn let_out(&self, asked: Vec<LetOut>, reply: oneshot::Sender<bool>) {
+        self.job(Job::LetOut(asked, reply));
     }
 
     /// Waits until everything asked for before is done.

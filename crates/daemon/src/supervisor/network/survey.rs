@@ -41,7 +41,9 @@ pub async fn network(config: &Config, netlink: &Netlink) -> Result<Network, Stri
     let guard = match inputs::guard(&GuardSections::from(&config), &machine)? {
         None => None,
         Some(inputs) => {
-            let state = GuardState::of(netlink, &GuardPlan::new(&inputs)).await;
+            // What goes direct by its name is known to the running program alone.
+            let guard = GuardPlan::new(&inputs).with_any_addresses();
+            let state = GuardState::of(netlink, &guard).await;
             Some(state.map_err(|error| error.to_string()))
         }
     };

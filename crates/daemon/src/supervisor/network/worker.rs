@@ -1,6 +1,7 @@
 //! The thread that changes the kernel.
 
 mod devices;
+mod direct_names;
 mod look;
 mod maps;
 
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::LETTING_GO;
+use super::direct_names::Held;
 use super::dns::Listeners;
 use super::guard;
 use super::heard::{Heard, Look};
@@ -26,6 +28,7 @@ use super::neighbourhood::Neighbourhood;
 use super::policies::Policies;
 use super::ways::{self, Change, Present, Ways};
 use crate::api::{DeviceChanged, DevicesStatus, Guard, Status};
+use crate::dns::messages::LetOut;
 use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
 use crate::supervisor::control::{DeviceOrder, Refusal};
@@ -50,6 +53,8 @@ pub(super) enum Job {
     ),
     /// Give a device another policy.
     Order(DeviceOrder, oneshot::Sender<Result<DeviceChanged, Refusal>>),
+    /// Let out what these names have for addresses, and say whether that is done.
+    LetOut(Vec<LetOut>, oneshot::Sender<bool>),
     /// Complete a report and send it.
     Report(Box<Status>, oneshot::Sender<Status>),
     /// Say that everything asked for before is done.
@@ -97,6 +102,8 @@ pub(super) struct Worker {
     machine: Machine,
     /// Where devices are answered that ask for names.
     listeners: Listeners,
+    /// What goes direct by its name.
+    held: Held,
     /// What the plan that was last made does not do as one may expect, because of networks that this machine
     /// has itself.
     clashes: Vec<String>,
@@ -171,6 +178,7 @@ impl Worker {
             live: BTreeMap::new(),
             machine: Machine::default(),
             listeners: Listeners::default(),
+            held: Held::default(),
             clashes: Vec::new(),
             ways: Ways::default(),
             told: None,
@@ -227,8 +235,12 @@ impl Worker {
                 Job::Order(order, reply) => {
                     let _ = reply.send(self.order(&order).await);
                 }
+                Job::LetOut(asked, reply) => {
+                    let _ = reply.send(self.let_out(&asked));
+                }
                 Job::Report(mut status, reply) => {
                     self.look_again().await;
+                    status.direct_domains = self.direct_domains();
                     status.guard = self.guard;
                     status.lets_out = self.lets_out();
                     status.warnings.extend(self.warnings.iter().cloned());
@@ -277,19 +289,26 @@ impl Worker {
         let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await.unwrap_or(true);
         self.listeners.follow(&config, &machine, LETTING_GO)?;
-        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
+        self.follow_held();
+        let kept = direct_names::kept(&self.held, &config);
+        let mut closed = self.held.without(&kept);
+        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners, &kept)?;
         if self.written.is_none() {
             self.in_force = devices::last_in_force(&written, &policies, &machine);
+            closed.extend(direct_names::left_over());
         }
+        let before = std::mem::replace(&mut self.held, kept);
         // The guard first: forwarding is switched on by the plan.
         let applied = match self.apply_guard(&config, &machine).await {
             Ok(()) => self.network.apply(&plan).await.map_err(|e| e.to_string()),
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
+            self.held = before;
             self.restore(guarded_before, &machine).await;
             return Err(error);
         }
+        self.end_connections_to(&closed);
         if written
             .gateway
             .as_ref()
@@ -330,7 +349,7 @@ impl Worker {
         }
         let Some(old) = old else { return };
         self.listen(&old);
-        if let Ok((plan, _)) = plan(&old, &self.live, machine, &self.listeners)
+        if let Ok((plan, _)) = plan(&old, &self.live, machine, &self.listeners, &self.held)
             && let Err(error) = self.network.apply(&plan).await
         {
             tracing::error!("cannot restore the earlier state: {error}");
@@ -356,6 +375,7 @@ impl Worker {
             routes: Vec::new(),
             rules: Vec::new(),
             nft: String::new(),
+            direct_addresses: None,
         };
         let state = self.network.guard_state(&empty).await;
         let state = state.map_err(|e| format!("cannot see whether the guard is there: {e}"))?;
@@ -363,11 +383,9 @@ impl Worker {
     }
 
     async fn apply_guard(&mut self, config: &Config, machine: &Machine) -> Result<(), String> {
-        if let Some(inputs) = inputs::guard(&config.into(), machine)? {
-            self.network
-                .apply_guard(&GuardPlan::new(&inputs))
-                .await
-                .map_err(|e| e.to_string())?;
+        if let Some(guard) = self.guard_plan(config, machine)? {
+            let applied = self.network.apply_guard(&guard).await;
+            applied.map_err(|e| e.to_string())?;
         }
         Ok(())
     }
@@ -425,10 +443,17 @@ impl Worker {
     /// The plan for what is up at this moment.
     async fn apply(&mut self) {
         self.heard.doubt();
+        self.follow_held();
         let Some(config) = self.config.clone() else {
             return;
         };
-        let applied = match plan(&config, &self.live, &self.machine, &self.listeners) {
+        let applied = match plan(
+            &config,
+            &self.live,
+            &self.machine,
+            &self.listeners,
+            &self.held,
+        ) {
             Ok((plan, clashes)) => {
                 self.clashes = clashes;
                 self.network.apply(&plan).await.map_err(|e| e.to_string())
@@ -444,6 +469,7 @@ impl Worker {
         let Some(config) = self.config.clone() else {
             return;
         };
+        self.follow_due();
         let trouble = self.listeners.trouble.clone();
         let seen = self.follow().await;
         // What somebody has to set right is to be seen at once when he has; later on, when he asks.
@@ -466,16 +492,21 @@ impl Worker {
     /// Whether the routes and rules of the plan are in place, and those of the guard as they were at the last look: one
     /// that the operator took away is away for good.
     async fn has_routing(&self, config: &Config) -> bool {
-        let guard = match inputs::guard(&config.into(), &self.machine) {
-            Ok(Some(inputs)) => {
-                let guard = GuardPlan::new(&inputs);
+        let guard = match self.guard_plan(config, &self.machine) {
+            Ok(Some(guard)) => {
                 let on = self.guard == Guard::On;
                 let has = self.network.has_guard_routing(&guard).await;
                 has.is_ok_and(|has| has == on)
             }
             _ => true,
         };
-        let plan = match plan(config, &self.live, &self.machine, &self.listeners) {
+        let plan = match plan(
+            config,
+            &self.live,
+            &self.machine,
+            &self.listeners,
+            &self.held,
+        ) {
             Ok((plan, _)) => self.network.has_routing(&plan).await.unwrap_or(false),
             Err(_) => true,
         };
@@ -580,9 +611,14 @@ impl Worker {
 
     /// Puts back what another program removed of the plan: a network manager that does not know our rules.
     async fn mend_plan(&mut self, config: &Config) {
-        let Ok((plan, _)) = plan(config, &self.live, &self.machine, &self.listeners) else {
-            return;
-        };
+        let plan = plan(
+            config,
+            &self.live,
+            &self.machine,
+            &self.listeners,
+            &self.held,
+        );
+        let Ok((plan, _)) = plan else { return };
         let routing = self.network.has_routing(&plan).await;
         let table = nft::ruleset_json().map(|ruleset| nft::has_table(&ruleset, PLAN_TABLE));
         if let (Ok(routing), Ok(table)) = (routing, table)
@@ -594,15 +630,16 @@ impl Worker {
     }
 
     async fn guard_is_partial(&self, config: &Config) -> bool {
-        let Ok(Some(inputs)) = inputs::guard(&config.into(), &self.machine) else {
+        let Ok(Some(guard)) = self.guard_plan(config, &self.machine) else {
             return false;
         };
-        let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
+        let state = self.network.guard_state(&guard).await;
         state.is_ok_and(|state| !state.is_whole() && !state.absent)
     }
 
     /// Makes the guard fit this machine's addresses, unless the operator has taken it away.
     async fn renew_guard(&mut self, config: &Config) {
+        self.follow_held();
         let machine = self.machine.clone();
         let renewed = match self.guard_present().await {
             Ok(true) => self.apply_guard(config, &machine).await,
@@ -646,11 +683,15 @@ fn plan(
     live: &BTreeMap<String, Live>,
     machine: &Machine,
     listeners: &Listeners,
+    held: &Held,
 ) -> Result<(NetworkPlan, Vec<String>), String> {
-    let inputs = cygnet_gateway::Inputs {
+    let mut inputs = cygnet_gateway::Inputs {
         dns: listeners.plan(config),
         ..inputs::inputs(config, live, machine)?
     };
+    if let Some(lan) = &mut inputs.lan {
+        lan.direct_names.addresses = held.left(Instant::now());
+    }
     let (inputs, left_out) = inputs.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
     let left_out = left_out.into_iter().map(|clash| match clash {

@@ -21,6 +21,7 @@ fn answering(devices: Devices, refuse_dot: bool) -> Inputs {
         networks: vec![net("192.168.1.0/24"), net("fd00::/64")],
         devices,
         direct_networks: Vec::new(),
+        direct_names: crate::DirectNames::default(),
     });
     inputs.dns = Some(Dns {
         addresses: [

@@ -10,7 +10,7 @@ use cygnet_config::{Config, Gateway};
 use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac};
 use ipnet::IpNet;
 
-use super::{Worker, guard, inputs, plan};
+use super::{Worker, direct_names, guard, inputs, plan};
 use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
@@ -324,16 +324,21 @@ impl Worker {
         };
         let config = effective(&written, &self.policies);
         self.config = Some(Arc::clone(&config));
+        self.follow_held();
+        let kept = direct_names::kept(&self.held, &config);
+        let closed = self.held.without(&kept);
+        self.held = kept;
         let machine = self.machine.clone();
         // What the operator took away stays away.
         if self.guard_present().await? {
             self.apply_guard(&config, &machine).await?;
         }
         self.listen(&config);
-        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners)?;
+        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners, &self.held)?;
         self.clashes = clashes;
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
+        self.end_connections_to(&closed);
         self.arranged = self.lan();
         Ok(self.end_changed().await)
     }
@@ -484,7 +489,9 @@ fn shared(mac: Mac, addresses: &[String]) -> String {
 
 /// Whether other things are said of devices.
 fn is_another(before: &Lan, now: &Lan) -> bool {
-    before.devices != now.devices || before.direct_networks != now.direct_networks
+    before.devices != now.devices
+        || before.direct_networks != now.direct_networks
+        || before.direct_names.listed != now.direct_names.listed
 }
 
 /// What the configuration calls a device that is known by any of these.

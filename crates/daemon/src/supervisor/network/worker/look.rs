@@ -1,10 +1,9 @@
 //! What hinders: a guard that is not whole, interfaces that are not there, firewalls of others.
 
 use cygnet_config::Config;
-use cygnet_gateway::GuardPlan;
 use tokio::time::Instant;
 
-use super::{Worker, firewalls, inputs};
+use super::{Worker, firewalls};
 use crate::api::Guard;
 
 impl Worker {
@@ -42,9 +41,9 @@ impl Worker {
         };
         self.heard.looked();
         let mut warnings = Vec::new();
-        self.guard = match inputs::guard(&(&*config).into(), &self.machine) {
-            Ok(Some(inputs)) => {
-                let state = self.network.guard_state(&GuardPlan::new(&inputs)).await;
+        self.guard = match self.guard_plan(&config, &self.machine) {
+            Ok(Some(guard)) => {
+                let state = self.network.guard_state(&guard).await;
                 match state {
                     Ok(state) if state.is_whole() => Guard::On,
                     Ok(_) => {
@@ -79,6 +78,7 @@ impl Worker {
         if config.gateway.is_some() {
             warnings.extend(self.policies.problem().map(str::to_owned));
             warnings.extend(self.shared_macs());
+            warnings.extend(self.held.troubles());
         }
         warnings.extend(self.lan_missing(&config).await);
         warnings.extend(self.clashes.iter().cloned());

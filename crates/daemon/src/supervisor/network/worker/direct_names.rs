@@ -1,0 +1,228 @@
+//! What goes direct by its name: let out when its name is answered, and closed when nothing is sent there any more.
+//!
+//! Who asks for it is the process that answers devices, which talks to strangers: each name is looked up in the
+//! configuration here, and each address judged, again.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cygnet_config::{Config, GuardSections};
+use cygnet_gateway::{
+    DirectNames, GUARD_NFT_TABLE, GuardInputs, GuardPlan, Inputs, PLAN_TABLE, is_public,
+};
+use cygnet_linux::{end_connections, nft};
+use tokio::time::Instant;
+
+use super::{Held, Worker, inputs};
+use crate::api::{DirectDomain, Guard};
+use crate::dns::domains::Domains;
+use crate::dns::messages::LetOut;
+use crate::supervisor::network::direct_names::Change;
+use crate::supervisor::network::machine::Machine;
+
+/// So often a change is tried: what ends while it is made spoils it.
+const TRIES: usize = 2;
+
+impl Worker {
+    /// The guard for this configuration, with what goes direct by its name.
+    pub(super) fn guard_plan(
+        &self,
+        config: &Config,
+        machine: &Machine,
+    ) -> Result<Option<GuardPlan>, String> {
+        let inputs = inputs::guard(&config.into(), machine)?;
+        Ok(inputs.map(|mut inputs: GuardInputs| {
+            inputs.lan.direct_names.addresses = self.held.left(Instant::now());
+            GuardPlan::new(&inputs)
+        }))
+    }
+
+    /// Lets out what these names have for addresses; whether all of it that may be is.
+    pub(super) fn let_out(&mut self, asked: &[LetOut]) -> bool {
+        let Some(config) = self.config.clone() else {
+            return false;
+        };
+        let listed = listed(&config);
+        let forbidden = match Forbidden::new(&config, self) {
+            Ok(forbidden) => forbidden,
+            Err(error) => {
+                tracing::warn!("nothing is let out by its name: {error}");
+                return false;
+            }
+        };
+        let (mut held, mut change) = (self.held.clone(), Change::default());
+        let now = Instant::now();
+        for LetOut { name, addresses } in asked.iter().take(LetOut::AT_ONCE) {
+            let Some(domain) = listed.above(name) else {
+                continue;
+            };
+            for address in addresses.iter().take(LetOut::ADDRESSES) {
+                match forbidden.why(*address) {
+                    None => held.admit(domain, *address, now, &mut change),
+                    Some(why) => tracing::debug!("{name} does not go direct to {address}: {why}"),
+                }
+            }
+        }
+        if !change.is_empty() && !self.tell_kernel(&change) {
+            return false;
+        }
+        self.held = held;
+        self.end_connections_to(&change.gone);
+        true
+    }
+
+    /// One transaction for the tables that are there.
+    fn tell_kernel(&mut self, change: &Change) -> bool {
+        let held = Vec::from_iter(change.held.iter().copied());
+        let gone = Vec::from_iter(change.gone.iter().copied());
+        let tables = match self.guard {
+            Guard::On => [PLAN_TABLE, GUARD_NFT_TABLE].as_slice(),
+            Guard::NotConfigured | Guard::Missing => [PLAN_TABLE].as_slice(),
+        };
+        let text: String = (tables.iter())
+            .map(|table| DirectNames::change(table, &held, &gone))
+            .collect();
+        let mut tried = Ok(());
+        for _ in 0..TRIES {
+            tried = nft::apply(&text);
+            if tried.is_ok() {
+                return true;
+            }
+        }
+        if let Err(error) = tried {
+            // Somebody took a table away: it is put back by the next look, and the name asked for again.
+            tracing::debug!("cannot let out what goes direct by its name: {error}");
+            self.heard.doubt();
+        }
+        false
+    }
+
+    /// Takes note of what the kernel holds longer, because something was sent there, and closes what ended.
+    pub(super) fn follow_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let table = match self.guard {
+            Guard::On => GUARD_NFT_TABLE,
+            Guard::NotConfigured | Guard::Missing => PLAN_TABLE,
+        };
+        // Of a table that is gone only what is known here counts.
+        let listed = elements(table).unwrap_or_default();
+        let ended = self.held.learn(&listed, Instant::now());
+        self.end_connections_to(&ended);
+    }
+
+    /// The same, where something should have ended by now.
+    pub(super) fn follow_due(&mut self) {
+        if self.held.is_due(Instant::now()) {
+            self.follow_held();
+        }
+    }
+
+    /// Their next packet goes into the tunnel with the tunnel's address, rather than with another.
+    pub(super) fn end_connections_to(&self, addresses: &BTreeSet<IpAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
+        let ended = end_connections(|connection| addresses.contains(&connection.destination));
+        if let Err(error) = ended {
+            tracing::warn!(
+                "running connections to addresses that go direct no more could not all be ended: these hang instead ({error})"
+            );
+        }
+    }
+
+    /// What of the configuration's domains goes direct at this moment.
+    pub(super) fn direct_domains(&self) -> Vec<DirectDomain> {
+        let config = self.config.as_ref();
+        let gateway = config.and_then(|config| config.gateway.as_ref());
+        gateway.map_or_else(Vec::new, |gateway| {
+            self.held.status(&gateway.devices.direct_domains)
+        })
+    }
+}
+
+/// The domains that go direct.
+pub(super) fn listed(config: &Config) -> Domains {
+    let gateway = config.gateway.iter();
+    Domains::new(gateway.flat_map(|gateway| gateway.devices.direct_domains.iter().cloned()))
+}
+
+/// What a guard, of an earlier run perhaps, lets out by names.
+pub(super) fn left_over() -> BTreeSet<IpAddr> {
+    let left = elements(GUARD_NFT_TABLE).unwrap_or_default();
+    left.into_iter().map(|(address, _)| address).collect()
+}
+
+fn elements(table: &str) -> Option<Vec<(IpAddr, Option<std::time::Duration>)>> {
+    let table = nft::list_table(table).ok().flatten()?;
+    Some(
+        DirectNames::SETS
+            .map(|set| nft::elements(&table, set))
+            .concat(),
+    )
+}
+
+/// What never goes direct by its name, whoever has it.
+struct Forbidden {
+    inputs: Inputs,
+    sections: GuardSections,
+    resolvers: Vec<IpAddr>,
+    machine: Vec<IpAddr>,
+}
+
+impl Forbidden {
+    fn new(config: &Arc<Config>, worker: &Worker) -> Result<Self, String> {
+        let machine = &worker.machine;
+        let own = machine.addresses.iter().map(|(_, net)| net.addr());
+        let dns = config
+            .gateway
+            .iter()
+            .filter_map(|gateway| gateway.dns.as_ref());
+        let written = dns.flat_map(|dns| dns.resolvers.iter().chain(&dns.direct_resolvers));
+        let lent = worker.live.values().flat_map(|live| &live.dns);
+        Ok(Self {
+            inputs: inputs::inputs(config, &worker.live, machine)?,
+            sections: GuardSections::from(&**config),
+            resolvers: written.chain(lent).copied().collect(),
+            machine: own.chain(machine.routers.iter().copied()).collect(),
+        })
+    }
+
+    /// Why an address is not let out, if it is not.
+    fn why(&self, address: IpAddr) -> Option<&'static str> {
+        let Inputs {
+            tunnels,
+            lan,
+            server,
+            ..
+        } = &self.inputs;
+        let within = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
+        let lan = lan.as_ref().map_or(&[][..], |lan| &lan.networks);
+        let pools = server.as_ref().map_or(&[][..], |server| &server.pools);
+        let mut tunnels = tunnels.iter();
+        if !is_public(address) {
+            Some("no name of the internet has it")
+        } else if within(lan) || within(&self.sections.local) {
+            Some("it is local")
+        } else if within(pools) || within(&self.sections.sites) {
+            Some("it is reached by a tunnel or not at all")
+        } else if self.machine.contains(&address) {
+            Some("it is this machine's or its router's")
+        } else if self.resolvers.contains(&address) {
+            Some("it is a resolver's")
+        } else if tunnels
+            .any(|t| t.endpoints.contains(&address) || t.virtual_addresses.contains(&address))
+        {
+            Some("it is an end of a tunnel")
+        } else {
+            None
+        }
+    }
+}
+
+/// What was held, as far as this configuration goes on letting it out.
+pub(super) fn kept(held: &Held, config: &Config) -> Held {
+    held.within(&listed(config))
+}
