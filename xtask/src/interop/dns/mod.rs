@@ -4,6 +4,7 @@
 //! one on the router. TLS before the far one is socat's (OpenSSL): no package of Debian that serves DNS over TLS comes
 //! without a service that takes port 53 of the machine it is installed on.
 
+mod direct_domains;
 mod policies;
 
 use super::Scenario;
@@ -24,6 +25,7 @@ const HOST: &str = "www.test.example";
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = policies::scenarios();
+    all.extend(direct_domains::scenarios());
     all.extend([
         Scenario::new(
             "dns-through-the-tunnel",
