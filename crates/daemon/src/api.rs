@@ -258,6 +258,24 @@ pub struct ConnectionStatus {
     pub reason: Option<String>,
     /// Seconds until the next try.
     pub retry_in_s: Option<f64>,
+    /// Packets and bytes (inner) received since the engine started, by Child SAs that are gone, too.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// See `packets_in`.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Packets and bytes (inner) sent since the engine started, likewise.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// See `packets_out`.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// IKE SAs that took the place of another one since the engine started, by rekeying or reauthentication.
+    #[serde(default)]
+    pub ike_rekeys: u64,
+    /// Child SAs that took the place of another one since the engine started.
+    #[serde(default)]
+    pub child_rekeys: u64,
     /// Its IKE SAs.
     pub ike_sas: Vec<IkeSaStatus>,
 }

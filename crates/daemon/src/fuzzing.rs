@@ -61,6 +61,12 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
             state: "waiting".to_owned(),
             reason: Some("no answer".to_owned()),
             retry_in_s: Some(1.5),
+            packets_in: 812,
+            bytes_in: 1_021_833,
+            packets_out: 640,
+            bytes_out: 90_211,
+            ike_rekeys: 1,
+            child_rekeys: 4,
             ike_sas: Vec::new(),
         }],
         ..EngineStatus::default()

@@ -9,6 +9,7 @@ mod carried;
 mod changes;
 mod datapath;
 mod eap;
+mod renewals;
 mod status;
 mod virtuals;
 
@@ -34,6 +35,7 @@ use ask::{Asker, Trusted};
 use carried::Touched;
 use changes::Changes;
 use datapath::Datapath;
+use renewals::Renewals;
 use virtuals::Virtuals;
 
 /// IKE datagrams that wait for the core; more are dropped, as a full socket buffer would.
@@ -122,6 +124,7 @@ struct Engine {
     /// What hooks are to be told of.
     touched: Touched,
     changes: Changes,
+    renewals: Renewals,
     shutting_down: bool,
 }
 
@@ -180,6 +183,7 @@ impl Engine {
             said: Said::default(),
             touched: Touched::default(),
             changes,
+            renewals: Renewals::default(),
             shutting_down: false,
         })
     }
@@ -267,7 +271,8 @@ impl Engine {
             }
             ToEngine::Control(control) => self.endpoint.handle_command(now, command(control)),
             ToEngine::Status { request } => {
-                let status = status::report(&self.endpoint.status(now), now.boot, &self.datapath);
+                let status = self.endpoint.status(now);
+                let status = status::report(&status, now.boot, &self.datapath, &self.renewals);
                 self.tell(&ToSupervisor::Status { request, status });
             }
             ToEngine::Tuns { tuns } => self.add_tuns(tuns, fds),
@@ -360,9 +365,11 @@ impl Engine {
     /// What others than the log make of an event.
     fn note(&mut self, event: &Event) {
         self.touched.note(event, &self.config);
-        if let Some(tunnel) = &event.connection
-            && let Some(change) = self.changes.of(tunnel, event)
-        {
+        let Some(tunnel) = &event.connection else {
+            return;
+        };
+        self.renewals.note(tunnel, event);
+        if let Some(change) = self.changes.of(tunnel, event) {
             self.tell(&ToSupervisor::Changed {
                 connection: tunnel.clone(),
                 change,

@@ -8,18 +8,27 @@ use cygnet_ike::status::{self, Stage, Status};
 use cygnet_ike::time::Instant;
 
 use super::datapath::Datapath;
+use super::renewals::Renewals;
 use crate::api::{
     ChildStatus, ConnectionStatus, Count, EngineStatus, IkeSaStatus, InFlight, RefusedCall,
 };
 
 /// The report.
-pub(super) fn report(status: &Status, now: Instant, datapath: &Datapath) -> EngineStatus {
+pub(super) fn report(
+    status: &Status,
+    now: Instant,
+    datapath: &Datapath,
+    renewals: &Renewals,
+) -> EngineStatus {
+    let carried = datapath.carried();
     let connections = status.connections.iter().map(|connection| {
         let sas = status
             .ike_sas
             .iter()
             .filter(|sa| sa.connection.as_ref() == Some(&connection.name));
         let sas: Vec<_> = sas.collect();
+        let traffic = carried.get(&connection.name).copied().unwrap_or_default();
+        let renewed = renewals.of(&connection.name);
         ConnectionStatus {
             name: connection.name.clone(),
             state: state(connection, &sas).to_owned(),
@@ -29,6 +38,12 @@ pub(super) fn report(status: &Status, now: Instant, datapath: &Datapath) -> Engi
                 .filter(|_| !is_whole(connection))
                 .map(ToString::to_string),
             retry_in_s: connection.next_try.map(seconds),
+            packets_in: traffic.packets_in,
+            bytes_in: traffic.bytes_in,
+            packets_out: traffic.packets_out,
+            bytes_out: traffic.bytes_out,
+            ike_rekeys: renewed.ike_sas,
+            child_rekeys: renewed.child_sas,
             ike_sas: sas.into_iter().map(|sa| ike_sa(sa, datapath)).collect(),
         }
     });

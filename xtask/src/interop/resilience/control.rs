@@ -128,7 +128,19 @@ fn with_curl(lab: &mut Lab) -> Result<String> {
     for (object, keys) in [
         (
             connection,
-            &["name", "state", "reason", "retry_in_s", "ike_sas"][..],
+            &[
+                "name",
+                "state",
+                "reason",
+                "retry_in_s",
+                "packets_in",
+                "bytes_in",
+                "packets_out",
+                "bytes_out",
+                "ike_rekeys",
+                "child_rekeys",
+                "ike_sas",
+            ][..],
         ),
         (
             sa,

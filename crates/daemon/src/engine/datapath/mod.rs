@@ -407,6 +407,11 @@ impl Datapath {
         self.sad.traffic(child)
     }
 
+    /// What each connection carried since the start, by Child SAs that are gone, too.
+    pub(super) fn carried(&self) -> BTreeMap<String, Traffic> {
+        self.sad.carried()
+    }
+
     /// How large packets may be on a Child SA that sends.
     pub(super) fn room(&self, child: ChildSaId) -> Option<Room> {
         self.sad.room(child)

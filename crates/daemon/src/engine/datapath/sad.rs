@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use cygnet_crypto::esp_key::{EspOpener, EspSealer};
@@ -37,6 +38,8 @@ pub(super) struct Sad {
     places: BTreeMap<String, usize>,
     /// Counts `SwitchOut`, to know the newest.
     switched: u64,
+    /// What was carried by SAs that are gone, by connection; those of connections that are gone stay, too.
+    past_traffic: BTreeMap<String, Traffic>,
     /// Packets dropped by SAs that are gone.
     past_drops: BTreeMap<DropReason, u64>,
     tables: Tables,
@@ -71,6 +74,15 @@ pub(in crate::engine) struct Traffic {
     pub(in crate::engine) bytes_in: u64,
     pub(in crate::engine) packets_out: u64,
     pub(in crate::engine) bytes_out: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.packets_in += more.packets_in;
+        self.bytes_in += more.bytes_in;
+        self.packets_out += more.packets_out;
+        self.bytes_out += more.bytes_out;
+    }
 }
 
 /// Largest IP packets that travel in one piece, in octets.
@@ -208,8 +220,18 @@ impl Sad {
 
     pub(super) fn remove_out(&mut self, id: ChildSaId) {
         if let Some(child) = self.children.get_mut(&id) {
-            child.outbound = None;
             let name = child.params.connection.name.clone();
+            let Traffic {
+                packets_out,
+                bytes_out,
+                ..
+            } = child.traffic();
+            child.outbound = None;
+            *self.past_traffic.entry(name.clone()).or_default() += Traffic {
+                packets_out,
+                bytes_out,
+                ..Traffic::default()
+            };
             self.touch(&name);
         }
     }
@@ -225,7 +247,9 @@ impl Sad {
         {
             *self.past_drops.entry(reason).or_default() += count;
         }
-        self.touch(&child.params.connection.name);
+        let name = &child.params.connection.name;
+        *self.past_traffic.entry(name.clone()).or_default() += child.traffic();
+        self.touch(name);
         Some(child.params.spi_in)
     }
 
@@ -252,6 +276,16 @@ impl Sad {
 
     pub(super) fn traffic(&self, id: ChildSaId) -> Option<Traffic> {
         self.children.get(&id).map(Child::traffic)
+    }
+
+    /// What each connection carried, SAs that are gone included.
+    pub(super) fn carried(&self) -> BTreeMap<String, Traffic> {
+        let mut carried = self.past_traffic.clone();
+        for child in self.children.values() {
+            let name = &child.params.connection.name;
+            *carried.entry(name.clone()).or_default() += child.traffic();
+        }
+        carried
     }
 
     pub(super) fn room(&self, id: ChildSaId) -> Option<Room> {

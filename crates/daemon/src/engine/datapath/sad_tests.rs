@@ -98,6 +98,39 @@ fn installing_receives_and_switching_sends() {
 }
 
 #[test]
+fn what_was_carried_outlives_the_sas_that_carried_it() {
+    let connection = testing::connection("a", "10.1.0.0/24", "10.2.0.0/24");
+    let mut sad = sad_with_device("a");
+    let send = |sad: &Sad, child: &ChildSaParameters, bytes| {
+        let sa = &sad.children[&child.id].outbound.as_ref().unwrap().sa;
+        let _one = sa.reserve(1, bytes).unwrap();
+    };
+    let carried = |packets_out, bytes_out| Traffic {
+        packets_out,
+        bytes_out,
+        ..Traffic::default()
+    };
+    let old = testing::child(1, &connection, 300, 400, path());
+    let new = testing::child(2, &connection, 301, 401, path());
+    for params in [&old, &new] {
+        install(&mut sad, params);
+        sad.switch_out(params, &keys()).unwrap();
+    }
+    send(&sad, &old, 100);
+    send(&sad, &new, 20);
+    assert_eq!(sad.carried()["a"], carried(2, 120));
+    sad.remove_out(old.id);
+    sad.remove_out(old.id);
+    assert_eq!(sad.carried()["a"], carried(2, 120));
+    sad.remove_in(old.id);
+    sad.remove_in(old.id);
+    assert_eq!(sad.carried()["a"], carried(2, 120));
+    send(&sad, &new, 3);
+    sad.remove_in(new.id);
+    assert_eq!(sad.carried()["a"], carried(3, 123));
+}
+
+#[test]
 fn the_newest_of_equal_selectors_comes_first_and_gives_way_to_the_older() {
     let connection = testing::connection("a", "10.1.0.0/24", "10.2.0.0/24");
     let mut sad = sad_with_device("a");
