@@ -4,6 +4,7 @@ pub(crate) mod device;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod speedtest;
+pub(crate) mod top;
 pub(crate) mod user;
 
 use std::path::PathBuf;
@@ -33,6 +34,11 @@ pub(crate) enum Command {
     Down(Connection),
     /// Show tunnels, addresses, counters, and why something is not up
     Status(Status),
+    /// Watch tunnels: throughput, new keys, drops by reason, devices
+    ///
+    /// Keys: Tab and the arrows choose a tunnel, d shows devices, h what happened, p pauses, + and - change the
+    /// interval, ? tells them all, q quits. docs/top.md says what is shown.
+    Top(top::Top),
     /// Look for what is wrong, and say what to do
     ///
     /// Exit codes: 0 nothing is wrong; 1 something is; 2 it could not be looked at. What each line means is in

@@ -20,6 +20,16 @@ pub(crate) fn call(
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(ask(socket, method, path, body))
+}
+
+/// The same where other things are waited for meanwhile.
+pub(crate) async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<&serde_json::Value>,
+) -> Result<Vec<u8>, String> {
     let body = body.map_or_else(Bytes::new, |b| Bytes::from(b.to_string()));
     let request = Request::builder()
         .method(method)
@@ -28,7 +38,7 @@ pub(crate) fn call(
         .header("content-type", "application/json")
         .body(Full::new(body))
         .map_err(|e| format!("cannot ask for {path}: {e}"))?;
-    runtime.block_on(exchange(socket, request))
+    exchange(socket, request).await
 }
 
 async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Vec<u8>, String> {

@@ -15,6 +15,7 @@ mod server;
 mod site;
 mod speedtest;
 mod status;
+mod top;
 mod user;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(args: Args) -> ExitCode {
         Command::Up(which) => connection::up(&which),
         Command::Down(which) => connection::down(&which),
         Command::Status(options) => status::status(&options),
+        Command::Top(options) => top::top(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Reload(socket) => reload::reload(&socket.socket),
         Command::Speedtest(options) => speedtest::speedtest(&options),

@@ -8,6 +8,7 @@ use cygnet_daemon::api::{
 };
 use cygnet_profile::read::printable;
 use hyper::Method;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
@@ -40,9 +41,14 @@ pub(super) fn status(options: &args::Status) -> ExitCode {
 /// A status that is fit for a terminal. Peers choose some of its texts, and the engine most of them, which may have been
 /// taken over: whoever reads them is root.
 pub(super) fn parse(body: &[u8]) -> Result<Status, String> {
-    let mut status: Value = serde_json::from_slice(body).map_err(unreadable)?;
-    clean(&mut status);
-    serde_json::from_value(status).map_err(unreadable)
+    parse_as(body)
+}
+
+/// The same of another answer.
+pub(super) fn parse_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut answer: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    clean(&mut answer);
+    serde_json::from_value(answer).map_err(unreadable)
 }
 
 /// JSON that says the same and steers no terminal: what does is in its strings alone.
@@ -59,7 +65,7 @@ fn escaped(json: &str) -> String {
 }
 
 fn unreadable(error: serde_json::Error) -> String {
-    format!("cannot read the status: {}", printable(&error.to_string()))
+    format!("cannot read the answer: {}", printable(&error.to_string()))
 }
 
 fn clean(value: &mut Value) {
@@ -107,13 +113,13 @@ fn render(status: &Status, changes: usize) -> String {
             out.push_str("\nthe engine is being restarted\n");
             for of in status.history.iter().filter(|of| !of.changes.is_empty()) {
                 let _ = writeln!(out, "\n{}", of.name);
-                history(&mut out, status, &of.name, changes);
+                history(&mut out, status, &of.name, changes, local);
             }
         }
         Some(engine) => {
             for connection in &engine.connections {
                 self::connection(&mut out, connection);
-                history(&mut out, status, &connection.name, changes);
+                history(&mut out, status, &connection.name, changes, local);
             }
             // Multicast that no tunnel carries is no sign of trouble.
             let telling = |name: &str| name != "multicast";
@@ -177,13 +183,19 @@ fn connection(out: &mut String, c: &ConnectionStatus) {
 }
 
 /// The last changes of a tunnel, oldest first.
-fn history(out: &mut String, status: &Status, tunnel: &str, most: usize) {
+pub(super) fn history(
+    out: &mut String,
+    status: &Status,
+    tunnel: &str,
+    most: usize,
+    zone: impl Fn(OffsetDateTime) -> Option<UtcOffset>,
+) {
     let of = status.history.iter().find(|of| of.name == tunnel);
     let changes = of.map_or(&[][..], |of| &of.changes);
     let today = OffsetDateTime::now_utc();
     let first = changes.len().saturating_sub(most);
     for (n, change) in changes.iter().enumerate().skip(first) {
-        let when = moment(change.at, today, local);
+        let when = moment(change.at, today, &zone);
         let text = &change.text;
         let _ = match change.what {
             What::Up if n > 0 => writeln!(out, "  up again {when}: via {text}"),
@@ -323,7 +335,7 @@ fn dns(out: &mut String, dns: &DnsStatus) {
 }
 
 /// A peer by its user and device where they are known, and by its identity.
-fn whose(user: &Option<String>, device: &Option<String>, identity: &str) -> String {
+pub(super) fn whose(user: &Option<String>, device: &Option<String>, identity: &str) -> String {
     match (user, device) {
         (Some(user), Some(device)) => format!("{user}'s {device} ({identity})"),
         _ => identity.to_owned(),
@@ -380,7 +392,7 @@ fn times(count: u64) -> String {
     }
 }
 
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = n as f64;
     let mut unit = 0;
