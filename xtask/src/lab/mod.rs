@@ -17,6 +17,7 @@ pub mod own_server;
 pub mod pki;
 pub mod process;
 pub mod strongswan;
+pub mod terminal;
 pub mod traffic;
 pub mod uml;
 pub mod world;

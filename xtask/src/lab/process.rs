@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -219,6 +220,30 @@ impl Exec {
             name: name.to_owned(),
             child,
             log: log.to_owned(),
+            ended: None,
+        })
+    }
+
+    /// Starts the command on a terminal, which becomes that of a session of its own, and keeps it until the [`Process`]
+    /// is dropped. There is no log: what it prints is on the terminal.
+    pub(super) fn spawn_on(self, name: &str, terminal: &OwnedFd) -> Result<Process> {
+        interrupt::check()?;
+        let line = self.line();
+        let mut words = ["setpriv", "--pdeathsig", "KILL", "--", "setsid", "--ctty"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(self.prefix)
+            .chain(self.argv);
+        // In the process group of this program, so that setsid(1) has no need to fork; its session is its own.
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).envs(self.env);
+        let side = || terminal.try_clone().map(Stdio::from);
+        command.stdin(side()?).stdout(side()?).stderr(side()?);
+        let child = command.spawn().context(format!("cannot run `{line}`"))?;
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            log: PathBuf::from("/dev/null"),
             ended: None,
         })
     }

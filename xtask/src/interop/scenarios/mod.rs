@@ -18,6 +18,7 @@ mod refusals;
 mod rekeys;
 mod selectors;
 mod sites;
+mod top;
 
 use super::Scenario;
 
@@ -42,6 +43,7 @@ pub(super) fn all() -> Vec<Scenario> {
         import::scenarios(),
         hooks::scenarios(),
         history::scenarios(),
+        top::scenarios(),
     ]
     .concat()
 }
