@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod helper;
 mod ipc;
 mod log;
+mod neighbours;
 mod resolve;
 mod said;
 mod source;
@@ -65,6 +66,11 @@ pub fn serve_dhcp() -> u8 {
     dhcp::run()
 }
 
+/// Asks which DHCP servers answer, on the socket that is standard input, with this MAC address. Returns the exit code.
+pub fn look_for_dhcp(mac: &str) -> u8 {
+    neighbours::run(mac)
+}
+
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
     keep_keys_in_memory();
@@ -85,6 +91,14 @@ pub fn guard_on(config: &Path) -> Result<GuardOn, StartError> {
 /// Removes the fail-closed rules.
 pub fn guard_off(config: &Path) -> Result<String, StartError> {
     supervisor::network::guard::guard_off(config)
+}
+
+/// Takes back what a run of the configuration left in the kernel that ended without doing so. The guard stays.
+///
+/// # Errors
+/// A cygnet runs with it, or a step failed.
+pub fn clear_leftovers(config: &Path) -> Result<(), StartError> {
+    supervisor::network::guard::clear_leftovers(config)
 }
 
 /// How devices come to use this machine as their gateway, with the addresses of its LAN: for a person to read.

@@ -1,10 +1,13 @@
-//! What can be said of an installation without the program running: for `cygnet doctor`. Nothing is changed.
+//! What can be said of an installation without the program running: for `cygnet doctor`
+//! and `cygnet gateway setup`. Nothing is changed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use cygnet_config::Config;
+use cygnet_dhcp::Mac;
 use cygnet_ike::time::UtcTime;
+use ipnet::Ipv4Net;
 
 use crate::clock::{Clock, LastKnown};
 use crate::error::StartError;
@@ -54,4 +57,24 @@ pub fn helper_user(config: &Config) -> Result<(u32, u32), String> {
 /// One sentence.
 pub async fn resolve(name: &str, user: (u32, u32)) -> Result<Vec<IpAddr>, String> {
     crate::resolve::ask(name, user).await
+}
+
+/// DHCP servers that answer on an interface within some seconds, by a process of that user and group that asks with the
+/// interface's own MAC address.
+///
+/// # Errors
+/// Nobody could be asked: one sentence.
+pub async fn dhcp_servers(
+    interface: &str,
+    mac: Mac,
+    user: (u32, u32),
+) -> Result<Vec<Ipv4Addr>, String> {
+    crate::neighbours::dhcp_servers(interface, mac, user).await
+}
+
+/// A range of addresses to lend in the network of this address of ours, without it and those of routers: as
+/// `[gateway.dhcp]` has it; `None` where there is hardly room.
+#[must_use]
+pub fn suggested_range(own: Ipv4Net, routers: &[Ipv4Addr]) -> Option<String> {
+    supervisor::dhcp::suggested(own, routers)
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::{Done, Supervisor};
 use crate::api::{DhcpLease, DhcpState, DhcpStatus};
 use crate::dhcp::{FromDhcp, Setup, State};
-pub(crate) use guide::guide;
+pub(crate) use guide::{guide, suggested};
 use look::Leg;
 pub(super) use look::Wanted;
 pub(crate) use look::check;

@@ -69,7 +69,7 @@ fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) 
     };
     let range = match dhcp {
         Some(dhcp) => dhcp.range.get_ref().to_string(),
-        None => suggested(own, routers),
+        None => suggested(own, routers).unwrap_or_else(|| "FIRST-LAST".to_owned()),
     };
     format!(
         "Devices of {interface}'s network {network} use this machine, {address}, as their gateway in one of three ways.
@@ -96,8 +96,8 @@ while this machine is off, use the other one as long as it advertises itself."
     )
 }
 
-/// A range for a LAN of this kind.
-fn suggested(own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
+/// A range for a LAN of this kind, if there is room.
+pub(crate) fn suggested(own: Ipv4Net, routers: &[Ipv4Addr]) -> Option<String> {
     let (first, last) = (own.network().to_bits(), own.broadcast().to_bits());
     let size = u64::from(last - first) + 1;
     let taken = |begin: u32, end: u32| {
@@ -117,14 +117,13 @@ fn suggested(own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
         let (begin, end) = (first.checked_add(begin)?, first.checked_add(end)?);
         (begin <= end && end < last && !taken(begin, end)).then_some((begin, end))
     });
-    match fits {
-        Some((begin, end)) => format!(
+    fits.map(|(begin, end)| {
+        format!(
             "{}-{}",
             Ipv4Addr::from_bits(begin),
             Ipv4Addr::from_bits(end)
-        ),
-        None => "FIRST-LAST".to_owned(),
-    }
+        )
+    })
 }
 
 #[cfg(test)]
@@ -174,14 +173,22 @@ mod tests {
             suggested(own.parse().unwrap(), &routers)
         };
         for (own, routers, expected) in [
-            ("10.0.0.2/24", &["10.0.0.1"][..], "10.0.0.100-10.0.0.199"),
-            ("10.0.0.2/16", &[], "10.0.0.100-10.0.0.199"),
-            ("10.0.0.150/24", &["10.0.0.201"], "10.0.0.10-10.0.0.99"),
-            ("10.0.0.2/26", &["10.0.0.1"], "10.0.0.32-10.0.0.62"),
-            ("10.0.0.40/26", &["10.0.0.41"], "10.0.0.1-10.0.0.31"),
-            ("10.0.0.2/31", &[], "FIRST-LAST"),
+            (
+                "10.0.0.2/24",
+                &["10.0.0.1"][..],
+                Some("10.0.0.100-10.0.0.199"),
+            ),
+            ("10.0.0.2/16", &[], Some("10.0.0.100-10.0.0.199")),
+            (
+                "10.0.0.150/24",
+                &["10.0.0.201"],
+                Some("10.0.0.10-10.0.0.99"),
+            ),
+            ("10.0.0.2/26", &["10.0.0.1"], Some("10.0.0.32-10.0.0.62")),
+            ("10.0.0.40/26", &["10.0.0.41"], Some("10.0.0.1-10.0.0.31")),
+            ("10.0.0.2/31", &[], None),
         ] {
-            assert_eq!(suggested(own, routers), expected);
+            assert_eq!(suggested(own, routers).as_deref(), expected);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::inputs;
 use super::machine::Machine;
 use super::policies::Policies;
 use crate::error::StartError;
-use crate::supervisor::start;
+use crate::supervisor::{control, start};
 
 /// What `cygnet gateway on` did.
 pub struct GuardOn {
@@ -71,6 +71,20 @@ pub(crate) fn guard_off(path: &Path) -> Result<String, StartError> {
     // The next `gateway on` is not to put back what was taken away on purpose.
     forget(&sections).map_err(StartError::Refused)?;
     Ok("the guard is off: devices of the LAN may pass in clear".to_owned())
+}
+
+/// Takes back what a run left that ended by SIGKILL, unless one runs now.
+pub(crate) fn clear_leftovers(path: &Path) -> Result<(), StartError> {
+    let (sections, _) = GuardSections::read(&start::text(path).unwrap_or_default());
+    let run_dir = Path::new(&sections.run_dir);
+    if !run_dir.is_dir() {
+        return Ok(());
+    }
+    let _lock = control::lock(run_dir).map_err(StartError::Refused)?;
+    on_a_runtime(&sections.run_dir, |mut network| async move {
+        network.remove().await.map_err(|e| e.to_string())
+    })
+    .map_err(StartError::Refused)
 }
 
 /// Which guard is to be in place.
