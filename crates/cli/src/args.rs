@@ -1,6 +1,7 @@
 //! What can be typed.
 
 pub(crate) mod device;
+pub(crate) mod gateway;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod speedtest;
@@ -51,9 +52,9 @@ pub(crate) enum Command {
     /// Takes half a minute, and moves as much as the line carries. Against the endpoint of a Cygnet server that has
     /// `speedtest = true`, or any large file with --url.
     Speedtest(speedtest::Speedtest),
-    /// The fail-closed rules of a LAN gateway, which outlive the program
+    /// This machine as the gateway of its LAN: setting up, taking back, and the rules that fail closed
     #[command(subcommand)]
-    Gateway(Gateway),
+    Gateway(gateway::Gateway),
     /// Devices of the LAN that this machine is the gateway of: which there are, and where each may go
     #[command(subcommand)]
     Device(device::Device),
@@ -116,6 +117,18 @@ pub(crate) enum Helper {
     ServeDns,
     /// Lends addresses to the LAN, unprivileged
     ServeDhcp,
+    /// Asks for `gateway setup` which DHCP servers answer, unprivileged
+    LookForDhcp {
+        /// The MAC address to ask with
+        mac: String,
+    },
+    /// Takes `gateway setup` back unless it is confirmed in time
+    WatchGatewaySetup {
+        /// The configuration
+        config: PathBuf,
+        /// The process that sets up
+        setup: i32,
+    },
 }
 
 impl Helper {
@@ -221,16 +234,6 @@ pub(crate) struct Import {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Gateway {
-    /// Put the fail-closed rules in place (the unit before network-pre.target does this)
-    On(ConfigFile),
-    /// Remove them: devices of the LAN may pass in clear from now on
-    Off(ConfigFile),
-    /// How devices come to use this machine as their gateway: each way, with this LAN's addresses
-    Guide(ConfigFile),
 }
 
 #[derive(Debug, Subcommand)]

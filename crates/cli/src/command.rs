@@ -15,6 +15,7 @@ mod server;
 mod site;
 mod speedtest;
 mod status;
+mod systemd;
 mod top;
 mod user;
 
@@ -29,7 +30,10 @@ const REFUSED: u8 = 2;
 
 pub(crate) fn dispatch(args: Args) -> ExitCode {
     match args.command {
-        Command::Run(file) => ExitCode::from(cygnet_daemon::run(&file.config)),
+        Command::Run(file) => {
+            gateway::setup::after_reboot(&file.config);
+            ExitCode::from(cygnet_daemon::run(&file.config))
+        }
         Command::Check(file) => check::check(&file),
         Command::Up(which) => connection::up(&which),
         Command::Down(which) => connection::down(&which),
@@ -60,6 +64,8 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::ProbeWeb { errand } => cygnet_doctor::probe_web(&errand),
         Helper::ServeDns => cygnet_daemon::serve_dns(),
         Helper::ServeDhcp => cygnet_daemon::serve_dhcp(),
+        Helper::LookForDhcp { mac } => cygnet_daemon::look_for_dhcp(&mac),
+        Helper::WatchGatewaySetup { config, setup } => gateway::setup::watch::watch(&config, setup),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cygnet_profile::read::KeyFile;
@@ -63,14 +63,6 @@ fn write(
     made: &mut Made,
 ) -> Result<(), String> {
     let base = folder_of(config);
-    let failed = |what: &Path, error: io::Error| {
-        let hint = match error.kind() {
-            ErrorKind::PermissionDenied => "; try again with sudo",
-            ErrorKind::StorageFull => "; the disk is full",
-            _ => "",
-        };
-        format!("cannot write {}: {error}{hint}", what.display())
-    };
     if !base.exists() {
         make_directory(&base).map_err(|error| failed(&base, error))?;
         made.paths.push(base.clone());
@@ -85,6 +77,25 @@ fn write(
     }
     sync(&directory).map_err(|error| failed(&directory, error))?;
 
+    put(config, before, text, made)
+}
+
+/// Puts a changed configuration in the place of the one it was made from: all of it, checked as the daemon would, or
+/// nothing.
+pub(in super::super) fn replace(
+    config: &Path,
+    before: &Sections,
+    text: &str,
+) -> Result<(), String> {
+    let mut made = Made::default();
+    let outcome = put(config, before, text, &mut made);
+    if outcome.is_err() {
+        made.undo();
+    }
+    outcome
+}
+
+fn put(config: &Path, before: &Sections, text: &str, made: &mut Made) -> Result<(), String> {
     // The same directory, so that the names in it mean the same, and it can take the old one's place in one step.
     let candidate = config.with_file_name(".cygnet.toml.import");
     match fs::remove_file(&candidate) {
@@ -101,12 +112,15 @@ fn write(
             .to_string()
             .replace(&shown, &config.display().to_string());
         return Err(format!(
-            "with this tunnel the configuration would not be good, so nothing was changed:\n{told}"
+            "with this change the configuration would not be good, so nothing was changed:\n{told}"
         ));
     }
     if let Ok(before) = fs::metadata(config) {
         let mode = Permissions::from_mode(before.permissions().mode() & 0o7777);
-        fs::set_permissions(&candidate, mode).map_err(|error| failed(&candidate, error))?;
+        // First whose it is: that may take bits from the mode.
+        std::os::unix::fs::chown(&candidate, Some(before.uid()), Some(before.gid()))
+            .and_then(|()| fs::set_permissions(&candidate, mode))
+            .map_err(|error| failed(&candidate, error))?;
     }
     if Sections::read(config)? != *before {
         return Err(format!(
@@ -116,8 +130,17 @@ fn write(
     }
     fs::rename(&candidate, config).map_err(|error| failed(config, error))?;
     // It is in place; that a power cut might take it back is no reason to do so now.
-    let _ = sync(&base);
+    let _ = sync(&folder_of(config));
     Ok(())
+}
+
+fn failed(what: &Path, error: io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => "; try again with sudo",
+        ErrorKind::StorageFull => "; the disk is full",
+        _ => "",
+    };
+    format!("cannot write {}: {error}{hint}", what.display())
 }
 
 /// Takes away what an earlier import wrote, and nothing else.

@@ -73,6 +73,11 @@ impl Sections {
         text
     }
 
+    /// Whether there is any tunnel.
+    pub(in super::super) fn has_tunnels(&self) -> bool {
+        self.tunnels().next().is_some()
+    }
+
     /// Whether there is a tunnel of this name.
     pub(in super::super) fn has_tunnel(&self, name: &str) -> bool {
         self.tunnels().any(|(tunnel, _)| tunnel == name)
