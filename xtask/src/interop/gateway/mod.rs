@@ -3,6 +3,7 @@
 mod changes;
 mod lasting;
 mod policies;
+mod setup;
 
 use super::Scenario;
 use super::resilience::home::{GATEWAY6, Home, SOON, WEB6, seen_by};
@@ -16,6 +17,7 @@ pub(super) fn all() -> Vec<Scenario> {
         policies::scenarios(),
         changes::scenarios(),
         lasting::scenarios(),
+        setup::scenarios(),
     ]
     .concat()
 }

@@ -21,7 +21,7 @@ pub(in crate::interop) const ROUTER6: &str = "fd00:192:168:1::1";
 /// The VPN server.
 pub(in crate::interop) const SERVER6: &str = "2001:db8:18::18";
 /// The tunnel of the gateway.
-pub(super) const TUNNEL: &str = "home";
+pub(in crate::interop) const TUNNEL: &str = "home";
 
 /// A peer that is gone is noticed within a second or two.
 pub(in crate::interop) const QUICK: &str = "liveness = \"1s\"\nretransmit = { first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }\n";

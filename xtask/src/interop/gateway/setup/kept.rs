@@ -1,0 +1,273 @@
+//! What is confirmed works, and `gateway off` leaves everything as it was.
+
+use super::super::super::Scenario;
+use super::super::super::resilience::home::{SERVER6, SOON, seen_by};
+use super::machine::Machine;
+use super::typist::Typist;
+use crate::ensure;
+use crate::lab::cygnet::Cygnet;
+use crate::lab::world::{SERVER, WEB};
+use crate::lab::{Lab, Namespace, Result, wait_for};
+use std::fs;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new(
+            "setup-typed",
+            "typed at a terminal, with wrong answers: the LAN is online by the tunnel, and `gateway off` leaves all as before",
+            typed,
+        ),
+        Scenario::new(
+            "setup-two-legs",
+            "two legs, without questions, beside other programs' rules: the LAN is online, and `gateway off` leaves all as before",
+            two_legs,
+        ),
+        Scenario::new(
+            "setup-by-hand",
+            "`gateway off` of a configuration that was changed by hand since takes out what was set up, and says so",
+            by_hand,
+        ),
+        Scenario::new(
+            "setup-twice",
+            "a second setup changes the first; not confirmed it goes back there, and `gateway off` to before both",
+            twice,
+        ),
+        Scenario::new(
+            "setup-without-systemd",
+            "beside a cygnet that runs by hand: it is reloaded, what to do at boot is said, and after `off` it runs on as before",
+            without_systemd,
+        ),
+    ]
+}
+
+/// Waits until a device of the LAN is seen as the server, over IPv4 and IPv6.
+fn online(device: &Namespace, families: &[&str]) -> Result<()> {
+    let mut last = Vec::new();
+    wait_for(
+        &format!("{} is online by the tunnel", device.name()),
+        SOON,
+        || {
+            last = families
+                .iter()
+                .map(|web| seen_by(device, web))
+                .collect::<Result<Vec<String>>>()?;
+            let all = last
+                .iter()
+                .all(|seen| seen.ends_with(SERVER) || seen == SERVER6);
+            Ok(all.then_some(()))
+        },
+    )
+    .map_err(|failure| failure.while_doing(format!("the web host sees {last:?}")))
+}
+
+fn typed(lab: &mut Lab) -> Result<String> {
+    let machine = Machine::new(lab)?;
+    let _dnsmasq = machine.world.router.spawn([
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--log-facility=-",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--port=0",
+        "--user=root",
+        "--leasefile-ro",
+        "--dhcp-authoritative",
+        "--interface=lan",
+        "--dhcp-range=192.168.1.120,192.168.1.129,1h",
+    ])?;
+    wait_for("dnsmasq listens", SOON, || {
+        let listening = machine.world.router.exec(["ss", "-Hlun", "sport = :67"])?;
+        Ok((!listening.is_empty()).then_some(()))
+    })?;
+    let mut typist = Typist::start(&machine, &[])?;
+    typist.answers("Through which tunnel? [home", "work")?;
+    typist.reads("there is no tunnel `work`; there is home")?;
+    typist.answers("Through which tunnel? [home", "")?;
+    typist.reads("eth0       192.168.1.2/24, leads to the router 192.168.1.1")?;
+    typist.answers("Which interface is the LAN's? [eth0", "eth9")?;
+    typist.reads("there is no interface `eth9`")?;
+    typist.answers("Which interface is the LAN's? [eth0", "eth0")?;
+    typist.answers(
+        "Which devices go through the tunnel: all, none, or a list? [all",
+        "",
+    )?;
+    typist.answers(
+        "Which of them go beside it, in clear: none, or a list? [none",
+        "the tv",
+    )?;
+    typist.reads("`the` is no device: expected a MAC address")?;
+    typist.answers("Which of them go beside it", "192.168.1.77")?;
+    typist.answers("Which have no internet at all", "")?;
+    typist.answers("Answer the devices' questions", "perhaps")?;
+    typist.reads("expected y or n")?;
+    typist.answers("Answer the devices' questions", "n")?;
+    typist.answers("Lend addresses to the LAN", "")?;
+    let plan = typist.reads("Go on? [n]: ")?;
+    for part in [
+        "The LAN: eth0 with 192.168.1.0/24",
+        "one leg: eth0 leads to the router 192.168.1.1 as well",
+        "+ [gateway]\n",
+        "+ direct = \"192.168.1.77\"",
+        "goes through the tunnel home, or nowhere; that of 192.168.1.77 beside it, in clear",
+        "The DHCP server 192.168.1.1 lends addresses.",
+        "Without a yes within 60 s all of it is taken back",
+    ] {
+        ensure!(plan.contains(part), "the plan lacks \"{part}\":\n{plan}");
+    }
+    machine.is_as_before("before it was said to go on")?;
+    typist.types("y\n")?;
+    for line in [
+        "✓ the guard is in place",
+        "✓ cygnet runs, and answers",
+        "✓ the tunnel home is up",
+        "✓ packets are forwarded",
+        "✓ systemd starts both at every boot",
+    ] {
+        typist.reads(line)?;
+    }
+    typist.reads("Keep this? Without an answer it is taken back in ")?;
+    typist.types("what?\n")?;
+    typist.reads("expected y or n")?;
+    typist.answers("Keep this?", "y")?;
+    typist.reads("Kept.")?;
+    let code = typist.ends()?;
+    ensure!(code == 0, "it ended with {code}");
+    machine.watcher_has_ended()?;
+    for device in [&machine.world.laptop, &machine.world.phone] {
+        online(device, &[WEB])?;
+    }
+    machine.expect(&["off"], 0, "is taken back")?;
+    machine.is_as_before("after `gateway off`")?;
+    // There is nothing of a setup left: it is the old command again.
+    machine.expect(&["off"], 0, "the guard is off")?;
+    machine.is_as_before("after a second `gateway off`")?;
+    Ok("online, and as before".to_owned())
+}
+
+/// Rules of others, at the priorities of ours and beside them.
+const FOREIGN: &str = "for f in -4 -6; do for p in 90 100 101 102 103 104 32000; do \
+    ip $f rule add pref $p fwmark 0x77 lookup main; ip $f rule add pref $p fwmark 0x78 lookup main; done; done";
+
+fn two_legs(lab: &mut Lab) -> Result<String> {
+    let mut machine = Machine::with_two_legs(lab)?;
+    machine.world.gateway.shell(FOREIGN)?;
+    machine.remember()?;
+    let plan = machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    ensure!(
+        plan.contains("two legs: the LAN is at eth1, and eth0 leads to the router 192.168.1.1"),
+        "{plan}"
+    );
+    online(machine.inside()?, &[WEB])?;
+    machine.expect(&["off"], 0, "is taken back")?;
+    machine.is_as_before("after `gateway off`")?;
+    Ok("online at eth1, and as before".to_owned())
+}
+
+fn by_hand(lab: &mut Lab) -> Result<String> {
+    let machine = Machine::new(lab)?;
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    let path = machine.cygnet.config_path();
+    let written = fs::read_to_string(&path)?;
+    fs::write(&path, format!("# Hello.\n{written}# Behind it.\n"))?;
+    let said = machine.expect(&["off"], 0, "is taken back")?;
+    ensure!(
+        said.contains("it was changed since: [gateway] is taken out of it"),
+        "{said}"
+    );
+    let now = fs::read_to_string(&path)?;
+    let before = written
+        .split_once("\n# Written by `cygnet gateway setup`")
+        .map_or("", |(before, _)| before);
+    let expected = format!("# Hello.\n{before}# Behind it.\n");
+    ensure!(now == expected, "it is now:\n{now}\nexpected:\n{expected}");
+    fs::write(&path, before)?;
+    machine.is_as_before("but for what was changed by hand")?;
+    // A file that cannot be read any more stays, and all else is taken back.
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    let broken = format!("{}\n[[[\n", fs::read_to_string(&path)?);
+    fs::write(&path, &broken)?;
+    machine.expect(&["off"], 0, "cannot be read any more, so it stays as it is")?;
+    ensure!(
+        fs::read_to_string(&path)? == broken,
+        "a broken file was changed"
+    );
+    fs::write(&path, before)?;
+    machine.is_as_before("but for the broken file")?;
+    Ok("taken out, and told".to_owned())
+}
+
+fn twice(lab: &mut Lab) -> Result<String> {
+    let mut machine = Machine::with_two_legs(lab)?;
+    let before_both = machine.known()?;
+    machine.expect(&["setup", "--yes", "--lan", "eth0"], 0, "Kept.")?;
+    online(&machine.world.laptop, &[WEB])?;
+    machine.remember()?;
+    let config = machine.cygnet.config_path();
+    let first = fs::read_to_string(&config)?;
+    // The second is not confirmed.
+    let mut typist = Typist::start(&machine, &["--lan", "eth1", "--within", "5"])?;
+    for question in [
+        "Through which tunnel?",
+        "Which devices go through",
+        "Which of them go beside",
+        "Which have no internet",
+        "Answer the devices' questions",
+        "Lend addresses",
+    ] {
+        typist.answers(question, "")?;
+    }
+    let plan = typist.reads("Go on? [n]: ")?;
+    ensure!(
+        plan.contains("- lan = \"eth0\"") && plan.contains("+ lan = \"eth1\""),
+        "{plan}"
+    );
+    typist.types("y\n")?;
+    typist.reads("Keep this?")?;
+    typist.reads("It was not confirmed in time.")?;
+    let code = typist.ends()?;
+    ensure!(code == 1, "it ended with {code}");
+    machine.watcher_has_ended()?;
+    ensure!(
+        fs::read_to_string(&config)? == first,
+        "the configuration is not that of the first setup"
+    );
+    online(&machine.world.laptop, &[WEB])?;
+    // The third is confirmed.
+    machine.expect(&["setup", "--yes", "--lan", "eth1"], 0, "Kept.")?;
+    online(machine.inside()?, &[WEB])?;
+    machine.expect(&["off"], 0, "is taken back")?;
+    before_both.expect_same(&machine.known()?, "after `gateway off`")?;
+    Ok("back to the first, then to before both".to_owned())
+}
+
+fn without_systemd(lab: &mut Lab) -> Result<String> {
+    let mut machine = Machine::without_systemd(lab)?;
+    machine.cygnet.restart()?;
+    let up = |cygnet: &Cygnet| {
+        wait_for("the tunnel is up", SOON, || {
+            Ok((cygnet.connection("home")?.state == "up").then_some(()))
+        })
+    };
+    up(&machine.cygnet)?;
+    let pid = machine.cygnet.pid();
+    let history = machine.cygnet.directory().join("state/history.json");
+    wait_for("the history is written", SOON, || {
+        Ok(history.exists().then_some(()))
+    })?;
+    machine.remember()?;
+    let said = machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    for part in [
+        "there is no systemd here",
+        "gateway on --config",
+        "cygnet has read its configuration again",
+    ] {
+        ensure!(said.contains(part), "it does not say \"{part}\":\n{said}");
+    }
+    online(&machine.world.laptop, &[WEB])?;
+    machine.expect(&["off"], 0, "is taken back")?;
+    up(&machine.cygnet)?;
+    ensure!(machine.cygnet.pid() == pid, "another cygnet runs");
+    machine.is_as_before("after `gateway off`")?;
+    Ok("reloaded twice, and as before".to_owned())
+}
