@@ -129,7 +129,7 @@ fn run(options: &Setup) -> Result<(), Ended> {
     let wish = wish::find(options, &facts, &present, &mut answers)?;
     let after =
         edit::with(&before, &wish).map_err(|error| format!("{}: {error}", config.display()))?;
-    validate(config, &after)?;
+    validate(config, &after, &facts)?;
     let dhcp_servers = runtime.block_on(dhcp_servers(&configured, &facts, &wish));
     let within = Duration::from_secs(options.within);
     print!(
@@ -177,15 +177,24 @@ fn no_tunnel(config: &Path) -> String {
     )
 }
 
-/// Whether the configuration that would be written is good.
-fn validate(config: &Path, text: &str) -> Result<(), String> {
+/// Whether the configuration that would be written is good, and fits the LAN.
+fn validate(config: &Path, text: &str, facts: &Facts) -> Result<(), String> {
     let base = config.parent().unwrap_or(Path::new("."));
     let mut read = |name: &str| {
         let path = base.join(name);
         std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
-    let parsed = Config::parse(&config.display().to_string(), text, &mut read);
-    parsed.map(drop).map_err(|error| {
+    let name = config.display().to_string();
+    let judged = Config::parse(&name, text, &mut read).and_then(|parsed| {
+        let dhcp = parsed.gateway.as_ref().and_then(|it| it.dhcp.as_ref());
+        match dhcp.and_then(|dhcp| Some((dhcp, facts.leg(&dhcp.interface)?))) {
+            Some((dhcp, leg)) => dhcp
+                .fit(&name, text, &leg.v4, &facts.routers(leg))
+                .map(drop),
+            None => Ok(()),
+        }
+    });
+    judged.map_err(|error| {
         format!("with this the configuration would not be good, so nothing was changed:\n{error}")
     })
 }
