@@ -224,7 +224,7 @@ fn twice(lab: &mut Lab) -> Result<String> {
     );
     typist.types("y\n")?;
     typist.reads("Keep this?")?;
-    typist.reads("It was not confirmed in time.")?;
+    typist.reads("It was not confirmed.")?;
     let code = typist.ends()?;
     ensure!(code == 1, "it ended with {code}");
     machine.watcher_has_ended()?;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long it takes at most until something is taken back that nobody confirmed.
-pub(super) const TAKEN_BACK: Duration = Duration::from_secs(60);
+pub(super) const TAKEN_BACK: Duration = Duration::from_secs(120);
 
 const SYSTEMCTL: &str = r#"#!/bin/sh
 # What `cygnet gateway setup` asks of systemd.

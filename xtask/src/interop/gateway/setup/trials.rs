@@ -49,7 +49,7 @@ fn asked(machine: &Machine, flags: &[&str]) -> Result<Typist> {
 fn unconfirmed(lab: &mut Lab) -> Result<String> {
     let machine = Machine::new(lab)?;
     let mut typist = asked(&machine, &["--within", "5"])?;
-    typist.reads("It was not confirmed in time.")?;
+    typist.reads("It was not confirmed.")?;
     typist.reads("Taken back: all is as before.")?;
     let code = typist.ends()?;
     ensure!(code == 1, "without an answer it ended with {code}");

@@ -271,7 +271,7 @@ fn decided(prepared: &Prepared) -> Result<(), Ended> {
             Ok(())
         }
         Ok(Decided::TakenBack(lines)) => {
-            println!("It was not confirmed in time.");
+            println!("It was not confirmed.");
             keep::tell_lines(&lines);
             Err(Ended::TakenBack)
         }
