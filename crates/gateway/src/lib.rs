@@ -40,6 +40,8 @@ mod mtu;
 mod nft;
 mod plan;
 
+use ipnet::IpNet;
+
 pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
 pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;
@@ -50,6 +52,12 @@ pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{
     Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,
 };
+
+/// Whether two networks have an address in common.
+#[must_use]
+pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
 
 /// Route and rule protocol number (`ip route … proto 201`) of everything a [`NetworkPlan`] sets.
 pub const PLAN_PROTOCOL: u8 = 201;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::overlap;
+
 /// A network of ours and the one it appears as on the other side of a tunnel. Both are of one family and have
 /// prefixes of one length; the bits behind the prefix are the host's in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,11 +55,7 @@ impl Mapping {
     /// (`10.201.1.0/24` for `192.168.1.0/24`), and outside of all in `taken`. `None`: it is too large to be moved.
     #[must_use]
     pub fn propose(own: &IpNet, taken: &[IpNet]) -> Option<IpNet> {
-        let free = |candidate: &IpNet| {
-            !taken
-                .iter()
-                .any(|net| net.contains(candidate) || candidate.contains(net))
-        };
+        let free = |candidate: &IpNet| !taken.iter().any(|net| overlap(net, candidate));
         (201..=254).filter_map(|n| candidate(own, n)).find(free)
     }
 }

@@ -9,7 +9,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::guard::lan_rules;
 use crate::inputs::{Inputs, InterfaceName, Lan, Tunnel};
-use crate::{GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, SITES_TABLE, nft};
+use crate::{
+    GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, SITES_TABLE, nft, overlap,
+};
 
 pub use local::{Around, is_private};
 
@@ -352,8 +354,7 @@ fn lets_out(inputs: &Inputs) -> bool {
 /// those of all that are up: a packet into it may be what brings it up.
 fn metric(place: u32, tunnel: &Tunnel, net: IpNet) -> u32 {
     // The peer may have narrowed the network, or granted a larger one.
-    let overlaps = |reached: &IpNet| reached.contains(&net) || net.contains(reached);
-    let first = match tunnel.reached.iter().any(overlaps) {
+    let first = match tunnel.reached.iter().any(|reached| overlap(reached, &net)) {
         true => UP,
         false => DOWN,
     };

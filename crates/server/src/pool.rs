@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cygnet_crypto::Random;
+use cygnet_gateway::overlap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result, refused};
@@ -89,10 +90,6 @@ fn in_the_way<'k>(pool: &IpNet, known: &'k [IpNet]) -> Option<&'k IpNet> {
 /// Whether all of it is private.
 pub(crate) fn is_private(network: &IpNet) -> bool {
     PRIVATE.iter().any(|block| block.contains(network))
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 /// RFC 1918, RFC 6598, RFC 4193.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cygnet_gateway::Mapping;
+use cygnet_gateway::{Mapping, overlap};
 use cygnet_ike::policy::ChildPolicy;
 use ipnet::IpNet;
 use toml::Spanned;
@@ -143,8 +143,4 @@ fn known(written: Option<&[Spanned<String>]>) -> Vec<SpannedNetwork> {
     written
         .filter_map(|w| Some((units::network(w.get_ref()).ok()?, w.span())))
         .collect()
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }

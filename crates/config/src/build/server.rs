@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cygnet_gateway::overlap;
 use cygnet_ike::policy::{
     ChildPolicy, Connection, EapMethods, IdentityPattern, PoolId, Remote, Retransmit,
     SelectorTemplate, Start,
@@ -237,8 +238,4 @@ fn lent(pools: &[IpNet], reached: &[IpNet]) -> Vec<IpNet> {
         reached.iter().any(family)
     };
     pools.iter().filter(of_use).copied().collect()
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }

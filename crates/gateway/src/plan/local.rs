@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Family, Route, RouteKind, Rule, RuleAction, carries, last_resort, lets_out};
 use crate::inputs::{Inputs, Tunnel};
-use crate::{MAIN_TABLE, PlanError, SHARED_TABLE, SITES_TABLE};
+use crate::{MAIN_TABLE, PlanError, SHARED_TABLE, SITES_TABLE, overlap};
 
 /// A network of this machine that is not reached around a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,7 +192,7 @@ pub(super) fn answers(inputs: &Inputs) -> Vec<Rule> {
 fn is_answered(inputs: &Inputs, local: &IpNet) -> bool {
     let net = local.trunc();
     let family = Family::of_net(net);
-    let overlaps = |claimed: &IpNet| claimed.contains(&net) || net.contains(claimed);
+    let overlaps = |claimed: &IpNet| overlap(claimed, &net);
     // Where there is no way, IPv4 gives up; IPv6 chooses a source of its own and looks again.
     let no_way_is_final = family == Family::V4;
     let gives_another_source = |tunnel: &Tunnel| {
@@ -234,8 +234,7 @@ pub(super) fn take_overlaps(inputs: &mut Inputs) -> Vec<PlanError> {
     };
     let addresses = &mut server.addresses;
     server.pools.retain(|pool| {
-        let overlaps = |net: &&IpNet| net.contains(pool) || pool.contains(*net);
-        let Some(network) = local.iter().find(overlaps).copied() else {
+        let Some(network) = local.iter().find(|net| overlap(net, pool)).copied() else {
             return true;
         };
         addresses.retain(|address| !pool.contains(address));

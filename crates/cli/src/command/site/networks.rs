@@ -1,6 +1,6 @@
 //! Which networks the two offices have, by which names they know each other's, and whether that can be.
 
-use cygnet_gateway::Mapping;
+use cygnet_gateway::{Mapping, overlap};
 use cygnet_profile::site::Network;
 use ipnet::IpNet;
 
@@ -210,10 +210,6 @@ fn pairs(nets: &[IpNet], map: &[IpNet], option: &str, of: &str) -> Result<Vec<Ne
         })
     };
     nets.iter().zip(map).map(pair).collect()
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 #[cfg(test)]
