@@ -44,6 +44,8 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(crate) enum ToDhcp {
     /// First message. Descriptors come with it: UDP 67, UDP 68, and with `router` raw ICMPv6.
     Setup(Box<Setup>),
+    /// Resolvers that are advertised from now on, with a `router` alone.
+    Resolvers(Vec<Ipv6Addr>),
     /// The last message: what is lent is said once more, and the process ends.
     End {
         /// This machine is to be a router no more, and devices are told.
@@ -164,6 +166,7 @@ impl Process {
             if ready.supervisor {
                 match self.channel.receive::<ToDhcp>()? {
                     Some((ToDhcp::End { farewell }, _)) => return self.end(farewell),
+                    Some((ToDhcp::Resolvers(dns), _)) => self.advertise(dns),
                     Some((ToDhcp::Setup(_), _)) => {
                         return Err(io::Error::other("a second set-up"));
                     }
@@ -176,6 +179,12 @@ impl Process {
             if !pause.is_zero() {
                 std::thread::sleep(pause);
             }
+        }
+    }
+
+    fn advertise(&mut self, dns: Vec<Ipv6Addr>) {
+        if let Some((_, _, advertiser)) = &mut self.router {
+            advertiser.handle_resolvers(dns, boottime(), random());
         }
     }
 

@@ -74,6 +74,12 @@ impl Advertiser {
         self.due = self.due.min(soonest.max(now).saturating_add(within));
     }
 
+    /// Other resolvers are to be asked from now on: told soon.
+    pub fn handle_resolvers(&mut self, dns: Vec<Ipv6Addr>, now: Duration, random: u32) {
+        self.dns = dns;
+        self.handle_solicitation(now, random);
+    }
+
     /// What is sent last, when this machine is to be a router no more (RFC 4861 §6.2.5).
     #[must_use]
     pub fn farewell(&self) -> Vec<u8> {
@@ -127,14 +133,31 @@ mod tests {
 
     #[test]
     fn it_says_what_it_is_for() {
-        let bytes = advertiser().handle_timeout(Duration::ZERO, 0).unwrap();
-        let said = RouterAdvertisement::parse(&bytes).unwrap();
-        assert_eq!(said.preference, Preference::High);
-        assert_eq!(said.lifetime_s, 1800);
-        assert_eq!(said.source, Some(MAC.octets()));
-        assert_eq!((said.dns, said.dns_lifetime_s), (vec![DNS], 1800));
-        let farewell = RouterAdvertisement::parse(&advertiser().farewell()).unwrap();
-        assert_eq!((farewell.lifetime_s, farewell.dns_lifetime_s), (0, 0));
+        let mut said = RouterAdvertisement {
+            hop_limit: 64,
+            preference: Preference::High,
+            lifetime_s: 1800,
+            source: Some(MAC.octets()),
+            dns: vec![DNS],
+            dns_lifetime_s: 1800,
+        };
+        let first = advertiser().handle_timeout(Duration::ZERO, 0);
+        assert_eq!(first, Some(said.emit()));
+        (said.lifetime_s, said.dns_lifetime_s) = (0, 0);
+        assert_eq!(advertiser().farewell(), said.emit());
+    }
+
+    #[test]
+    fn other_resolvers_are_told_soon() {
+        let mut advertiser = advertiser();
+        let last = *sent(&mut advertiser, Duration::from_secs(100), 0)
+            .last()
+            .unwrap();
+        let other = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+        advertiser.handle_resolvers(vec![other], last, 0);
+        assert_eq!(advertiser.poll_timeout(), last + APART);
+        let said = advertiser.handle_timeout(last + APART, 0).unwrap();
+        assert!(said.ends_with(&other.octets()));
     }
 
     #[test]

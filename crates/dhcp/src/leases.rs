@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::pool::Pool;
 use crate::server::Settings;
 use crate::{Mac, Record};
 
@@ -83,14 +84,20 @@ pub(crate) struct Leases {
     declined: BTreeMap<Ipv4Addr, Duration>,
     /// Whose an address is by reservation: the other way round of what the settings say.
     owners: BTreeMap<Ipv4Addr, Mac>,
+    /// The addresses of all others, with `leases` by their ends.
+    pool: Pool,
 }
 
 impl Leases {
     /// With what was kept; of two records of one address or one client the first counts.
     pub(crate) fn with(settings: &Settings, records: &[Record], now: Duration) -> Self {
         let owners = settings.reservations.iter();
+        let owners: BTreeMap<_, _> = owners.map(|(mac, address)| (*address, *mac)).collect();
+        let is_anybodys = |a: &Ipv4Addr| settings.is_a_devices(*a) && !owners.contains_key(a);
+        let pool = Pool::of(settings.range().filter(is_anybodys).collect());
         let mut leases = Self {
-            owners: owners.map(|(mac, address)| (*address, *mac)).collect(),
+            owners,
+            pool,
             ..Self::default()
         };
         for record in records {
@@ -112,7 +119,7 @@ impl Leases {
                 name: record.name.clone(),
                 until: now.saturating_add(remaining),
             };
-            leases.leases.insert(record.address, lease);
+            leases.put(record.address, Some(lease));
         }
         leases
     }
@@ -130,6 +137,18 @@ impl Leases {
             remaining_s: lease.until.saturating_sub(now).as_millis().div_ceil(1000) as u64,
         });
         all.collect()
+    }
+
+    /// Enters the lease of an address, or strikes it out. Which one there was.
+    fn put(&mut self, address: Ipv4Addr, lease: Option<Lease>) -> Option<Lease> {
+        let until = lease.as_ref().map(|lease| lease.until);
+        let before = match lease {
+            Some(lease) => self.leases.insert(address, lease),
+            None => self.leases.remove(&address),
+        };
+        let ended = before.as_ref().map(|lease| lease.until);
+        self.pool.lease(address, ended, until);
+        before
     }
 
     /// The address that this client has, or had last.
@@ -195,18 +214,9 @@ impl Leases {
         if let Some(address) = first.into_iter().flatten().find(is_good) {
             return Some(address);
         }
-        let mut over: Option<(Duration, Ipv4Addr)> = None;
-        for address in settings.range_from(asker.client.number()) {
-            match self.leases.get(&address) {
-                None if is_good(&address) => return Some(address),
-                Some(lease) if lease.until <= now && is_good(&address) => {
-                    let this = (lease.until, address);
-                    over = Some(over.map_or(this, |over| over.min(this)));
-                }
-                _ => {}
-            }
-        }
-        over.map(|(_, address)| address)
+        let first = settings.at(asker.client.number());
+        let mut all = self.pool.new_from(first).chain(self.pool.over(now));
+        all.find(is_good)
     }
 
     /// Keeps the address for the client until it takes it.
@@ -244,7 +254,7 @@ impl Leases {
         self.offers.remove(&address);
         let before = self.by_client.insert(client.clone(), address);
         if let Some(before) = before.filter(|before| *before != address) {
-            self.leases.remove(&before);
+            self.put(before, None);
         }
         let mut lease = Lease {
             client: client.clone(),
@@ -252,7 +262,7 @@ impl Leases {
             name,
             until,
         };
-        match self.leases.remove(&address) {
+        match self.put(address, None) {
             // Not every message says the name again.
             Some(had) if had.client == *client => lease.name = lease.name.or(had.name),
             Some(had) => {
@@ -260,14 +270,18 @@ impl Leases {
             }
             None => {}
         }
-        self.leases.insert(address, lease);
+        self.put(address, Some(lease));
     }
 
     /// The client needs the address no more; it is remembered whose it was. Whether it was the client's.
     pub(crate) fn release(&mut self, address: Ipv4Addr, client: &Client, now: Duration) -> bool {
-        match self.leases.get_mut(&address) {
+        match self.leases.get(&address) {
             Some(lease) if lease.client == *client && lease.until > now => {
-                lease.until = now;
+                let over = Lease {
+                    until: now,
+                    ..lease.clone()
+                };
+                self.put(address, Some(over));
                 true
             }
             _ => false,
@@ -291,7 +305,7 @@ impl Leases {
             return false;
         }
         if lent {
-            self.leases.remove(&address);
+            self.put(address, None);
             self.by_client.remove(client);
         }
         self.offers.remove(&address);

@@ -37,6 +37,7 @@ mod advertiser;
 mod leases;
 mod lookout;
 mod message;
+mod pool;
 mod record;
 mod server;
 

@@ -45,12 +45,15 @@ impl Settings {
         size.min(ADDRESSES_MAX)
     }
 
-    /// All addresses of the range, beginning with one that `number` says.
-    pub(crate) fn range_from(&self, number: u32) -> impl Iterator<Item = Ipv4Addr> {
-        let (first, size) = (self.first.to_bits(), self.size());
-        let begin = number % size;
-        let all = (begin..size).chain(0..begin);
-        all.map(move |offset| Ipv4Addr::from_bits(first.wrapping_add(offset)))
+    /// All addresses of the range.
+    pub(crate) fn range(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (0..self.size()).map(|number| self.at(number))
+    }
+
+    /// An address of the range, another one for each number up to the range's size.
+    pub(crate) fn at(&self, number: u32) -> Ipv4Addr {
+        let offset = number % self.size();
+        Ipv4Addr::from_bits(self.first.to_bits().wrapping_add(offset))
     }
 
     /// Whether the address is one of the range.

@@ -67,6 +67,17 @@ struct Running {
     ending: bool,
 }
 
+impl Running {
+    /// What is not the same concerns nobody who was lent an address.
+    fn follow(&mut self, wanted: Wanted) {
+        if wanted.router != self.wanted.router {
+            let dns = wanted.router.iter().flat_map(|router| &router.dns);
+            self.process.advertise(dns.copied().collect());
+        }
+        self.wanted = wanted;
+    }
+}
+
 impl Dhcp {
     /// With the leases of an earlier run. `date`: seconds since 1970, if known.
     pub(super) fn read(state_dir: &str, date: Option<i64>) -> Self {
@@ -161,9 +172,11 @@ impl Dhcp {
                 return;
             }
         };
-        if let Some(running) = &self.running {
-            if running.wanted != wanted {
+        if let Some(running) = &mut self.running {
+            if running.wanted.is_another_process(&wanted) {
                 self.stop(false);
+            } else if running.wanted != wanted && !running.ending {
+                running.follow(wanted);
             }
             return;
         }

@@ -404,3 +404,38 @@ fn a_shorter_lease_is_given_a_longer_one_is_not() {
         assert_eq!(reply.message.options.lease_time, Some(given));
     }
 }
+
+/// What is lent is chosen without a look at each address, and is what such a look would choose.
+#[test]
+fn of_a_full_range_the_longest_over_is_lent_again() {
+    let mut server = server(110);
+    let mut got = Vec::new();
+    while let Some(address) = lent(&mut server, 2 * got.len() as u64, 11 + got.len() as u8) {
+        got.push(address);
+    }
+    // 101 is reserved, 102 is the router's.
+    assert_eq!(got.len(), 9);
+    assert!(!got.contains(&ip(101)) && !got.contains(&ip(102)));
+    assert_eq!(offered(&mut server, HOUR - 1, 50), None);
+    // All are over; the first one is renewed.
+    let mut renew = ask(MessageType::Request, 11);
+    renew.ciaddr = got[0];
+    assert!(server.handle_message(at(2 * HOUR), &renew).reply.is_some());
+    assert_eq!(lent(&mut server, 2 * HOUR + 1, 50), Some(got[1]));
+    assert_eq!(offered(&mut server, 2 * HOUR + 2, 51), Some(got[2]));
+    // Offered to somebody it is nobody else's.
+    assert_eq!(offered(&mut server, 2 * HOUR + 3, 52), Some(got[3]));
+    // One that is given back is over for the shortest time.
+    let mut release = ask(MessageType::Release, 50);
+    release.ciaddr = got[1];
+    assert!(
+        server
+            .handle_message(at(2 * HOUR + 4), &release)
+            .event
+            .is_some()
+    );
+    for (who, next) in (53..).zip([4, 5, 6, 7, 8, 1]) {
+        assert_eq!(offered(&mut server, 2 * HOUR + 5, who), Some(got[next]));
+    }
+    assert_eq!(offered(&mut server, 2 * HOUR + 5, 60), None);
+}

@@ -6,10 +6,7 @@
 use std::net::Ipv6Addr;
 
 use super::icmp::icmpv6;
-use super::{HeaderError, head};
 
-/// Resolvers of one advertisement that are read.
-const DNS_MAX: usize = 16;
 /// Octets before the options of an advertisement, and of a solicitation.
 const ADVERTISEMENT: usize = 16;
 const SOLICITATION: usize = 8;
@@ -36,15 +33,6 @@ impl Preference {
             Self::High => 0b01,
             Self::Medium => 0b00,
             Self::Low => 0b11,
-        }
-    }
-
-    /// RFC 4191 §2.2: the reserved value counts as medium.
-    fn of(bits: u8) -> Self {
-        match bits & 0b11 {
-            0b01 => Self::High,
-            0b11 => Self::Low,
-            _ => Self::Medium,
         }
     }
 }
@@ -101,54 +89,6 @@ impl RouterAdvertisement {
         }
         out
     }
-
-    /// Reads a message; options that are not known are passed over (RFC 4861 §6.1.2).
-    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        const NAME: &str = "Router Advertisement";
-        let fixed = head::<ADVERTISEMENT>(bytes, NAME)?;
-        let [_, _, _, _, hop_limit, flags, l0, l1, ..] = fixed;
-        let mut read = Self {
-            hop_limit,
-            preference: Preference::of(flags >> 3),
-            lifetime_s: u16::from_be_bytes([l0, l1]),
-            ..Self::default()
-        };
-        let mut rest = bytes.get(ADVERTISEMENT..).unwrap_or_default();
-        while let [kind, eights, ..] = rest {
-            let stated = usize::from(*eights) * 8;
-            let length = || HeaderError::Length {
-                header: NAME,
-                stated,
-            };
-            if stated == 0 {
-                return Err(length());
-            }
-            let (option, after) = rest.split_at_checked(stated).ok_or_else(length)?;
-            match (*kind, option) {
-                (SOURCE_LINK_LAYER_ADDRESS, [_, 1, address @ ..]) => {
-                    read.source = address.first_chunk::<6>().copied();
-                }
-                (RECURSIVE_DNS_SERVER, [_, _, _, _, a, b, c, d, addresses @ ..]) => {
-                    let (addresses, _) = addresses.as_chunks::<16>();
-                    if !addresses.is_empty() {
-                        read.dns_lifetime_s = u32::from_be_bytes([*a, *b, *c, *d]);
-                    }
-                    let room = DNS_MAX.saturating_sub(read.dns.len());
-                    let addresses = addresses.iter().take(room).copied();
-                    read.dns.extend(addresses.map(Ipv6Addr::from));
-                }
-                _ => {}
-            }
-            rest = after;
-        }
-        match rest {
-            [] => Ok(read),
-            _ => Err(HeaderError::Length {
-                header: NAME,
-                stated: rest.len(),
-            }),
-        }
-    }
 }
 
 /// Whether this is a Router Solicitation: a host asks who is a router.
@@ -177,54 +117,45 @@ mod tests {
 
     use super::*;
 
-    /// As radvd sends it: a prefix, an MTU, a resolver, its address.
-    const CAPTURED: [u8; 88] = [
-        134, 0, 0xab, 0xcd, 64, 0x08, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, // header
-        3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0x38, 0x40, 0, 0, 0, 0, // prefix
-        0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, //
-        5, 1, 0, 0, 0, 0, 5, 0xdc, // MTU
-        25, 3, 0, 0, 0, 0, 7, 8, 0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        0x53, // RDNSS
-        1, 1, 2, 0, 0, 0, 0, 1,
-    ];
-
     #[test]
-    fn another_routers_advertisement_is_read() {
-        let expected = RouterAdvertisement {
+    fn an_advertisement_has_the_octets_of_the_rfcs() {
+        let message = RouterAdvertisement {
             hop_limit: 64,
             preference: Preference::High,
             lifetime_s: 1800,
             source: Some([2, 0, 0, 0, 0, 1]),
-            dns: vec!["fd00:1::53".parse().unwrap()],
-            dns_lifetime_s: 1800,
+            dns: vec!["fd00:1::53".parse().unwrap(), "fe80::2".parse().unwrap()],
+            dns_lifetime_s: 600,
         };
-        assert_eq!(RouterAdvertisement::parse(&CAPTURED), Ok(expected));
-        for cut in (0..CAPTURED.len()).filter(|cut| ![16, 48, 56, 80].contains(cut)) {
-            assert!(
-                RouterAdvertisement::parse(&CAPTURED[..cut]).is_err(),
-                "{cut}"
-            );
-        }
-        let mut endless = CAPTURED;
-        endless[17] = 0;
-        assert!(RouterAdvertisement::parse(&endless).is_err());
+        let expected = [
+            134, 0, 0, 0, 64, 0x08, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, // header
+            1, 1, 2, 0, 0, 0, 0, 1, // source link-layer address
+            25, 5, 0, 0, 0, 0, 2, 0x58, // recursive DNS servers, 600 s
+            0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53, //
+            0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        ];
+        assert_eq!(message.emit(), expected);
+        let flags = |preference| {
+            let message = RouterAdvertisement {
+                preference,
+                ..RouterAdvertisement::default()
+            };
+            message.emit()[5]
+        };
+        assert_eq!(flags(Preference::Medium), 0);
+        assert_eq!(flags(Preference::Low), 0x18);
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
-        for preference in [Preference::High, Preference::Medium, Preference::Low] {
-            let message = RouterAdvertisement {
-                hop_limit: 64,
-                preference,
-                lifetime_s: 9000,
-                source: Some([2, 3, 4, 5, 6, 7]),
-                dns: vec!["fe80::2".parse().unwrap(), "fd00::53".parse().unwrap()],
-                dns_lifetime_s: 600,
-            };
-            let bytes = message.emit();
-            assert_eq!(bytes.len() % 8, 0);
-            assert_eq!(RouterAdvertisement::parse(&bytes), Ok(message));
-        }
+    fn many_resolvers_are_several_options() {
+        let message = RouterAdvertisement {
+            dns: vec![Ipv6Addr::LOCALHOST; 128],
+            ..RouterAdvertisement::default()
+        };
+        let bytes = message.emit();
+        assert_eq!(bytes.len(), ADVERTISEMENT + 2 * 8 + 128 * 16);
+        assert_eq!(bytes[ADVERTISEMENT..][..2], [25, 255]);
+        assert_eq!(bytes[ADVERTISEMENT + 255 * 8..][..2], [25, 3]);
     }
 
     #[test]
@@ -234,14 +165,15 @@ mod tests {
         assert!(!is_router_solicitation(&bytes[..7]));
         bytes[1] = 1;
         assert!(!is_router_solicitation(&bytes));
-        assert!(!is_router_solicitation(&CAPTURED));
+        assert!(!is_router_solicitation(
+            &RouterAdvertisement::default().emit()
+        ));
         assert!(!is_router_solicitation(&[]));
     }
 
     proptest! {
         #[test]
         fn no_bytes_at_all_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = RouterAdvertisement::parse(&bytes);
             let _ = is_router_solicitation(&bytes);
         }
     }

@@ -28,6 +28,17 @@ pub(in crate::supervisor) struct Wanted {
     pub(super) no_ipv6: bool,
 }
 
+impl Wanted {
+    /// Whether a process that was started with this has to end for that: what it lends, or its sockets are others.
+    pub(super) fn is_another_process(&self, other: &Self) -> bool {
+        let lent = |it: &Self| {
+            let router = it.router.as_ref().map(|router| router.interface);
+            (it.interface.clone(), it.index, it.settings.clone(), router)
+        };
+        lent(self) != lent(other)
+    }
+}
+
 /// What this machine has on an interface.
 #[derive(Clone, Debug, Default)]
 pub(in crate::supervisor) struct Leg {
@@ -221,6 +232,24 @@ mod tests {
         assert_eq!(wanted.router.unwrap().dns, [dns6]);
         let without = of("router_advertisements = false", &leg()).unwrap();
         assert_eq!((without.router, without.no_ipv6), (None, false));
+    }
+
+    #[test]
+    fn another_address_of_its_own_ends_no_process() {
+        let wanted = of("", &leg()).unwrap();
+        let moved = Leg {
+            v6: vec!["fd00::3".parse().unwrap(), "fe80::2".parse().unwrap()],
+            ..leg()
+        };
+        let moved = of("", &moved).unwrap();
+        assert_ne!(wanted, moved);
+        assert!(!wanted.is_another_process(&moved));
+        let without = of("router_advertisements = false", &leg()).unwrap();
+        assert!(wanted.is_another_process(&without));
+        let shorter = of("lease_time = \"10m\"", &leg()).unwrap();
+        assert!(wanted.is_another_process(&shorter));
+        let plugged = Leg { index: 8, ..leg() };
+        assert!(wanted.is_another_process(&of("", &plugged).unwrap()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The process that lends addresses, as the supervisor holds it: started with its sockets, listened to, ended.
 
+use std::net::Ipv6Addr;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,11 @@ impl Process {
         let process =
             started.map_err(|e| format!("cannot start the process that lends them: {e}"))?;
         Ok(Self(Arc::new(process)))
+    }
+
+    /// Has other resolvers advertised. One that has ended hears nothing, and the next one begins with them.
+    pub(super) fn advertise(&self, dns: Vec<Ipv6Addr>) {
+        let _ = self.0.send(&ToDhcp::Resolvers(dns), &[]);
     }
 
     /// Has it end by itself, and say before what it lent last; if it is to be a router no more (`farewell`), devices
