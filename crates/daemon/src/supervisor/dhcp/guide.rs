@@ -50,19 +50,8 @@ fn lent_first(gateway: &Gateway) -> impl Iterator<Item = &String> {
 fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
     let (network, address, mask) = (own.trunc(), own.addr(), own.netmask());
     let dhcp = gateway.dhcp.as_ref();
-    let named: Vec<String> = dhcp
-        .and_then(|dhcp| dhcp.dns.as_ref())
-        .map(|dns| {
-            dns.iter()
-                .filter(|a| a.is_ipv4())
-                .map(IpAddr::to_string)
-                .collect()
-        })
-        .unwrap_or_default();
-    let dns = match named.is_empty() {
-        true => format!("{SOME_RESOLVER} (one on the LAN would be asked past the tunnel)"),
-        false => named.join(", "),
-    };
+    let resolvers = Resolvers::of(gateway, address);
+    let dns = resolvers.by_hand();
     let router = match routers.first() {
         Some(router) => format!("the router ({router})"),
         None => "the router".to_owned(),
@@ -87,13 +76,62 @@ fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) 
 
 3. All devices, by this machine. Switch the DHCP server of {router} off, and write
      [gateway.dhcp]
-     range = \"{range}\"
+     range = \"{range}\"{lent}
    then `cygnet check`, `cygnet reload`; `cygnet dhcp leases` shows who came.
 
 IPv6: in the first two ways devices use the router for it, past this machine. Switch IPv6 off in {router}, or on the
 device. In the third this machine advertises itself as the router to prefer; devices that heed no preference, and all
-while this machine is off, use the other one as long as it advertises itself."
+while this machine is off, use the other one as long as it advertises itself.",
+        lent = resolvers.lent(),
     )
+}
+
+/// Whom devices are to ask for names.
+enum Resolvers {
+    /// As `[gateway.dhcp]` says.
+    Named(Vec<IpAddr>),
+    /// This machine: it answers.
+    This(Ipv4Addr),
+    /// Nobody is named, and this machine does not answer.
+    Unnamed,
+}
+
+impl Resolvers {
+    fn of(gateway: &Gateway, own: Ipv4Addr) -> Self {
+        let named = gateway.dhcp.as_ref().and_then(|dhcp| dhcp.dns.clone());
+        match (named, &gateway.dns) {
+            (Some(named), _) => Self::Named(named),
+            (None, Some(_)) => Self::This(own),
+            (None, None) => Self::Unnamed,
+        }
+    }
+
+    /// What is entered by hand.
+    fn by_hand(&self) -> String {
+        let some = || format!("{SOME_RESOLVER} (one on the LAN would be asked past the tunnel)");
+        match self {
+            Self::Named(named) => {
+                let named = named.iter().filter(|a| a.is_ipv4());
+                let named: Vec<String> = named.map(IpAddr::to_string).collect();
+                match named.is_empty() {
+                    true => some(),
+                    false => named.join(", "),
+                }
+            }
+            Self::This(own) => format!("{own}    (this machine answers, through the tunnel)"),
+            Self::Unnamed => some(),
+        }
+    }
+
+    /// What stands below `range`, where devices would be told something else without it.
+    fn lent(&self) -> String {
+        let named: Vec<String> = match self {
+            Self::This(_) => return String::new(),
+            Self::Named(named) => named.iter().map(|a| format!("\"{a}\"")).collect(),
+            Self::Unnamed => vec![format!("\"{SOME_RESOLVER}\"")],
+        };
+        format!("\n     dns = [{}]", named.join(", "))
+    }
 }
 
 /// A range for a LAN of this kind, if there is room.
@@ -156,14 +194,32 @@ mod tests {
         ] {
             assert!(guide.contains(part), "{part}:\n{guide}");
         }
-        let lines =
-            "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\ndns = [\"10.0.0.53\"]\n";
+        let lines = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\ndns = [\"10.0.0.53\", \"2620:fe::fe\"]\n";
         let guide = text(&gateway(lines), "eth0", own, &[]);
         assert!(
-            guide.contains("range = \"192.168.7.20-192.168.7.30\""),
+            guide.contains("range = \"192.168.7.20-192.168.7.30\"\n     dns = [\"10.0.0.53\", \"2620:fe::fe\"]\n"),
             "{guide}"
         );
         assert!(guide.contains("DNS          10.0.0.53\n"), "{guide}");
+    }
+
+    #[test]
+    fn this_machine_is_named_as_resolver_where_it_answers() {
+        let own = "192.168.7.2/24".parse().unwrap();
+        let guide = |lines| text(&gateway(lines), "eth0", own, &[]);
+        let answering = guide("[gateway.dns]\n");
+        assert_eq!(answering.matches("DNS          192.168.7.2 ").count(), 2);
+        assert!(
+            !answering.contains("9.9.9.9") && !answering.contains("dns = "),
+            "{answering}"
+        );
+        // Without a word devices would be told to ask a machine that does not answer.
+        let range = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\n";
+        for lines in ["", range] {
+            let silent = guide(lines);
+            assert!(silent.contains("\n     dns = [\"9.9.9.9\"]\n"), "{silent}");
+            assert!(!silent.contains("DNS          192.168.7.2"), "{silent}");
+        }
     }
 
     #[test]
