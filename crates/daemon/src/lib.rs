@@ -73,13 +73,7 @@ pub fn look_for_dhcp(mac: &str) -> u8 {
 
 /// Checks a configuration with all the files it names; one line that sums it up.
 pub fn check(config: &Path) -> Result<String, StartError> {
-    keep_keys_in_memory();
-    let loaded = supervisor::start::load(config)?;
-    supervisor::network::check(&loaded.config)?;
-    let base = config.parent().unwrap_or(Path::new("."));
-    supervisor::dns::check(&loaded.config, base)?;
-    supervisor::dhcp::check(&loaded)?;
-    Ok(loaded.summary())
+    survey::configuration(config).map(|(_, summary)| summary)
 }
 
 /// Puts the fail-closed rules of the configured gateway in place.

@@ -10,6 +10,7 @@ use cygnet_ike::time::UtcTime;
 use ipnet::Ipv4Net;
 
 use crate::clock::{Clock, LastKnown};
+use crate::dns::resolv_conf;
 use crate::error::StartError;
 use crate::{keep_keys_in_memory, supervisor};
 
@@ -23,6 +24,9 @@ pub fn configuration(path: &Path) -> Result<(Config, String), StartError> {
     keep_keys_in_memory();
     let loaded = supervisor::start::load(path)?;
     supervisor::network::check(&loaded.config)?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    supervisor::dns::check(&loaded.config, base)?;
+    supervisor::dhcp::check(&loaded)?;
     let summary = loaded.summary();
     Ok((loaded.config, summary))
 }
@@ -51,6 +55,18 @@ pub fn helper_user(config: &Config) -> Result<(u32, u32), String> {
     user.map_err(|error| error.to_string())
 }
 
+/// Whom this machine asks for names; where that is systemd-resolved, whom that one asks.
+///
+/// # Errors
+/// There is nobody: one sentence.
+pub fn resolvers() -> Result<Vec<IpAddr>, String> {
+    match resolv_conf::named() {
+        Err(error) => Err(format!("cannot read {}: {error}", resolv_conf::PATH)),
+        Ok(named) if named.is_empty() => Err(format!("{} names no resolver", resolv_conf::PATH)),
+        Ok(named) => Ok(named),
+    }
+}
+
 /// Addresses of a name, asked for by a process of that user and group.
 ///
 /// # Errors
@@ -77,4 +93,30 @@ pub async fn dhcp_servers(
 #[must_use]
 pub fn suggested_range(own: Ipv4Net, routers: &[Ipv4Addr]) -> Option<String> {
     supervisor::dhcp::suggested(own, routers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_refused_elsewhere_is_not_good_here() {
+        let name = format!("cygnet-survey-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        fs::create_dir_all(&place).unwrap();
+        let psk = place.join("home.psk");
+        fs::write(&psk, "0123456789abcdef\n").unwrap();
+        fs::set_permissions(&psk, fs::Permissions::from_mode(0o600)).unwrap();
+        let path = place.join("cygnet.toml");
+        let text = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"home.psk\"\nvirtual_address = true\n\
+                    [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n[gateway.dns]\nblock = \"gone.hosts\"\n";
+        fs::write(&path, text).unwrap();
+        let told = configuration(&path).map(|(_, summary)| summary);
+        let _ = fs::remove_dir_all(&place);
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("block list gone.hosts"), "{told}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_daemon::api::Status;
+use cygnet_daemon::api::{ConnectionStatus, Status};
 use cygnet_gateway::Lan;
 use cygnet_linux::{GuardState, UdpOffloads};
 use ipnet::IpNet;
@@ -27,6 +27,24 @@ pub(crate) struct Facts {
     pub(crate) machine: Machine,
 }
 
+impl Facts {
+    /// Connections of the running program.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &ConnectionStatus> {
+        connections(&self.status)
+    }
+
+    pub(crate) fn is_up(&self, tunnel: &str) -> bool {
+        let mut connections = self.connections();
+        connections.any(|it| it.name == tunnel && it.state == "up")
+    }
+}
+
+/// Connections of the running program, none where it says nothing.
+pub(crate) fn connections(status: &Asked<Status>) -> impl Iterator<Item = &ConnectionStatus> {
+    let engine = status.as_ref().ok().and_then(|s| s.engine.as_ref());
+    engine.into_iter().flat_map(|engine| &engine.connections)
+}
+
 /// An answer, or one sentence why there is none.
 pub(crate) type Asked<T> = Result<T, String>;
 
@@ -41,6 +59,10 @@ pub(crate) struct Configuration {
     pub(crate) lan: Vec<String>,
     /// The gateway's tunnel.
     pub(crate) gateway: Option<String>,
+    /// Names that devices of the LAN ask for are asked through the tunnel.
+    pub(crate) answers: bool,
+    /// Addresses are lent to devices of the LAN.
+    pub(crate) lends: Option<Lends>,
     pub(crate) server: bool,
     /// A tunnel of it is a site's.
     pub(crate) site: bool,
@@ -53,6 +75,15 @@ impl Configuration {
     pub(crate) fn is_router(&self) -> bool {
         self.gateway.is_some() || self.server || self.site
     }
+}
+
+/// What devices are told with the addresses that they are lent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lends {
+    /// Whom to ask for names; `None`: this machine.
+    pub(crate) resolvers: Option<Vec<IpAddr>>,
+    /// That this machine is the router for IPv6.
+    pub(crate) advertises: bool,
 }
 
 /// What starts it at boot.
@@ -94,6 +125,8 @@ pub(crate) struct Tunnel {
     pub(crate) name: String,
     /// MTU of its interface, or what it will have.
     pub(crate) mtu: u16,
+    /// While it is up it finds out by itself how large packets may be.
+    pub(crate) searches_mtu: bool,
     /// A suite that it is set up to offer first: `aes256gcm16`.
     pub(crate) offers: String,
     /// Whom it calls; empty where the peer calls.
@@ -142,6 +175,8 @@ pub(crate) struct Leaks {
     pub(crate) egress: Vec<Egress>,
     /// Resolvers of this machine; a stub's are those that it asks.
     pub(crate) resolvers: Asked<Vec<Resolver>>,
+    /// A program of this machine answers others at the port of DNS.
+    pub(crate) answerer: bool,
     /// Addresses of this machine with their networks.
     pub(crate) local: Vec<IpNet>,
     /// Tunnels that all of this machine's own traffic takes while they are up.
@@ -246,6 +281,8 @@ pub(crate) fn healthy() -> Facts {
             read: Ok("tunnel home; gateway for eth0 through home.".into()),
             lan: vec!["eth0".into()],
             gateway: Some("home".into()),
+            answers: false,
+            lends: None,
             server: false,
             site: false,
             interfaces: vec!["cyg-home".into()],
@@ -269,6 +306,7 @@ pub(crate) fn healthy() -> Facts {
         tunnels: vec![Tunnel {
             name: "home".into(),
             mtu: 1438,
+            searches_mtu: true,
             offers: "aes256gcm16".into(),
             hosts: vec![Host {
                 name: "vpn.example.org".into(),
@@ -308,6 +346,7 @@ pub(crate) fn healthy() -> Facts {
                 address: IpAddr::from([9, 9, 9, 9]),
                 leaves: Some("eth0".into()),
             }]),
+            answerer: false,
             local: vec!["192.168.1.2/24".parse().unwrap()],
             own: Vec::new(),
             ipv6: Some("eth0".into()),

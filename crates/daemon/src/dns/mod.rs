@@ -15,7 +15,7 @@ mod gate;
 pub(crate) mod messages;
 mod policy;
 mod query;
-mod resolv_conf;
+pub(crate) mod resolv_conf;
 mod serve;
 mod upstream;
 

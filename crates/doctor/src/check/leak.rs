@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cygnet_gateway::DevicePolicy;
 
-use crate::facts::{Egress, Facts, Resolver};
+use crate::facts::{Egress, Facts, Lends, Resolver};
 use crate::report::Check;
 
 pub(super) fn egress(facts: &Facts) -> Vec<Check> {
@@ -51,27 +51,30 @@ pub(super) fn dns(facts: &Facts) -> Vec<Check> {
     let judge: fn(&Facts, &Resolver) -> Option<Check> = match who(facts) {
         Who::Nobody => return Vec::new(),
         Who::Itself(Err(down)) => return vec![Check::unknown(name, down)],
-        Who::Lan => asked_in_the_lan,
+        Who::Lan => match &facts.configuration.lends {
+            Some(lends) => return vec![told_with_an_address(facts, lends)],
+            None => asked_in_the_lan,
+        },
         Who::Itself(Ok(())) => asked_past_the_tunnel,
     };
     let resolvers = match &facts.leaks.resolvers {
         Ok(resolvers) => resolvers,
         Err(error) => return vec![Check::unknown(name, error)],
     };
-    let is_ours = |resolver: &&Resolver| {
-        let local = &facts.leaks.local;
-        let own = local.iter().any(|net| net.addr() == resolver.address);
-        own || resolver.address.is_loopback()
-    };
+    let is_ours =
+        |resolver: &&Resolver| is_own(facts, &resolver.address) || resolver.address.is_loopback();
     let others = resolvers.iter().filter(|resolver| !is_ours(resolver));
     let checks: Vec<Check> = others.filter_map(|other| judge(facts, other)).collect();
     if !checks.is_empty() {
         return checks;
     }
-    let all = resolvers
-        .iter()
-        .map(|resolver| resolver.address.to_string());
-    let all = all.collect::<Vec<_>>().join(", ");
+    if facts.configuration.answers {
+        return vec![Check::good(
+            name,
+            "tunnelled devices are answered by this machine, through the tunnel, whomever they ask",
+        )];
+    }
+    let all = listed(resolvers.iter().map(|resolver| &resolver.address));
     vec![match resolvers.iter().any(|resolver| is_ours(&resolver)) {
         true => Check::unknown(
             name,
@@ -104,10 +107,7 @@ fn who(facts: &Facts) -> Who {
     if own.is_empty() {
         return Who::Nobody;
     }
-    let engine = facts.status.as_ref().ok().and_then(|s| s.engine.as_ref());
-    let mut connections = engine.into_iter().flat_map(|engine| &engine.connections);
-    let is_up = connections.any(|c| c.state == "up" && own.iter().any(|own| own.tunnel == c.name));
-    Who::Itself(match is_up {
+    Who::Itself(match own.iter().any(|own| facts.is_up(&own.tunnel)) {
         true => Ok(()),
         false => Err(
             "while the tunnel is down this machine's own traffic goes past it, names included"
@@ -116,15 +116,88 @@ fn who(facts: &Facts) -> Who {
     })
 }
 
-/// A device of the LAN that asks the same resolver asks it directly.
-fn asked_in_the_lan(facts: &Facts, Resolver { address, .. }: &Resolver) -> Option<Check> {
+fn listed<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> String {
+    let all: Vec<String> = addresses.map(ToString::to_string).collect();
+    all.join(", ")
+}
+
+fn is_own(facts: &Facts, address: &IpAddr) -> bool {
+    let mut local = facts.leaks.local.iter();
+    local.any(|net| net.addr() == *address)
+}
+
+fn is_in_the_lan(facts: &Facts, address: &IpAddr) -> bool {
     let link_local = match address {
         IpAddr::V4(a) => a.is_link_local(),
         IpAddr::V6(a) => a.is_unicast_link_local(),
     };
     let mut networks = facts.network.lan.iter().flat_map(|lan| &lan.networks);
-    if !link_local && !networks.any(|net| net.contains(address)) {
+    link_local || networks.any(|net| net.contains(address))
+}
+
+/// Devices that are lent an address ask whom they are told to.
+fn told_with_an_address(facts: &Facts, lends: &Lends) -> Check {
+    let name = "dns";
+    let answers = facts.configuration.answers;
+    let told = lends.resolvers.iter().flatten();
+    let (own, others): (Vec<&IpAddr>, Vec<&IpAddr>) = told.partition(|it| is_own(facts, it));
+    if let Some(near) = others.iter().find(|it| is_in_the_lan(facts, it)) {
+        return Check::wrong(
+            name,
+            format!(
+                "devices are told to ask {near}, which is in the LAN: tunnelled ones ask it past the tunnel, and it asks on in clear"
+            ),
+            match answers {
+                true => {
+                    "take it out of `dns` in [gateway.dhcp]; without `dns` devices are told this machine, which answers".to_owned()
+                }
+                false => format!("name {} in `dns` of [gateway.dhcp] in its place", better(facts)),
+            },
+        );
+    }
+    let this_machine = lends.resolvers.is_none() || !own.is_empty();
+    match this_machine {
+        true if answers => Check::good(
+            name,
+            "devices are told to ask this machine, which asks through the tunnel for them",
+        ),
+        true if facts.leaks.answerer => Check::unknown(
+            name,
+            "devices are told to ask this machine, where another program answers: whom that one asks is not seen here",
+        ),
+        true => Check::wrong(
+            name,
+            "devices are told to ask this machine for names, and nothing answers there",
+            format!(
+                "add a section [gateway.dns], or `dns = [\"{}\"]` in [gateway.dhcp], and `cygnet reload`",
+                better(facts)
+            ),
+        ),
+        false => Check::good(
+            name,
+            format!(
+                "devices are told to ask {}, beyond the tunnel",
+                listed(others.into_iter())
+            ),
+        ),
+    }
+}
+
+/// A device of the LAN that asks the same resolver asks it directly.
+fn asked_in_the_lan(facts: &Facts, Resolver { address, .. }: &Resolver) -> Option<Check> {
+    if !is_in_the_lan(facts, address) {
         return None;
+    }
+    if facts.configuration.answers {
+        let unknown = Check::unknown(
+            "dns",
+            format!(
+                "this machine answers tunnelled devices through the tunnel, but not those that ask {address}, which is in the LAN: whether they were told to is not seen here"
+            ),
+        );
+        return Some(unknown.try_this(
+            "name this machine, and nobody else, as resolver in the router's DHCP settings, or on each device",
+        ));
     }
     let better = better(facts);
     Some(Check::wrong(
@@ -157,10 +230,9 @@ fn asked_past_the_tunnel(facts: &Facts, resolver: &Resolver) -> Option<Check> {
 
 /// A resolver that is reached through the tunnel: what its server handed out, if it did.
 fn better(facts: &Facts) -> String {
-    let engine = facts.status.as_ref().ok().and_then(|s| s.engine.as_ref());
-    let connections = engine.into_iter().flat_map(|engine| &engine.connections);
     let wanted = facts.configuration.gateway.as_ref();
-    let mut sas = connections
+    let mut sas = facts
+        .connections()
         .filter(|c| wanted.is_none_or(|name| c.name == *name))
         .flat_map(|c| &c.ike_sas);
     let dns = sas.find_map(|sa| sa.dns.first());
@@ -204,13 +276,23 @@ fn ipv6_of_the_lan(facts: &Facts) -> Vec<Check> {
         Ok(announced) => announced,
         Err(error) => return vec![Check::unknown(name, error)],
     };
+    let lends = facts.configuration.lends.as_ref();
+    let advertises = lends.is_some_and(|lends| lends.advertises);
+    let says = match advertises {
+        true => {
+            "a router announces IPv6 in the LAN beside this machine: tunnelled devices that heed no preference, and all while this machine is off, have a way to the internet that goes past it"
+        }
+        false => {
+            "a router announces IPv6 in the LAN: tunnelled devices have a way to the internet that goes past this machine"
+        }
+    };
     let lan = facts.configuration.lan.iter();
     let checks: Vec<Check> = lan
         .filter(|interface| announced.contains(interface))
         .map(|interface| {
             Check::wrong(
                 name,
-                "a router announces IPv6 in the LAN: tunnelled devices have a way to the internet that goes past this machine",
+                says,
                 "switch IPv6 off for the LAN in that router (router advertisements), or on each device",
             )
             .of(interface)
@@ -218,7 +300,13 @@ fn ipv6_of_the_lan(facts: &Facts) -> Vec<Check> {
         .collect();
     match checks.is_empty() {
         false => checks,
-        true => vec![Check::good(name, "no router announces IPv6 in the LAN")],
+        true => vec![Check::good(
+            name,
+            match advertises {
+                true => "no router announces IPv6 in the LAN but this machine",
+                false => "no router announces IPv6 in the LAN",
+            },
+        )],
     }
 }
 
@@ -290,6 +378,87 @@ mod tests {
             |f| f.leaks.resolvers = Err("no such file".into()),
             "Unknown dns : no such file",
             &[],
+        );
+    }
+
+    #[test]
+    fn a_gateway_that_answers_is_not_judged_by_whom_it_asks_itself() {
+        let answers = |change: fn(&mut Facts)| {
+            move |f: &mut Facts| {
+                f.configuration.answers = true;
+                change(f);
+            }
+        };
+        for resolver in ["127.0.0.53", "10.99.0.1"] {
+            let asks = asks(resolver, "eth0");
+            let told = found(|f| {
+                f.configuration.answers = true;
+                asks(f);
+            });
+            assert!(told.is_empty(), "{told:#?}");
+        }
+        expect(
+            answers(|f| asks("192.168.1.1", "eth0")(f)),
+            "Unknown dns : ",
+            &["not those that ask 192.168.1.1", "name this machine"],
+        );
+    }
+
+    fn lends(resolvers: Option<&[&str]>) -> impl FnOnce(&mut Facts) {
+        let resolvers = resolvers.map(|all| all.iter().map(|it| it.parse().unwrap()).collect());
+        move |f| {
+            // What this machine asks itself is told to nobody.
+            asks("192.168.1.1", "eth0")(f);
+            f.configuration.lends = Some(Lends {
+                resolvers,
+                advertises: true,
+            });
+        }
+    }
+
+    #[test]
+    fn resolvers_that_devices_are_told_with_their_addresses() {
+        assert!(found(lends(Some(&["9.9.9.9", "2620:fe::fe"]))).is_empty());
+        for this_machine in [None, Some(&["192.168.1.2"][..])] {
+            expect(
+                lends(this_machine),
+                "Wrong dns : devices are told to ask this machine for names, and nothing answers",
+                &["[gateway.dns]", "`dns = [\"9.9.9.9\"]`"],
+            );
+            let another = found(|f| {
+                lends(this_machine)(f);
+                f.leaks.answerer = true;
+            });
+            assert!(another[0].starts_with("Unknown dns : "), "{another:#?}");
+            let told = found(|f| {
+                lends(this_machine)(f);
+                f.configuration.answers = true;
+            });
+            assert!(told.is_empty(), "{told:#?}");
+        }
+        let router = || lends(Some(&["9.9.9.9", "192.168.1.1"]));
+        expect(
+            router(),
+            "Wrong dns : devices are told to ask 192.168.1.1",
+            &["name 9.9.9.9 in `dns`"],
+        );
+        let answering = |f: &mut Facts| {
+            router()(f);
+            f.configuration.answers = true;
+        };
+        expect(answering, "Wrong dns : ", &["take it out of `dns`"]);
+    }
+
+    #[test]
+    fn another_router_beside_this_machine_is_one_still() {
+        let beside = |f: &mut Facts| {
+            lends(Some(&["9.9.9.9"]))(f);
+            f.leaks.announced = Ok(vec!["eth0".to_owned()]);
+        };
+        expect(
+            beside,
+            "Wrong ipv6 eth0: ",
+            &["heed no preference", "switch IPv6 off"],
         );
     }
 

@@ -136,6 +136,15 @@ fn mtu(facts: &Facts, tunnel: &Tunnel, server: &Server, found: &Found) -> Option
             name,
             format!("packets of up to {mtu} bytes fit: datagrams of {size} arrive"),
         )),
+        // Its interface has the MTU that it started with until it is up and has searched.
+        Mtu::Narrow(size) if tunnel.searches_mtu && !facts.is_up(&tunnel.name) => {
+            Some(Check::good(
+                name,
+                format!(
+                    "datagrams of up to {size} bytes arrive and no larger, as the tunnel finds out by itself once it is up"
+                ),
+            ))
+        }
         Mtu::Narrow(size) => {
             let framing = framing(facts, tunnel);
             let fits = inner_mtu(size, server.address.is_ipv6(), framing);
@@ -152,8 +161,13 @@ fn mtu(facts: &Facts, tunnel: &Tunnel, server: &Server, found: &Found) -> Option
                     "datagrams of up to {size} bytes arrive and no larger: packets of up to {fits} bytes fit, and the tunnel takes {mtu}"
                 ),
                 format!(
-                    "write `mtu = {write}` in [tunnel.{}]{note}, and `cygnet reload`",
-                    tunnel.name
+                    "write `mtu = {write}` in [tunnel.{}]{note}, and `cygnet reload`{}",
+                    tunnel.name,
+                    match tunnel.searches_mtu {
+                        true => "; its server does not help the tunnel to find that out",
+                        false =>
+                            "; or take `search_mtu = false` out there, and the tunnel finds it out",
+                    }
                 ),
             ))
         }
@@ -194,9 +208,8 @@ pub(crate) fn framing_of(suite: &str) -> EspFraming {
 
 /// Of each connection that is up, the suite of what it carries.
 pub(super) fn suites(facts: &Facts) -> Vec<(&str, &str)> {
-    let engine = facts.status.as_ref().ok().and_then(|s| s.engine.as_ref());
-    let connections = engine.into_iter().flat_map(|engine| &engine.connections);
-    connections
+    facts
+        .connections()
         .filter_map(|connection| {
             let suite = connection.ike_sas.iter().rev().find_map(of_first_child)?;
             Some((connection.name.as_str(), suite))
@@ -281,14 +294,29 @@ mod tests {
             &["the tunnel takes 1438", "`mtu = 1338` in [tunnel.home]"],
         );
         expect(narrow(1280), "Wrong mtu ", &["`mtu = 1280`", "IPv6"]);
+        let blind = |f: &mut Facts| {
+            f.tunnels[0].searches_mtu = false;
+            probed(f).mtu = Mtu::Narrow(1400);
+        };
+        expect(blind, "Wrong mtu ", &["or take `search_mtu = false` out"]);
         let cbc = |f: &mut Facts| {
             f.status = Err("it does not run".into());
+            f.tunnels[0].searches_mtu = false;
             f.tunnels[0].offers = "aes128-sha256".into();
             probed(f).mtu = Mtu::Narrow(1500);
         };
         let found = found(cbc);
         let told = found.iter().find(|told| told.starts_with("Wrong mtu"));
         assert!(told.unwrap().contains("`mtu = 1422`"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_tunnel_that_searches_and_is_not_up_has_nothing_to_be_written() {
+        let told = found(|f: &mut Facts| {
+            f.status = Err("it does not run".into());
+            probed(f).mtu = Mtu::Narrow(1400);
+        });
+        assert!(!told.iter().any(|told| told.contains("mtu")), "{told:#?}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What this machine tells of itself in files.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +9,7 @@ use cygnet_config::{Config, Daemon};
 use cygnet_crypto::suite::aes_is_fast;
 use cygnet_linux::UdpOffloads;
 
-use crate::facts::{Asked, Machine, Units};
+use crate::facts::{Machine, Units};
 
 /// Settings that are looked at, of `all` and of each interface.
 const SETTINGS: [(&str, &[&str]); 2] = [
@@ -28,13 +27,6 @@ const SETTINGS: [(&str, &[&str]); 2] = [
 
 /// Only a machine that was booted by systemd has it (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
-const RESOLVERS: &str = "/etc/resolv.conf";
-/// Where systemd-resolved, whose stub is in the file above, keeps the resolvers that it asks.
-const BEHIND_THE_STUB: &str = "/run/systemd/resolve/resolv.conf";
-const STUB: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 53)),
-    IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 54)),
-];
 
 /// Seconds since 1970, as the clock says.
 pub(super) fn now() -> i64 {
@@ -82,34 +74,29 @@ pub(super) fn units(packaged: bool, config: Option<&Config>) -> Units {
     Units::Are(units.map(state).collect())
 }
 
-/// Whom this machine asks for names.
-pub(super) fn resolvers() -> Asked<Vec<IpAddr>> {
-    let read = |path: &str| {
-        let text = std::fs::read_to_string(path);
-        text.map_err(|e| format!("cannot read {path}: {e}"))
-    };
-    let mut named = nameservers(&read(RESOLVERS)?);
-    if named.iter().any(|address| STUB.contains(address))
-        && let Ok(behind) = read(BEHIND_THE_STUB)
-    {
-        named = nameservers(&behind);
-    }
-    match named.is_empty() {
-        true => Err(format!("{RESOLVERS} names no resolver")),
-        false => Ok(named),
-    }
+/// Whether a program of this machine's answers others at the port of DNS.
+pub(super) fn answers_names() -> bool {
+    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(std::fs::read_to_string);
+    tables.iter().flatten().any(|table| has_resolver(table))
 }
 
-/// resolv.conf(5).
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    let words = text.lines().map(str::split_whitespace);
-    let named = words.filter_map(|mut words| match words.next() {
-        Some("nameserver") => words.next(),
-        _ => None,
-    });
-    // A link-local address has its interface behind it.
-    let address = |word: &str| word.split('%').next()?.parse().ok();
-    named.filter_map(address).collect()
+/// The same by a table of proc_net_udp.
+fn has_resolver(table: &str) -> bool {
+    let socket = |line: &str| {
+        let (address, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
+        // Words of four octets in the machine's order.
+        let v4 = u32::from_str_radix(address, 16).map(|it| it.to_ne_bytes());
+        let loopback = match v4 {
+            Ok([first, ..]) => first == 127,
+            Err(_) => {
+                let last = u32::from_str_radix(address.get(24..)?, 16).ok()?;
+                let first = address.get(..24)?;
+                first.bytes().all(|b| b == b'0') && last.to_ne_bytes() == [0, 0, 0, 1]
+            }
+        };
+        Some(!loopback && u16::from_str_radix(port, 16) == Ok(53))
+    };
+    table.lines().skip(1).filter_map(socket).any(|it| it)
 }
 
 /// Processor and kernel. `interfaces`: those of tunnels.
@@ -182,16 +169,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolvers_are_those_of_the_file() {
-        let text = "# nameserver 192.0.2.9\nsearch lan\nnameserver 192.168.1.1\n nameserver  fe80::1%eth0 \n\
-                    nameserver\nnameserver none\noptions edns0\n";
-        let expected: Vec<IpAddr> = ["192.168.1.1", "fe80::1"]
-            .map(|a| a.parse().unwrap())
-            .to_vec();
-        assert_eq!(nameservers(text), expected);
-    }
-
-    #[test]
     fn instructions_for_aes_are_those_of_every_processor() {
         let intel = "processor\t: 0\nflags\t\t: fpu aes pclmulqdq avx2\n\n";
         let cortex = "processor\t: 0\nFeatures\t: fp asimd aes pmull sha1\n\n";
@@ -221,6 +198,25 @@ mod tests {
             [500, 4500, 53].map(|port| overflows(table, port)),
             [7, 36, 0]
         );
+    }
+
+    #[test]
+    fn who_answers_on_loopback_alone_answers_no_device() {
+        let word = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
+        let (none, one) = (word([0; 4]), word([0, 0, 0, 1]));
+        let loopback6 = format!("{}{one}", none.repeat(3));
+        for (address, port, found) in [
+            (word([127, 0, 0, 53]), "0035", false),
+            (word([192, 168, 1, 2]), "0035", true),
+            (none.clone(), "0035", true),
+            (word([192, 168, 1, 2]), "0044", false),
+            (loopback6, "0035", false),
+            (none.repeat(4), "0035", true),
+        ] {
+            let table =
+                format!("  sl  local_address rem_address\n 12: {address}:{port} {none}:0000 07\n");
+            assert_eq!(has_resolver(&table), found, "{table}");
+        }
     }
 
     #[test]

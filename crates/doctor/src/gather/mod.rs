@@ -17,7 +17,9 @@ use cygnet_ike::policy::Connection;
 use cygnet_linux::Netlink;
 
 use crate::check::framing_of;
-use crate::facts::{Asked, Clock, Configuration, Facts, Leaks, Network, Own, Resolver, Tunnel};
+use crate::facts::{
+    Asked, Clock, Configuration, Facts, Leaks, Lends, Network, Own, Resolver, Tunnel,
+};
 use crate::probe::web::Url;
 
 /// The configuration that the packaged units name.
@@ -128,6 +130,7 @@ async fn all(
             let way = servers::Way {
                 netlink,
                 settings: &network.settings,
+                status: &status,
                 daemon: &config.daemon,
                 user,
             };
@@ -167,6 +170,7 @@ async fn all(
         leaks: Leaks {
             egress,
             resolvers: resolvers(netlink).await,
+            answerer: machine::answers_names(),
             local,
             own: config.map(own_traffic).unwrap_or_default(),
             ipv6: leaves(netlink, INTERNET6).await,
@@ -180,7 +184,7 @@ async fn all(
 /// The resolvers, and how each is reached.
 async fn resolvers(netlink: &Netlink) -> Asked<Vec<Resolver>> {
     let mut resolvers = Vec::new();
-    for address in machine::resolvers()? {
+    for address in survey::resolvers()? {
         let leaves = leaves(netlink, address).await;
         resolvers.push(Resolver { address, leaves });
     }
@@ -202,11 +206,17 @@ fn configuration(path: &Path, config: Option<&Config>, read: Asked<String>) -> C
     };
     let interfaces = tunnels().map(|tunnel| tunnel.interface.clone());
     let server = config.and_then(|config| config.server.as_ref());
+    let dhcp = gateway.and_then(|g| g.dhcp.as_ref());
     Configuration {
         path: path.display().to_string(),
         read,
         lan: gateway.map(|g| g.lan.clone()).unwrap_or_default(),
         gateway: gateway.map(|g| g.tunnel.clone()),
+        answers: gateway.is_some_and(|g| g.dns.is_some()),
+        lends: dhcp.map(|dhcp| Lends {
+            resolvers: dhcp.dns.clone(),
+            advertises: dhcp.router_advertisements,
+        }),
         server: server.is_some(),
         site: tunnels().any(|tunnel| !tunnel.virtual_address),
         interfaces: interfaces
@@ -232,6 +242,7 @@ fn tunnel(connection: &Connection, link: Option<u32>, wanted: Option<u16>) -> Tu
     Tunnel {
         name: connection.name.clone(),
         mtu,
+        searches_mtu: connection.search_mtu,
         offers,
         hosts: Vec::new(),
     }
@@ -282,6 +293,16 @@ mod tests {
         assert_eq!(facts.interfaces, ["cyg-home", "cyg-site"]);
         let client = configuration(Path::new("/t"), Some(&config(HOME)), Ok(String::new()));
         assert!(!client.is_router());
+        assert_eq!((client.answers, client.lends), (false, None));
+        let lending = config(&format!(
+            "{HOME}{GATEWAY}[gateway.dns]\n[gateway.dhcp]\nrange = \"192.168.1.9-192.168.1.19\"\n"
+        ));
+        let facts = configuration(Path::new("/t"), Some(&lending), Ok(String::new()));
+        let lends = Lends {
+            resolvers: None,
+            advertises: true,
+        };
+        assert_eq!((facts.answers, facts.lends), (true, Some(lends)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use cygnet_config::Daemon;
 use cygnet_crypto::{Random, SystemRandom};
+use cygnet_daemon::api::Status;
 use cygnet_daemon::survey;
 use cygnet_gateway::{OUTER_MARK, inner_mtu};
 use cygnet_ike::policy::{self, Connection, Remote};
@@ -12,7 +13,7 @@ use cygnet_linux::{Netlink, UdpOptions, UdpSocket};
 use cygnet_wire::header::Spi;
 
 use crate::check::framing_of;
-use crate::facts::{Asked, Host, Server, Tunnel};
+use crate::facts::{Asked, Host, Server, Tunnel, connections};
 use crate::probe::{self, ike};
 
 /// Of one name so many are asked.
@@ -22,6 +23,7 @@ const ADDRESSES: usize = 4;
 pub(super) struct Way<'a> {
     pub(super) netlink: &'a Netlink,
     pub(super) settings: &'a BTreeMap<String, String>,
+    pub(super) status: &'a Asked<Status>,
     pub(super) daemon: &'a Daemon,
     /// Whoever talks to a network.
     pub(super) user: (u32, u32),
@@ -125,11 +127,21 @@ async fn ask(
         server,
         ports,
         call: ike::hex(&call),
+        is_up: is_up(way.status, &connection.name, server),
         spi: spi.0,
         size: outer(tunnel, server.is_ipv6()),
     };
     let socket = socket.into_fd();
     probe::ask("probe-ike", &errand, socket, way.user, ike::PATIENCE).await
+}
+
+/// Whether a tunnel is up with the server at this address.
+fn is_up(status: &Asked<Status>, tunnel: &str, server: IpAddr) -> bool {
+    let sas = connections(status)
+        .filter(|it| it.name == tunnel)
+        .flat_map(|it| &it.ike_sas);
+    let mut up = sas.filter(|sa| sa.state == "up");
+    up.any(|sa| sa.remote.ip() == server)
 }
 
 fn spi() -> Spi {
@@ -156,6 +168,7 @@ mod tests {
         let tunnel = |mtu, offers: &str| Tunnel {
             name: "home".into(),
             mtu,
+            searches_mtu: true,
             offers: offers.into(),
             hosts: Vec::new(),
         };
@@ -163,6 +176,15 @@ mod tests {
         assert_eq!(outer(&tunnel(1418, ""), true), 1500);
         // Blocks of 16 do not fill the link.
         assert_eq!(outer(&tunnel(1422, "aes128-sha256"), false), 1492);
+    }
+
+    #[test]
+    fn a_tunnel_is_up_with_one_server() {
+        let status = crate::facts::healthy().status;
+        let is_up = |tunnel, server: [u8; 4]| is_up(&status, tunnel, server.into());
+        assert!(is_up("home", [203, 0, 113, 5]));
+        assert!(!is_up("home", [203, 0, 113, 6]));
+        assert!(!is_up("work", [203, 0, 113, 5]));
     }
 
     #[test]

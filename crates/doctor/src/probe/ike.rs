@@ -1,8 +1,9 @@
 //! Does a server answer, at which port, and how large a datagram reaches it?
 //!
 //! The first question is an IKE_SA_INIT as a tunnel would send it: the answer tells whether the server takes what the
-//! tunnel offers. It leaves a half-open IKE SA there for some seconds, so it is put once. The others are messages of a
-//! higher version, which a server has to answer (RFC 7296 §2.5) and need not remember.
+//! tunnel offers. It leaves a half-open IKE SA there for some seconds, of which a server bears few of one address, so it
+//! is put once, and not at all where the tunnel is up and shows it. The others are messages of a higher version, which a
+//! server has to answer (RFC 7296 §2.5) and need not remember.
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +51,8 @@ pub(crate) struct Errand {
     pub(crate) ports: Vec<(u16, bool)>,
     /// An IKE_SA_INIT, without a marker, in hexadecimal digits.
     pub(crate) call: String,
+    /// The tunnel is up with this server: that takes what is offered.
+    pub(crate) is_up: bool,
     /// The initiator's SPI in it.
     pub(crate) spi: u64,
     /// Octets of the IP packet whose way is to be found: the largest that the tunnel makes.
@@ -181,7 +184,7 @@ pub(crate) fn run(errand: &Errand, socket: OwnedFd) -> std::io::Result<Found> {
     let mut ports: Vec<(u16, Outcome)> = Vec::new();
     for (n, way) in ways.iter().enumerate() {
         let mut outcome = Outcome::Silent;
-        if n > 0 {
+        if n > 0 || errand.is_up {
             outcome = way.ask(&of_no_version(spi, SMALL), &WAITS);
         }
         // A server may keep silent about versions.

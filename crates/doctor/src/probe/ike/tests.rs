@@ -55,6 +55,10 @@ fn server(marker: bool, most: usize, says: Says) -> u16 {
 }
 
 fn found(ports: Vec<(u16, bool)>, size: u16) -> Found {
+    found_while(false, ports, size)
+}
+
+fn found_while(is_up: bool, ports: Vec<(u16, bool)>, size: u16) -> Found {
     let options = UdpOptions {
         gro: false,
         ..UdpOptions::new("127.0.0.1:0".parse().unwrap())
@@ -66,6 +70,7 @@ fn found(ports: Vec<(u16, bool)>, size: u16) -> Found {
         server: "127.0.0.1".parse().unwrap(),
         ports,
         call: hex(&call),
+        is_up,
         spi: SPI.0,
         size,
     };
@@ -211,4 +216,18 @@ fn nobody_there_and_a_server_that_keeps_silent_about_versions() {
     let accepted = Outcome::Answered(Answer::Accepted);
     assert_eq!(found.ports, [(port, Outcome::Refused), (quiet, accepted)]);
     assert_eq!(found.mtu, Mtu::Unknown);
+}
+
+#[test]
+fn who_is_up_with_a_server_does_not_call_it() {
+    // What takes no offer is asked for none.
+    let only_versions = server(false, 2000, [(3, VERSION.to_vec())].into());
+    let found = found_while(true, vec![(only_versions, false)], 600);
+    let answered = Outcome::Answered(Answer::Version);
+    assert_eq!(found.ports, [(only_versions, answered)]);
+    // One that keeps silent about versions is called all the same: it may be a blocked port.
+    let silent = server(false, 2000, [(2, Vec::new())].into());
+    let found = found_while(true, vec![(silent, false)], 600);
+    let answered = Outcome::Answered(Answer::Accepted);
+    assert_eq!(found.ports, [(silent, answered)]);
 }
