@@ -204,6 +204,10 @@ fn strongswan_gets_one_file_and_the_rules_of_the_map() {
     );
     assert_eq!(texts(&there.networks), ["10.201.1.0/24", "fd00:1::/64"]);
     assert!(conf.contains("start_action = trap\n"), "{conf}");
+    assert!(
+        !conf.contains("dpd_action") && !conf.contains("close_action"),
+        "{conf}"
+    );
     let strange = |it: &&Note| matches!(it, Note::NotRead(..) | Note::Warning(_));
     assert_eq!(
         there.notes.iter().filter(strange).count(),
@@ -232,6 +236,22 @@ fn strongswan_gets_one_file_and_the_rules_of_the_map() {
             nft.as_bytes(),
         );
     }
+    // Always up: by whoever calls, and only one of the two calls again when the other ends it.
+    let mut always = site();
+    always.on_demand = false;
+    let conf = &handed_over(&always, Gateway::Swanctl)[0].1;
+    assert!(
+        conf.contains(
+            "                start_action = trap|start\n                dpd_action = restart\n            }\n"
+        ),
+        "{conf}"
+    );
+    always.there.address = None;
+    let conf = &handed_over(&always, Gateway::Swanctl)[0].1;
+    assert!(
+        conf.contains("                dpd_action = restart\n                close_action = start\n            }\n"),
+        "{conf}"
+    );
     // One that calls nobody has nothing to hold a packet for.
     let mut site = site();
     site.here.address = None;
@@ -285,12 +305,25 @@ fn routeros_gets_a_script_that_translates_as_well() {
     for line in [
         "/ip ipsec peer add name=$cygnetName address=\"main.example.org\" exchange-mode=ike2 profile=$cygnetName\n",
         "src-address=10.202.1.0/24 dst-address=10.201.1.0/24\n",
-        "place-before=0 chain=srcnat action=netmap src-address=192.168.1.0/24 dst-address=10.201.1.0/24 to-addresses=10.202.1.0/24\n",
-        "place-before=0 chain=dstnat action=netmap src-address=10.201.1.0/24 dst-address=10.202.1.0/24 to-addresses=192.168.1.0/24\n",
+        "comment=$cygnetName chain=srcnat action=netmap src-address=192.168.1.0/24 dst-address=10.201.1.0/24 to-addresses=10.202.1.0/24\n",
+        "comment=$cygnetName chain=dstnat action=netmap src-address=10.201.1.0/24 dst-address=10.202.1.0/24 to-addresses=192.168.1.0/24\n",
         "my-id=\"address:203.0.113.7\" remote-id=\"fqdn:main.example.org\" secret=\"00112233445566778899aabbccddeeff\"\n",
     ] {
         assert!(script.contains(line), "{line}{script}");
     }
+    // Before what is there, if anything is.
+    let at = |text: &str| {
+        let found = script.find(text);
+        found.unwrap_or_else(|| panic!("{text}: {script}"))
+    };
+    let first = at("\n:local cygnetFirst4 [/ip firewall nat find where dynamic=no]\n");
+    let moved = at(
+        "\n:if ([:len $cygnetFirst4] > 0) do={ /ip firewall nat move [find where comment=$cygnetName] \
+         destination=[:pick $cygnetFirst4 0] }\n",
+    );
+    assert!(at("/ip firewall nat remove ") < first && first < at("/ip firewall nat add "));
+    assert!(at("chain=dstnat") < moved);
+    assert!(!script.contains("cygnetFirst6") && !script.contains("place-before"));
     let mut plain = site.clone();
     plain.there.networks = vec![net("10.2.0.0/24", "10.2.0.0/24")];
     let script = &handed_over(&plain, Gateway::Routeros)[0].1;

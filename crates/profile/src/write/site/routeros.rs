@@ -14,6 +14,7 @@ pub(super) fn file(site: &Site) -> File {
         None => "address=0.0.0.0/0 passive=yes".to_owned(),
     };
     let mut pairs = String::new();
+    let mut families = Vec::new();
     for local in &here.networks {
         for remote in &there.networks {
             if local.own.addr().is_ipv4() != remote.own.addr().is_ipv4() {
@@ -26,6 +27,9 @@ pub(super) fn file(site: &Site) -> File {
                  src-address={} dst-address={far}\n",
                 local.shown
             ));
+            if !families.contains(&family) {
+                families.push(family);
+            }
             // Before the rule that hides the LAN behind the router's address.
             let rules = match local.own == local.shown {
                 true => vec![format!(
@@ -45,10 +49,18 @@ pub(super) fn file(site: &Site) -> File {
             };
             for rule in rules {
                 pairs.push_str(&format!(
-                    "/{family} firewall nat add comment=$cygnetName place-before=0 {rule}\n"
+                    "/{family} firewall nat add comment=$cygnetName {rule}\n"
                 ));
             }
         }
+    }
+    // Behind what is there already they would come too late; where nothing is there is nothing to be before.
+    for family in &families {
+        let first = first(family);
+        pairs.push_str(&format!(
+            ":if ([:len ${first}] > 0) do={{ /{family} firewall nat move [find where comment=$cygnetName] \
+             destination=[:pick ${first} 0] }}\n"
+        ));
     }
     let before = format!(
         "\
@@ -64,7 +76,7 @@ pub(super) fn file(site: &Site) -> File {
 /ip ipsec profile remove [find where name=$cygnetName]
 /ip firewall nat remove [find where comment=$cygnetName]
 /ipv6 firewall nat remove [find where comment=$cygnetName]
-/ip ipsec profile add name=$cygnetName enc-algorithm=aes-256 hash-algorithm=sha256 prf-algorithm=sha256 dh-group=ecp384 \
+{firsts}/ip ipsec profile add name=$cygnetName enc-algorithm=aes-256 hash-algorithm=sha256 prf-algorithm=sha256 dh-group=ecp384 \
 lifetime=4h dpd-interval=30s dpd-maximum-failures=4 nat-traversal=yes
 /ip ipsec proposal add name=$cygnetName enc-algorithms=aes-256-gcm auth-algorithms=\"\" pfs-group=ecp384 lifetime=1h
 /ip ipsec peer add name=$cygnetName {peer} exchange-mode=ike2 profile=$cygnetName
@@ -72,8 +84,23 @@ lifetime=4h dpd-interval=30s dpd-maximum-failures=4 nat-traversal=yes
 /ip ipsec identity add peer=$cygnetName auth-method=pre-shared-key my-id=\"{my_id}\" remote-id=\"{remote_id}\" \
 secret=\"",
         about = about(site),
+        firsts = families
+            .iter()
+            .map(|family| {
+                let first = first(family);
+                format!(":local {first} [/{family} firewall nat find where dynamic=no]\n")
+            })
+            .collect::<String>(),
         my_id = typed_id(&here.identity),
         remote_id = typed_id(&there.identity),
     );
     secret_file(format!("{name}.rsc"), &[&before, &site.psk, "\"\n"])
+}
+
+/// The variable that has the rules which are there before.
+fn first(family: &str) -> &'static str {
+    match family {
+        "ip" => "cygnetFirst4",
+        _ => "cygnetFirst6",
+    }
 }

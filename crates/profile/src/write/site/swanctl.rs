@@ -10,14 +10,27 @@ pub(super) fn file(site: &Site) -> File {
     } = site;
     // A trap holds packets for the other office back from the internet while the tunnel is down, and calls; one that waits
     // for a call has nobody to call.
-    let start = match there.address {
-        Some(_) => "trap",
-        None => "none",
+    let actions: &[(&str, &str)] = match (&there.address, site.on_demand) {
+        (None, _) => &[("start", "none")],
+        (Some(_), true) => &[("start", "trap")],
+        // Whoever ends the tunnel calls again by himself. If both did, each would end what the other one has called.
+        (Some(_), false) if here.address.is_some() => {
+            &[("start", "trap|start"), ("dpd", "restart")]
+        }
+        (Some(_), false) => &[
+            ("start", "trap|start"),
+            ("dpd", "restart"),
+            ("close", "start"),
+        ],
     };
+    let actions: String = actions
+        .iter()
+        .map(|(at, action)| format!("                {at}_action = {action}\n"))
+        .collect();
     let before = format!(
         "\
 # {about}
-# For strongSwan: goes to /etc/swanctl/conf.d/{name}.conf, mode 600; then: swanctl --load-all
+# For strongSwan (5.9.6 or newer): goes to /etc/swanctl/conf.d/{name}.conf, mode 600; then: swanctl --load-all
 # encap: the other end's ESP travels in UDP alone.
 
 connections {{
@@ -43,8 +56,7 @@ connections {{
                 local_ts = {local}
                 remote_ts = {networks}
                 esp_proposals = aes256gcm16-ecp384, aes128gcm16-ecp256, aes256gcm16
-                start_action = {start}
-            }}
+{actions}            }}
         }}
     }}
 }}
