@@ -7,7 +7,9 @@ use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::nat::masquerade;
 use crate::lab::offices::{Nat, Office, Offices};
 use crate::lab::strongswan::StrongSwan;
-use crate::lab::traffic::{Direction, ping_all, ping_until_answered, throughput, throughput_by};
+use crate::lab::traffic::{
+    Direction, ping, ping_all, ping_until_answered, throughput, throughput_by,
+};
 use crate::lab::{Failure, Lab, Namespace, Result, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -311,6 +313,27 @@ fn mapped_reach_each_other(offices: &Offices) -> Result<String> {
     Ok("hosts, gateways, errors and TCP by the other addresses".to_owned())
 }
 
+/// What hosts send to an office that is gone, by the addresses that are shown here, does not go to the router instead,
+/// which knows nobody by them, or somebody else.
+fn nothing_leaves_while_down(offices: &Offices, a: &Cygnet, b: &mut Cygnet) -> Result<()> {
+    b.stop()?;
+    wait_for("the tunnel is down", SOON, || {
+        Ok(a.children(BRANCH)?.is_empty().then_some(()))
+    })?;
+    offices.reset_counters()?;
+    for to in ["10.202.1.10", "10.202.1.1"] {
+        let answered = ping(&offices.a.host, to, 2)?.received;
+        ensure!(answered == 0, "{to} answers without a tunnel");
+    }
+    let counters = offices.counters()?;
+    ensure!(
+        counters.leaked == 0,
+        "what is for the other office went past the tunnel: {counters:?}"
+    );
+    b.restart()?;
+    ping_until_answered(&offices.a.host, "10.202.1.10", SOON)
+}
+
 fn mapped_cygnets(lab: &mut Lab) -> Result<String> {
     let mut offices = Offices::build(lab, Nat::None)?;
     same_network(&mut offices)?;
@@ -324,6 +347,7 @@ fn mapped_cygnets(lab: &mut Lab) -> Result<String> {
     b.restart()?;
     mapped_reach_each_other(&offices)?;
     internet_stays_local(&offices)?;
+    nothing_leaves_while_down(&offices, &a, &mut b)?;
     back_after(&mut a, &offices.b.host, "10.201.1.10")?;
     back_after(&mut b, &offices.a.host, "10.202.1.10")?;
     mapped_reach_each_other(&offices)
