@@ -239,5 +239,14 @@ pub(crate) struct Import {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dhcp {
     /// Which device has which address, and until when
-    Leases(Status),
+    Leases(Listing),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Listing {
+    /// As JSON, one object (docs/api.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
 }

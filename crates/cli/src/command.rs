@@ -1,5 +1,6 @@
 //! One module a command; each returns what the process exits with.
 
+mod ask;
 mod check;
 mod connection;
 mod device;
@@ -7,6 +8,7 @@ mod dhcp;
 mod doctor;
 mod gateway;
 mod import;
+mod made;
 mod place;
 mod read;
 mod reload;

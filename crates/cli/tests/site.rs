@@ -127,8 +127,10 @@ fn both_ends_are_made_and_know_the_same_secret() {
         .expect("what was there stays as it was");
     assert_eq!(
         section,
-        "\n[tunnel.branch]\nremote = \"198.51.100.7\"\nremote_identity = \"198.51.100.7\"\nidentity = \"203.0.113.5\"\n\
-         psk = \"branch/shared.psk\"\nlocal_networks = [\"192.168.1.0/24\"]\nremote_networks = [\"10.2.0.0/24\"]\n"
+        "\n# [tunnel.branch] was written by `cygnet site add`; `cygnet site remove branch` takes it out, down to the end mark\n\
+         [tunnel.branch]\nremote = \"198.51.100.7\"\nremote_identity = \"198.51.100.7\"\nidentity = \"203.0.113.5\"\n\
+         psk = \"branch/shared.psk\"\nlocal_networks = [\"192.168.1.0/24\"]\nremote_networks = [\"10.2.0.0/24\"]\n\
+         # end of [tunnel.branch]\n"
     );
     let files = main.files();
     for (name, mode) in [
@@ -285,4 +287,56 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         let told = main.refused(&format!("site add {line}"));
         assert!(told.contains(expected), "{line}: {told}");
     }
+}
+
+#[test]
+fn what_was_added_is_removed_and_nothing_else() {
+    if !root() {
+        return;
+    }
+    let main = Machine::new("remove");
+    let before = main.files();
+    main.done(&format!(
+        "site add branch {BRANCH} --remote-net 10.2.0.0/24 --out handed"
+    ));
+    let told = main.refused("site remove branch");
+    assert!(
+        told.contains("without a terminal to ask at, give --yes"),
+        "{told}"
+    );
+    let told = main.refused("site remove other --yes");
+    assert!(told.contains("there is no tunnel other"), "{told}");
+    let told = main.done("site remove branch --yes");
+    assert!(told.contains("sudo cygnet site remove branch"), "{told}");
+    fs::remove_dir_all(main.0.join("handed")).expect("handed over");
+    assert_eq!(main.files(), before);
+
+    let by_hand =
+        format!("{WRITTEN}[tunnel.a]\nremote = \"198.51.100.7\"\npsk = \"a/shared.psk\"\n");
+    fs::create_dir(main.0.join("etc/a")).expect("a folder");
+    let psk = main.0.join("etc/a/shared.psk");
+    fs::write(&psk, "a secret of both ends\n").expect("written");
+    fs::set_permissions(&psk, fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::write(main.0.join("etc/cygnet.toml"), &by_hand).expect("written");
+    let told = main.refused("site remove a --yes");
+    assert!(told.contains("written by hand"), "{told}");
+}
+
+#[test]
+fn an_end_that_was_imported_is_removed_as_well() {
+    if !root() {
+        return;
+    }
+    let main = Machine::new("imported");
+    main.done(&format!(
+        "site add branch {BRANCH} --remote-net 10.2.0.0/24"
+    ));
+    let other = Machine::with_lan("imported-there", "10.2.0.1/24");
+    let before = other.files();
+    let bundle = other.0.join("branch.cygnet");
+    fs::copy(main.0.join("branch-other-end/branch.cygnet"), &bundle).expect("copied");
+    other.done("import branch.cygnet");
+    other.done("site remove branch --yes");
+    fs::remove_file(bundle).expect("removed");
+    assert_eq!(other.files(), before);
 }

@@ -2,25 +2,16 @@
 
 use clap::{Args, Subcommand};
 
-use super::Socket;
+use super::{Listing, Socket};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
     /// Which devices were seen or are named, and where each may go
-    List(List),
+    List(Listing),
     /// Say where a device may go; at once, for its running connections too, and after a restart
     Set(Set),
     /// Forget what `set` said of a device: the configuration counts again
     Forget(Forget),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    /// As JSON, one object (docs/api.md)
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) socket: Socket,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,8 @@ pub(crate) enum Site {
     /// Where both offices have the same network, give each another one by which the other office knows it: --local-map and
     /// --remote-map. Without them the error proposes some that are free.
     Add(Add),
+    /// Take out what `add` wrote here, or an import of its file: the tunnel and its secret
+    Remove(Remove),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +53,17 @@ pub(crate) struct Add {
     /// A new folder for the other office's files [default: NAME-other-end]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// The tunnel
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
 }

@@ -11,7 +11,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::status::duration;
-use crate::args::device::{Device, Forget, List, Set};
+use crate::args::Listing;
+use crate::args::device::{Device, Forget, Set};
 use crate::client;
 
 pub(super) fn device(what: &Device) -> ExitCode {
@@ -32,7 +33,7 @@ pub(super) fn device(what: &Device) -> ExitCode {
     }
 }
 
-fn list(options: &List) -> ExitCode {
+fn list(options: &Listing) -> ExitCode {
     let path = "/v1/devices";
     let body = match client::call(&options.socket.socket, Method::GET, path, None) {
         Ok(body) => body,

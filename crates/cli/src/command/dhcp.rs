@@ -83,7 +83,17 @@ fn table(dhcp: &DhcpStatus) -> String {
 mod tests {
     use cygnet_daemon::api::DhcpLease;
 
+    use clap::Parser;
+
     use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn leases_have_no_history() {
+        let parses = |option| Args::try_parse_from(["cygnet", "dhcp", "leases", option]).is_ok();
+        assert!(parses("--json"));
+        assert!(!parses("--history"));
+    }
 
     #[test]
     fn a_lease_is_a_line() {

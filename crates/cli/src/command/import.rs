@@ -5,7 +5,6 @@ mod patience;
 pub(super) mod sections;
 mod surroundings;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use cygnet_pki::UnixTime;
 use cygnet_profile::read::{self, Credentials, Imported, Note, Options, Section};
 use cygnet_server::{Configuration, Error, store};
 
-use super::server::network::{around, check_interface};
+use super::server::network::{around, check_interface, lans};
 use crate::args::Import;
 use sections::Sections;
 use surroundings::Disk;
@@ -66,7 +65,7 @@ fn run(options: &Import) -> Result<(), String> {
     let mut text = sections.with_tunnel(name, &section.text);
     if options.gateway {
         let lan = match options.lan.as_slice() {
-            [] => vec![guess_lan()?],
+            [] => vec![guess_lan(&sections)?],
             named => named.to_vec(),
         };
         for interface in &lan {
@@ -222,9 +221,8 @@ pub(super) fn validate(
 }
 
 /// The interface of the LAN, if there is no question which one it is.
-fn guess_lan() -> Result<String, String> {
-    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let interfaces = interfaces_of(&table);
+fn guess_lan(sections: &Sections) -> Result<String, String> {
+    let interfaces = lans(&sections.interfaces()).map_err(|error| error.to_string())?;
     match interfaces.as_slice() {
         [one] => {
             println!("  {:<10} {one}, the only network this machine has", "LAN");
@@ -238,14 +236,6 @@ fn guess_lan() -> Result<String, String> {
             several.join(", ")
         )),
     }
-}
-
-/// The interfaces of /proc/net/route.
-fn interfaces_of(table: &str) -> Vec<String> {
-    let rows = table.lines().skip(1);
-    let names = rows.filter_map(|row| row.split_whitespace().next());
-    let names: BTreeSet<&str> = names.filter(|it| *it != "lo").collect();
-    names.into_iter().map(str::to_owned).collect()
 }
 
 /// `gateway`: for a LAN as well.
@@ -280,17 +270,6 @@ mod tests {
 
     use super::*;
     use crate::args::{Args, Command};
-
-    #[test]
-    fn the_lan_is_guessed_where_there_is_one_interface() {
-        let table = "Iface\tDestination\tGateway\n\
-            eth0\t00000000\t0101A8C0\n\
-            eth0\t0001A8C0\t00000000\n";
-        assert_eq!(interfaces_of(table), ["eth0"]);
-        let more = format!("{table}docker0\t000011AC\t00000000\n");
-        assert_eq!(interfaces_of(&more), ["docker0", "eth0"]);
-        assert!(interfaces_of("").is_empty());
-    }
 
     #[test]
     fn no_core_file_is_written_of_keys() {

@@ -2,6 +2,7 @@
 
 mod networks;
 mod output;
+mod remove;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
@@ -16,11 +17,14 @@ use zeroize::Zeroizing;
 use super::import::sections::Sections;
 use super::import::{check_name, commit, free_folder, lock, validate, what_next};
 use crate::args::site::{Add, Callable, Program, Site as Command};
-use output::Folder;
+use output::hand_over;
 
 pub(super) fn site(command: &Command) -> ExitCode {
-    let Command::Add(options) = command;
-    match add(options) {
+    let done = match command {
+        Command::Add(options) => add(options),
+        Command::Remove(options) => remove::remove(options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => super::refuse(&message.replace('\n', "\ncygnet: ")),
     }
@@ -35,8 +39,7 @@ fn add(options: &Add) -> Result<(), String> {
     let sections = Sections::read(config)?;
     if sections.has_tunnel(name) {
         return Err(format!(
-            "there is a tunnel {name} in {} already: give this one another name, or take that one out, and the folder of its secret \
-             as well",
+            "there is a tunnel {name} in {} already: give this one another name, or take that one out (`cygnet site remove {name}`)",
             config.display()
         ));
     }
@@ -54,13 +57,13 @@ fn add(options: &Add) -> Result<(), String> {
     }
     let folder = free_folder(config, name);
     let section = site.section(&folder);
-    let text = sections.with_section(&section.text);
+    let text = sections.with_site(name, &section.text);
     validate(config, &text, &folder, &section)?;
     let files = write::site_files(&site.mirrored(), options.program.into());
     let files = files.map_err(|error| error.to_string())?;
     let out = options.out.clone();
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}-other-end")));
-    let handed_over = Folder::make(&out, &files)?;
+    let handed_over = hand_over(&out, &files)?;
     commit::commit(config, &sections, &text, &folder, &section.files)?;
     handed_over.keep();
 

@@ -1,12 +1,13 @@
 //! Onto the disk: all of it, or nothing.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use cygnet_profile::read::KeyFile;
 
+use super::super::made::{Made, sync};
 use super::folder_of;
 use super::sections::Sections;
 
@@ -30,53 +31,19 @@ pub(in super::super) fn commit(
     files: &[KeyFile],
 ) -> Result<(), String> {
     let mut made = Made::default();
-    let outcome = write(config, before, text, folder, files, &mut made);
-    if outcome.is_err() {
-        made.undo();
-    }
-    outcome
-}
-
-/// What has to go again if it comes to nothing, last first.
-#[derive(Default)]
-struct Made {
-    paths: Vec<PathBuf>,
-}
-
-impl Made {
-    fn undo(&self) {
-        for path in self.paths.iter().rev() {
-            let _ = match path.is_dir() {
-                true => fs::remove_dir(path),
-                false => fs::remove_file(path),
-            };
-        }
-    }
-}
-
-fn write(
-    config: &Path,
-    before: &Sections,
-    text: &str,
-    folder: &str,
-    files: &[KeyFile],
-    made: &mut Made,
-) -> Result<(), String> {
     let base = folder_of(config);
     if !base.exists() {
-        make_directory(&base).map_err(|error| failed(&base, error))?;
-        made.paths.push(base.clone());
+        made.folder(&base).map_err(|error| failed(&base, error))?;
     }
     let directory = config.with_file_name(folder);
-    make_directory(&directory).map_err(|error| failed(&directory, error))?;
-    made.paths.push(directory.clone());
+    made.folder(&directory)
+        .map_err(|error| failed(&directory, error))?;
     for file in files {
         let path = directory.join(file.name);
-        made.paths.push(path.clone());
-        write_new(&path, &file.bytes).map_err(|error| failed(&path, error))?;
+        made.file(&path, &file.bytes)
+            .map_err(|error| failed(&path, error))?;
     }
     sync(&directory).map_err(|error| failed(&directory, error))?;
-
     put(config, before, text, made)
 }
 
@@ -87,15 +54,10 @@ pub(in super::super) fn replace(
     before: &Sections,
     text: &str,
 ) -> Result<(), String> {
-    let mut made = Made::default();
-    let outcome = put(config, before, text, &mut made);
-    if outcome.is_err() {
-        made.undo();
-    }
-    outcome
+    put(config, before, text, Made::default())
 }
 
-fn put(config: &Path, before: &Sections, text: &str, made: &mut Made) -> Result<(), String> {
+fn put(config: &Path, before: &Sections, text: &str, mut made: Made) -> Result<(), String> {
     // The same directory, so that the names in it mean the same, and it can take the old one's place in one step.
     let candidate = config.with_file_name(".cygnet.toml.import");
     match fs::remove_file(&candidate) {
@@ -104,8 +66,8 @@ fn put(config: &Path, before: &Sections, text: &str, made: &mut Made) -> Result<
         }
         _ => {}
     }
-    made.paths.push(candidate.clone());
-    write_new(&candidate, text.as_bytes()).map_err(|error| failed(&candidate, error))?;
+    made.file(&candidate, text.as_bytes())
+        .map_err(|error| failed(&candidate, error))?;
     if let Err(error) = cygnet_daemon::check(&candidate) {
         let shown = candidate.display().to_string();
         let told = error
@@ -129,6 +91,7 @@ fn put(config: &Path, before: &Sections, text: &str, made: &mut Made) -> Result<
         ));
     }
     fs::rename(&candidate, config).map_err(|error| failed(config, error))?;
+    made.keep();
     // It is in place; that a power cut might take it back is no reason to do so now.
     let _ = sync(&folder_of(config));
     Ok(())
@@ -144,30 +107,11 @@ fn failed(what: &Path, error: io::Error) -> String {
 }
 
 /// Takes away what an earlier import wrote, and nothing else.
-pub(super) fn remove_folder(folder: &Path) {
+pub(in super::super) fn remove_folder(folder: &Path) {
     for name in FILES {
         let _ = fs::remove_file(folder.join(name));
     }
     let _ = fs::remove_dir(folder);
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(path)
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

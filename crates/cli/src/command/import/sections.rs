@@ -1,6 +1,7 @@
 //! The text of `cygnet.toml`, to which sections are added and in which one's own are replaced; nothing else in it is
 //! touched.
 
+use std::ops::Range;
 use std::path::Path;
 
 use cygnet_profile::read::quoted;
@@ -11,6 +12,14 @@ use toml::{Table, Value};
 #[derive(PartialEq, Eq)]
 pub(in super::super) struct Sections {
     text: String,
+}
+
+/// A tunnel between offices that can be taken out.
+pub(in super::super) struct Site {
+    /// The text without it.
+    pub(in super::super) rest: String,
+    /// The folder of its secret.
+    pub(in super::super) folder: Option<String>,
 }
 
 /// A tunnel that an earlier import wrote.
@@ -45,8 +54,8 @@ impl Sections {
         }
         if let Some(line) = mark_in_value(&text) {
             return Err(format!(
-                "{shown}, line {line}: a mark of `cygnet import` stands inside a value there, so it cannot be told what an \
-                 import wrote: change that value first"
+                "{shown}, line {line}: a mark of `cygnet import` or `cygnet site` stands inside a value there, so it cannot be told what \
+                 they wrote: change that value first"
             ));
         }
         Ok(Self { text })
@@ -60,8 +69,53 @@ impl Sections {
         self.text.parse().unwrap_or_default()
     }
 
-    /// The text with a section at its end. Unlike those of an import it is the operator's own from then on.
-    pub(in super::super) fn with_section(&self, section: &str) -> String {
+    /// The text with the section of a site's tunnel at its end.
+    pub(in super::super) fn with_site(&self, name: &str, section: &str) -> String {
+        let title = tunnel_title(name);
+        self.with_section(&format!(
+            "{}\n{section}{}\n",
+            begin_site(&title, name),
+            end(&title)
+        ))
+    }
+
+    /// A site's tunnel, as it was written by `cygnet site add` or an import of the other end's file.
+    ///
+    /// # Errors
+    /// There is none: half a sentence.
+    pub(in super::super) fn site(&self, name: &str) -> Result<Site, String> {
+        let title = tunnel_title(name);
+        let tunnel = self.tunnels().find(|(tunnel, _)| tunnel == name);
+        let Some((_, tunnel)) = tunnel else {
+            return Err(format!("there is no tunnel {name}"));
+        };
+        let by_site = self.block_from(&begin_site(&title, name), &title);
+        let Some(at) = by_site.or_else(|| self.block(&title)) else {
+            return Err(format!("the tunnel {name} was written by hand"));
+        };
+        if tunnel.contains_key("virtual_address") {
+            return Err(format!(
+                "the tunnel {name} leads to a server, not to another office"
+            ));
+        }
+        let (before, after) = (self.text.get(..at.start), self.text.get(at.end..));
+        let before = before.unwrap_or_default();
+        // With the empty line that was put before it.
+        let before = match before.strip_suffix("\n\n") {
+            Some(_) => before.get(..before.len() - 1).unwrap_or_default(),
+            None => before,
+        };
+        let rest = [before, after.unwrap_or_default()].concat();
+        let folder = folder_of(&tunnel, name);
+        let is_named = |folder: &String| rest.contains(&format!("\"{folder}/"));
+        Ok(Site {
+            folder: folder.filter(|folder| !is_named(folder)),
+            rest,
+        })
+    }
+
+    /// The text with a section at its end.
+    fn with_section(&self, section: &str) -> String {
         let mut text = self.text.clone();
         if !text.is_empty() {
             if !text.ends_with('\n') {
@@ -142,13 +196,8 @@ impl Sections {
         let ours = self.block(&tunnel_title(name)).is_some();
         match (ours, replace) {
             (true, true) => {
-                let mut files = ["certificate", "psk", "password"].into_iter();
-                let file = files.find_map(|it| tunnel.get(it)).and_then(Value::as_str);
-                let file = file.unwrap_or_default();
-                let folder = file.split_once('/').map(|(folder, _)| folder);
-                // Of an import's own making it is a name and nothing else.
-                let own = |it: &&str| it.starts_with(name) && !it.starts_with('.');
-                let folder = folder.filter(own).map(str::to_owned);
+                let tunnel = tunnel.as_table();
+                let folder = tunnel.and_then(|tunnel| folder_of(tunnel, name));
                 Ok(Some(Replaced { folder }))
             }
             (true, false) => Err(format!(
@@ -274,13 +323,17 @@ impl Sections {
         self.with_section(&block)
     }
 
-    /// Where a block of ours stands, its marks included.
-    fn block(&self, title: &str) -> Option<std::ops::Range<usize>> {
+    /// Where a block of an import's stands, its marks included.
+    fn block(&self, title: &str) -> Option<Range<usize>> {
+        self.block_from(&begin(title), title)
+    }
+
+    fn block_from(&self, begin: &str, title: &str) -> Option<Range<usize>> {
         let mut at = 0;
         let mut start = None;
         for line in self.text.split_inclusive('\n') {
             let trimmed = line.trim_end();
-            if trimmed == begin(title) {
+            if trimmed == begin {
                 start = Some(at);
             }
             at += line.len();
@@ -292,6 +345,17 @@ impl Sections {
         }
         None
     }
+}
+
+/// The folder of a tunnel's files, if it was made for them.
+fn folder_of(tunnel: &Table, name: &str) -> Option<String> {
+    let mut files = ["certificate", "psk", "password"].into_iter();
+    let file = files
+        .find_map(|it| tunnel.get(it))
+        .and_then(Value::as_str)?;
+    let (folder, _) = file.split_once('/')?;
+    // It is a name and nothing else.
+    (folder.starts_with(name) && !folder.starts_with('.')).then(|| folder.to_owned())
 }
 
 /// What makes this machine the same device to the same server by both tunnels.
@@ -338,7 +402,7 @@ const GATEWAY: &str = "[gateway]";
 /// The first line that looks like a mark and is part of a value: marks are comments, without which a text means the same.
 fn mark_in_value(text: &str) -> Option<usize> {
     let is_mark = |line: &str| {
-        let begins = line.starts_with("# [") && line.contains("] was written by `cygnet import`");
+        let begins = line.starts_with("# [") && line.contains("] was written by `cygnet ");
         begins || line.starts_with("# end of [")
     };
     let table = text.parse::<Table>().ok();
@@ -361,6 +425,12 @@ fn tunnel_title(name: &str) -> String {
 fn begin(title: &str) -> String {
     format!(
         "# {title} was written by `cygnet import`, and is replaced by `cygnet import --replace`, down to the end mark"
+    )
+}
+
+fn begin_site(title: &str, name: &str) -> String {
+    format!(
+        "# {title} was written by `cygnet site add`; `cygnet site remove {name}` takes it out, down to the end mark"
     )
 }
 
@@ -408,8 +478,42 @@ mod tests {
             ["a-branch-with-a-long-name 10.2.0.0/24", "b fd00::/64"]
         );
         assert!(sections.has_tunnel("b") && !sections.has_tunnel("x"));
-        let more = Sections::of("# mine".into()).with_section("[tunnel.c]\n");
-        assert_eq!(more, "# mine\n\n[tunnel.c]\n");
+    }
+
+    #[test]
+    fn a_site_is_taken_out_as_it_was_put_in() {
+        const SITE: &str = "[tunnel.c]\nremote = \"any\"\npsk = \"c-2/shared.psk\"\n";
+        for before in ["", "# mine\n", "# mine\n[daemon]\nlog = \"debug\" # loud\n"] {
+            let text = Sections::of(before.into()).with_site("c", SITE);
+            let after = "# below\n[tunnel.d]\nremote = \"b\"\n";
+            let site = Sections::of(format!("{text}{after}"))
+                .site("c")
+                .ok()
+                .expect("ours");
+            assert_eq!(site.rest, format!("{before}{after}"));
+            assert_eq!(site.folder.as_deref(), Some("c-2"));
+            let imported = Sections::of(before.into()).with_tunnel("c", SITE);
+            let site = Sections::of(imported).site("c").ok().expect("ours");
+            assert_eq!(site.rest, before);
+        }
+        let used = "[tunnel.d]\nremote = \"b\"\npsk = \"c-2/shared.psk\"\n";
+        let both = Sections::of(used.into()).with_site("c", SITE);
+        let site = Sections::of(both).site("c").ok().expect("ours");
+        assert_eq!((site.rest.as_str(), site.folder), (used, None));
+
+        let server = format!("{SECTION}virtual_address = true\n");
+        for (text, told) in [
+            (String::new(), "there is no tunnel"),
+            (SITE.to_owned(), "written by hand"),
+            (
+                Sections::of(String::new()).with_tunnel("home", &server),
+                "leads to a server",
+            ),
+        ] {
+            let name = if text.contains("home") { "home" } else { "c" };
+            let error = Sections::of(text).site(name).err().expect("refused");
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]
@@ -480,7 +584,7 @@ mod tests {
         let own = Sections::of(String::new()).with_tunnel("home", SECTION);
         assert_eq!(mark_in_value(&own), None);
         let title = tunnel_title("home");
-        for mark in [begin(&title), end(&title)] {
+        for mark in [begin(&title), begin_site(&title, "home"), end(&title)] {
             let value = format!("[tunnel.a]\nremote = \"\"\"\n{mark}\n\"\"\"\n{own}");
             assert_eq!(mark_in_value(&value), Some(3), "{value}");
         }

@@ -2,7 +2,8 @@
 
 use std::net::ToSocketAddrs;
 
-use cygnet_linux::Netlink;
+use cygnet_gateway::overlap;
+use cygnet_linux::{Link, Netlink};
 use cygnet_server::{Address, Error, Result};
 use ipnet::IpNet;
 
@@ -54,7 +55,7 @@ impl Around {
     /// Whether something leads to each of these, which are to be this side of a tunnel.
     pub(in super::super) fn leads_to(&self, networks: &[IpNet]) -> std::result::Result<(), String> {
         let known = || self.interfaces.iter().chain(&self.routed);
-        let is_known = |net: &IpNet| known().any(|it| it.contains(net) || net.contains(it));
+        let is_known = |net: &IpNet| known().any(|it| overlap(it, net));
         let Some(net) = networks.iter().find(|net| !is_known(net)) else {
             return Ok(());
         };
@@ -80,6 +81,31 @@ pub(in super::super) fn around(ours: &[String]) -> Result<Around> {
     })
 }
 
+/// The interfaces by which this machine is in a network that may be a LAN, without those of tunnels, `ours`.
+pub(in super::super) fn lans(ours: &[String]) -> Result<Vec<String>> {
+    ask(async |netlink| {
+        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+        Ok(in_a_network(&links, &addresses, ours))
+    })
+}
+
+fn in_a_network(
+    links: &[Link],
+    addresses: &[cygnet_linux::Address],
+    ours: &[String],
+) -> Vec<String> {
+    let in_one = |link: &&Link| {
+        let mut of = addresses.iter().filter(|it| it.index == link.index);
+        of.any(|it| it.net.addr().is_ipv4() && !it.net.addr().is_loopback())
+    };
+    let links = links
+        .iter()
+        .filter(|link| link.up && !ours.contains(&link.name));
+    let mut names: Vec<String> = links.filter(in_one).map(|link| link.name.clone()).collect();
+    names.sort();
+    names
+}
+
 /// Refuses an interface that is not there.
 pub(in super::super) fn check_interface(name: &str) -> Result<()> {
     ask(async |netlink| netlink.link(name).await.map(drop))
@@ -93,4 +119,45 @@ fn ask<T>(question: impl AsyncFnOnce(Netlink) -> cygnet_linux::Result<T>) -> Res
     runtime
         .block_on(async { question(Netlink::connect()?).await })
         .map_err(|error| Error::Refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lan_is_where_this_machine_has_an_address() {
+        let link = |index, name: &str, up| Link {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            up,
+            carrier: true,
+            mac: Vec::new(),
+        };
+        let address = |index, net: &str| cygnet_linux::Address {
+            index,
+            net: net.parse().unwrap(),
+            permanent: true,
+        };
+        let links = [
+            link(1, "lo", true),
+            link(2, "wlan0", true),
+            link(3, "eth0", true),
+            link(4, "cyg-home", true),
+            link(5, "eth1", false),
+            link(6, "eth2", true),
+        ];
+        let addresses = [
+            address(1, "127.0.0.1/8"),
+            address(2, "192.168.1.7/24"),
+            address(2, "192.168.1.8/24"),
+            address(3, "10.0.0.2/24"),
+            address(4, "10.99.0.2/32"),
+            address(5, "10.1.0.2/24"),
+            address(6, "fe80::1/64"),
+        ];
+        let found = in_a_network(&links, &addresses, &["cyg-home".to_owned()]);
+        assert_eq!(found, ["eth0", "wlan0"]);
+    }
 }
