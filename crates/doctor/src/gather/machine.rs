@@ -84,15 +84,13 @@ pub(super) fn answers_names() -> bool {
 fn has_resolver(table: &str) -> bool {
     let socket = |line: &str| {
         let (address, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
-        // Words of four octets in the machine's order.
-        let v4 = u32::from_str_radix(address, 16).map(|it| it.to_ne_bytes());
-        let loopback = match v4 {
-            Ok([first, ..]) => first == 127,
-            Err(_) => {
-                let last = u32::from_str_radix(address.get(24..)?, 16).ok()?;
-                let first = address.get(..24)?;
-                first.bytes().all(|b| b == b'0') && last.to_ne_bytes() == [0, 0, 0, 1]
-            }
+        // Words of four octets in the machine's order: one of IPv4, four of IPv6, of which the first three are zero
+        // for loopback.
+        let (rest, last) = address.split_at_checked(address.len().checked_sub(8)?)?;
+        let last = u32::from_str_radix(last, 16).ok()?.to_ne_bytes();
+        let loopback = match rest.is_empty() {
+            true => last[0] == 127,
+            false => rest.bytes().all(|digit| digit == b'0') && last == [0, 0, 0, 1],
         };
         Some(!loopback && u16::from_str_radix(port, 16) == Ok(53))
     };
