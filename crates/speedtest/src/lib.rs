@@ -16,7 +16,7 @@ mod table;
 pub use cpu::{CpuTimes, CpuUse, ThreadTimes};
 pub use history::{RUNS_MAX, append, read};
 pub use latency::Latency;
-pub use limit::Limit;
+pub use limit::{Cores, Limit};
 pub use meter::{Meter, Point, TICK, WARM_UP};
 pub use plot::svg;
 pub use protocol::{

@@ -25,13 +25,19 @@ pub enum Limit {
     },
     /// This machine's processors were.
     Cpu {
-        /// How busy the busiest was.
+        /// How busy.
         busy: f64,
+        /// Which of them.
+        #[serde(default)]
+        cores: Cores,
     },
     /// The server's processors were.
     Server {
-        /// How busy the busiest was.
+        /// How busy.
         busy: f64,
+        /// Which of them.
+        #[serde(default)]
+        cores: Cores,
     },
     /// Around the tunnel it is hardly faster.
     Line {
@@ -50,19 +56,48 @@ pub enum Limit {
     },
 }
 
+/// Whose share of the time it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cores {
+    /// The busiest one's.
+    #[default]
+    Busiest,
+    /// That of all together, none of which was full.
+    All,
+}
+
+impl Cores {
+    /// Which of them were full, and how busy these were.
+    fn full(used: &CpuUse) -> Option<(f64, Self)> {
+        if used.busiest >= ONE_FULL {
+            return Some((used.busiest, Self::Busiest));
+        }
+        (used.all >= ALL_FULL).then_some((used.all, Self::All))
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busiest => "its busiest core was",
+            Self::All => "all its cores together were",
+        })
+    }
+}
+
 impl Limit {
     /// The first thing that was full; `direct`: the same direction around the tunnel, if it was measured.
     #[must_use]
     pub fn of(direction: &Direction, direct: Option<&Direction>) -> Self {
-        let full = |used: &CpuUse| used.busiest >= ONE_FULL || used.all >= ALL_FULL;
         if let Some(busy) = direction.thread.filter(|busy| *busy >= ONE_FULL) {
             return Self::Thread { busy };
         }
-        if let Some(used) = direction.cpu.filter(full) {
-            return Self::Cpu { busy: used.busiest };
+        if let Some((busy, cores)) = direction.cpu.as_ref().and_then(Cores::full) {
+            return Self::Cpu { busy, cores };
         }
-        if let Some(used) = direction.server_cpu.filter(full) {
-            return Self::Server { busy: used.busiest };
+        if let Some((busy, cores)) = direction.server_cpu.as_ref().and_then(Cores::full) {
+            return Self::Server { busy, cores };
         }
         match direct.map(|direct| direct.mbit_s) {
             Some(direct_mbit_s) if direction.mbit_s >= AS_FAST * direct_mbit_s => {
@@ -85,14 +120,14 @@ impl fmt::Display for Limit {
                 "the CPU of this machine: one thread of cygnet had {:.0} % of a core",
                 percent(busy)
             ),
-            Self::Cpu { busy } => write!(
+            Self::Cpu { busy, cores } => write!(
                 f,
-                "the CPU of this machine: its busiest core was busy for {:.0} %",
+                "the CPU of this machine: {cores} busy for {:.0} %",
                 percent(busy)
             ),
-            Self::Server { busy } => write!(
+            Self::Server { busy, cores } => write!(
                 f,
-                "the CPU of the server: its busiest core was busy for {:.0} %",
+                "the CPU of the server: {cores} busy for {:.0} %",
                 percent(busy)
             ),
             Self::Line { direct_mbit_s } => write!(
@@ -148,16 +183,25 @@ mod tests {
         );
         assert_eq!(
             seen(full, Some(0.5), full, Some(95.0)),
-            Limit::Cpu { busy: 0.97 }
+            Limit::Cpu {
+                busy: 0.97,
+                cores: Cores::Busiest
+            }
         );
         // A thread that moves from core to core.
         assert_eq!(
             seen(busy(0.88, 0.86), None, idle, None),
-            Limit::Cpu { busy: 0.88 }
+            Limit::Cpu {
+                busy: 0.86,
+                cores: Cores::All
+            }
         );
         assert_eq!(
             seen(idle, Some(0.2), full, Some(95.0)),
-            Limit::Server { busy: 0.97 }
+            Limit::Server {
+                busy: 0.97,
+                cores: Cores::Busiest
+            }
         );
         assert_eq!(
             seen(idle, None, idle, Some(95.0)),
@@ -185,12 +229,18 @@ mod tests {
                 "one thread of cygnet had 95 %",
             ),
             (
-                Limit::Cpu { busy: 1.0 },
+                Limit::Cpu {
+                    busy: 1.0,
+                    cores: Cores::Busiest,
+                },
                 "this machine: its busiest core was busy for 100 %",
             ),
             (
-                Limit::Server { busy: 0.9 },
-                "server: its busiest core was busy for 90 %",
+                Limit::Server {
+                    busy: 0.86,
+                    cores: Cores::All,
+                },
+                "server: all its cores together were busy for 86 %",
             ),
             (
                 Limit::Line {
@@ -210,5 +260,13 @@ mod tests {
             let told = limit.to_string();
             assert!(told.contains(expected), "{told}");
         }
+    }
+    #[test]
+    fn a_history_without_cores_is_read() {
+        let kept: Limit = serde_json::from_str(r#"{"is":"cpu","busy":0.97}"#).unwrap();
+        let cores = Cores::Busiest;
+        assert_eq!(kept, Limit::Cpu { busy: 0.97, cores });
+        let told = serde_json::to_value(kept).unwrap();
+        assert_eq!(told["cores"], "busiest");
     }
 }
