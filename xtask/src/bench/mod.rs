@@ -4,6 +4,7 @@
 //! contender), which works without this, too. Here everything it needs is installed and built, its
 //! network gets names that are swept when something goes wrong, and the run is started.
 
+mod map;
 mod memory;
 mod tools;
 
@@ -44,6 +45,9 @@ pub struct Options {
     /// Measure instead what one tunnel and each of a thousand take of memory
     #[arg(long)]
     pub memory: bool,
+    /// Measure instead what a network that is known by other addresses costs
+    #[arg(long, conflicts_with = "memory")]
+    pub map: bool,
     /// Only install and build what the bench runs
     #[arg(long)]
     pub setup: bool,
@@ -60,10 +64,13 @@ pub fn run(options: &Options) -> Result<bool> {
             "there is no contender {unknown}; lab/bench/contenders has a script for each"
         )));
     }
-    if options.memory {
+    if options.memory || options.map {
         setup::ensure()?;
         project::build_cygnet()?;
-        return memory::run(options.json);
+        return match options.memory {
+            true => memory::run(options.json),
+            false => map::run(options.json),
+        };
     }
     setup::ensure_with_bench()?;
     tools::build(&options.contenders)?;
@@ -94,6 +101,7 @@ pub fn smoke() -> Result<()> {
         json: false,
         out: None,
         memory: false,
+        map: false,
         setup: false,
     };
     let network = Network::new()?;

@@ -1,5 +1,6 @@
 //! `cargo xtask interop`: named scenarios against real peers, each in a laboratory of its own.
 
+mod confined;
 mod devices;
 mod dhcp;
 mod dns;

@@ -209,8 +209,13 @@ impl Cygnet {
         self.command(&["reload"]).map(drop)
     }
 
-    /// `cygnet status --json`.
+    /// `cygnet status --json`, as far as scenarios look at it.
     pub fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_value(self.whole_status()?)?)
+    }
+
+    /// All of `cygnet status --json`, see docs/api.md.
+    pub fn whole_status(&self) -> Result<serde_json::Value> {
         let text = self.command(&["status", "--json"])?;
         serde_json::from_str(&text).context(format!("cygnet status --json said {text}"))
     }

@@ -27,6 +27,7 @@ pub use link::{Link, LinkCounters};
 pub use namespace::{End, Namespace, Switch, join, on_host, wire};
 pub use process::{Exec, Finished, Process, wait_for};
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -79,6 +80,14 @@ impl Lab {
     pub fn subdirectory(&self, name: &str) -> Result<PathBuf> {
         let path = self.directory().join(name);
         std::fs::create_dir_all(&path).context(format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A shell script of this name that whoever finds it may run.
+    pub fn script(&self, name: &str, body: &str) -> Result<PathBuf> {
+        let path = self.subdirectory("scripts")?.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         Ok(path)
     }
 

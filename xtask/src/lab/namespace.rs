@@ -152,6 +152,27 @@ impl Namespace {
             .collect())
     }
 
+    /// The hardware address of its `eth0`.
+    pub fn mac(&self) -> Result<String> {
+        let mac = self.shell("cat /sys/class/net/eth0/address")?;
+        Ok(mac.trim().to_owned())
+    }
+
+    /// Whether a program of its listens at this TCP port.
+    pub fn listens_tcp(&self, port: u16) -> Result<bool> {
+        self.has_socket("-Hltn", port)
+    }
+
+    /// Whether a program of its has this UDP port.
+    pub fn listens_udp(&self, port: u16) -> Result<bool> {
+        self.has_socket("-Hlun", port)
+    }
+
+    fn has_socket(&self, kind: &str, port: u16) -> Result<bool> {
+        let listed = self.exec(["ss", kind, &format!("sport = :{port}")])?;
+        Ok(!listed.trim().is_empty())
+    }
+
     /// Removes a default route if there is one, and sets a new one.
     pub fn default_route(&self, via: &str) -> Result<()> {
         let family = if via.contains(':') { "-6" } else { "-4" };

@@ -48,6 +48,8 @@ pub enum Validity {
     Expired,
     /// From tomorrow on.
     NotYet,
+    /// From this second since 1970 on.
+    From(i64),
 }
 
 /// What a certificate is to say.
@@ -252,6 +254,10 @@ fn period(validity: Validity) -> (OffsetDateTime, OffsetDateTime) {
         Validity::Now => (now - Duration::days(1), now + Duration::days(365)),
         Validity::Expired => (now - Duration::days(30), now - Duration::days(1)),
         Validity::NotYet => (now + Duration::days(1), now + Duration::days(30)),
+        Validity::From(second) => {
+            let from = OffsetDateTime::from_unix_timestamp(second).unwrap_or(now);
+            (from, from + Duration::days(30))
+        }
     }
 }
 

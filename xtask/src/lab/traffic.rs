@@ -176,8 +176,7 @@ fn iperf_server(on: &Namespace, address: &str) -> Result<Process> {
                 server.last_words()
             )));
         }
-        let listening = on.exec(["ss", "-Hltn", "sport = :5201"])?;
-        Ok((!listening.trim().is_empty()).then_some(()))
+        Ok(on.listens_tcp(5201)?.then_some(()))
     })?;
     Ok(server)
 }

@@ -120,7 +120,7 @@ impl World {
                 "the web host ended: {}",
                 web_host.last_words()
             );
-            Ok((!web.exec(["ss", "-Hltn", "sport = :80"])?.is_empty()).then_some(()))
+            Ok(web.listens_tcp(WEB_PORT)?.then_some(()))
         })?;
         Ok(Self {
             laptop,
@@ -150,6 +150,13 @@ impl World {
     /// The address that the web host sees when `host` asks.
     pub fn seen_as(&self, host: &Namespace) -> Result<String> {
         fetch(host, &format!("http://{WEB}/")).context(format!("{} asks the web host", host.name()))
+    }
+
+    /// The box's cable, out or in. It is the second that was plugged in.
+    pub fn plug_box(&self, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        let switch = self.switch.namespace();
+        switch.ip(&format!("link set port1 {state}")).map(drop)
     }
 
     /// Makes laptop and phone send what is not for the LAN to the box, as its DHCP server would.

@@ -216,14 +216,7 @@ impl Scene<'_> {
                 })?;
                 self.command(&["reload"])
             }
-            Event::Rekey => {
-                // It may be down at this moment.
-                let _ = self
-                    .running()?
-                    .gateway
-                    .request(TUNNEL, "rekey", Some(TUNNEL));
-                Ok(())
-            }
+            Event::Rekey => self.rekey(),
             Event::Reboot => {
                 self.power_off()?;
                 interrupt::pause(step.lasts)?;
@@ -281,6 +274,32 @@ impl Scene<'_> {
         // It may have been killed a moment before.
         wait_for("there is an engine", SOON, || {
             Ok(gateway.kill_engine().ok())
+        })
+    }
+
+    /// Asks for new keys of the Child SA, and waits for them. The tunnel may be down at this moment, or on its way down:
+    /// then it is asked for again.
+    fn rekey(&mut self) -> Result<()> {
+        let gateway = &self.running()?.gateway;
+        let mut asked: Option<(String, String)> = None;
+        wait_for("the Child SA has new keys", SOON, || {
+            // There may be no engine yet.
+            let sas = gateway.connection(TUNNEL).unwrap_or_default().ike_sas;
+            let up = sas.into_iter().find(|sa| sa.state == "up");
+            let Some(sa) = up.filter(|sa| sa.children.len() == 1) else {
+                return Ok(None);
+            };
+            let child = &sa.children[0];
+            let now = (sa.initiator_spi.clone(), child.spi_in.clone());
+            match &asked {
+                Some((sa, child)) if *sa == now.0 => Ok((*child != now.1).then_some(())),
+                _ => {
+                    if gateway.request(TUNNEL, "rekey", Some(&child.name)).is_ok() {
+                        asked = Some(now);
+                    }
+                    Ok(None)
+                }
+            }
         })
     }
 

@@ -45,8 +45,7 @@ fn dnsmasq(host: &Namespace) -> Result<Process> {
         "--dhcp-range=192.168.1.20,192.168.1.29,1h",
     ])?;
     wait_for("dnsmasq listens", SOON, || {
-        let listening = host.exec(["ss", "-Hlun", "sport = :67"])?;
-        Ok((!listening.is_empty()).then_some(()))
+        Ok(host.listens_udp(67)?.then_some(()))
     })?;
     Ok(process)
 }

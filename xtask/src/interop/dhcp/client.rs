@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// What a client was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) address: String,
+pub(in crate::interop) struct Lease {
+    pub(in crate::interop) address: String,
     pub(super) router: String,
     pub(super) dns: String,
     pub(super) server: String,
@@ -50,13 +50,13 @@ mv "@OUT@.new" "@OUT@"
 "#;
 
 /// A host's client; what it remembers is its own.
-pub(super) struct Client {
+pub(in crate::interop) struct Client {
     host: Namespace,
     directory: PathBuf,
 }
 
 impl Client {
-    pub(super) fn on(lab: &Lab, host: &Namespace) -> Result<Self> {
+    pub(in crate::interop) fn on(lab: &Lab, host: &Namespace) -> Result<Self> {
         let directory = lab.subdirectory(&format!("dhcp-{}", host.name()))?;
         let client = Self {
             host: host.clone(),
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// udhcpc, until it has a lease; `more` are arguments.
-    pub(super) fn udhcpc(&self, more: &[&str]) -> Result<Lease> {
+    pub(in crate::interop) fn udhcpc(&self, more: &[&str]) -> Result<Lease> {
         let _ = fs::remove_file(self.path("lease"));
         let script = self.text("script");
         let mut argv = vec!["busybox", "udhcpc", "-f", "-q", "-n", "-t", "3", "-T", "2"];

@@ -2,10 +2,11 @@
 
 use super::client::Client;
 use super::{
-    GATEWAY, Lan, SOON, by_the_box, is_lent, lease_of, mac, serving, setup, status, wait_for_state,
+    GATEWAY, Lan, SOON, by_the_box, is_lent, lease_of, serving, setup, status, wait_for_state,
 };
 use crate::ensure;
 use crate::interop::Scenario;
+use crate::interop::confined::{expect_unprivileged, process_named};
 use crate::lab::cygnet::Cygnet;
 use crate::lab::{Failure, Lab, Result, wait_for};
 use std::fs;
@@ -133,7 +134,7 @@ fn networkd(lab: &mut Lab) -> Result<String> {
 
 fn reservation(lab: &mut Lab) -> Result<String> {
     let lan = Lan::build(lab)?;
-    let laptops = mac(&lan.laptop)?;
+    let laptops = lan.laptop.mac()?;
     let line = format!("reservations = {{ \"{laptops}\" = \"192.168.1.10\" }}");
     let cygnet = serving(lab, &lan, &line)?;
     let (laptop, phone) = (Client::on(lab, &lan.laptop)?, Client::on(lab, &lan.phone)?);
@@ -250,13 +251,7 @@ fn damaged(lab: &mut Lab) -> Result<String> {
 
 /// The process that lends.
 fn helper(lan: &Lan) -> Result<u32> {
-    let pids = lan.gateway.pids()?;
-    let is = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0)
-            .any(|word| word == b"serve-dhcp")
-    };
-    let found = pids.into_iter().find(is);
+    let found = process_named(&lan.gateway, "serve-dhcp")?;
     found.ok_or_else(|| Failure::new("no process lends addresses"))
 }
 
@@ -265,23 +260,7 @@ fn process_killed(lab: &mut Lab) -> Result<String> {
     let cygnet = serving(lab, &lan, "")?;
     let (laptop, phone) = both_lent(lab, &lan, &cygnet)?;
     let first = helper(&lan)?;
-    let status = fs::read_to_string(format!("/proc/{first}/status"))?;
-    let line = |name: &str| {
-        status
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default()
-    };
-    ensure!(
-        !line("Uid:").contains("\t0\t"),
-        "it is root: {}",
-        line("Uid:")
-    );
-    ensure!(
-        line("CapEff:").ends_with("0000000000000000"),
-        "it has {}",
-        line("CapEff:")
-    );
+    expect_unprivileged(first)?;
     lan.gateway.exec(["kill", "-KILL", &first.to_string()])?;
     wait_for("it is started again", SOON, || {
         Ok(helper(&lan).ok().filter(|pid| *pid != first))

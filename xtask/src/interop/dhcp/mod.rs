@@ -9,7 +9,7 @@
 //! ```
 
 mod beside;
-mod client;
+pub(super) mod client;
 mod ipv6;
 mod lending;
 mod online;
@@ -17,7 +17,7 @@ mod online;
 use super::Scenario;
 use crate::ensure;
 use crate::lab::cygnet::{Cygnet, Setup};
-use crate::lab::{Context, End, Failure, Lab, Namespace, Result, Switch, wait_for};
+use crate::lab::{End, Failure, Lab, Namespace, Result, Switch, wait_for};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -103,9 +103,7 @@ fn serving(lab: &Lab, lan: &Lan, dhcp: &str) -> Result<Cygnet> {
 
 /// What `status` says of DHCP.
 fn status(cygnet: &Cygnet) -> Result<Value> {
-    let text = cygnet.command(&["status", "--json"])?;
-    let status: Value = serde_json::from_str(&text).context("cygnet status --json")?;
-    Ok(status["dhcp"].clone())
+    Ok(cygnet.whole_status()?["dhcp"].clone())
 }
 
 fn wait_for_state(cygnet: &Cygnet, state: &str) -> Result<()> {
@@ -124,7 +122,7 @@ fn wait_for_state(cygnet: &Cygnet, state: &str) -> Result<()> {
 
 /// The address that a host has by its MAC address, as Cygnet knows it.
 fn lease_of(cygnet: &Cygnet, host: &Namespace) -> Result<Option<String>> {
-    let mac = mac(host)?;
+    let mac = host.mac()?;
     let dhcp = status(cygnet)?;
     let leases = dhcp["leases"].as_array().cloned().unwrap_or_default();
     let lease = leases.iter().find(|lease| lease["mac"] == mac.as_str());
@@ -137,11 +135,6 @@ fn is_lent(cygnet: &Cygnet, host: &Namespace, address: &str) -> Result<()> {
     wait_for(&what, SOON, || {
         Ok((lease_of(cygnet, host)?.as_deref() == Some(address)).then_some(()))
     })
-}
-
-fn mac(host: &Namespace) -> Result<String> {
-    let shown = host.shell("cat /sys/class/net/eth0/address")?;
-    Ok(shown.trim().to_owned())
 }
 
 /// Whether the address is one of the range.

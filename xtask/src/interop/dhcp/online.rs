@@ -1,7 +1,7 @@
 //! All of it: a device that is set to nothing is online through the tunnel, and only there.
 
 use super::client::Client;
-use super::{by_the_box, mac, wait_for_state};
+use super::{by_the_box, wait_for_state};
 use crate::ensure;
 use crate::interop::Scenario;
 use crate::interop::resilience::home::{Home, SOON, gateway_setup, reaches_web};
@@ -34,7 +34,7 @@ fn online(lab: &mut Lab) -> Result<String> {
         way.contains("proto ra") && way.contains("pref high"),
         "{way}"
     );
-    let mac = mac(&device)?;
+    let mac = device.mac()?;
     wait_for("the list of devices has its name", SOON, || {
         let listed: Value =
             serde_json::from_str(&home.gateway.command(&["device", "list", "--json"])?)?;

@@ -3,9 +3,9 @@
 //! The home's own resolver and the far one call one name differently, so that an answer tells who was asked.
 
 use super::super::Scenario;
-use super::super::gateway::{another_device, mac};
+use super::super::gateway::another_device;
 use super::super::resilience::home::{GATEWAY6, Home, SOON, gateway_setup, wait_for_state};
-use super::{Dnsmasq, NINES, NINES6, dig, expect, nothing_leaked, start, take_down};
+use super::{Dnsmasq, NINES, NINES6, dig, expect, start, take_down};
 use crate::ensure;
 use crate::lab::world::{GATEWAY, HOME_PUBLIC, ROUTER, SERVER, WEB};
 use crate::lab::{Lab, Namespace, Result, wait_for};
@@ -28,7 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 const FAR: &str = "198.51.100.82";
 const NEAR: &str = "10.7.7.7";
 /// Where the box answers devices that go direct.
-const DIRECT_PORT: &str = "985";
+const DIRECT_PORT: u16 = 985;
 
 /// One at the home router and one at the web host, which call every name below `test.example` their way.
 fn resolvers(home: &Home) -> Result<(Dnsmasq, Dnsmasq)> {
@@ -63,8 +63,8 @@ fn at_once(lab: &mut Lab) -> Result<String> {
     let (laptop, phone) = (&home.world.laptop, &home.world.phone);
     let policies = format!(
         "direct = \"{}\"\nblocked = \"{}\"\n",
-        mac(phone)?,
-        mac(&tv)?
+        phone.mac()?,
+        tv.mac()?
     );
     home.gateway
         .write(&gateway_setup("", &section(&policies)))?;
@@ -108,10 +108,20 @@ fn at_once(lab: &mut Lab) -> Result<String> {
     for at in [GATEWAY, GATEWAY6, NINES] {
         unanswered(&tv, at, "tv.test.example", &[])?;
     }
-    unanswered(&tv, GATEWAY, "tv.test.example", &["-p", DIRECT_PORT])?;
-    unanswered(laptop, GATEWAY, "sly.test.example", &["-p", DIRECT_PORT])?;
+    unanswered(
+        &tv,
+        GATEWAY,
+        "tv.test.example",
+        &["-p", &DIRECT_PORT.to_string()],
+    )?;
+    unanswered(
+        laptop,
+        GATEWAY,
+        "sly.test.example",
+        &["-p", &DIRECT_PORT.to_string()],
+    )?;
     expect(laptop, NINES, "more.test.example", &["A"], &[FAR])?;
-    nothing_leaked(&home, "of a tunnelled and a blocked device")?;
+    home.nothing_leaked("of a tunnelled and a blocked device")?;
     for name in ["tv.test.example", "sly.test.example"] {
         for resolver in [&far, &near] {
             let heard = resolver.asked_for(name);
@@ -122,7 +132,7 @@ fn at_once(lab: &mut Lab) -> Result<String> {
     let said = dig(laptop, GATEWAY, "laptop0.test.example", &["A"])?;
     ensure!(said.status == "SERVFAIL", "with the tunnel down: {said:?}");
     unanswered(&tv, GATEWAY, "tv.test.example", &[])?;
-    nothing_leaked(&home, "with the tunnel down")?;
+    home.nothing_leaked("with the tunnel down")?;
     expect(phone, GATEWAY, "down.test.example", &["A"], &[NEAR])?;
     Ok(format!("{asked} questions, each where its device may ask"))
 }
@@ -131,7 +141,7 @@ fn changes(lab: &mut Lab) -> Result<String> {
     let home = start(lab, "", &[])?;
     let (far, near) = resolvers(&home)?;
     let phone = &home.world.phone;
-    let of_phone = mac(phone)?;
+    let of_phone = phone.mac()?;
     let policies = section(&format!("direct = \"{of_phone}\"\n"));
     home.gateway.write(&gateway_setup("", &policies))?;
     home.gateway.reload()?;
@@ -160,7 +170,7 @@ fn changes(lab: &mut Lab) -> Result<String> {
     home.world.provider.reset()?;
     unanswered(phone, GATEWAY, "blocked.test.example", &[])?;
     unanswered(phone, NINES, "blocked.test.example", &[])?;
-    nothing_leaked(&home, "of a blocked device")?;
+    home.nothing_leaked("of a blocked device")?;
     ensure!(
         near.asked_for("blocked.test.example").is_empty()
             && far.asked_for("blocked.test.example").is_empty(),
@@ -174,9 +184,9 @@ fn changes(lab: &mut Lab) -> Result<String> {
     home.gateway.reload()?;
     wait_for_state(&home.gateway, "home", "up")?;
     wait_for("the port of direct devices is closed", SOON, || {
-        let port = format!("sport = :{DIRECT_PORT}");
-        let held = home.world.gateway.exec(["ss", "-Hlntu", &port])?;
-        Ok(held.is_empty().then_some(()))
+        let box_ = &home.world.gateway;
+        let held = box_.listens_udp(DIRECT_PORT)? || box_.listens_tcp(DIRECT_PORT)?;
+        Ok((!held).then_some(()))
     })?;
     expect(phone, GATEWAY, "last.test.example", &["A"], &[FAR])?;
     Ok("asked as the policy of the moment says".to_owned())

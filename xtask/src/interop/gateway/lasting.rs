@@ -1,14 +1,13 @@
 //! Policies outlive restarts and crashes, and fail closed where they cannot be known.
 
 use super::super::Scenario;
-use super::super::resilience::home::{Home, QUICK, SOON, gateway_setup, guard, reaches_web};
+use super::super::resilience::home::{
+    FLUSH_RULES, Home, QUICK, SOON, gateway_setup, guard, reaches_web,
+};
 use super::super::resilience::restless::Restless;
-use super::{another_device, blocked, direct, listed, mac, told};
+use super::{another_device, blocked, direct, listed, told};
 use crate::ensure;
 use crate::lab::{Lab, Result, wait_for};
-
-const FLUSH_RULES: &str = "for f in -4 -6; do for p in 100 101 102 103; do \
-    while ip $f rule del pref $p 2>/dev/null; do :; done; done; done";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -37,9 +36,9 @@ fn crash(lab: &mut Lab) -> Result<String> {
     let untouched = listed(&home)?;
     ensure!(untouched.problem.is_none(), "{untouched:?}");
     home.gateway
-        .command(&["device", "set", &mac(&phone)?, "direct"])?;
+        .command(&["device", "set", &phone.mac()?, "direct"])?;
     home.gateway
-        .command(&["device", "set", &mac(&tv)?, "blocked"])?;
+        .command(&["device", "set", &tv.mac()?, "blocked"])?;
     let all_as_ordered = |home: &Home, when: &str, online: bool| -> Result<()> {
         let as_ordered = || {
             direct(&phone)?;
@@ -68,7 +67,7 @@ fn crash(lab: &mut Lab) -> Result<String> {
     busy[1].tries_on()?;
     home.nothing_leaked("up to the next start")?;
     all_as_ordered(&home, "after the next start", true)?;
-    let listed = told(&home, &mac(&tv)?)?;
+    let listed = told(&home, &tv.mac()?)?;
     ensure!(
         listed.policy == "blocked" && listed.from == "command",
         "{listed:?}"
@@ -94,8 +93,8 @@ fn flush(lab: &mut Lab) -> Result<String> {
     let (laptop, phone) = (home.world.laptop.clone(), home.world.phone.clone());
     let policies = format!(
         "direct = \"{}\"\nblocked = \"{}\"\n",
-        mac(&phone)?,
-        mac(&tv)?
+        phone.mac()?,
+        tv.mac()?
     );
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.restart()?;
@@ -154,13 +153,13 @@ fn unreadable(lab: &mut Lab) -> Result<String> {
     let (laptop, phone) = (home.world.laptop.clone(), home.world.phone.clone());
     let policies = format!(
         "direct = \"{}\"\nblocked = \"{}\"\ndirect_networks = [\"198.51.100.0/24\"]\n",
-        mac(&laptop)?,
-        mac(&tv)?
+        laptop.mac()?,
+        tv.mac()?
     );
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.restart()?;
     home.gateway
-        .command(&["device", "set", &mac(&phone)?, "direct"])?;
+        .command(&["device", "set", &phone.mac()?, "direct"])?;
     direct(&laptop)?;
     direct(&phone)?;
     let file = home.gateway.directory().join("state/devices.json");

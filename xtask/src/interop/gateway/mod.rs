@@ -22,12 +22,6 @@ pub(super) fn all() -> Vec<Scenario> {
     .concat()
 }
 
-/// The MAC address of a device.
-pub(super) fn mac(device: &Namespace) -> Result<String> {
-    let mac = device.shell("cat /sys/class/net/eth0/address")?;
-    Ok(mac.trim().to_owned())
-}
-
 /// A third device of the LAN, which sends everything to the box.
 pub(super) fn another_device(lab: &Lab, home: &Home) -> Result<Namespace> {
     let device = home.world.plug_in(lab, "tv", 22)?;

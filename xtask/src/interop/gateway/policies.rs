@@ -5,7 +5,7 @@ use super::super::resilience::home::{
     GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, check, gateway_setup, guard, seen_by,
 };
 use super::super::resilience::restless::Restless;
-use super::{another_device, blocked, direct, mac, told};
+use super::{another_device, blocked, direct, told};
 use crate::ensure;
 use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
 use crate::lab::{Lab, Result, wait_for};
@@ -49,10 +49,10 @@ fn at_once(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let tv = another_device(lab, &home)?;
     let (laptop, phone) = (home.world.laptop.clone(), home.world.phone.clone());
-    let of_phone = mac(&phone)?;
+    let of_phone = phone.mac()?;
     let policies = format!(
         "direct = \"handy\"\nblocked = [\"{}\"]\n[gateway.devices]\nhandy = \"{of_phone}\"\n",
-        mac(&tv)?
+        tv.mac()?
     );
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.restart()?;
@@ -118,7 +118,7 @@ fn at_once(lab: &mut Lab) -> Result<String> {
 fn defaults(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let (laptop, phone) = (home.world.laptop.clone(), home.world.phone.clone());
-    let policies = format!("default = \"direct\"\ntunnelled = \"{}\"\n", mac(&laptop)?);
+    let policies = format!("default = \"direct\"\ntunnelled = \"{}\"\n", laptop.mac()?);
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.restart()?;
     home.online(&laptop)?;
@@ -131,7 +131,7 @@ fn defaults(lab: &mut Lab) -> Result<String> {
     home.nothing_leaked("of the one that is tunnelled")?;
     drop(busy);
     home.gateway.up("home")?;
-    let policies = format!("default = \"blocked\"\ntunnelled = \"{}\"\n", mac(&laptop)?);
+    let policies = format!("default = \"blocked\"\ntunnelled = \"{}\"\n", laptop.mac()?);
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.reload()?;
     blocked(&phone)?;
@@ -142,7 +142,7 @@ fn defaults(lab: &mut Lab) -> Result<String> {
 fn new_address(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let phone = home.world.phone.clone();
-    let policies = format!("direct = \"{}\"\n", mac(&phone)?);
+    let policies = format!("direct = \"{}\"\n", phone.mac()?);
     home.gateway.write(&gateway_setup(QUICK, &policies))?;
     home.gateway.restart()?;
     direct(&phone)?;
@@ -219,7 +219,7 @@ fn direct_networks(lab: &mut Lab) -> Result<String> {
 fn other_tunnels(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let (box_, phone) = (home.world.gateway.clone(), home.world.phone.clone());
-    let policies = format!("direct = \"{}\"\n", mac(&phone)?);
+    let policies = format!("direct = \"{}\"\n", phone.mac()?);
     // One to the web host, for the box alone; and a branch that has IPv6 of the same network, and is down.
     let tunnels = format!(
         "[tunnel.work]\nremote = \"{SERVER}\"\nremote_identity = \"vpn.lab\"\nidentity = \"work.lab\"\n\

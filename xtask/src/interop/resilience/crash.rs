@@ -164,11 +164,10 @@ fn hang(lab: &mut Lab) -> Result<String> {
     let pid = pid.ok_or_else(|| Failure::new("there is no engine"))?;
     kill_process(pid, Signal::STOP)?;
     let stopped = Instant::now();
-    let said = home.gateway.command(&["status", "--json"])?;
-    let status: serde_json::Value = serde_json::from_str(&said)?;
+    let status = home.gateway.whole_status()?;
     ensure!(
         status["engine"].is_null() && status["guard"] == "on",
-        "the status while the engine hangs: {said}"
+        "the status while the engine hangs: {status}"
     );
     wait_for(
         "the engine is started again",

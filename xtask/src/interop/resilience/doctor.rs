@@ -215,32 +215,36 @@ fn healthy(lab: &mut Lab) -> Result<String> {
         plain.contains(SERVER) && plain.contains("ok    server"),
         "{plain}"
     );
+    let masked = gateway.report(&["--mask", "--url", web])?;
+    ensure!(masked.masked, "it does not say that it is masked");
+    ensure!(
+        masked.checks.len() == report.checks.len(),
+        "masked, there are {} checks, and {} else",
+        masked.checks.len(),
+        report.checks.len()
+    );
     for options in [
         &["--mask", "--url", web][..],
         &["--mask", "--url", web, "--json"],
     ] {
         let masked = gateway.run(options)?;
         ensure!(masked.status.code() == Some(0), "{}", masked.stderr);
-        hides(&masked.stdout)?;
-        ensure!(
-            masked.stdout.contains("public-ipv4-1"),
-            "nothing has a pseudonym: {}",
-            masked.stdout
-        );
+        hides(&masked.stdout, "public-ipv4-1")?;
     }
     // What went wrong is masked as well.
     home.gateway.down("home")?;
     let masked = gateway.run(&["--mask", "--url", web])?;
     ensure!(masked.status.code() == Some(1), "{}", masked.stdout);
-    hides(&masked.stdout)?;
+    hides(&masked.stdout, "public-ipv4-1")?;
     Ok(format!(
         "{} checks of the gateway are good",
         report.checks.len()
     ))
 }
 
-/// Fails if anything of the lab's is in the text; secrets may be in none at all.
-fn hides(text: &str) -> Result<()> {
+/// Fails if anything of the lab's is in the text, or nothing is in it; secrets may be in none at all.
+fn hides(text: &str, says: &str) -> Result<()> {
+    ensure!(text.contains(says), "`{says}` is not in it:\n{text}");
     let addresses = [
         "192.168.1.",
         "203.0.113.",
@@ -535,6 +539,12 @@ lan = \"eth0\"
         );
     }
     let masked = doctor.run(&["--mask"])?;
-    hides(&masked.stdout)?;
+    ensure!(
+        masked.status.code() == Some(1),
+        "masked, it ended with {}: {}",
+        masked.status,
+        masked.stderr
+    );
+    hides(&masked.stdout, "expired")?;
     Ok(format!("{expired}; {stopped}"))
 }

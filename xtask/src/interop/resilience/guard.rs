@@ -3,18 +3,16 @@
 
 use super::super::Scenario;
 use super::crash::expect_guard;
-use super::home::{GATEWAY6, Home, QUICK, SOON, WEB6, gateway_setup, guard, reaches_web};
+use super::home::{
+    GATEWAY6, Home, QUICK, SOON, WEB6, flush_kernel, gateway_setup, guard, reaches_web,
+};
 use super::restless::Restless;
 use super::talker::Talker;
 use crate::lab::link::counter;
 use crate::lab::world::{GATEWAY, LAN, WEB};
 use crate::lab::{Failure, Lab, Result, wait_for};
 use crate::{ensure, project};
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
-
-/// Until what another program flushed is there again: the kernel tells of it.
-const AT_ONCE: Duration = Duration::from_secs(4);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -298,18 +296,21 @@ fn foreign_flush(lab: &mut Lab) -> Result<String> {
     home.world.provider.reset()?;
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.flows()?;
-    // While the tunnel is up: translation and MSS are gone as well, and come back by themselves.
-    let flushed = Instant::now();
-    box_.exec(["nft", "flush", "ruleset"])?;
-    wait_for("cygnet mends what was flushed", SOON, || {
-        Ok((home.state()? == clean).then_some(()))
-    })
-    .map_err(|failure| match home.state() {
-        Ok(now) => failure.while_doing(clean.difference(&now)),
-        Err(other) => other,
-    })?;
-    let mended = flushed.elapsed();
-    ensure!(mended < AT_ONCE, "mended after {mended:?} only");
+    // While the tunnel is up: translation and MSS are gone as well, and come back by themselves. Twice: without being told
+    // of it, cygnet would look again after half a minute only, and had just looked before the second time.
+    let mut mended = Duration::ZERO;
+    for _ in 0..2 {
+        let flushed = Instant::now();
+        box_.exec(["nft", "flush", "ruleset"])?;
+        wait_for("cygnet mends what was flushed", SOON, || {
+            Ok((home.state()? == clean).then_some(()))
+        })
+        .map_err(|failure| match home.state() {
+            Ok(now) => failure.while_doing(clean.difference(&now)),
+            Err(other) => other,
+        })?;
+        mended = flushed.elapsed();
+    }
     laptop.tries_on()?;
     home.nothing_leaked("after `nft flush ruleset` with the tunnel up")?;
     laptop.flows()?;
@@ -336,10 +337,8 @@ fn foreign_flush(lab: &mut Lab) -> Result<String> {
 }
 
 fn bad_hook(lab: &mut Lab) -> Result<String> {
-    let hook = lab.subdirectory("hooks")?.join("bad");
-    let text = "#!/bin/sh\ncase \"$PLUTO_VERB\" in\nup-*) sleep 1000 ;;\nesac\nexit 1\n";
-    std::fs::write(&hook, text)?;
-    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755))?;
+    let body = "case \"$PLUTO_VERB\" in\nup-*) sleep 1000 ;;\nesac\nexit 1";
+    let hook = lab.script("bad", body)?;
     let lines = format!(
         "{QUICK}hook = \"{}\"\nhook_timeout = \"1s\"\n",
         hook.display()
@@ -504,9 +503,7 @@ fn broken_configuration(lab: &mut Lab) -> Result<String> {
     );
     closed("with a missing certificate")?;
     // The next start of the machine: nothing in the kernel, and the text is no TOML.
-    let flush = "nft flush ruleset; for f in -4 -6; do for p in 100 101 102 103; do \
-                 while ip $f rule del pref $p 2>/dev/null; do :; done; done; ip $f route flush table 51450; done";
-    home.world.gateway.shell(flush)?;
+    flush_kernel(&home.world.gateway)?;
     ensure!(
         expect_guard(&home.state()?, "").is_err(),
         "the guard is there although all was flushed"

@@ -26,6 +26,18 @@ pub(in crate::interop) const TUNNEL: &str = "home";
 /// A peer that is gone is noticed within a second or two.
 pub(in crate::interop) const QUICK: &str = "liveness = \"1s\"\nretransmit = { first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }\n";
 
+/// A line of shell that deletes the rules that Cygnet sets, whoever set them.
+pub(in crate::interop) const FLUSH_RULES: &str = "for f in -4 -6; do for p in 100 101 102 103; do \
+    while ip $f rule del pref $p 2>/dev/null; do :; done; done; done";
+
+/// Takes away all that Cygnet has set in the kernel of a host: how it is found at the next start of the machine.
+pub(in crate::interop) fn flush_kernel(host: &Namespace) -> Result<()> {
+    let routes = "for f in -4 -6; do ip $f route flush table 51450 2>/dev/null || :; \
+                  ip $f route flush table all proto 201 2>/dev/null || :; done";
+    host.shell(&format!("nft flush ruleset; {FLUSH_RULES}; {routes}"))
+        .map(drop)
+}
+
 /// Gives the whole world IPv6, with routes back to the home: what leaves in clear arrives.
 pub(in crate::interop) fn add_ipv6(world: &World) -> Result<()> {
     let addresses = [
@@ -133,7 +145,7 @@ impl Home {
     }
 
     /// The same, for a server whose address changed.
-    pub(super) fn online_as(&self, device: &Namespace, seen_as: &str) -> Result<()> {
+    pub(in crate::interop) fn online_as(&self, device: &Namespace, seen_as: &str) -> Result<()> {
         let mut last = [String::new(), String::new()];
         let what = format!("{} is online through the tunnel", device.name());
         wait_for(&what, SOON, || {
@@ -233,7 +245,7 @@ pub(super) fn behind(line: &str, cygnet: &Cygnet) -> Exec {
 
 /// Starts [`behind`] and waits until it answers; what [`Cygnet`] says about its process does not
 /// hold for it.
-pub(super) fn start_behind(line: &str, cygnet: &Cygnet) -> Result<Process> {
+pub(in crate::interop) fn start_behind(line: &str, cygnet: &Cygnet) -> Result<Process> {
     start_prepared(behind(line, cygnet), cygnet)
 }
 

@@ -8,7 +8,7 @@ use super::restless::Restless;
 use crate::ensure;
 use crate::lab::cygnet::Cygnet;
 use crate::lab::world::{ROUTER, SERVER};
-use crate::lab::{Failure, Lab, Result, wait_for};
+use crate::lab::{Lab, Result, wait_for};
 use std::fs;
 use std::time::Duration;
 
@@ -162,36 +162,25 @@ fn server_moved(lab: &mut Lab) -> Result<String> {
     Ok("found at its new address".to_owned())
 }
 
-/// The switch's port that the box is plugged into: the second host of the world's LAN.
-fn box_port(home: &Home, state: &str) -> Result<()> {
-    let full = home.world.gateway.full_name();
-    let switch = full
-        .strip_suffix("gateway")
-        .map(|prefix| format!("{prefix}switch"))
-        .ok_or_else(|| Failure::new(format!("{full} is not the gateway")))?;
-    crate::lab::Exec::new(["ip", "-n", &switch, "link", "set", "port1", state]).run()?;
-    Ok(())
-}
-
 fn lan_cable(lab: &mut Lab) -> Result<String> {
     let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
     home.world.provider.reset()?;
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.flows()?;
     let clean = home.state()?;
-    box_port(&home, "down")?;
+    home.world.plug_box(false)?;
     wait_for("the gateway notices", SOON, || {
         Ok((home.gateway.connection("home")?.state != "up").then_some(()))
     })?;
-    box_port(&home, "up")?;
+    home.world.plug_box(true)?;
     laptop
         .flows()
         .map_err(|failure| failure.while_doing(home.gateway.log()))?;
     home.nothing_leaked("around a cable that was out")?;
     // Out and in so briefly that nobody notices; then with the interface itself down, which takes
     // its routes along, as a DHCP client would put them back.
-    box_port(&home, "down")?;
-    box_port(&home, "up")?;
+    home.world.plug_box(false)?;
+    home.world.plug_box(true)?;
     laptop.flows()?;
     let box_ = &home.world.gateway;
     box_.ip("link set eth0 down")?;

@@ -2,7 +2,9 @@
 //! rights that the unit leaves.
 
 use super::super::Scenario;
+use super::super::dhcp::client::Client;
 use super::home::{Home, QUICK, SOON, gateway_setup, start_prepared, wait_for_state};
+use crate::lab::world::GATEWAY;
 use crate::lab::{Context, Exec, Failure, Lab, Result, wait_for};
 use crate::{ensure, project};
 use std::fs;
@@ -22,10 +24,22 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new(
             "systemd-capabilities",
-            "the unit's capability bounding set suffices for everything",
+            "the unit's capability bounding set suffices for everything: DNS, DHCP and a hook of another user, too",
             capabilities,
         ),
     ]
+}
+
+/// A device that asks for a name is answered: there is no resolver behind it, and it says so.
+fn answers_for_names(home: &Home) -> Result<()> {
+    let at = format!("@{GATEWAY}");
+    let mut said = String::new();
+    wait_for("a device that asks for a name is answered", SOON, || {
+        let dig = ["dig", "+time=2", "+tries=1", &at, "www.test.example"];
+        said = home.world.phone.finish(dig)?.stdout;
+        Ok(said.contains("status: ").then_some(()))
+    })
+    .map_err(|failure| failure.while_doing(said))
 }
 
 const UNITS: [&str; 2] = ["cygnet.service", "cygnet-guard.service"];
@@ -108,7 +122,13 @@ fn capabilities(lab: &mut Lab) -> Result<String> {
         .split_whitespace()
         .map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()))
         .collect();
-    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let hook = lab.script("who", "echo \"the hook runs as $(id -un)\"")?;
+    let tunnel = format!(
+        "{QUICK}hook = \"{}\"\nhook_user = \"nobody\"\n",
+        hook.display()
+    );
+    let gateway = "[gateway.dns]\n[gateway.dhcp]\nrange = \"192.168.1.100-192.168.1.199\"\n";
+    let mut home = Home::prepare(lab, &gateway_setup(&tunnel, gateway))?;
     home.gateway.restart()?;
     home.gateway.stop()?;
     let line = format!(
@@ -120,6 +140,19 @@ fn capabilities(lab: &mut Lab) -> Result<String> {
     wait_for_state(&home.gateway, "home", "up")
         .and_then(|()| home.online(&home.world.laptop))
         .map_err(|failure| failure.while_doing(process.log()))?;
+    wait_for("the hook says who it is", SOON, || {
+        Ok(process
+            .log()
+            .contains("the hook runs as nobody")
+            .then_some(()))
+    })
+    .map_err(|failure| failure.while_doing(process.log()))?;
+    answers_for_names(&home)?;
+    let lease = Client::on(lab, &home.world.phone)?.udhcpc(&[])?;
+    ensure!(
+        lease.address.starts_with("192.168.1.1"),
+        "the phone was lent {lease:?}"
+    );
     // It has to be able to end and restart an engine of another user.
     home.gateway.kill_engine()?;
     home.online(&home.world.laptop)?;

@@ -85,7 +85,7 @@ impl Recorder {
             "{{ env | grep -E '^(PLUTO|CYGNET)_' | sort; echo --; }} >> '{}'",
             file.display()
         );
-        let script = script(lab, name, &body)?;
+        let script = lab.script(name, &body)?;
         Ok(Self { script, file })
     }
 
@@ -117,13 +117,6 @@ impl Recorder {
         ensure!(told.len() == times, "more than {times} runs: {told:?}");
         Ok(told)
     }
-}
-
-fn script(lab: &Lab, name: &str, body: &str) -> Result<PathBuf> {
-    let path = lab.subdirectory("hooks")?.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(path)
 }
 
 /// What one end is told, said from the other's side.
@@ -386,7 +379,7 @@ fn hangs(lab: &mut Lab) -> Result<String> {
         "trap '' TERM\necho $$ >> '{}'\nsleep 1000 &\nwhile :; do wait; sleep 1; done",
         file.display()
     );
-    let hook = script(lab, "hangs", &body)?;
+    let hook = lab.script("hangs", &body)?;
     let plan = Plan::shared_key(Role::Initiator)
         .cygnet_line(&format!("hook = \"{}\"", hook.display()))
         .cygnet_line("hook_timeout = \"12s\"");
@@ -418,8 +411,7 @@ fn hangs(lab: &mut Lab) -> Result<String> {
 }
 
 fn fails(lab: &mut Lab) -> Result<String> {
-    let hook = script(
-        lab,
+    let hook = lab.script(
         "fails",
         "echo no such thing\necho \"$0 complains\" >&2\nexit 3",
     )?;

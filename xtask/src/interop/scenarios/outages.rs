@@ -149,9 +149,9 @@ fn killed_cygnet_responder(lab: &mut Lab) -> Result<String> {
 fn kill_and_restart(pair: &mut Pair) -> Result<()> {
     pair.cygnet.kill_supervisor()?;
     let host = pair.cygnet.namespace().clone();
-    wait_for("the ports are free", Duration::from_secs(2), || {
-        let bound = host.exec(["ss", "-Hlun", "sport = :500 or sport = :4500"])?;
-        Ok(bound.trim().is_empty().then_some(()))
+    wait_for("the ports are free", SOON, || {
+        let bound = host.listens_udp(500)? || host.listens_udp(4500)?;
+        Ok((!bound).then_some(()))
     })?;
     pair.cygnet.restart()
 }

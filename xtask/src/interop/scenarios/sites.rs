@@ -7,9 +7,7 @@ use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::nat::masquerade;
 use crate::lab::offices::{Nat, Office, Offices};
 use crate::lab::strongswan::StrongSwan;
-use crate::lab::traffic::{
-    Direction, ping, ping_all, ping_until_answered, throughput, throughput_by,
-};
+use crate::lab::traffic::{Direction, ping, ping_all, ping_until_answered, throughput_by};
 use crate::lab::{Failure, Lab, Namespace, Result, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,11 +39,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "site-on-demand",
             "nothing is up until a host of an office wants it, at either end",
             on_demand,
-        ),
-        Scenario::new(
-            "site-map-cost",
-            "iperf3 through one tunnel in turns, with a network as it is and one that is mapped",
-            cost,
         ),
     ]
 }
@@ -424,54 +417,4 @@ fn on_demand(lab: &mut Lab) -> Result<String> {
         .map(|wait| format!("{:.1}", wait.as_secs_f32()))
         .collect();
     Ok(format!("answered after {} s", waits.join(" and ")))
-}
-
-/// Rounds of a few seconds each.
-const ROUNDS: u32 = 5;
-
-fn cost(lab: &mut Lab) -> Result<String> {
-    let offices = Offices::build(lab, Nat::None)?;
-    let Offices { a, b, .. } = &offices;
-    let end = |remote: &Office, own: [&str; 3], theirs: [&str; 2]| {
-        let [plain, mapped, shown] = own;
-        let [their_plain, their_shown] = theirs;
-        Setup::new(format!(
-            "[tunnel.{BRANCH}]\nremote = \"{}\"\npsk = \"psk\"\n\
-             [tunnel.{BRANCH}.child.plain]\nlocal_networks = [\"{plain}\"]\nremote_networks = [\"{their_plain}\"]\n\
-             [tunnel.{BRANCH}.child.mapped]\nlocal_networks = [\"{mapped}\"]\nlocal_map = \"{shown}\"\n\
-             remote_networks = [\"{their_shown}\"]\n",
-            remote.public4
-        ))
-        .file("psk", "a secret of both offices\n")
-    };
-    let own = [a.lan4, a.second_lan4, "10.201.1.0/24"];
-    let theirs = [b.lan4, b.second_lan4, "10.202.1.0/24"];
-    let one = end(b, own, [theirs[0], theirs[2]]);
-    let other = end(a, theirs, [own[0], own[2]]);
-    let _a = Cygnet::start(lab, &a.gateway, &one)?;
-    let _b = Cygnet::start(lab, &b.gateway, &other)?;
-    ping_until_answered(&a.host, b.host4, SOON)?;
-    ping_until_answered(&a.second_host, "10.202.1.10", SOON)?;
-    let mut ratios = Vec::new();
-    let mut plain_rates = Vec::new();
-    for _ in 0..ROUNDS {
-        let plain = throughput(&a.host, &b.host, b.host4, 3, Direction::Upload)?;
-        let server = (b.second_host4, "10.202.1.10");
-        let mapped = throughput_by(&a.second_host, &b.second_host, server, 3, Direction::Upload)?;
-        ratios.push(mapped / plain);
-        plain_rates.push(plain);
-    }
-    ratios.sort_by(f64::total_cmp);
-    plain_rates.sort_by(f64::total_cmp);
-    let median = |sorted: &[f64]| sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-    let report = format!(
-        "mapped to unmapped {:.2} ({:.2} to {:.2}) of {:.0} Mbit/s",
-        median(&ratios),
-        ratios.first().copied().unwrap_or_default(),
-        ratios.last().copied().unwrap_or_default(),
-        median(&plain_rates)
-    );
-    let is_cheap = median(&ratios) > 0.5;
-    ensure!(is_cheap, "a map takes more than half: {report}");
-    Ok(report)
 }

@@ -103,7 +103,7 @@ fn devices(lab: &mut Lab) -> Result<String> {
         text.matches(&whose).count() == 2,
         "once connected, once lent to: {text}"
     );
-    let json: serde_json::Value = serde_json::from_str(&server_.command(&["status", "--json"])?)?;
+    let json: serde_json::Value = server_.whole_status()?;
     let sa = &json["engine"]["connections"][0]["ike_sas"][0];
     ensure!(
         (&sa["user"], &sa["device"]) == (&"alice".into(), &"laptop".into())

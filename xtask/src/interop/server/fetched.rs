@@ -101,8 +101,7 @@ impl Publisher {
             &*directory,
         ])?;
         wait_for("the publisher listens", SOON, || {
-            let filter = format!("sport = :{PORT}");
-            Ok((!web.exec(["ss", "-Hltn", &filter])?.is_empty()).then_some(()))
+            Ok(web.listens_tcp(PORT)?.then_some(()))
         })?;
         Ok(host)
     }

@@ -100,8 +100,7 @@ fn furnish(world: &World) -> Result<Process> {
     let command = project::own_command(&["webhost", "--listen", "[::]:445"]);
     let process = world.web.spawn_exec(command)?;
     wait_for("somebody shares files", SOON, || {
-        let listening = world.web.exec(["ss", "-Hltn", "sport = :445"])?;
-        Ok((!listening.is_empty()).then_some(()))
+        Ok(world.web.listens_tcp(445)?.then_some(()))
     })?;
     for url in [
         format!("http://{WEB}:445/"),

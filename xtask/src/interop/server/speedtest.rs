@@ -1,6 +1,7 @@
 //! `cygnet speedtest`: its figures beside iperf3's, and who reaches what it measures at.
 
 use super::super::Scenario;
+use super::super::confined::{expect_unprivileged, process_named};
 use super::super::pair::Pair;
 use super::super::plan::{ChildPlan, NET, OFFICE, Plan, Role};
 use super::super::resilience::home::wait_for_state;
@@ -122,8 +123,7 @@ fn web_server(lab: &Lab, on: &Namespace, address: &str) -> Result<Process> {
         &*directory,
     ])?;
     wait_for("a web server listens", SOON, || {
-        let listening = on.exec(["ss", "-Hltn", "sport = :8080"])?;
-        Ok((!listening.is_empty()).then_some(()))
+        Ok(on.listens_tcp(8080)?.then_some(()))
     })?;
     Ok(server)
 }
@@ -325,7 +325,9 @@ fn inside_alone(lab: &mut Lab) -> Result<String> {
         "it listens outside"
     );
     without_the_filter(&world)?;
-    unprivileged(&world)?;
+    let process = endpoint(&world.server)?;
+    let process = process.ok_or_else(|| Failure::new("there is no process for the speed test"))?;
+    expect_unprivileged(process)?;
 
     server.write(&server_setup("host_access = false\n"))?;
     server.reload()?;
@@ -397,30 +399,7 @@ fn without_the_filter(world: &World) -> Result<()> {
 
 /// The process id of the endpoint.
 fn endpoint(server: &Namespace) -> Result<Option<u32>> {
-    let is_it = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("speedtest-endpoint")
-    };
-    Ok(server.pids()?.into_iter().find(is_it))
-}
-
-fn unprivileged(world: &World) -> Result<()> {
-    let pid = endpoint(&world.server)?;
-    let pid = pid.ok_or_else(|| Failure::new("there is no process for the speed test"))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_default().trim().to_owned()
-    };
-    let user = field("Uid:");
-    ensure!(
-        !user.split_whitespace().any(|uid| uid == "0"),
-        "the endpoint runs as {user}"
-    );
-    for (name, expected) in [("CapEff:", "0000000000000000"), ("NoNewPrivs:", "1")] {
-        ensure!(field(name) == expected, "{name} {}", field(name));
-    }
-    Ok(())
+    process_named(server, "speedtest-endpoint")
 }
 
 fn strongswan_server(lab: &mut Lab) -> Result<String> {
