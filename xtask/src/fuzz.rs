@@ -1,4 +1,6 @@
-//! `cargo xtask fuzz`: the fuzz targets, two at a time, and the replay of their corpora.
+//! `cargo xtask fuzz`: the fuzz targets, two at a time.
+//!
+//! `tests/fuzz_corpora.rs` replays their corpora.
 
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project;
@@ -80,16 +82,6 @@ pub fn run(options: &Options) -> Result<bool> {
         println!("\nreplay: cargo +nightly fuzz run TARGET fuzz/artifacts/TARGET/FILE");
     }
     Ok(found.is_empty())
-}
-
-/// Replays the committed corpora, without a fuzzer or nightly.
-pub fn replay() -> Command {
-    let mut command = project::cargo();
-    // The same directory as for everything else: most of what is needed is built there already.
-    command
-        .args(["test", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
-        .args(["--no-default-features", "--target-dir", "target"]);
-    command
 }
 
 fn targets() -> Result<Vec<String>> {

@@ -6,7 +6,7 @@ use crate::demo::Story;
 use crate::interop::integrity;
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project;
-use crate::{bench, fuzz, interop, leak, setup, sim};
+use crate::{bench, interop, leak, setup, sim};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,10 +39,6 @@ const STEPS: &[Step] = &[
     Step {
         name: "cargo test",
         run: cargo_test,
-    },
-    Step {
-        name: "fuzz corpora",
-        run: fuzz_corpora,
     },
     Step {
         name: "sim",
@@ -247,15 +243,6 @@ fn counts(line: &str) -> Option<Tally> {
 fn failed_test(line: &str) -> Option<String> {
     let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
     Some(name.to_owned())
-}
-
-/// What fuzzing has found worth keeping, once each.
-fn fuzz_corpora() -> Result<Tally> {
-    let (good, tally) = stream(fuzz::replay())?;
-    if !good && tally.failed == 0 {
-        return Err(Failure::new("the corpora could not be replayed, see above"));
-    }
-    Ok(tally)
 }
 
 fn simulation() -> Result<Tally> {

@@ -1,10 +1,10 @@
-//! The committed corpora, without a fuzzer: `cargo test --no-default-features`.
+//! What fuzzing has found worth keeping, once each, without a fuzzer.
 
 use std::path::{Path, PathBuf};
 
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
+        .join("../fuzz/corpus")
         .join(target);
     let entries =
         std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
