@@ -1,4 +1,4 @@
-//! What a person or CI runs: `cargo xtask demo | test | interop | integrity | leak | sim | fuzz | bench | setup`.
+//! What a person or CI runs: `cargo xtask demo | test | interop | integrity | leak | recovery | sim | fuzz | bench | setup`.
 //!
 //! [`lab`] is the library underneath: hosts in network namespaces, wires, routers with NAT, packet
 //! watches, a certificate authority for tests, and real strongSwan peers.

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use xtask::interop::integrity;
+use xtask::interop::{integrity, recovery};
 use xtask::lab::{Result, interrupt};
 use xtask::{bench, demo, fuzz, interop, leak, setup, sim, steps, webhost};
 
@@ -29,6 +29,8 @@ enum Command {
     Integrity(integrity::Options),
     /// Show that nothing of a device leaves the home but inside the tunnel, whatever befalls the box
     Leak(leak::Options),
+    /// Show that a tunnel comes back without a hand, whatever befalls it, and how soon
+    Recovery(recovery::Options),
     /// Run seeds of the simulation: two endpoints, a bad network, a virtual clock
     Sim(sim::Options),
     /// Look for inputs that break something
@@ -83,6 +85,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Interop(options) => interop::run(&options),
         Command::Integrity(options) => integrity::run(&options),
         Command::Leak(options) => leak::run(&options),
+        Command::Recovery(options) => recovery::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::ensure().map(|()| true),
         Command::Fuzz(options) => fuzz::run(&options),

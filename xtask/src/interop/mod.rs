@@ -9,6 +9,7 @@ mod gateway;
 pub mod integrity;
 mod pair;
 mod plan;
+pub mod recovery;
 mod resilience;
 mod runner;
 mod scenarios;
