@@ -106,7 +106,7 @@ fn status(cygnet: &Cygnet) -> Result<Value> {
     Ok(cygnet.whole_status()?["dhcp"].clone())
 }
 
-fn wait_for_state(cygnet: &Cygnet, state: &str) -> Result<()> {
+pub(super) fn wait_for_state(cygnet: &Cygnet, state: &str) -> Result<()> {
     let mut seen = Value::Null;
     wait_for(&format!("DHCP is {state}"), LOOKED, || {
         seen = status(cygnet)?;

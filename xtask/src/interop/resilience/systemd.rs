@@ -2,6 +2,7 @@
 //! rights that the unit leaves.
 
 use super::super::Scenario;
+use super::super::dhcp;
 use super::super::dhcp::client::Client;
 use super::home::{Home, QUICK, SOON, gateway_setup, start_prepared, wait_for_state};
 use crate::lab::world::GATEWAY;
@@ -148,6 +149,7 @@ fn capabilities(lab: &mut Lab) -> Result<String> {
     })
     .map_err(|failure| failure.while_doing(process.log()))?;
     answers_for_names(&home)?;
+    dhcp::wait_for_state(&home.gateway, "serving")?;
     let lease = Client::on(lab, &home.world.phone)?.udhcpc(&[])?;
     ensure!(
         lease.address.starts_with("192.168.1.1"),
