@@ -33,6 +33,8 @@ pub struct Connection {
     pub source: IpAddr,
     /// Where it was sent.
     pub destination: IpAddr,
+    /// Where answers are sent: to the sender, or to the address that its packets leave by.
+    pub answered: IpAddr,
 }
 
 /// Ends the connections that `which` says, of the network namespace of this thread; how many there were. One that
@@ -113,6 +115,10 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
         return None;
     };
+    let reply = attributes.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleReply(tuples) => Some(ends(tuples)),
+        _ => None,
+    });
     let known_by: Vec<ConntrackAttribute> = attributes
         .into_iter()
         .filter(|a| matches!(a, ConntrackAttribute::CtaTupleOrig(_)) || a.kind() == CTA_ZONE)
@@ -121,6 +127,26 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
         _ => None,
     })?;
+    let (source, destination) = ends(tuples);
+    let source = source?;
+    let connection = Connection {
+        source,
+        destination: destination?,
+        answered: reply.and_then(|(_, answered)| answered).unwrap_or(source),
+    };
+    let family = match connection.source {
+        IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
+        IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
+    };
+    Some(Found {
+        connection,
+        family,
+        known_by,
+    })
+}
+
+/// Sender and receiver of a direction.
+fn ends(tuples: &[Tuple]) -> (Option<IpAddr>, Option<IpAddr>) {
     let (mut source, mut destination) = (None, None);
     for part in tuples {
         let Tuple::Ip(addresses) = part else { continue };
@@ -132,19 +158,7 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
             }
         }
     }
-    let connection = Connection {
-        source: source?,
-        destination: destination?,
-    };
-    let family = match connection.source {
-        IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
-        IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
-    };
-    Some(Found {
-        connection,
-        family,
-        known_by,
-    })
+    (source, destination)
 }
 
 /// A socket to the kernel's connection tracking.

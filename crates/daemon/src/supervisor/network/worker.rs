@@ -2,10 +2,12 @@
 
 mod devices;
 mod direct_names;
+mod lent;
 mod look;
 mod maps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +101,8 @@ pub(super) struct Worker {
     /// Why running connections could not be ended.
     not_ended: Option<String>,
     live: BTreeMap<String, Live>,
+    /// Addresses that tunnels had, by which connections may still leave.
+    given_back: BTreeSet<IpAddr>,
     machine: Machine,
     /// Where devices are answered that ask for names.
     listeners: Listeners,
@@ -176,6 +180,7 @@ impl Worker {
             arranged: None,
             not_ended: None,
             live: BTreeMap::new(),
+            given_back: BTreeSet::new(),
             machine: Machine::default(),
             listeners: Listeners::default(),
             held: Held::default(),
@@ -417,9 +422,10 @@ impl Worker {
                     tracing::warn!("{not_taken}");
                 }
                 let live = self.live.entry(connection).or_default();
-                live.addresses = taken;
+                let before = std::mem::replace(&mut live.addresses, taken);
                 live.not_taken = not_taken;
                 live.dns = dns;
+                self.given_back(before);
             }
             ToSupervisor::Reach {
                 connection,
@@ -460,8 +466,9 @@ impl Worker {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = applied {
-            tracing::error!("cannot set routes and addresses: {error}");
+        match applied {
+            Ok(()) => self.end_given_back(),
+            Err(error) => tracing::error!("cannot set routes and addresses: {error}"),
         }
     }
 
