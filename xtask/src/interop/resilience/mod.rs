@@ -6,6 +6,7 @@
 mod control;
 mod crash;
 mod doctor;
+mod failover;
 mod firewall;
 mod guard;
 pub(super) mod home;
@@ -22,7 +23,8 @@ pub(super) mod talker;
 use super::Scenario;
 
 pub(super) fn all() -> Vec<Scenario> {
-    let mut all = crash::scenarios();
+    let mut all = failover::scenarios();
+    all.extend(crash::scenarios());
     all.extend(guard::scenarios());
     all.extend(mtu::scenarios());
     all.extend(firewall::scenarios());
