@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
-use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -72,6 +74,98 @@ impl<'de> Visitor<'de> for ChoiceVisitor {
             list.push(item);
         }
         Ok(Choice::List(list))
+    }
+}
+
+/// Where a tunnel is answered: one place, or several in order.
+#[derive(Clone, Debug)]
+pub(crate) struct RawRemote {
+    pub(crate) places: Vec<RawPlace>,
+    pub(crate) span: Range<usize>,
+}
+
+/// `"vpn.example.org"`, or `{ address = "vpn.example.org", identity = "…" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPlace {
+    pub(crate) address: Spanned<String>,
+    pub(crate) identity: Option<OneOrMany>,
+}
+
+impl RawPlace {
+    fn named(address: Spanned<String>) -> Self {
+        let identity = None;
+        Self { address, identity }
+    }
+}
+
+/// What stands in the place of one or of several of them.
+enum Places {
+    Text(String),
+    Table(RawPlace),
+    List(Vec<OnePlace>),
+}
+
+/// One of a list: no list itself.
+struct OnePlace(RawPlace);
+
+struct PlacesVisitor;
+
+impl<'de> Visitor<'de> for PlacesVisitor {
+    type Value = Places;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PLACES)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Places, E> {
+        Ok(Places::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Places, A::Error> {
+        RawPlace::deserialize(MapAccessDeserializer::new(map)).map(Places::Table)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Places, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Places::List(list))
+    }
+}
+
+const PLACE: &str = "a server, or { address = \"…\", identity = \"…\" }";
+const PLACES: &str = "a server, { address = \"…\", identity = \"…\" }, or a list of them";
+
+impl<'de> Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlacesVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for OnePlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Places>::deserialize(deserializer)?;
+        let span = spanned.span();
+        match spanned.into_inner() {
+            Places::Text(text) => Ok(Self(RawPlace::named(Spanned::new(span, text)))),
+            Places::Table(place) => Ok(Self(place)),
+            Places::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &PLACE)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawRemote {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Places>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let places = match spanned.into_inner() {
+            Places::Text(text) => vec![RawPlace::named(Spanned::new(span.clone(), text))],
+            Places::Table(place) => vec![place],
+            Places::List(list) => list.into_iter().map(|one| one.0).collect(),
+        };
+        Ok(Self { places, span })
     }
 }
 
@@ -192,7 +286,7 @@ pub(crate) struct RawServer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTunnel {
-    pub(crate) remote: Option<OneOrMany>,
+    pub(crate) remote: Option<RawRemote>,
     pub(crate) remote_port: Option<Spanned<u16>>,
     pub(crate) remote_identity: Option<OneOrMany>,
     pub(crate) identity: Option<Spanned<String>>,

@@ -305,6 +305,9 @@ pub struct IkeSaStatus {
     pub local: SocketAddr,
     /// The peer's.
     pub remote: SocketAddr,
+    /// Its place among several servers of the tunnel, counted from 1.
+    #[serde(default)]
+    pub server: Option<u32>,
     /// A NAT is seen before us.
     pub nat_local: bool,
     /// A NAT is seen before the peer.
@@ -456,4 +459,13 @@ pub struct DeviceNow {
     pub addresses: Vec<IpAddr>,
     /// Where what it sends may go.
     pub policy: DevicePolicy,
+}
+
+/// The place of one of several, as people say it.
+#[must_use]
+pub fn ordinal(place: u32) -> String {
+    const WORDS: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
+    let index = usize::try_from(place).unwrap_or(0).checked_sub(1);
+    let word = index.and_then(|index| WORDS.get(index));
+    word.map_or_else(|| format!("{place}th"), |word| (*word).to_owned())
 }

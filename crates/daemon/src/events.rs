@@ -1,7 +1,7 @@
 //! Events of the core as log lines: one a thing that matters, with the tunnel, the peer, what
 //! happened and why. Addresses stand at DEBUG only.
 
-use cygnet_ike::event::{Event, EventKind, Reason};
+use cygnet_ike::event::{Event, EventKind, Failed, Reason};
 use cygnet_ike::identity;
 
 /// Longest part of a line that a peer can choose: its identity may have 64 KiB.
@@ -74,6 +74,9 @@ pub(crate) fn log(event: &Event) {
              again: {}",
             short(reason)
         ),
+        EventKind::ServerFailed(failed) => {
+            tracing::warn!("{who}: {}; the next server is called", short(failed));
+        }
         EventKind::Retry { after, reason } => {
             tracing::warn!(
                 "{who}: not up: {}; next try in {:.1} s",
@@ -89,6 +92,23 @@ pub(crate) fn log(event: &Event) {
         }
         EventKind::Drained => tracing::debug!("every SA is deleted"),
     }
+}
+
+/// Why, without what differs a little each time: how long a call has waited.
+pub(crate) fn steady(reason: &Reason) -> String {
+    match reason {
+        Reason::NoAnswer { .. } => "no answer".to_owned(),
+        Reason::EachServer(all) => {
+            let all: Vec<String> = all.iter().map(steady_failure).collect();
+            all.join("; ")
+        }
+        reason => reason.to_string(),
+    }
+}
+
+/// The same of one server.
+pub(crate) fn steady_failure(failed: &Failed) -> String {
+    format!("{}: {}", failed.server, steady(&failed.reason))
 }
 
 /// The text, cut where it is longer than a line should be.

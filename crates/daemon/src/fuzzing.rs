@@ -140,8 +140,16 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
         ([203, 0, 113, 9], 4500).into(),
     );
     let changes = [
-        Changed::Up { local, remote },
-        Changed::Moved { local, remote },
+        Changed::Up {
+            local,
+            remote,
+            server: None,
+        },
+        Changed::Moved {
+            local,
+            remote,
+            server: Some(2),
+        },
         Changed::Failed { why: why() },
         Changed::Down { why: why() },
     ];

@@ -6,10 +6,9 @@
 
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_ike::policy::{Connection, Host, Policy, Remote};
+use cygnet_ike::policy::{Host, Policy};
 use tokio::io::AsyncReadExt;
 
 use crate::helper;
@@ -46,11 +45,9 @@ pub(crate) fn run(name: &str) -> u8 {
 
 /// Whether some peer is to be called by this name.
 pub(crate) fn is_configured(policy: &Policy, name: &str) -> bool {
-    let hosts = |connection: &Arc<Connection>| match &connection.remote {
-        Remote::Hosts { hosts, .. } => hosts.contains(&Host::Name(name.to_owned())),
-        Remote::Any => false,
-    };
-    policy.connections.iter().any(hosts)
+    let named = Host::Name(name.to_owned());
+    let servers = policy.connections.iter().flat_map(|c| c.remote.servers());
+    servers.into_iter().any(|server| server.host == named)
 }
 
 /// Asks such a process, as that user and group.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cygnet_ike::event::{Event, EventKind, Reason};
+use cygnet_ike::event::{Event, EventKind};
 use cygnet_ike::time::Instant;
 
 use crate::events;
@@ -35,9 +35,15 @@ impl Said {
         match &event.kind {
             EventKind::IkeUp { .. } => self.reasons.retain(|(other, _), _| *other != whose),
             EventKind::Refused { reason } | EventKind::Retry { reason, .. }
-                if !self.is_new(whose.clone(), reason, now) =>
+                if !self.is_new(whose.clone(), events::steady(reason), now) =>
             {
                 tracing::debug!("{}: again: {reason}", events::who(event));
+                return;
+            }
+            EventKind::ServerFailed(failed)
+                if !self.is_new(whose.clone(), events::steady_failure(failed), now) =>
+            {
+                tracing::debug!("{}: again: {failed}", events::who(event));
                 return;
             }
             _ => {}
@@ -46,13 +52,8 @@ impl Said {
     }
 
     /// Whether the reason is worth a line; from then on it is not, for a while.
-    fn is_new(&mut self, whose: String, reason: &Reason, now: Instant) -> bool {
-        let text = match reason {
-            // The time it took differs a little each time.
-            Reason::NoAnswer { .. } => "no answer".to_owned(),
-            _ => reason.to_string(),
-        };
-        let key = (whose, text);
+    fn is_new(&mut self, whose: String, reason: String, now: Instant) -> bool {
+        let key = (whose, reason);
         if let Some(said) = self.reasons.get_mut(&key) {
             let long_ago = now.since(*said) >= AGAIN;
             if long_ago {
@@ -74,12 +75,14 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use cygnet_ike::event::Reason;
+
     use super::*;
 
     fn refusal(said: &mut Said, subject: &str, seconds: u64) -> bool {
         let reason = Reason::PeerRefused("busy".into());
         let now = Instant::from_boot(Duration::from_secs(seconds));
-        said.is_new(subject.to_owned(), &reason, now)
+        said.is_new(subject.to_owned(), events::steady(&reason), now)
     }
 
     #[test]
@@ -100,7 +103,8 @@ mod tests {
                 sent: 7,
                 waited: Duration::from_millis(waited),
             };
-            said.is_new("home".into(), &reason, Instant::from_boot(Duration::ZERO))
+            let now = Instant::from_boot(Duration::ZERO);
+            said.is_new("home".into(), events::steady(&reason), now)
         };
         assert!(no_answer(30_600));
         assert!(!no_answer(30_700));

@@ -12,7 +12,7 @@ use cygnet_wire::id::Identification;
 use crate::event::{Event, EventKind, Reason};
 use crate::io::{Answer, Ask, AskId, ChildSaId, DataCommand, IkeSaId, Output, Path, Transmit};
 use crate::narrowing::Packet;
-use crate::policy::{Connection, Policy, Remote};
+use crate::policy::{Connection, Policy};
 use crate::refused::RefusedCall;
 use crate::sa::IkeSa;
 use crate::sa::established::Estate;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// forgotten.
 const LINES: usize = 16;
 /// So much more for each name or address that has to be looked up.
-const PATIENCE_PER_HOST: Duration = Duration::from_secs(10);
+const PATIENCE_OF_NAMES: Duration = Duration::from_secs(10);
 
 /// The endpoint's belongings, IKE SAs and connections aside.
 pub(crate) struct Context {
@@ -253,13 +253,7 @@ impl Context {
     pub(crate) fn ask(&mut self, who: Waiting, ask: Ask) -> AskId {
         let id = self.new_ask();
         let patience = match &ask {
-            Ask::Resolve { connection } => {
-                let hosts = match &connection.remote {
-                    Remote::Hosts { hosts, .. } => u32::try_from(hosts.len()).unwrap_or(u32::MAX),
-                    Remote::Any => 0,
-                };
-                PATIENCE.saturating_add(PATIENCE_PER_HOST.saturating_mul(hosts))
-            }
+            Ask::Resolve { .. } => PATIENCE.saturating_add(PATIENCE_OF_NAMES),
             _ => PATIENCE,
         };
         self.wait(id, who, patience, ask.failure());

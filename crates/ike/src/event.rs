@@ -59,6 +59,8 @@ pub enum EventKind {
         selectors: String,
         /// The Child SA this one replaces.
         replaces: Option<ChildSaId>,
+        /// The place in [`crate::policy::Remote::servers`] of the one that carries it, where there are several.
+        server: Option<usize>,
     },
     /// A child has ended.
     ChildDown {
@@ -90,6 +92,8 @@ pub enum EventKind {
         /// Why not.
         reason: Reason,
     },
+    /// One of several servers does not let us in; the next is called.
+    ServerFailed(Failed),
     /// A connection that is to be up is not; it is tried again.
     Retry {
         /// After this time.
@@ -145,6 +149,23 @@ pub enum Reason {
     Protocol(String),
     /// Something on this machine failed: data path, addresses, a private key.
     Local(String),
+    /// None of several servers lets us in; in the order in which they were called.
+    EachServer(Vec<Failed>),
+}
+
+/// Why one of several servers does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// As it is written, and the address that was called if that is another.
+    pub server: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.server, self.reason)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -161,6 +182,13 @@ impl fmt::Display for Reason {
             }
             Reason::Replaced => f.write_str("replaced by a newer one"),
             Reason::Expired => f.write_str("lifetime over before it could be renewed"),
+            Reason::EachServer(all) => {
+                for (n, failed) in all.iter().enumerate() {
+                    let separator = if n == 0 { "" } else { "; " };
+                    write!(f, "{separator}{failed}")?;
+                }
+                Ok(())
+            }
             Reason::NoProposal(s)
             | Reason::NoSelectors(s)
             | Reason::PeerAuthentication(s)

@@ -91,11 +91,13 @@ pub struct Transmit {
 
 /// Questions the core cannot answer: they need secrets, files, clocks, the network or the kernel.
 pub enum Ask {
-    /// Find addresses for a connection's peer, and from which local address each is reached.
+    /// Find addresses of one of a connection's servers, and from which local address each is reached.
     /// Answer: [`Answer::Paths`], best first.
     Resolve {
         /// Whose peer is meant.
         connection: Arc<Connection>,
+        /// Its place in [`crate::policy::Remote::servers`].
+        server: usize,
     },
     /// From which local address each of these addresses of the peer is reached at this moment, of a
     /// connection that is up (RFC 4555). Answer: [`Answer::Paths`], in the same order, those alone to

@@ -3,6 +3,7 @@
 //! with what is there, and does the next thing.
 
 mod call;
+mod servers;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::endpoint::Endpoint;
-use crate::event::{Event, EventKind, Reason};
+use crate::event::{Event, EventKind, Failed, Reason};
 use crate::io::{AskId, IkeSaId, Path};
 use crate::narrowing::{Narrowing, Packet};
 use crate::policy::{ChildPolicy, Connection, Remote, Start};
@@ -19,6 +20,7 @@ use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
 use crate::time::Instant;
+use servers::Return;
 
 /// An IKE SA that ends sooner than this counts as a call that failed.
 const STABLE: Duration = Duration::from_secs(10);
@@ -58,6 +60,9 @@ pub(crate) struct Kept {
     attempt: u32,
     up_since: Option<Instant>,
     pub(crate) why: Option<Reason>,
+    /// Why servers did not let us in, of those that were called since the first.
+    failed: Vec<Failed>,
+    way_back: Return,
     /// Another IKE SA is to take the place of these.
     pub(crate) replacing: Replacing,
     /// When it is looked at again whatever happens.
@@ -94,8 +99,18 @@ struct Retry {
 pub(crate) enum Dial {
     Idle,
     Waiting(Instant),
-    Resolving(AskId),
-    Dialing { sa: IkeSaId, rest: VecDeque<Path> },
+    Resolving {
+        ask: AskId,
+        server: usize,
+    },
+    Dialing {
+        sa: IkeSaId,
+        server: usize,
+        /// Other addresses of this server.
+        rest: VecDeque<Path>,
+        /// When the next is called whatever this one does.
+        until: Option<Instant>,
+    },
 }
 
 impl Keeper {
@@ -153,6 +168,8 @@ impl Kept {
             attempt: 0,
             up_since: None,
             why: None,
+            failed: Vec::new(),
+            way_back: Return::default(),
             replacing: Replacing::default(),
             recheck: None,
             narrowing: BTreeMap::new(),
@@ -178,7 +195,17 @@ impl Kept {
 
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
-        retries.chain(self.next_try()).chain(self.recheck).min()
+        let share = match self.dial {
+            Dial::Dialing { until, .. } => until,
+            _ => None,
+        };
+        let others = [
+            self.next_try(),
+            self.recheck,
+            share,
+            self.way_back.deadline(),
+        ];
+        retries.chain(others.into_iter().flatten()).min()
     }
 
     /// In the order of the configuration.
@@ -257,7 +284,7 @@ impl Endpoint {
         let old_children: BTreeSet<String> = replaced()
             .flat_map(|old| old.children.values().map(|c| c.name().to_owned()))
             .collect();
-        if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
+        if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving { .. }) {
             kept.dial = Dial::Idle;
         }
         let Some(state) = self.sas.get(&sa).and_then(IkeSa::established) else {
@@ -358,12 +385,27 @@ impl Endpoint {
         let now = self.cx.boot();
         let due = |kept: &&mut Kept| kept.deadline().is_some_and(|at| at <= now);
         let mut names = Vec::new();
+        let (mut late, mut earlier) = (Vec::new(), Vec::new());
         for kept in self.keeper.kept.values_mut().filter(due) {
             for retry in kept.retries.values_mut() {
                 retry.at.take_if(|at| *at <= now);
             }
             kept.recheck.take_if(|at| *at <= now);
+            if let Dial::Dialing { until, .. } = &mut kept.dial
+                && until.take_if(|at| *at <= now).is_some()
+            {
+                late.push(kept.connection.name.clone());
+            }
+            if kept.way_back.take_due(now) {
+                earlier.push(kept.connection.name.clone());
+            }
             names.push(kept.connection.name.clone());
+        }
+        for name in late {
+            self.pass_over(&name);
+        }
+        for name in earlier {
+            self.call_earlier(&name);
         }
         for name in names {
             self.keep(&name);
@@ -394,11 +436,12 @@ impl Endpoint {
         let Some(state) = self.sas.get(&id).and_then(IkeSa::established) else {
             return;
         };
-        let live = state.is_live();
+        let (live, server) = (state.is_live(), state.peering.server);
         if let Some(kept) = self.keeper.kept.get_mut(&name).filter(|_| live) {
             if matches!(kept.dial, Dial::Dialing { sa, .. } if sa == id) {
                 kept.dial = Dial::Idle;
             }
+            kept.arrived(server, &mut self.cx);
             kept.up_since = Some(now);
             // With other settings it may take what it did not.
             kept.narrowing.clear();
@@ -432,6 +475,7 @@ impl Endpoint {
         };
         if let Some(kept) = self.keeper.kept.get_mut(&name) {
             kept.replacing.remove(id);
+            kept.way_back.settle(id);
         }
         let still_up = self.best_sa(&name).is_some();
         let Some(kept) = self.keeper.kept.get_mut(&name) else {
@@ -482,6 +526,12 @@ impl Endpoint {
             return;
         };
         kept.demands.retain(|demand| demand.child != child);
+        if self.stays_away(&name, sa, &reason) {
+            return;
+        }
+        let Some(kept) = self.keeper.kept.get_mut(&name) else {
+            return;
+        };
         kept.why = Some(reason.clone());
         let after = self.retry_child(&name, sa, child);
         if let Some(after) = after {
@@ -580,9 +630,12 @@ impl Endpoint {
         let Some(name) = self.keeper.names.get(&id).cloned().filter(|_| may) else {
             return;
         };
-        if let Some(kept) = self.keeper.kept.get_mut(&name)
-            && !kept.replacing.contains(id)
-        {
+        let Some(kept) = self.keeper.kept.get_mut(&name) else {
+            return;
+        };
+        // Whoever is being called, all are from now on.
+        kept.way_back.settle(id);
+        if !kept.replacing.contains(id) {
             kept.replacing.add(id, now);
             kept.retries.clear();
             self.keep(&name);
@@ -596,6 +649,7 @@ impl Endpoint {
             let since = kept.replacing.since;
             if kept.replacing.remove(from) {
                 kept.replacing.add(to, since);
+                kept.way_back.goes_on(from, to);
                 kept.recheck = Some(now);
             }
         }

@@ -18,7 +18,6 @@ use crate::endpoint::Endpoint;
 use crate::event::Reason;
 use crate::io::{Answer, Ask, IkeSaId};
 use crate::keeper::Dial;
-use crate::policy::{Host, Remote};
 use crate::sa::IkeSa;
 use crate::sa::channel::Channel;
 use crate::sa::established::Established;
@@ -32,6 +31,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const DOUBT: Duration = Duration::from_secs(4);
 /// The same with MOBIKE: it is tried by all addresses of the peer meanwhile.
 const DOUBT_OF_MOVE: Duration = Duration::from_secs(10);
+/// The same of the probe of a silent server, where another may serve in its place.
+const DOUBT_OF_SERVER: Duration = Duration::from_secs(6);
 /// How long a call may take until another way out ends it.
 const UNDISTURBED: Duration = Duration::from_secs(10);
 /// How old the packets may be that the data path reports.
@@ -121,14 +122,8 @@ impl Endpoint {
         };
         let connection = Arc::clone(&state.peering.connection);
         let here = sa.channel.path.remote;
-        let hosts = match &connection.remote {
-            Remote::Hosts { hosts, .. } => hosts.as_slice(),
-            Remote::Any => &[],
-        };
-        let configured = hosts.iter().filter_map(|host| match host {
-            Host::Address(address) => Some(*address),
-            Host::Name(_) => None,
-        });
+        let servers = connection.remote.servers().iter();
+        let configured = servers.filter_map(|server| server.host.address());
         let mut to = vec![here];
         for address in sa.channel.mobility.peer.iter().copied().chain(configured) {
             let address = SocketAddr::new(address, here.port());
@@ -184,7 +179,7 @@ impl Endpoint {
             return;
         }
         match kept.dial {
-            Dial::Idle | Dial::Resolving(_) => return,
+            Dial::Idle | Dial::Resolving { .. } => return,
             Dial::Dialing { sa, .. } if !lost => {
                 if let Some(sa) = self.sas.get_mut(&sa)
                     && now.since(sa.channel.since) < UNDISTURBED
@@ -229,6 +224,17 @@ impl Established {
             Some(_) => channel.send_again(cx),
             None if !self.has_inform() => self.push_probe(cx),
             None => {}
+        }
+    }
+
+    /// One of several servers is silent, and has just been asked whether it lives.
+    pub(crate) fn doubt_server(&mut self, cx: &Context) {
+        let now = cx.boot();
+        if self.doubt_ends_at().is_none() {
+            self.doubt = Some(Doubt {
+                since: now,
+                call_at: Some(now + DOUBT_OF_SERVER),
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 //! Secrets and files are not here, only names for them ([`CredentialId`], [`TrustId`], [`PoolId`])
 //! that whoever answers [`crate::io::Ask`] understands.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub struct Connection {
     pub local_address: Option<IpAddr>,
     /// Who we say we are. `None`: our outer address.
     pub local_identity: Option<Identification>,
-    /// Who the peer must prove to be.
+    /// Who the peer must prove to be, unless its [`Server`] says otherwise.
     pub remote_identity: IdentityPattern,
     /// How we prove ourselves.
     pub local_auth: LocalAuth,
@@ -140,6 +141,13 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Who must answer at that place of the list of servers.
+    pub fn identity_of(&self, server: usize) -> &IdentityPattern {
+        let named = self.remote.servers().get(server);
+        let own = named.and_then(|server| server.identity.as_ref());
+        own.unwrap_or(&self.remote_identity)
+    }
+
     /// Whether `other` is the same but for the certificate that we show, of the same key, and who it says we are:
     /// that matters to IKE SAs which are to be made, and to none that is there.
     pub fn is_renewal_of(&self, other: &Self) -> bool {
@@ -175,11 +183,27 @@ pub enum Remote {
     Any,
     /// We call it; it may call us from one of these as well. Names are resolved anew for each try.
     Hosts {
-        /// Names or addresses, tried in order.
-        hosts: Vec<Host>,
+        /// Tried in order; while a later one is in use, the earlier ones are asked now and then.
+        servers: Vec<Server>,
         /// Usually 500.
         port: u16,
     },
+}
+
+/// One place of several where a connection is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name or address.
+    pub host: Host,
+    /// Who must answer there; `None`: as [`Connection::remote_identity`] says.
+    pub identity: Option<IdentityPattern>,
+}
+
+impl From<Host> for Server {
+    fn from(host: Host) -> Self {
+        let identity = None;
+        Self { host, identity }
+    }
 }
 
 /// A name or an address.
@@ -189,6 +213,25 @@ pub enum Host {
     Address(IpAddr),
     /// To be resolved.
     Name(String),
+}
+
+impl Host {
+    /// The address, where it is written as one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Which identities are accepted.
@@ -406,14 +449,22 @@ impl Policy {
 }
 
 impl Remote {
+    /// Where it is called, in order; empty: it calls.
+    pub fn servers(&self) -> &[Server] {
+        match self {
+            Self::Any => &[],
+            Self::Hosts { servers, .. } => servers,
+        }
+    }
+
     /// Whether a call from `source` can be this peer's (names match every source: their
     /// addresses change).
     pub fn may_call_from(&self, source: SocketAddr) -> bool {
         match self {
             Remote::Any => true,
-            Remote::Hosts { hosts, .. } => hosts.iter().any(|h| match h {
-                Host::Address(a) => *a == source.ip(),
-                Host::Name(_) => true,
+            Remote::Hosts { servers, .. } => servers.iter().any(|server| {
+                let address = server.host.address();
+                address.is_none_or(|address| address == source.ip())
             }),
         }
     }

@@ -85,6 +85,8 @@ pub(crate) struct Peering {
     pub(crate) outer: (IpAddr, IpAddr),
     /// Whether we called.
     pub(crate) dialed: bool,
+    /// Which of the connection's servers we called.
+    pub(crate) server: Option<usize>,
     /// The SPIs of the first IKE SA of this line: both ends know them.
     pub(crate) origin: (Spi, Spi),
     /// The IKE SA that authenticated, and holds the addresses.
@@ -143,6 +145,12 @@ impl Peering {
     fn authenticate_before(&mut self, cx: &mut Context, left: Duration) {
         let at = lifetime::reauthenticate_before(left, cx.boot(), cx.random.as_mut());
         self.reauthenticate_at = Some(self.reauthenticate_at.map_or(at, |own| own.min(at)));
+    }
+
+    /// Which of several servers it is.
+    pub(crate) fn place(&self) -> Option<usize> {
+        let several = self.connection.remote.servers().len() > 1;
+        self.server.filter(|_| several)
     }
 
     /// Whether the peer's identity is that of one device ([`Connection::unique`]).

@@ -84,6 +84,8 @@ pub struct IkeSaStatus {
     pub dialed: bool,
     /// The way to the peer.
     pub path: Path,
+    /// Its place among several servers of the connection.
+    pub server: Option<usize>,
     /// Who we are.
     pub local: Option<Identification>,
     /// Who the peer proved to be.
@@ -247,6 +249,7 @@ fn of_ike_sa(sa: &IkeSa, now: Instant) -> IkeSaStatus {
         spi_r: channel.spi_r,
         dialed: peering.is_none_or(|p| p.dialed),
         path: channel.path,
+        server: peering.and_then(|p| p.place()),
         local: peering.map(|p| p.local_id.clone()),
         peer: peering.map(|p| p.peer_id.clone()),
         claimed: peering.and_then(|p| p.claimed_id.clone()),

@@ -631,7 +631,7 @@ fn no_way_out_for_a_while_ends_nothing() {
 fn a_peer_of_a_named_address_may_not_move() {
     let site = Connection {
         remote: Remote::Hosts {
-            hosts: vec![Host::Address(A.address())],
+            servers: vec![Host::Address(A.address()).into()],
             port: 500,
         },
         ..mobile(B)

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use cygnet_ike::policy::{Connection, Host, Remote, Retransmit};
+use cygnet_ike::policy::{Connection, Retransmit};
 
 fn patient() -> Connection {
     Connection {
@@ -81,11 +81,9 @@ fn peer_that_returns_within_ten_minutes_is_met_within_four_seconds() {
 
 #[test]
 fn dead_addresses_before_a_live_one_cost_three_seconds_each() {
-    let dead = ["203.0.113.1", "203.0.113.2"].map(|a| Host::Address(a.parse().unwrap()));
-    let mut hosts = dead.to_vec();
-    hosts.push(Host::Address(B.address()));
+    let dead = ["203.0.113.1", "203.0.113.2"].map(|a| a.parse().unwrap());
     let mut a = patient();
-    a.remote = Remote::Hosts { hosts, port: 500 };
+    a.remote = list(&[dead[0], dead[1], B.address()]);
     let mut world = World::new(policy(a), policy(connection(B)));
     world.run(Duration::from_millis(6500));
     world.assert_in_step(&["one"]);

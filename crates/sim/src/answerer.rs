@@ -28,9 +28,10 @@ pub(crate) fn answer(
         interface: 0,
     };
     match ask {
-        Ask::Resolve { .. } => {
-            let (local, remote) = scenario.way_out(side, own);
-            Answer::Paths(Ok(vec![path(local, remote)]))
+        Ask::Resolve { server, .. } => {
+            let way = scenario.way_out(side, own, server);
+            let way = way.map(|(local, remote)| path(local, remote));
+            Answer::Paths(Ok(way.into_iter().collect()))
         }
         Ask::Ways { from, to, .. } => {
             let ways = to

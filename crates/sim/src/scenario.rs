@@ -9,7 +9,8 @@ use cygnet_crypto::signature::KeyKind;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
     ChildPolicy, Connection, CredentialId, EapMethods, Host, IdentityPattern, Lifetime, Limits,
-    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Start, TrustId,
+    LocalAuth, Policy, PoolId, Remote, RemoteAuth, Retransmit, SelectorTemplate, Server, Start,
+    TrustId,
 };
 use cygnet_ike::proposal::{EspProposal, IkeProposal};
 use cygnet_wire::id::Identification;
@@ -143,6 +144,8 @@ pub struct Scenario {
     pub moves: bool,
     /// No larger IP packet passes, and nobody says so.
     pub path_mtu: u16,
+    /// A server that is not there stands before B in the list of whoever calls B.
+    pub dead_first: bool,
     /// Never drawn; for runs that are to fail.
     pub sabotage: Option<Sabotage>,
 }
@@ -192,6 +195,7 @@ impl Scenario {
             mobike: dice.chance(60),
             moves: roadwarrior && dice.chance(50),
             path_mtu: dice.pick(&[1500, 1500, 1492, 1431, 1280]).unwrap_or(1500),
+            dead_first: dice.chance(25),
             sabotage: None,
         }
     }
@@ -221,13 +225,17 @@ impl Scenario {
         }
     }
 
-    /// Paths on which `side`, which is at `own`, tries to reach the other.
-    pub(crate) fn way_out(&self, side: Side, own: IpAddr) -> (SocketAddr, SocketAddr) {
+    /// Paths on which `side`, which is at `own`, tries to reach that server of its list.
+    pub(crate) fn way_out(
+        &self,
+        side: Side,
+        own: IpAddr,
+        server: usize,
+    ) -> Option<(SocketAddr, SocketAddr)> {
         let port = Limits::default().ports.ike;
-        (
-            (own, port).into(),
-            (self.address(side.other()), port).into(),
-        )
+        let servers = self.servers(side);
+        let address = servers.get(server)?.host.address()?;
+        Some(((own, port).into(), (address, port).into()))
     }
 
     /// Who starts children by itself.
@@ -262,7 +270,7 @@ impl Scenario {
             name: CONNECTION.to_owned(),
             remote: if calls {
                 Remote::Hosts {
-                    hosts: vec![Host::Address(self.address(side.other()))],
+                    servers: self.servers(side),
                     port: Limits::default().ports.ike,
                 }
             } else {
@@ -294,6 +302,20 @@ impl Scenario {
             mobike: self.mobike,
             keepalive: Duration::from_secs(20),
             unique: true,
+        }
+    }
+
+    fn servers(&self, side: Side) -> Vec<Server> {
+        let dead = (side == Side::A && self.dead_first).then_some(self.nobody());
+        let all = dead.into_iter().chain([self.address(side.other())]);
+        all.map(|address| Host::Address(address).into()).collect()
+    }
+
+    /// Where nobody is.
+    fn nobody(&self) -> IpAddr {
+        match self.v6 {
+            true => Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 1).into(),
+            false => Ipv4Addr::new(198, 51, 100, 99).into(),
         }
     }
 

@@ -132,7 +132,7 @@ pub(super) fn policy(setup: Setup, peer: IpAddr) -> Policy {
         name: CONNECTION.to_owned(),
         remote: if setup.endpoint_calls {
             Remote::Hosts {
-                hosts: vec![Host::Address(peer)],
+                servers: vec![Host::Address(peer).into()],
                 port: 500,
             }
         } else {

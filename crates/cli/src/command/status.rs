@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use cygnet_daemon::api::{
     ChildStatus, ConnectionStatus, DirectDomain, DnsStatus, Guard, IkeSaStatus, Status, What,
+    ordinal,
 };
 use cygnet_profile::read::printable;
 use hyper::Method;
@@ -241,7 +242,7 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
     }
     let _ = writeln!(
         out,
-        "  {} {} -> {}{}{}, {} for {}{}",
+        "  {} {} -> {}{}{}{}, {} for {}{}",
         whose(
             &sa.user,
             &sa.device,
@@ -249,6 +250,8 @@ fn ike_sa(out: &mut String, sa: &IkeSaStatus) {
         ),
         sa.local,
         sa.remote,
+        sa.server
+            .map_or_else(String::new, |place| format!(", {} server", ordinal(place))),
         match (sa.nat_local, sa.nat_remote) {
             (true, true) => ", NAT at both ends",
             (true, false) => ", NAT before us",

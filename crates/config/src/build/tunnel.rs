@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cygnet_gateway::Mapping;
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::policy::{
-    ChildPolicy, Connection, EapLogin, Host, IdentityPattern, LocalAuth, Remote, Retransmit,
-    SelectorTemplate, Start,
+    ChildPolicy, Connection, EapLogin, IdentityPattern, LocalAuth, Remote, Retransmit,
+    SelectorTemplate, Server, Start,
 };
 use ipnet::IpNet;
 use toml::Spanned;
@@ -20,8 +20,11 @@ use super::{
     Builder, CHILD_LIFETIME, IKE_LIFETIME, KEEPALIVE, LIVENESS, default_interface,
     default_retransmit, everything, templates,
 };
-use crate::raw::{RawChild, RawRetransmit, RawTunnel, VirtualAddress};
+use crate::raw::{OneOrMany, RawChild, RawRetransmit, RawTunnel, VirtualAddress};
 use crate::{SERVER, Tunnel, parse, units};
+
+/// Servers of one tunnel.
+const SERVERS_MAX: usize = 16;
 
 impl Builder<'_> {
     pub(super) fn tunnel(
@@ -47,7 +50,9 @@ impl Builder<'_> {
                 ),
             );
         }
-        let remote = self.remote(raw, name.span());
+        let everywhere = raw.remote_identity.as_ref().map(|w| self.patterns(w));
+        let mut remote = self.remote(raw, everywhere.as_ref(), name.span());
+        let remote_identity = self.remote_identity(raw, everywhere, &mut remote, name.span());
         let auth = self.auth(&AuthKeys {
             owner: name.get_ref(),
             span: name.span(),
@@ -66,7 +71,6 @@ impl Builder<'_> {
         });
         let request_virtual = self.request_virtual(raw.virtual_address.as_ref());
         let (children, maps) = self.children(raw, &remote, !request_virtual.is_empty());
-        let remote_identity = self.remote_identity(raw, &remote, name.span());
         let local_identity = raw
             .identity
             .as_ref()
@@ -148,7 +152,13 @@ impl Builder<'_> {
         Some((connection, network))
     }
 
-    fn remote(&mut self, raw: &RawTunnel, name: Range<usize>) -> Remote {
+    /// Where the peer is, and who must answer there: `all`, unless it is said of one.
+    fn remote(
+        &mut self,
+        raw: &RawTunnel,
+        all: Option<&IdentityPattern>,
+        name: Range<usize>,
+    ) -> Remote {
         let Some(written) = &raw.remote else {
             self.mistake_with_help(
                 name,
@@ -157,55 +167,85 @@ impl Builder<'_> {
             );
             return Remote::Any;
         };
-        let names: Vec<&Spanned<String>> = written.iter().collect();
-        if let [one] = names.as_slice()
-            && one.get_ref() == "any"
+        if let [only] = written.places.as_slice()
+            && only.address.get_ref() == "any"
+            && only.identity.is_none()
         {
             return Remote::Any;
         }
-        let hosts: Vec<Host> = names
-            .into_iter()
-            .filter_map(|w| self.value(w, parse::host))
-            .collect();
+        if written.places.is_empty() || written.places.len() > SERVERS_MAX {
+            self.mistake(
+                written.span.clone(),
+                format!("`remote` names no server, or too many: expected 1 to {SERVERS_MAX}"),
+            );
+        }
+        let mut servers: Vec<Server> = Vec::new();
+        for place in &written.places {
+            if place.address.get_ref() == "any" {
+                self.mistake_with_help(
+                    place.address.span(),
+                    "`any` stands among servers: whoever waits for its peer calls nobody",
+                    "write remote = \"any\" alone, or name the servers",
+                );
+                continue;
+            }
+            let host = self.value(&place.address, parse::host);
+            let own = place.identity.as_ref().map(|w| self.patterns(w));
+            let Some(host) = host else { continue };
+            if servers.iter().any(|server| server.host == host) {
+                self.mistake(
+                    place.address.span(),
+                    format!("`{host}` stands in the list twice"),
+                );
+            }
+            let named = || {
+                all.cloned()
+                    .unwrap_or_else(|| parse::identity_of_host(&host))
+            };
+            let identity = Some(own.unwrap_or_else(named));
+            servers.push(Server { host, identity });
+        }
         Remote::Hosts {
-            hosts,
+            servers,
             port: raw.remote_port.as_ref().map_or(500, |p| *p.get_ref()),
         }
     }
 
+    fn patterns(&mut self, written: &OneOrMany) -> IdentityPattern {
+        any_of(self.values(written.iter(), parse::identity_pattern))
+    }
+
+    /// Who the peer is, wherever it is. What is the same at every server is said once.
     fn remote_identity(
         &mut self,
         raw: &RawTunnel,
-        remote: &Remote,
+        all: Option<IdentityPattern>,
+        remote: &mut Remote,
         name: Range<usize>,
     ) -> IdentityPattern {
-        if let Some(written) = &raw.remote_identity {
-            let mut patterns = self.values(written.iter(), parse::identity_pattern);
-            return match patterns.len() {
-                1 => patterns.remove(0),
-                _ => IdentityPattern::AnyOf(patterns),
-            };
-        }
-        match remote {
+        let Remote::Hosts { servers, .. } = remote else {
             // That it has no `remote` was told already.
-            Remote::Any if raw.remote.is_none() => IdentityPattern::Any,
-            Remote::Any => {
+            if all.is_none() && raw.remote.is_some() {
                 self.mistake_with_help(
                     name,
                     "the tunnel waits for its peer but does not say who that is",
                     "write remote_identity = \"office-b.example.org\"",
                 );
-                IdentityPattern::Any
             }
-            Remote::Hosts { hosts, .. } => {
-                let mut all: Vec<IdentityPattern> =
-                    hosts.iter().map(parse::identity_of_host).collect();
-                match all.len() {
-                    1 => all.remove(0),
-                    _ => IdentityPattern::AnyOf(all),
-                }
+            return all.unwrap_or(IdentityPattern::Any);
+        };
+        let mut each: Vec<IdentityPattern> = Vec::new();
+        for identity in servers.iter().filter_map(|server| server.identity.as_ref()) {
+            if !each.contains(identity) {
+                each.push(identity.clone());
             }
         }
+        if each.len() == 1 {
+            for server in servers {
+                server.identity = None;
+            }
+        }
+        any_of(each)
     }
 
     fn request_virtual(&mut self, raw: Option<&VirtualAddress>) -> Vec<WantedAddress> {
@@ -363,6 +403,14 @@ impl Builder<'_> {
             }
         }
         r
+    }
+}
+
+/// One pattern, or whichever of several.
+fn any_of(mut patterns: Vec<IdentityPattern>) -> IdentityPattern {
+    match patterns.len() {
+        1 => patterns.remove(0),
+        _ => IdentityPattern::AnyOf(patterns),
     }
 }
 

@@ -3,6 +3,7 @@
 mod gateway;
 mod hook;
 mod map;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn an_office_tunnel_has_defaults_for_all_it_does_not_say() {
     assert_eq!(
         connection.remote,
         Remote::Hosts {
-            hosts: vec![Host::Address("203.0.113.7".parse().unwrap())],
+            servers: vec![Host::Address("203.0.113.7".parse().unwrap()).into()],
             port: 500
         }
     );
@@ -235,11 +236,14 @@ ike = ["aes128gcm16-prfsha256-modp1024"]
 fn a_wrong_type_is_named_with_its_place() {
     let seen = mistakes("[daemon]\nike_port = \"500\"\n");
     assert!(seen[0].starts_with("cygnet.toml:2:12: "), "{seen:?}");
-    let seen = mistakes("[tunnel.a]\nremote = 5\n");
+    let seen = mistakes("[tunnel.a]\nremote_identity = 5\n");
     assert!(
         seen[0].contains("a string or a list of strings"),
         "{seen:?}"
     );
+    let seen = mistakes("[tunnel.a]\nremote = 5\n");
+    assert!(seen[0].starts_with("cygnet.toml:2:10: "), "{seen:?}");
+    assert!(seen[0].contains("or a list of them"), "{seen:?}");
 }
 
 #[test]

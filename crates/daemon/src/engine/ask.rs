@@ -53,15 +53,8 @@ enum PendingKind {
     Signed,
     Mac,
     Leased,
-    /// Names of one connection are resolved one after the other.
-    Paths(Resolving),
-}
-
-struct Resolving {
-    connection: Arc<Connection>,
-    left: std::vec::IntoIter<Host>,
-    found: Vec<IpAddr>,
-    failure: Option<String>,
+    /// To a server of this connection, at this port.
+    Paths(Arc<Connection>, u16),
 }
 
 /// Whom a connection trusts, decoded once and not for each caller.
@@ -142,19 +135,28 @@ impl Asker {
     /// Asks; the answer, if it is there at once.
     pub(super) fn ask(&mut self, id: AskId, ask: Ask, datapath: &Datapath) -> Option<Answer> {
         match ask {
-            Ask::Resolve { connection } => {
-                let Remote::Hosts { hosts, .. } = &connection.remote else {
-                    return Some(Answer::Paths(Err(
-                        "the tunnel has no address to call".to_owned()
-                    )));
+            Ask::Resolve { connection, server } => {
+                let (host, port) = match &connection.remote {
+                    Remote::Hosts { servers, port } => (servers.get(server), *port),
+                    Remote::Any => (None, 0),
                 };
-                let resolving = Resolving {
-                    left: hosts.clone().into_iter(),
-                    connection,
-                    found: Vec::new(),
-                    failure: None,
-                };
-                self.resolve(id, resolving, datapath)
+                match host.map(|server| &server.host) {
+                    Some(Host::Address(address)) => Some(Answer::Paths(paths(
+                        &connection,
+                        port,
+                        &[*address],
+                        datapath,
+                    ))),
+                    Some(Host::Name(name)) => {
+                        let ask = SupervisorAsk::Resolve { name: name.clone() };
+                        self.supervisor(id, PendingKind::Paths(connection, port), ask);
+                        None
+                    }
+                    None => {
+                        let error = "the tunnel has no address to call".to_owned();
+                        Some(Answer::Paths(Err(error)))
+                    }
+                }
             }
             Ask::Ways {
                 connection,
@@ -294,16 +296,13 @@ impl Asker {
                 }))
             }
             (PendingKind::Leased, SupervisorAnswer::Octets(Err(e))) => Answer::Leased(Err(e)),
-            (PendingKind::Paths(mut resolving), answer) => {
-                match answer {
-                    SupervisorAnswer::Addresses(Ok(found)) => resolving.found.extend(found),
-                    SupervisorAnswer::Addresses(Err(e)) | SupervisorAnswer::Octets(Err(e)) => {
-                        resolving.failure = Some(e);
-                    }
-                    _ => resolving.failure = Some(wrong()),
+            (PendingKind::Paths(connection, port), answer) => Answer::Paths(match answer {
+                SupervisorAnswer::Addresses(Ok(found)) => {
+                    paths(&connection, port, &found, datapath)
                 }
-                self.resolve(id, resolving, datapath)?
-            }
+                SupervisorAnswer::Addresses(Err(e)) | SupervisorAnswer::Octets(Err(e)) => Err(e),
+                _ => Err(wrong()),
+            }),
             (PendingKind::Signed, _) => Answer::Signed(Err(wrong())),
             (PendingKind::Mac, _) => Answer::Mac(Err(wrong())),
             (PendingKind::Leased, _) => Answer::Leased(Err(wrong())),
@@ -319,44 +318,6 @@ impl Asker {
             // The supervisor is gone, and so are we in a moment.
             tracing::debug!("cannot ask the supervisor: {error}");
         }
-    }
-
-    /// Goes through the hosts; a name is a question to the supervisor, after which this goes on.
-    fn resolve(
-        &mut self,
-        id: AskId,
-        mut resolving: Resolving,
-        datapath: &Datapath,
-    ) -> Option<Answer> {
-        for host in resolving.left.by_ref() {
-            match host {
-                Host::Address(address) => resolving.found.push(address),
-                Host::Name(name) => {
-                    let ask = SupervisorAsk::Resolve { name };
-                    self.supervisor(id, PendingKind::Paths(resolving), ask);
-                    return None;
-                }
-            }
-        }
-        let mut failure = resolving.failure;
-        let Remote::Hosts { port, .. } = resolving.connection.remote else {
-            return Some(Answer::Paths(Err(
-                "the tunnel has no address to call".into()
-            )));
-        };
-        let mut paths = Vec::new();
-        for address in resolving.found {
-            let remote = SocketAddr::new(address, port);
-            match datapath.local_for(remote, resolving.connection.local_address) {
-                Ok(local) => paths.push(way(local, remote)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Some(Answer::Paths(if paths.is_empty() {
-            Err(failure.unwrap_or_else(|| "the name has no address".to_owned()))
-        } else {
-            Ok(paths)
-        }))
     }
 
     fn chain(
@@ -381,6 +342,29 @@ impl Asker {
             Ok(()) => None,
             Err(_) => unavailable("who validates has ended"),
         }
+    }
+}
+
+/// The ways to these addresses of a server, or why there is none.
+fn paths(
+    connection: &Connection,
+    port: u16,
+    addresses: &[IpAddr],
+    datapath: &Datapath,
+) -> Result<Vec<Path>, String> {
+    let mut paths = Vec::new();
+    let mut failure = None;
+    for address in addresses {
+        let remote = SocketAddr::new(*address, port);
+        match datapath.local_for(remote, connection.local_address) {
+            Ok(local) => paths.push(way(local, remote)),
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure.filter(|_| paths.is_empty()) {
+        Some(failure) => Err(failure),
+        None if paths.is_empty() => Err("the name has no address".to_owned()),
+        None => Ok(paths),
     }
 }
 

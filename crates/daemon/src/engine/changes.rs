@@ -18,6 +18,13 @@ pub(super) struct Changes {
     carrying: BTreeMap<String, BTreeSet<ChildSaId>>,
     /// Where the peer was called last.
     called: BTreeMap<String, IpAddr>,
+    /// Which of its servers carries each, where there are several.
+    servers: BTreeMap<String, Option<u32>>,
+}
+
+/// Places are counted from 1 where people read them.
+pub(super) fn place(server: usize) -> u32 {
+    u32::try_from(server).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 impl Changes {
@@ -27,6 +34,7 @@ impl Changes {
         self.configured = tunnels.cloned().collect();
         let configured = &self.configured;
         self.called.retain(|tunnel, _| configured.contains(tunnel));
+        self.servers.retain(|tunnel, _| configured.contains(tunnel));
     }
 
     /// What to tell of an event; most change nothing that anybody asks about afterwards.
@@ -43,12 +51,25 @@ impl Changes {
                 self.called.insert(tunnel.to_owned(), remote.ip());
                 None
             }
-            EventKind::ChildUp { child, .. } => {
+            EventKind::ChildUp { child, server, .. } => {
                 let carrying = self.carrying.entry(tunnel.to_owned()).or_default();
                 let first = carrying.is_empty();
                 carrying.insert(*child);
-                let (local, remote) = ends.filter(|_| first)?;
-                Some(Changed::Up { local, remote })
+                let server = server.map(place);
+                let before = self.servers.insert(tunnel.to_owned(), server).flatten();
+                let (local, remote) = ends?;
+                if first {
+                    return Some(Changed::Up {
+                        local,
+                        remote,
+                        server,
+                    });
+                }
+                (server != before).then_some(Changed::Moved {
+                    local,
+                    remote,
+                    server,
+                })
             }
             EventKind::ChildDown { child, reason, .. } => {
                 let carrying = self.carrying.get_mut(tunnel)?;
@@ -64,9 +85,17 @@ impl Changes {
                 let why = sentence(reason, self.called.get(tunnel).copied(), false);
                 Some(Changed::Failed { why })
             }
+            EventKind::ServerFailed(failed) if !self.carrying.contains_key(tunnel) => {
+                let why = events::short(&events::steady_failure(failed));
+                Some(Changed::Failed { why })
+            }
             EventKind::Moved { .. } | EventKind::PeerMoved { .. } => {
                 let (local, remote) = ends?;
-                Some(Changed::Moved { local, remote })
+                Some(Changed::Moved {
+                    local,
+                    remote,
+                    server: None,
+                })
             }
             _ => None,
         }
@@ -76,7 +105,7 @@ impl Changes {
 /// Why, for a person. How long a call waited differs a little each time, and says nothing.
 fn sentence(reason: &Reason, peer: Option<IpAddr>, up: bool) -> String {
     let Reason::NoAnswer { waited, .. } = reason else {
-        return events::short(reason);
+        return events::short(&events::steady(reason));
     };
     let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
     match up {
@@ -90,6 +119,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use cygnet_ike::event::Failed;
     use cygnet_ike::io::{Path, Transport};
 
     fn event(kind: EventKind) -> Event {
@@ -117,6 +147,7 @@ mod tests {
         Some(Changed::Up {
             local: "192.0.2.1:4500".parse().unwrap(),
             remote: "203.0.113.10:4500".parse().unwrap(),
+            server: None,
         })
     }
 
@@ -127,6 +158,7 @@ mod tests {
             suite: String::new(),
             selectors: String::new(),
             replaces: None,
+            server: None,
         })
     }
 
@@ -159,6 +191,37 @@ mod tests {
         // One that was never told of.
         assert_eq!(changes.of("home", &down(2, no_answer(8))), None);
         assert_eq!(changes.of("home", &up(4)), came_up);
+    }
+
+    #[test]
+    fn another_server_is_told_of_whether_the_tunnel_was_down_or_not() {
+        let mut changes = configured();
+        let by = |child, server| {
+            let mut event = up(child);
+            if let EventKind::ChildUp { server: by, .. } = &mut event.kind {
+                *by = Some(server);
+            }
+            event
+        };
+        let failed = |reason| {
+            event(EventKind::ServerFailed(Failed {
+                server: "vpn.example.org (203.0.113.9)".to_owned(),
+                reason,
+            }))
+        };
+        let why = "vpn.example.org (203.0.113.9): no answer".to_owned();
+        let told = Some(Changed::Failed { why });
+        assert_eq!(changes.of("home", &failed(no_answer(3))), told);
+        let server_of = |change| match change {
+            Some(Changed::Up { server, .. }) => (true, server),
+            Some(Changed::Moved { server, .. }) => (false, server),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(server_of(changes.of("home", &by(1, 1))), (true, Some(2)));
+        assert_eq!(changes.of("home", &failed(no_answer(3))), None);
+        // New keys, then back to the first.
+        assert_eq!(changes.of("home", &by(2, 1)), None);
+        assert_eq!(server_of(changes.of("home", &by(3, 0))), (false, Some(1)));
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn ike_sa(sa: &status::IkeSaStatus, datapath: &Datapath) -> IkeSaStatus {
         device: None,
         local: sa.path.local,
         remote: sa.path.remote,
+        server: sa.server.map(super::changes::place),
         nat_local: sa.nat_local,
         nat_remote: sa.nat_remote,
         mobike: sa.mobike,

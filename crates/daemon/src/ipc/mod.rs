@@ -294,6 +294,8 @@ pub(crate) enum Changed {
         local: SocketAddr,
         /// The peer's.
         remote: SocketAddr,
+        /// Its place among several servers, counted from 1.
+        server: Option<u32>,
     },
     /// It carries none any more.
     Down {
@@ -305,12 +307,14 @@ pub(crate) enum Changed {
         /// A sentence.
         why: String,
     },
-    /// An end has another address, and it stayed up.
+    /// An end has another address, or another server carries it, and it stayed up.
     Moved {
         /// Our outer address and port.
         local: SocketAddr,
         /// The peer's.
         remote: SocketAddr,
+        /// As in [`Self::Up`], where it is another.
+        server: Option<u32>,
     },
 }
 

@@ -2,6 +2,7 @@
 //! and, in the state directory, this program.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use cygnet_linux::keep_file;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Supervisor};
-use crate::api::{Change, TunnelHistory, What};
+use crate::api::{Change, TunnelHistory, What, ordinal};
 use crate::ipc::Changed;
 
 /// Changes of a tunnel that are remembered.
@@ -119,8 +120,16 @@ impl History {
             return;
         };
         let (what, text) = match change {
-            Changed::Up { local, remote } => (What::Up, format!("{local} -> {remote}")),
-            Changed::Moved { local, remote } => (What::Moved, format!("{local} -> {remote}")),
+            Changed::Up {
+                local,
+                remote,
+                server,
+            } => (What::Up, via(local, remote, server)),
+            Changed::Moved {
+                local,
+                remote,
+                server,
+            } => (What::Moved, via(local, remote, server)),
             Changed::Down { why } => (What::Down, why),
             Changed::Failed { why } => (What::Failed, why),
         };
@@ -225,6 +234,14 @@ impl Supervisor {
     }
 }
 
+/// By which way: with one of several servers that one is what a person asks about.
+fn via(local: SocketAddr, remote: SocketAddr, server: Option<u32>) -> String {
+    match server {
+        Some(place) => format!("{} server ({})", ordinal(place), remote.ip()),
+        None => format!("{local} -> {remote}"),
+    }
+}
+
 fn add(changes: &mut VecDeque<Change>, what: What, text: String, date: Option<UtcTime>) {
     if changes.len() >= CHANGES_MAX {
         changes.pop_front();
@@ -264,6 +281,7 @@ mod tests {
         Changed::Up {
             local: "192.0.2.1:4500".parse().unwrap(),
             remote: "203.0.113.10:4500".parse().unwrap(),
+            server: None,
         }
     }
 

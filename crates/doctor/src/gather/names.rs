@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cygnet_config::Config;
 use cygnet_ike::identity;
-use cygnet_ike::policy::{EapLogin, Host, IdentityPattern, LocalAuth, Remote};
+use cygnet_ike::policy::{EapLogin, Host, IdentityPattern, LocalAuth};
 
 use crate::facts::Facts;
 use crate::probe::web::Url;
@@ -41,11 +41,13 @@ pub(super) fn of(config: Option<&Config>, facts: &Facts, url: Option<&Url>) -> V
 
 fn configured(config: &Config, names: &mut BTreeSet<String>) {
     for connection in &config.policy.connections {
-        if let Remote::Hosts { hosts, .. } = &connection.remote {
-            names.extend(hosts.iter().filter_map(|host| match host {
-                Host::Name(name) => Some(name.clone()),
-                Host::Address(_) => None,
-            }));
+        for server in connection.remote.servers() {
+            if let Host::Name(name) = &server.host {
+                names.insert(name.clone());
+            }
+            if let Some(identity) = &server.identity {
+                pattern(identity, names);
+            }
         }
         names.extend(connection.local_identity.iter().map(identity::display));
         pattern(&connection.remote_identity, names);

@@ -31,12 +31,16 @@ pub(super) struct Way<'a> {
 
 /// The hosts that a connection calls; none where the peer calls.
 pub(super) async fn look(way: &Way<'_>, connection: &Connection, tunnel: &Tunnel) -> Vec<Host> {
-    let Remote::Hosts { hosts, port } = &connection.remote else {
+    let Remote::Hosts {
+        servers: listed,
+        port,
+    } = &connection.remote
+    else {
         return Vec::new();
     };
     let mut all = Vec::new();
-    for host in hosts {
-        let (name, addresses) = match host {
+    for one in listed {
+        let (name, addresses) = match &one.host {
             policy::Host::Address(address) => (address.to_string(), Ok(vec![*address])),
             policy::Host::Name(name) => (name.clone(), survey::resolve(name, way.user).await),
         };

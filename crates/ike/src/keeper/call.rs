@@ -1,16 +1,18 @@
-//! Calling a peer: its addresses are asked for and tried one after the other, again and again.
+//! Calling a peer: the addresses of its servers are asked for and tried one after the other, again and again.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::servers::SHARE;
 use super::{Dial, Kept};
 use crate::backoff::{self, Backoff};
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
-use crate::event::{Event, EventKind, Reason};
+use crate::event::{Event, EventKind, Failed, Reason};
 use crate::io::{Answer, Ask, AskId, Path};
-use crate::policy::{ChildPolicy, Remote, Retransmit};
+use crate::policy::{ChildPolicy, Host, Remote, Retransmit};
 use crate::sa::IkeSa;
 use crate::sa::initiator::Call;
 use crate::time::Instant;
@@ -30,7 +32,7 @@ impl Endpoint {
         };
         if !kept.is_wanted() || matches!(kept.connection.remote, Remote::Any) {
             // Nothing is waited for any more.
-            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving(_)) {
+            if matches!(kept.dial, Dial::Waiting(_) | Dial::Resolving { .. }) {
                 kept.dial = Dial::Idle;
                 kept.attempt = 0;
             }
@@ -39,11 +41,21 @@ impl Endpoint {
         match kept.dial {
             Dial::Idle => {}
             Dial::Waiting(at) if at <= now => {}
-            Dial::Waiting(_) | Dial::Resolving(_) | Dial::Dialing { .. } => return,
+            Dial::Waiting(_) | Dial::Resolving { .. } | Dial::Dialing { .. } => return,
         }
+        kept.failed.clear();
+        self.resolve(name, 0);
+    }
+
+    /// Asks where this server is.
+    fn resolve(&mut self, name: &str, server: usize) {
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
+            return;
+        };
         let who = Waiting::Keeper(name.to_owned());
         let connection = Arc::clone(&kept.connection);
-        kept.dial = Dial::Resolving(self.cx.ask(who, Ask::Resolve { connection }));
+        let ask = self.cx.ask(who, Ask::Resolve { connection, server });
+        kept.dial = Dial::Resolving { ask, server };
     }
 
     /// Where the peer is.
@@ -51,7 +63,10 @@ impl Endpoint {
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let expected = matches!(kept.dial, Dial::Resolving(ask) if ask == id);
+        let Dial::Resolving { server, .. } = kept.dial else {
+            return;
+        };
+        let expected = matches!(kept.dial, Dial::Resolving { ask, .. } if ask == id);
         if !expected || self.keeper.resting {
             return;
         }
@@ -59,7 +74,7 @@ impl Endpoint {
             return;
         };
         match paths {
-            Ok(paths) if !paths.is_empty() => self.dial(name, paths.into()),
+            Ok(paths) if !paths.is_empty() => self.dial(name, server, paths.into()),
             Ok(_) => {
                 let error = "the peer's name has no address that is reachable from here";
                 self.call_failed(name, Reason::Unreachable(error.to_owned()));
@@ -69,14 +84,23 @@ impl Endpoint {
     }
 
     /// Calls by the first of these paths.
-    fn dial(&mut self, name: &str, mut paths: VecDeque<Path>) {
+    fn dial(&mut self, name: &str, server: usize, mut paths: VecDeque<Path>) {
         let Some(path) = paths.pop_front() else {
             return;
         };
+        let Some(kept) = self.keeper.kept.get(name) else {
+            return;
+        };
+        let end = self.end_of_round(kept);
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        kept.attempt = kept.attempt.saturating_add(1);
+        let others_remain = !paths.is_empty() || kept.next_server(server, end).is_some();
+        // Nothing is amiss while earlier servers are asked whether they are there again.
+        let asks = kept.way_back.is_asking();
+        if !asks {
+            kept.attempt = kept.attempt.saturating_add(1);
+        }
         let attempt = kept.attempt;
         let mut replaced = kept.replacing.old.iter().filter_map(|id| {
             let old = self.sas.get(id)?.established()?;
@@ -102,20 +126,27 @@ impl Endpoint {
             child,
             packet,
             replaces,
+            server,
         };
-        self.cx.event(Event {
-            connection: Some(name.to_owned()),
-            ike_sa: None,
-            path: Some(path),
-            peer: None,
-            kind: EventKind::Connecting { attempt },
-        });
-        let retransmit = kept.call_retransmit(self.cx.boot(), !paths.is_empty());
+        if !asks {
+            self.cx.event(Event {
+                connection: Some(name.to_owned()),
+                ike_sa: None,
+                path: Some(path),
+                peer: None,
+                kind: EventKind::Connecting { attempt },
+            });
+        }
+        let now = self.cx.boot();
+        let retransmit = kept.call_retransmit(now, others_remain || asks);
+        let several = kept.connection.remote.servers().len() > 1;
         match IkeSa::dial(&mut self.cx, call, path, retransmit) {
             Ok(sa) => {
                 kept.dial = Dial::Dialing {
                     sa: sa.id(),
+                    server,
                     rest: paths,
+                    until: ((others_remain && several) || asks).then(|| now + SHARE),
                 };
                 self.insert(sa);
             }
@@ -126,21 +157,60 @@ impl Endpoint {
     /// A call came to nothing: the next address, or again later.
     pub(super) fn call_failed(&mut self, name: &str, reason: Reason) {
         let now = self.cx.boot();
+        let Some(kept) = self.keeper.kept.get(name) else {
+            return;
+        };
+        let end = self.end_of_round(kept);
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        kept.why = Some(reason.clone());
-        let mut silent = Duration::ZERO;
-        if let Dial::Dialing { sa, rest } = &mut kept.dial {
-            if !rest.is_empty() {
-                let rest = std::mem::take(rest);
-                kept.dial = Dial::Idle;
-                return self.dial(name, rest);
-            }
-            if let Some(sa) = self.sas.get(sa) {
-                silent = now.since(sa.channel.last_out);
-            }
+        let asks = kept.way_back.is_asking();
+        if !asks {
+            kept.why = Some(reason.clone());
         }
+        let mut silent = Duration::ZERO;
+        match std::mem::replace(&mut kept.dial, Dial::Idle) {
+            Dial::Dialing {
+                sa, server, rest, ..
+            } => {
+                let called = self.sas.get(&sa);
+                let at = called.map(|sa| sa.channel.path.remote.ip());
+                let failed = kept.failure(server, at, &reason);
+                kept.note_failed(failed.clone());
+                if !rest.is_empty() {
+                    return self.dial(name, server, rest);
+                }
+                if let Some(next) = kept.next_server(server, end) {
+                    if !asks {
+                        self.tell_failed(name, failed);
+                    }
+                    return self.resolve(name, next);
+                }
+                if let Some(sa) = called {
+                    silent = now.since(sa.channel.last_out);
+                }
+            }
+            Dial::Resolving { server, .. } => {
+                let failed = kept.failure(server, None, &reason);
+                kept.note_failed(failed.clone());
+                if let Some(next) = kept.next_server(server, end) {
+                    if !asks {
+                        self.tell_failed(name, failed);
+                    }
+                    return self.resolve(name, next);
+                }
+            }
+            Dial::Idle | Dial::Waiting(_) => {}
+        }
+        if asks && end != usize::MAX {
+            return self.stay(name);
+        }
+        let all = std::mem::take(&mut kept.failed);
+        let reason = match all.len() {
+            0 | 1 => reason,
+            _ => Reason::EachServer(all),
+        };
+        kept.why = Some(reason.clone());
         // A packet asks again; nobody else does.
         kept.demands.clear();
         kept.dial = Dial::Idle;
@@ -164,6 +234,20 @@ impl Endpoint {
 }
 
 impl Kept {
+    /// Why this server, called at that address, does not serve.
+    fn failure(&self, server: usize, at: Option<IpAddr>, reason: &Reason) -> Failed {
+        let host = self.connection.remote.servers().get(server);
+        let host = host.map(|server| &server.host);
+        let named = host.map_or_else(String::new, Host::to_string);
+        Failed {
+            server: match (at, host) {
+                (Some(at), Some(Host::Name(name))) => format!("{name} ({at})"),
+                _ => named,
+            },
+            reason: reason.clone(),
+        }
+    }
+
     /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
     /// is met as soon. Half of that, since the wait for the last repetition and the one for the
     /// next call add up, of which the second has the random part.

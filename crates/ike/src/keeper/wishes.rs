@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::servers::Return;
 use super::{Dial, Kept, Replacing};
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Reason};
@@ -118,6 +119,8 @@ impl Endpoint {
                 kept.demands.clear();
                 kept.retries.clear();
                 kept.replacing = Replacing::default();
+                kept.way_back = Return::default();
+                kept.failed.clear();
                 kept.dial = Dial::Idle;
                 kept.why = Some(Reason::Operator);
             }

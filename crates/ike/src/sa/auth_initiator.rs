@@ -264,7 +264,7 @@ impl AuthInitiator {
         if let RemoteAuth::Certificate { authorities, .. } = &connection.remote_auth {
             payloads.push(CertReqPayload::x509(authorities).into());
         }
-        if let IdentityPattern::Exactly(id) = &connection.remote_identity {
+        if let IdentityPattern::Exactly(id) = connection.identity_of(self.call.server) {
             payloads.push(Payload::Idr(IdPayload::new(id.clone())));
         }
         payloads.extend(proof.map(Payload::from));
@@ -375,11 +375,11 @@ impl AuthInitiator {
             let error = "the peer's IKE_AUTH response has no IDr payload".to_owned();
             return Err((Reason::Protocol(error), true));
         };
-        if !self.connection.remote_identity.matches(&id.id) {
+        let expected = self.connection.identity_of(self.call.server);
+        if !expected.matches(&id.id) {
             let reason = Reason::PeerAuthentication(format!(
-                "the peer is {}, this connection expects {}",
-                identity::display(&id.id),
-                self.connection.remote_identity
+                "the peer is {}, this connection expects {expected}",
+                identity::display(&id.id)
             ));
             return Err((reason, true));
         }
@@ -438,6 +438,7 @@ impl AuthInitiator {
             certificates,
             not_after,
         );
+        peering.server = Some(self.call.server);
         if let Some(after) = self.connection.reauthenticate {
             let at = lifetime::reauthenticate_at(after, cx.boot(), cx.random.as_mut());
             peering.reauthenticate_at = Some(at);

@@ -276,6 +276,7 @@ impl ChildSa {
                     list(&self.params.remote_ts)
                 ),
                 replaces: self.params.replaces,
+                server: who.place(),
             },
         ));
         cx.upcall(Upcall::ChildUp {

@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) packet: Option<(TrafficSelector, TrafficSelector)>,
     /// The IKE SA that is authenticated anew by this, and the addresses it has.
     pub(crate) replaces: Option<(IkeSaId, Lease)>,
+    /// Which of the connection's servers is called.
+    pub(crate) server: usize,
 }
 
 /// IKE_SA_INIT under way.

@@ -201,6 +201,7 @@ impl Peering {
             claimed_id: None,
             outer: (channel.path.local.ip(), channel.path.remote.ip()),
             dialed: channel.dialed,
+            server: None,
             origin: (channel.spi_i, channel.spi_r),
             authenticated_as: channel.id,
             authenticated_at: cx.boot(),

@@ -180,6 +180,9 @@ impl Established {
     fn probe(&mut self, channel: &Channel, cx: &Context) {
         if self.probe_at(channel).is_some_and(|at| at <= cx.boot()) {
             self.push_probe(cx);
+            if self.peering.place().is_some() {
+                self.doubt_server(cx);
+            }
         }
     }
 

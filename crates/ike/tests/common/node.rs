@@ -168,23 +168,23 @@ impl Node {
 
     pub(super) fn answer(&mut self, now: Duration, ask: Ask) -> Answer {
         match ask {
-            Ask::Resolve { connection } => {
+            Ask::Resolve { connection, server } => {
                 self.resolves += 1;
                 if self.unreachable {
                     return Answer::Paths(Err("the name has no address".to_owned()));
                 }
-                let Remote::Hosts { hosts, port } = &connection.remote else {
+                let Remote::Hosts { servers, port } = &connection.remote else {
                     return Answer::Paths(Ok(Vec::new()));
                 };
-                let paths = hosts.iter().map(|host| {
-                    let address = match host {
+                let paths = servers.get(server).map(|server| {
+                    let address = match &server.host {
                         Host::Address(address) => *address,
                         Host::Name(_) => self.end.other().address(),
                     };
                     let local = self.source(address).unwrap_or(self.end.address());
                     path(SocketAddr::new(local, 500), SocketAddr::new(address, *port))
                 });
-                Answer::Paths(Ok(paths.collect()))
+                Answer::Paths(Ok(paths.into_iter().collect()))
             }
             Ask::Ways { from, to, .. } => {
                 let ways = to.into_iter().filter_map(|remote| {

@@ -113,8 +113,14 @@ pub fn connection(end: End) -> Connection {
 }
 
 pub fn hosts(address: IpAddr) -> Remote {
+    list(&[address])
+}
+
+/// Several servers, in this order.
+pub fn list(addresses: &[IpAddr]) -> Remote {
+    let servers = addresses.iter().map(|a| Host::Address(*a).into());
     Remote::Hosts {
-        hosts: vec![Host::Address(address)],
+        servers: servers.collect(),
         port: 500,
     }
 }

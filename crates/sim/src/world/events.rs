@@ -6,6 +6,15 @@ use cygnet_ike::io::IkeSaId;
 use super::World;
 use crate::scenario::Side;
 
+/// Whether the peer counts as dead: also where it is one of several, and all were called.
+fn is_silence(reason: &Reason) -> bool {
+    match reason {
+        Reason::NoAnswer { .. } => true,
+        Reason::EachServer(all) => all.iter().any(|failed| is_silence(&failed.reason)),
+        _ => false,
+    }
+}
+
 impl World {
     /// Takes note of an event; whether the node has counted its peer for dead.
     pub(super) fn note(&mut self, side: Side, event: &Event) -> bool {
@@ -17,13 +26,9 @@ impl World {
             EventKind::IkeUp { .. } => self.stats.ike_ups += 1,
             EventKind::ChildUp { .. } => self.stats.child_ups += 1,
             EventKind::Drained => self.node_mut(side).drained = true,
-            EventKind::IkeDown {
-                reason: Reason::NoAnswer { .. },
-            }
-            | EventKind::Retry {
-                reason: Reason::NoAnswer { .. },
-                ..
-            } => {
+            EventKind::IkeDown { reason } | EventKind::Retry { reason, .. }
+                if is_silence(reason) =>
+            {
                 self.stats.deaths += 1;
                 if let Some(ike_sa) = event.ike_sa {
                     self.abandon(side, ike_sa);

@@ -12,7 +12,7 @@ use cygnet_esp::{
     Action, DropReason, InboundSa, Lifetime, OutboundSa, Outlet, Policy, PolicyId, Selectors, Spd,
 };
 use cygnet_ike::io::{ChildSaId, ChildSaParameters};
-use cygnet_ike::policy::{ChildPolicy, Connection, Host, Remote, SelectorTemplate};
+use cygnet_ike::policy::{ChildPolicy, Connection, SelectorTemplate};
 use cygnet_wire::ts::{AddrRange, TrafficSelector};
 
 use super::device::Device;
@@ -498,17 +498,13 @@ fn trap_selectors(connection: &Connection, child: &ChildPolicy) -> Selectors {
     }
     let mut remote = Vec::new();
     for template in &child.remote {
-        match (template, &connection.remote) {
-            (SelectorTemplate::Fixed(selector), _) => remote.push(selector.clone()),
-            (SelectorTemplate::Dynamic, Remote::Hosts { hosts, .. }) => {
-                remote.extend(hosts.iter().filter_map(|host| match host {
-                    Host::Address(address) => {
-                        Some(TrafficSelector::from_range(AddrRange::single(*address)))
-                    }
-                    Host::Name(_) => None,
-                }));
+        match template {
+            SelectorTemplate::Fixed(selector) => remote.push(selector.clone()),
+            SelectorTemplate::Dynamic => {
+                let servers = connection.remote.servers().iter();
+                let written = servers.filter_map(|server| server.host.address());
+                remote.extend(written.map(|a| TrafficSelector::from_range(AddrRange::single(a))));
             }
-            (SelectorTemplate::Dynamic, Remote::Any) => {}
         }
     }
     Selectors::new(local, remote)

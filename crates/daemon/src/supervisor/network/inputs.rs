@@ -8,7 +8,7 @@ use cygnet_gateway::{
     DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel,
     inner_mtu, is_private,
 };
-use cygnet_ike::policy::{Host, Remote};
+use cygnet_ike::policy::Remote;
 use ipnet::IpNet;
 
 use super::machine::Machine;
@@ -54,16 +54,9 @@ pub(super) fn inputs(
     for (name, tunnel) in &config.tunnels {
         let state = live.get(name).cloned().unwrap_or_default();
         let connection = config.policy.connection(name);
-        let mut endpoints: Vec<IpAddr> = match connection.map(|c| &c.remote) {
-            Some(Remote::Hosts { hosts, .. }) => hosts
-                .iter()
-                .filter_map(|h| match h {
-                    Host::Address(a) => Some(*a),
-                    Host::Name(_) => None,
-                })
-                .collect(),
-            _ => Vec::new(),
-        };
+        let servers = connection.map_or(&[][..], |c| c.remote.servers());
+        let written = servers.iter().filter_map(|server| server.host.address());
+        let mut endpoints: Vec<IpAddr> = written.collect();
         // Who called us is at that address as long as the call lasts; whom we call will be there again.
         let calls_us = connection.is_some_and(|c| c.remote == Remote::Any);
         endpoints.extend(state.endpoint.filter(|_| state.up || !calls_us));

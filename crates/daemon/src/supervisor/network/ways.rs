@@ -42,15 +42,15 @@ pub(super) fn targets(config: &Config, live: &BTreeMap<String, Live>) -> BTreeSe
     }
     for name in config.tunnels.keys() {
         let connection = config.policy.connection(name);
-        let Some(Remote::Hosts { hosts, .. }) = connection.map(|c| &c.remote) else {
+        let Some(Remote::Hosts { servers, .. }) = connection.map(|c| &c.remote) else {
             continue;
         };
         if let Some(peer) = live.get(name).filter(|l| l.up).and_then(|l| l.endpoint) {
             targets.insert(Target::Peer(peer));
             continue;
         }
-        for host in hosts {
-            match host {
+        for server in servers {
+            match &server.host {
                 Host::Address(address) => {
                     targets.insert(Target::Peer(*address));
                 }

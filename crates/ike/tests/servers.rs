@@ -1,0 +1,224 @@
+//! Several servers: gone through in order, each with its share of time, and back to an earlier one.
+//!
+//! B is all of them: it has several addresses, and what is sent to a dead one is lost.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::*;
+use cygnet_ike::event::{EventKind, Reason};
+use cygnet_ike::policy::{Connection, Host, IdentityPattern, Policy, Remote, Server};
+use cygnet_wire::header::ExchangeType;
+
+const FIRST: &str = "198.51.100.2";
+const SECOND: &str = "198.51.100.3";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn caller() -> Connection {
+    Connection {
+        remote: list(&[ip(FIRST), ip(SECOND)]),
+        ..connection(A)
+    }
+}
+
+type Dead = Arc<Mutex<BTreeSet<IpAddr>>>;
+
+/// A world in which those of B's addresses are dead that are in the set.
+fn world(a: Connection, dead: &[&str]) -> (World, Dead) {
+    let dead: Dead = Arc::new(Mutex::new(dead.iter().map(|a| ip(a)).collect()));
+    let mut world = World::new(Policy::default(), policy(connection(B)));
+    let never = Arc::clone(&dead);
+    world.b.own = vec![ip(FIRST), ip(SECOND)];
+    world.fate = Box::new(move |flight| {
+        let of_b = match flight.to {
+            A => flight.path.remote.ip(),
+            B => flight.path.local.ip(),
+        };
+        match never.lock().unwrap().contains(&of_b) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        }
+    });
+    world.policy(A, policy(a));
+    (world, dead)
+}
+
+/// With whom A is up, by its own account.
+fn by(world: &World) -> Vec<IpAddr> {
+    let now = world.now;
+    let up = world.a.established(now);
+    up.into_iter().map(|sa| sa.path.remote.ip()).collect()
+}
+
+fn failures(world: &World) -> Vec<String> {
+    let events = world.a.events.iter();
+    let failed = events.filter_map(|event| match &event.kind {
+        EventKind::ServerFailed(failed) => Some(failed.to_string()),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn the_second_serves_while_the_first_is_dead_and_that_is_told() {
+    let (mut world, _) = world(caller(), &[FIRST]);
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    world.assert_in_step(&["one"]);
+    let failed = failures(&world);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(
+        failed[0].starts_with("198.51.100.2: no answer"),
+        "{failed:?}"
+    );
+    let servers: Vec<_> = world
+        .a
+        .events
+        .iter()
+        .filter_map(|e| match e.kind {
+            EventKind::ChildUp { server, .. } => Some(server),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(servers, [Some(1)]);
+}
+
+#[test]
+fn the_tunnel_goes_back_to_the_first_before_it_leaves_the_second() {
+    let (mut world, dead) = world(caller(), &[FIRST]);
+    world.traffic = true;
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(SECOND)]);
+    // Asked in vain, which disturbs nothing.
+    world.seconds(300);
+    assert_eq!(by(&world), [ip(SECOND)]);
+    assert_eq!(
+        world.a.count(|k| matches!(k, EventKind::ChildDown { .. })),
+        0
+    );
+    let asked = world
+        .log
+        .iter()
+        .filter(|line| line.contains("A -> IKE_SA_INIT") && line.contains("-> 198.51.100.2:500"));
+    let asked = asked.count();
+    assert!((6..=15).contains(&asked), "{asked}: {}", world.tail());
+    dead.lock().unwrap().clear();
+    world.seconds(620);
+    assert_eq!(by(&world), [ip(FIRST)], "{}", world.tail());
+    world.assert_in_step(&["one"]);
+    let down = world.a.events.iter().filter_map(|e| match &e.kind {
+        EventKind::ChildDown { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(down.collect::<Vec<_>>(), [Reason::Replaced]);
+    assert_eq!(world.unopened, Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_dies_is_left_long_before_it_counts_as_dead() {
+    let (mut world, dead) = world(caller(), &[]);
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(FIRST)]);
+    let died = world.now;
+    dead.lock().unwrap().insert(ip(FIRST));
+    world.until(60, "by the second", |world| by(world).contains(&ip(SECOND)));
+    // Half a minute of silence, six seconds for the answer to the probe, three for the call.
+    assert!(
+        world.now - died < Duration::from_secs(42),
+        "{}",
+        world.tail()
+    );
+    world.seconds(120);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+}
+
+#[test]
+fn a_server_that_answers_and_lets_nobody_in_has_its_share_of_time_alone() {
+    let (mut world, dead) = world(caller(), &[]);
+    drop(dead);
+    world.fate = Box::new(|flight| {
+        let first = flight.path.local.ip() == ip(FIRST);
+        match first && flight.is(ExchangeType::IKE_AUTH, false) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        }
+    });
+    world.seconds(20);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    let failed = failures(&world);
+    assert!(
+        failed[0].contains("did not let us in within 15 s"),
+        "{failed:?}"
+    );
+    world.seconds(120);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+}
+
+#[test]
+fn a_server_that_is_somebody_else_is_passed_over_and_both_are_told() {
+    let strange = IdentityPattern::Exactly(cygnet_wire::id::Identification::fqdn("z.example"));
+    let server = |address: &str, identity: &IdentityPattern| Server {
+        host: Host::Address(ip(address)),
+        identity: Some(identity.clone()),
+    };
+    let known = connection(A).remote_identity;
+    let to = |servers| Connection {
+        remote: Remote::Hosts { servers, port: 500 },
+        ..connection(A)
+    };
+    let one = to(vec![server(FIRST, &strange), server(SECOND, &known)]);
+    let (mut world, _) = self::world(one, &[]);
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    let none = to(vec![server(FIRST, &strange), server(SECOND, &strange)]);
+    let (mut world, _) = self::world(none, &[]);
+    world.seconds(8);
+    assert_eq!(by(&world), Vec::<IpAddr>::new());
+    let retry = world.a.events.iter().find_map(|e| match &e.kind {
+        EventKind::Retry { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    let retry = retry.unwrap();
+    for told in ["198.51.100.2: ", "; 198.51.100.3: "] {
+        assert!(retry.contains(told), "{retry}");
+    }
+}
+
+#[test]
+fn the_one_in_use_that_dies_while_earlier_ones_are_asked_is_not_waited_for() {
+    let (mut world, dead) = world(caller(), &[FIRST]);
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(SECOND)]);
+    // Both are dead for a while, whatever was being asked when; the second is the first to be back.
+    dead.lock().unwrap().insert(ip(SECOND));
+    world.seconds(180);
+    assert_eq!(by(&world), Vec::<IpAddr>::new(), "{}", world.tail());
+    dead.lock().unwrap().remove(&ip(SECOND));
+    world.seconds(45);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
+fn what_was_taken_down_while_earlier_servers_are_asked_stays_down() {
+    let (mut world, dead) = world(caller(), &[FIRST]);
+    world.seconds(8);
+    world.until(120, "an earlier one is asked", |world| {
+        let asked = world
+            .log
+            .iter()
+            .filter(|l| l.contains("-> 198.51.100.2:500"));
+        asked.count() > 3
+    });
+    world.command(A, down(None));
+    dead.lock().unwrap().clear();
+    world.seconds(700);
+    assert_eq!(by(&world), Vec::<IpAddr>::new(), "{}", world.tail());
+}
