@@ -331,10 +331,7 @@ mod tests {
 
     #[test]
     fn what_was_before_is_what_was_before_the_first() {
-        let first = Snapshot {
-            running: true,
-            ..Snapshot::default()
-        };
+        let first = Snapshot::with_config("first");
         let record = Record {
             kept: Some(Kept {
                 before: first.clone(),
