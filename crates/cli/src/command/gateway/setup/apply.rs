@@ -289,7 +289,8 @@ mod tests {
     #[test]
     fn what_was_changed_by_hand_between_two_setups_is_gone_back_to() {
         let origin = "# mine\n[tunnel.home]\nremote = \"a\"\n";
-        let added = "\n[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
+        let added = "\n# Written by `cygnet gateway setup`; `cygnet gateway off` takes it away.\n[gateway]\n\
+            tunnel = \"home\"\nlan = \"eth0\"\n";
         let mut kept = Kept {
             before: Snapshot::with_config(origin),
             written: format!("{origin}{added}"),
