@@ -45,7 +45,7 @@ const NOBODYS: [&str; 3] = ["224.0.0.0/4", "fe80::/10", "ff00::/8"];
 pub fn is_public(address: IpAddr) -> bool {
     let within = |net: &&str| net.parse::<IpNet>().is_ok_and(|net| net.contains(&address));
     let mut not_public = nft::NOT_PUBLIC.iter().chain(&NOBODYS);
-    !is_private(&IpNet::from(address)) && !not_public.any(|net| within(&net))
+    !is_private(&IpNet::from(address)) && !not_public.any(within)
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ fn a_server_that_is_somebody_else_is_passed_over_and_both_are_told() {
         ..connection(A)
     };
     let one = to(vec![server(FIRST, &strange), server(SECOND, &known)]);
-    let (mut world, _) = self::world(one, &[]);
+    let (mut world, _) = world(one, &[]);
     world.seconds(8);
     assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
     let none = to(vec![server(FIRST, &strange), server(SECOND, &strange)]);

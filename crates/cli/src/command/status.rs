@@ -551,7 +551,7 @@ mod tests {
             addresses: Vec::new(),
         };
         let mut out = String::new();
-        super::direct_domains(&mut out, &[of("a.example", 1), of("b.example", 0)]);
+        direct_domains(&mut out, &[of("a.example", 1), of("b.example", 0)]);
         let told = "  past the tunnel: a.example (1 address), b.example (0 addresses)\n";
         assert_eq!(out, told);
         dns.reason = Some("tunnel home is down".to_owned());

@@ -69,6 +69,7 @@ mod tests {
             suite: String::new(),
             selectors: String::new(),
             replaces,
+            server: None,
         };
         note(ike_up(None));
         note(child_up(None));

@@ -532,7 +532,7 @@ fn a_connection_of_the_tunnels_does_not_go_on_in_clear_by_its_inner_address() {
     let say = |socket: &std::net::UdpSocket| {
         for _ in 0..5 {
             let _ = socket.send_to(b"more", "203.0.113.10:7");
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
     };
     policy(Tunnelled);

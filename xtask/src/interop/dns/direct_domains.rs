@@ -3,7 +3,7 @@
 //! The web host has many addresses, and says as whom it sees a device.
 
 use super::super::Scenario;
-use super::super::gateway::{another_device, mac};
+use super::super::gateway::another_device;
 use super::super::resilience::home::{
     GATEWAY6, Home, SERVER6, SOON, gateway_setup, guard, reaches_web, seen_by, wait_for_state,
 };
@@ -269,7 +269,7 @@ fn lasting(lab: &mut Lab) -> Result<String> {
     is_direct(&laptop, 81)?;
     is_direct(&laptop, 82)?;
     {
-        let watch = Watch::start(&home, &[81, 82])?;
+        Watch::start(&home, &[81, 82])?;
         let box_ = &home.world.gateway;
         box_.exec(["nft", "flush", "ruleset"])?;
         let set = ["nft", "list", "set", "inet", "cygnet_guard", "direct4"];
@@ -303,7 +303,6 @@ fn lasting(lab: &mut Lab) -> Result<String> {
             seen.contains("packets 0 "),
             "other addresses were sent to in clear: {seen}"
         );
-        drop(watch);
     }
     configure(&home, LISTED, "")?;
     is_direct(&laptop, 81)?;
@@ -352,8 +351,8 @@ fn whose_word(lab: &mut Lab) -> Result<String> {
     let (laptop, phone) = (&home.world.laptop, &home.world.phone);
     let policies = format!(
         "direct = \"{}\"\nblocked = \"{}\"\n",
-        mac(phone)?,
-        mac(&tv)?
+        phone.mac()?,
+        tv.mac()?
     );
     let resolvers = format!("direct_resolvers = \"{ROUTER}\"\n");
     configure(&home, &format!("{policies}{LISTED}"), &resolvers)?;
@@ -386,7 +385,6 @@ fn whose_word(lab: &mut Lab) -> Result<String> {
         "the near resolver was asked by {asked:?}, the far one by {of_far:?}"
     );
     watch.all_is_as_it_should("by the word of the far resolver")?;
-    drop(watch);
     // Who wants it otherwise says so of the domain in both places; what is of the LAN goes direct by nobody's word.
     let outside = format!("{resolvers}direct = \"tv.test.example\"\n");
     configure(&home, LISTED, &outside)?;

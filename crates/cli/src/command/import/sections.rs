@@ -115,7 +115,7 @@ impl Sections {
     }
 
     /// The text with a section at its end.
-    fn with_section(&self, section: &str) -> String {
+    pub(in super::super) fn with_section(&self, section: &str) -> String {
         let mut text = self.text.clone();
         if !text.is_empty() {
             if !text.ends_with('\n') {
@@ -488,17 +488,16 @@ mod tests {
             let after = "# below\n[tunnel.d]\nremote = \"b\"\n";
             let site = Sections::of(format!("{text}{after}"))
                 .site("c")
-                .ok()
                 .expect("ours");
             assert_eq!(site.rest, format!("{before}{after}"));
             assert_eq!(site.folder.as_deref(), Some("c-2"));
             let imported = Sections::of(before.into()).with_tunnel("c", SITE);
-            let site = Sections::of(imported).site("c").ok().expect("ours");
+            let site = Sections::of(imported).site("c").expect("ours");
             assert_eq!(site.rest, before);
         }
         let used = "[tunnel.d]\nremote = \"b\"\npsk = \"c-2/shared.psk\"\n";
         let both = Sections::of(used.into()).with_site("c", SITE);
-        let site = Sections::of(both).site("c").ok().expect("ours");
+        let site = Sections::of(both).site("c").expect("ours");
         assert_eq!((site.rest.as_str(), site.folder), (used, None));
 
         let server = format!("{SECTION}virtual_address = true\n");

@@ -115,6 +115,6 @@ mod tests {
             assert!(text.contains(name), "{name} is not in {text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 80));
-        assert!(text.ends_with(|c: char| c == '\n') && !text.ends_with("\n\n"));
+        assert!(text.ends_with('\n') && !text.ends_with("\n\n"));
     }
 }

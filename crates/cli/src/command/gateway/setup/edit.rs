@@ -323,9 +323,7 @@ impl<'s> Edit<'s> {
         self.changes
             .sort_by_key(|(range, _)| (range.start, range.end));
         for (range, by) in self.changes.iter().rev() {
-            if text.get(range.clone()).is_none() {
-                return None;
-            }
+            text.get(range.clone())?;
             text.replace_range(range.clone(), by);
         }
         if !self.added.is_empty() && !text.ends_with('\n') {
@@ -435,7 +433,7 @@ fn take_out(edit: &mut Edit<'_>, before: &Source<'_>, written: &Source<'_>) -> V
         // A section that was there and is changed is changed by its keys.
         let both = is_table(was) && is_table(set);
         let one_level_up = path.split_last().is_some_and(|(_, up)| {
-            !up.is_empty() && !(is_table(before.value(up)) && is_table(written.value(up)))
+            !(up.is_empty() || is_table(before.value(up)) && is_table(written.value(up)))
         });
         if both || one_level_up || meaning(was) == meaning(set) {
             continue;
