@@ -88,6 +88,10 @@ pub async fn dhcp_servers(
     crate::neighbours::dhcp_servers(interface, mac, user).await
 }
 
+/// A resolver that is named where the configuration names none: on the internet, so that it is asked through the
+/// tunnel.
+pub const SOME_RESOLVER: &str = "9.9.9.9";
+
 /// A range of addresses to lend in the network of this address of ours, without it and those of routers: as
 /// `[gateway.dhcp]` has it; `None` where there is hardly room.
 #[must_use]

@@ -48,7 +48,8 @@ pub(crate) struct Setup {
     /// Devices that go through the tunnel: `all`, `none`, or a list (MAC addresses, addresses, networks, names)
     #[arg(long, value_name = "LIST")]
     pub(crate) devices: Option<String>,
-    /// Devices that go beside the tunnel: a list, or `none`
+    /// Devices that go beside the tunnel: a list by commas, or `none`; an address counts for itself alone (that family),
+    /// a MAC address for all of the device
     #[arg(long, value_name = "LIST")]
     pub(crate) direct: Option<String>,
     /// Devices that have no internet at all: a list, or `none`
@@ -63,8 +64,8 @@ pub(crate) struct Setup {
     /// Ask nothing: what is not given is as it stands in brackets, and it is kept if all is well, else taken back
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Show what would be changed, and change nothing
-    #[arg(long, conflicts_with = "yes")]
+    /// Show what would be changed, and change nothing; with --yes nothing is asked
+    #[arg(long)]
     pub(crate) dry_run: bool,
     /// How long a confirmation is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]

@@ -101,6 +101,9 @@ fn run(options: &Import) -> Result<(), String> {
     );
     println!("\nTo go online:");
     what_next(config, options.gateway);
+    if !options.gateway {
+        println!("For a whole LAN: `sudo cygnet gateway setup`");
+    }
     Ok(())
 }
 

@@ -9,10 +9,7 @@ use ipnet::Ipv4Net;
 use super::Leg;
 use crate::error::StartError;
 use crate::supervisor::start;
-
-/// A resolver that is named where the configuration names none: on the internet, so that it is asked through the
-/// tunnel.
-const SOME_RESOLVER: &str = "9.9.9.9";
+use crate::survey::SOME_RESOLVER;
 
 /// The guide for the gateway of a configuration.
 pub(crate) fn guide(config: &Path) -> Result<String, StartError> {

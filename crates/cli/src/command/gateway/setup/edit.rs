@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use cygnet_daemon::survey::SOME_RESOLVER;
 use cygnet_profile::read::quoted;
 use toml::de::DeTable;
 use toml::{Table, Value};
@@ -34,10 +35,20 @@ pub(super) fn with(text: &str, wish: &Wish) -> Result<String, String> {
         _ => {}
     }
     match (&wish.dhcp, source.value(&["dhcp"]).is_some()) {
-        (Some(range), true) => edit.set(&["dhcp", "range"], Some(range.as_str().into())),
+        (Some(range), true) => {
+            edit.set(&["dhcp", "range"], Some(range.as_str().into()));
+            // Who answered until now does so no more.
+            let answered = source.value(&["dns"]).is_some() && !wish.dns;
+            if answered && source.value(&["dhcp", "dns"]).is_none() {
+                edit.set(&["dhcp", "dns"], Some(resolvers()));
+            }
+        }
         (Some(range), false) => {
-            let table = Table::from_iter([("range".to_owned(), Value::from(range.as_str()))]);
-            edit.add(&["dhcp"], table, &lending(range));
+            let mut table = Table::from_iter([("range".to_owned(), Value::from(range.as_str()))]);
+            if !wish.dns {
+                table.insert("dns".to_owned(), resolvers());
+            }
+            edit.add(&["dhcp"], table, &lending(range, wish.dns));
         }
         (None, true) => edit.remove_section("dhcp"),
         (None, false) => {}
@@ -60,13 +71,23 @@ fn section(wish: &Wish) -> String {
         text.push_str("\n[gateway.dns]\n");
     }
     if let Some(range) = &wish.dhcp {
-        text.push_str(&lending(range));
+        text.push_str(&lending(range, wish.dns));
     }
     text
 }
 
-fn lending(range: &str) -> String {
-    format!("\n[gateway.dhcp]\nrange = {}\n", quoted(range))
+/// `answers`: this machine answers questions for names, so devices are told of it.
+fn lending(range: &str, answers: bool) -> String {
+    let dns = match answers {
+        true => String::new(),
+        false => format!("dns = {}\n", written(&resolvers())),
+    };
+    format!("\n[gateway.dhcp]\nrange = {}\n{dns}", quoted(range))
+}
+
+/// What devices are told where nobody answers on this machine.
+fn resolvers() -> Value {
+    Value::from(vec![SOME_RESOLVER])
 }
 
 /// What each key of the section is to be; `None`: it is not to be there.
@@ -411,7 +432,7 @@ pub(super) fn back(now: &str, before: &str, written: &str) -> Back {
 
 /// Changes back what a setup changed in a section that was there. What is somebody else's by now is told.
 fn take_out(edit: &mut Edit<'_>, before: &Source<'_>, written: &Source<'_>) -> Vec<String> {
-    const KEYS: [&[&str]; 9] = [
+    const KEYS: [&[&str]; 10] = [
         &["tunnel"],
         &["lan"],
         &["default"],
@@ -421,6 +442,7 @@ fn take_out(edit: &mut Edit<'_>, before: &Source<'_>, written: &Source<'_>) -> V
         &["dns"],
         &["dhcp"],
         &["dhcp", "range"],
+        &["dhcp", "dns"],
     ];
     let mut told = Vec::new();
     for path in KEYS {
@@ -505,6 +527,27 @@ mod tests {
              blocked = [\"02:00:00:00:00:01\", \"tv\"]\n\n[gateway.dns]\n\n[gateway.dhcp]\n\
              range = \"192.168.1.100-192.168.1.199\"\n"
         );
+    }
+
+    #[test]
+    fn devices_are_told_a_resolver_where_nobody_answers_here() {
+        let lending = Wish {
+            dhcp: Some("192.168.1.100-192.168.1.199".into()),
+            ..wish()
+        };
+        let told = "[gateway.dhcp]\nrange = \"192.168.1.100-192.168.1.199\"\ndns = [\"9.9.9.9\"]\n";
+        for before in [TUNNEL.to_owned(), format!("{TUNNEL}{GATEWAY}")] {
+            let text = with(&before, &lending).unwrap();
+            assert!(text.ends_with(told), "{text}");
+            let answering = Wish {
+                dns: true,
+                ..lending.clone()
+            };
+            let text = with(&before, &answering).unwrap();
+            assert!(!text.contains("9.9.9.9"), "{text}");
+            let text = with(&text, &lending).unwrap();
+            assert!(text.ends_with(told), "{text}");
+        }
     }
 
     const GATEWAY: &str = "\n# the LAN\n[gateway] # of the house\ntunnel = \"home\" # ours\nlan = [ \"eth0\" ]   # left\n\

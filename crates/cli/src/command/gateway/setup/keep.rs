@@ -192,7 +192,9 @@ pub(in super::super::super) fn off(config: &Path) -> Option<ExitCode> {
         Ok(Some(_)) => Some(match all_off(&place) {
             Ok(restored) => {
                 if guard_is_there() == Ok(false) {
-                    println!("the guard is off: devices of the LAN may pass in clear");
+                    println!(
+                        "the guard is off; devices that were told to use this machine are offline until they use the router again (in clear, where it forwards packets all the same)"
+                    );
                 }
                 for note in &restored.notes {
                     println!("{note}");

@@ -38,7 +38,9 @@ pub(super) fn verify(
     let waited = "cygnet to answer";
     let status = wait(ANSWERS, waited, stop, || Some(status(place)));
     match status {
-        Err(told) => tell(Err(format!("cygnet does not answer: {told}"))),
+        Err(told) => tell(Err(format!(
+            "cygnet does not answer: {told}; `journalctl -u cygnet` says why"
+        ))),
         Ok(status) => {
             tell(Ok("cygnet runs, and answers".to_owned()));
             let version = env!("CARGO_PKG_VERSION");
@@ -97,7 +99,7 @@ fn guard(place: &Place) -> Result<String, String> {
             Ok("the guard is in place: routing and filter".to_owned())
         }
         Some(Ok(state)) => Err(format!(
-            "the guard is not whole: {}",
+            "the guard is not whole: {}; `cygnet doctor` says what to do",
             match (state.routing, state.filter) {
                 (false, false) => "neither routing nor filter is as it should be",
                 (false, true) => "its routing is not as it should be",
@@ -130,7 +132,7 @@ fn up(place: &Place, tunnel: &str, stop: &dyn Fn() -> bool) -> Result<String, St
         Some(Err(format!("it is {state}{reason}")))
     })
     .map(|()| format!("the tunnel {tunnel} is up"))
-    .map_err(|why| format!("the tunnel {tunnel} is not up: {why}"))
+    .map_err(|why| format!("the tunnel {tunnel} is not up: {why}; `cygnet doctor` says what to do"))
 }
 
 fn forwarding() -> Result<String, String> {

@@ -219,7 +219,7 @@ pub(super) fn find<F: std::os::fd::AsFd>(
     let direct = match default {
         DevicePolicy::Tunnelled => asker.find(
             ("--direct", options.direct.as_deref()),
-            "Which of them go beside it, in clear: none, or a list?",
+            "Which of them go beside it, in clear: none, or a list (an address counts for itself alone, a MAC address for the device)?",
             &shown(&present.direct),
             |text| present.devices(text),
         )?,

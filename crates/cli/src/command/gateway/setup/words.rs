@@ -155,6 +155,19 @@ pub(super) fn plan(told: &Told<'_>) -> String {
             "Addresses",
             &format!("{range} are lent to the LAN, with this machine as router"),
         );
+        let resolver = cygnet_daemon::survey::SOME_RESOLVER;
+        // A resolver that stands there already is somebody's own choice.
+        if told
+            .difference
+            .contains(&format!("+ dns = [\"{resolver}\"]"))
+        {
+            point(
+                "",
+                &format!(
+                    "devices are told the resolver {resolver}, as nobody answers on this machine"
+                ),
+            );
+        }
     }
     let start = match told.running {
         true => "cygnet reads its configuration again",
@@ -234,8 +247,14 @@ fn beside(told: &Told<'_>, legs: &[&Leg]) -> String {
         ));
     }
     for leg in legs.iter().filter(|leg| leg.lent) {
+        let todo = match told.wish.dhcp {
+            Some(_) => {
+                "set a fixed one on this machine first, as the router's DHCP server has to be off"
+            }
+            None => "give it a fixed one, or reserve it in the router",
+        };
         lines.push(format!(
-            "This machine's address on {} is lent to it: give it a fixed one, or reserve it in the router.",
+            "This machine's address on {} is lent to it: {todo}.",
             leg.name
         ));
     }
