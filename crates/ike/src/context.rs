@@ -160,6 +160,10 @@ pub(crate) enum Upcall {
     Removed(ChildSaId),
     /// Time to authenticate anew.
     Reauthenticate(IkeSaId),
+    /// The peer does not answer under traffic: it is to be called anew.
+    Silent(IkeSaId),
+    /// It does after all.
+    Answers(IkeSaId),
     /// The way to the peer of this line may be gone: are there others (RFC 4555)?
     SeekWays(IkeSaId),
 }

@@ -353,6 +353,8 @@ impl Endpoint {
             Upcall::Outlived(sa) => self.change(sa, |state, _, _| state.outlive()),
             Upcall::Superseded(sa) => self.settle_superseded(sa),
             Upcall::Reauthenticate(sa) => self.reauthenticate(sa),
+            Upcall::Silent(sa) => self.call_silent(sa),
+            Upcall::Answers(sa) => self.handle_answers(sa),
             Upcall::SeekWays(line) => self.ask_ways(line, false),
         }
     }

@@ -4,6 +4,7 @@
 
 mod call;
 mod servers;
+mod silent;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,6 +22,7 @@ use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
 use crate::time::Instant;
 use servers::Return;
+use silent::Silent;
 
 /// An IKE SA that ends sooner than this counts as a call that failed.
 const STABLE: Duration = Duration::from_secs(10);
@@ -63,6 +65,7 @@ pub(crate) struct Kept {
     /// Why servers did not let us in, of those that were called since the first.
     failed: Vec<Failed>,
     way_back: Return,
+    silent: Option<Silent>,
     /// Another IKE SA is to take the place of these.
     pub(crate) replacing: Replacing,
     /// When it is looked at again whatever happens.
@@ -170,6 +173,7 @@ impl Kept {
             why: None,
             failed: Vec::new(),
             way_back: Return::default(),
+            silent: None,
             replacing: Replacing::default(),
             recheck: None,
             narrowing: BTreeMap::new(),
@@ -442,6 +446,7 @@ impl Endpoint {
                 kept.dial = Dial::Idle;
             }
             kept.arrived(server, &mut self.cx);
+            kept.silent = None;
             kept.up_since = Some(now);
             // With other settings it may take what it did not.
             kept.narrowing.clear();
@@ -476,6 +481,7 @@ impl Endpoint {
         if let Some(kept) = self.keeper.kept.get_mut(&name) {
             kept.replacing.remove(id);
             kept.way_back.settle(id);
+            kept.settle_silent(id);
         }
         let still_up = self.best_sa(&name).is_some();
         let Some(kept) = self.keeper.kept.get_mut(&name) else {
@@ -635,6 +641,7 @@ impl Endpoint {
         };
         // Whoever is being called, all are from now on.
         kept.way_back.settle(id);
+        kept.settle_silent(id);
         if !kept.replacing.contains(id) {
             kept.replacing.add(id, now);
             kept.retries.clear();
@@ -650,6 +657,7 @@ impl Endpoint {
             if kept.replacing.remove(from) {
                 kept.replacing.add(to, since);
                 kept.way_back.goes_on(from, to);
+                kept.silent_goes_on(from, to);
                 kept.recheck = Some(now);
             }
         }

@@ -23,6 +23,7 @@ pub(crate) mod proof;
 pub(crate) mod rekey_ike;
 pub(crate) mod responder;
 pub(crate) mod serve_child;
+pub(crate) mod silence;
 pub(crate) mod size_probe;
 pub(crate) mod upkeep;
 
@@ -314,7 +315,7 @@ impl IkeSa {
                 (State::AuthInitiator(state), Err(reason)) => state.fail(channel, cx, reason),
                 (State::AuthResponder(state), _) => state.handle_timeout(channel, cx),
                 (State::Established(state), Ok(())) => state.handle_timeout(channel, cx),
-                (State::Established(state), Err(reason)) => state.end(channel, cx, reason),
+                (State::Established(state), Err(reason)) => state.give_up(channel, cx, reason),
                 (state @ State::Closed { .. }, _) => state,
             }
         });

@@ -156,6 +156,9 @@ impl Endpoint {
 
     /// A call came to nothing: the next address, or again later.
     pub(super) fn call_failed(&mut self, name: &str, reason: Reason) {
+        if self.stay_with_answering(name) {
+            return;
+        }
         let now = self.cx.boot();
         let Some(kept) = self.keeper.kept.get(name) else {
             return;

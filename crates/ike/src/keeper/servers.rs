@@ -88,6 +88,16 @@ impl Return {
         self.at = later.then(|| now + jittered(self.wait.max(FIRST)));
     }
 
+    /// We stay where we are without having asked all of them.
+    pub(super) fn goes_unasked(
+        &mut self,
+        now: Instant,
+        jittered: impl FnOnce(Duration) -> Duration,
+    ) {
+        let at = now + jittered(self.wait.max(FIRST));
+        self.at.get_or_insert(at);
+    }
+
     /// None of them is there.
     fn failed(&mut self, now: Instant, jittered: impl FnOnce(Duration) -> Duration) {
         self.beside = None;

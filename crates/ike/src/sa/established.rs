@@ -20,6 +20,7 @@ use crate::sa::channel::{Channel, Inbound};
 use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::exchange::{Exchange, Serving, Task, Tasks};
 use crate::sa::negotiate::{notify, syntax_notify};
+use crate::sa::silence::Silence;
 use crate::sa::{Peering, State};
 use crate::time::Instant;
 
@@ -64,6 +65,7 @@ pub(crate) struct Established {
     pub(crate) sealed: Instant,
     pub(crate) hinted: Option<Instant>,
     pub(crate) doubt: Option<Doubt>,
+    pub(crate) silence: Silence,
 }
 
 /// What becomes of it.
@@ -128,6 +130,7 @@ impl Established {
             sealed: now,
             hinted: None,
             doubt: None,
+            silence: Silence::new(now),
         }
     }
 
@@ -158,8 +161,9 @@ impl Established {
     }
 
     /// An authenticated message of the peer.
-    fn hear(&mut self, cx: &mut Context) {
+    fn hear(&mut self, channel: &Channel, cx: &mut Context) {
         self.heard = self.heard.max(cx.boot());
+        self.end_silence(channel, cx);
         // One that has lost to another says nothing about that.
         if let Some(predecessor) = self.untold.take_if(|_| !self.bequeathed) {
             cx.upcall(Upcall::Known(predecessor));
@@ -278,7 +282,7 @@ impl Established {
         cx: &mut Context,
         inbound: Inbound,
     ) -> State {
-        self.hear(cx);
+        self.hear(channel, cx);
         if let Some(from) = inbound.moved_from {
             self.peer_moved(channel, cx, from);
         }
@@ -369,7 +373,7 @@ impl Established {
         cx: &mut Context,
         inbound: Inbound,
     ) -> State {
-        self.hear(cx);
+        self.hear(channel, cx);
         if let Some(from) = inbound.moved_from {
             self.peer_moved(channel, cx, from);
         }

@@ -96,13 +96,16 @@ impl Channel {
 }
 
 impl Established {
-    /// A request that fills a packet is sent whenever the peer is silent for some seconds. That it has no answer says no
-    /// sooner that the peer is gone than a question about its silence would (RFC 7296 §2.4): it is repeated until then.
+    /// A request that fills a packet, or asks, is sent whenever the peer is silent under traffic for some seconds. That it
+    /// has no answer says no sooner that the peer is gone than a question after `liveness` would (RFC 7296 §2.4): it is
+    /// repeated until then. Not where the IKE SA is to end anyway.
     pub(crate) fn spare(&self, channel: &mut Channel, now: Instant) {
         let liveness = self.peering.connection.liveness;
         let gone = self.heard + liveness + channel.retransmit.patience();
         let early = liveness.is_zero() || now < gone;
-        if early && channel.size_probe.is_some() && channel.window.is_over(now) {
+        let early = early && self.is_live();
+        let asks = channel.size_probe.is_some() || self.asks_of_silence(channel);
+        if early && asks && channel.window.is_over(now) {
             channel.window.prolong();
         }
     }

@@ -74,6 +74,7 @@ impl Established {
             self.push_rekey_child(cx, child);
         }
         self.settle_doubt(channel, cx);
+        self.mind_silence(channel, cx);
         self.seek_ways(channel, cx);
         self.probe(channel, cx);
         if self.keepalive_at(channel).is_some_and(|at| at <= now) {
@@ -98,6 +99,7 @@ impl Established {
             self.peering.superseded_at.filter(|_| self.is_live()),
             self.probe_at(channel),
             self.doubt_ends_at(),
+            self.silence_at(channel),
             self.keepalive_at(channel),
             self.size_probe_at(channel),
         ]
@@ -226,26 +228,25 @@ impl Established {
         cx: &mut Context,
         event: &DataEvent,
     ) {
-        let now = cx.boot();
         match event {
             DataEvent::SoftLimit { child } => self.push_rekey_child(cx, *child),
             DataEvent::HardLimit { child } => self.expire_child(cx, *child),
             DataEvent::FirstAuthenticated { child } => {
-                self.heard = now;
+                self.data_heard(channel, cx);
                 self.child_peer_ready(channel, cx, *child);
             }
             DataEvent::PeerMoved { path, .. } if channel.mobility.enabled => {
                 self.seen_by(channel, cx, *path);
             }
             DataEvent::PeerMoved { path, .. } => {
-                self.heard = now;
+                self.data_heard(channel, cx);
                 match channel.follow(*path) {
                     Some(from) => self.peer_moved(channel, cx, from),
                     None => self.esp_follows(channel, cx),
                 }
             }
-            DataEvent::LastInbound { .. } => self.heard = now,
-            DataEvent::LastOutbound { .. } => self.sealed = now,
+            DataEvent::LastInbound { .. } => self.data_heard(channel, cx),
+            DataEvent::LastOutbound { .. } => self.data_sent(cx.boot()),
             DataEvent::Acquire { .. }
             | DataEvent::LocalChange { .. }
             | DataEvent::OwnAddresses { .. }
@@ -353,6 +354,21 @@ impl Established {
     /// It never held anything: another one was made in its place.
     pub(crate) fn mark_bequeathed(&mut self) {
         self.bequeathed = true;
+    }
+
+    /// The peer counts as gone, which of one that another has replaced is no news.
+    pub(crate) fn give_up(
+        mut self: Box<Self>,
+        channel: &mut Channel,
+        cx: &mut Context,
+        reason: Reason,
+    ) -> State {
+        let own = match &self.current {
+            Some(Exchange::DeleteIke { reason }) => Some(reason.clone()),
+            _ => self.tasks.take_end(),
+        };
+        let replaced = own.filter(|own| *own == Reason::Replaced);
+        self.end(channel, cx, replaced.unwrap_or(reason))
     }
 
     /// The end: nothing of it stays but packets in flight.
