@@ -194,8 +194,12 @@ fn nothing_is_asked_where_liveness_is_off_or_data_is_answered_or_nothing_flows()
     }
     assert_eq!(asked(&world), 0, "{}", world.tail());
 
-    // Each half minute, as ever.
-    let mut world = up_with(caller(), connection(B));
+    // Each half minute, as ever, where the peer asks nothing.
+    let silent = Connection {
+        liveness: Duration::ZERO,
+        ..connection(B)
+    };
+    let mut world = up_with(caller(), silent);
     world.seconds(600);
     let asked = asked(&world);
     assert!((18..=20).contains(&asked), "{asked}: {}", world.tail());
