@@ -1,5 +1,7 @@
 //! systemd, by its own program, and the units of this one.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -127,7 +129,9 @@ impl Systemd {
     /// Writes a unit that is not installed.
     pub(super) fn write(self, unit: Unit, text: &str) -> Result<(), String> {
         let path = unit.path();
-        std::fs::write(&path, text)
+        // A mask is a link to /dev/null: it is neither followed nor replaced.
+        File::create_new(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         self.call(&["daemon-reload"])
     }

@@ -211,6 +211,14 @@ fn check_units(systemd: Systemd, place: &Place) -> Result<(), String> {
                 ));
             }
             Some(_) => {}
+            None if unit.path().symlink_metadata().is_ok() => {
+                return Err(format!(
+                    "{} is there and is no unit that systemd can start: `systemctl unmask {}` if it is masked, or remove \
+                     that file",
+                    unit.path().display(),
+                    unit.name
+                ));
+            }
             None => drop(program_for_units()?),
         }
     }

@@ -1,5 +1,6 @@
 //! Making the changes, and asking whether they stay.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,18 +59,21 @@ pub(super) fn apply<F: AsFd>(
     let place = &prepared.place;
     let wish = wish_to_end()?;
     let stop = || wish.load(Ordering::Relaxed);
-    begin(prepared)?;
+    // Nobody else decides until all is in place; if this process ends, the lock is free.
+    let lock = begin(prepared)?;
     let begun = watch::start(place, prepared.systemd);
     let done = begun.and_then(|()| change(prepared, &stop));
     if let Err(why) = done {
         println!("\nIt did not work out: {why}");
+        drop(lock);
         return Err(taken_back(place));
     }
     let well = verify::verify(place, &prepared.wish.tunnel, prepared.systemd, &stop);
     if stop() {
+        drop(lock);
         return Err(taken_back(place));
     }
-    if let Err(why) = keep::ask_from_now(place, prepared.within) {
+    if let Err(why) = keep::ask_from_now(place, lock, prepared.within) {
         println!("\n{why}");
         return Err(Ended::TakenBack);
     }
@@ -88,10 +92,10 @@ pub(super) fn apply<F: AsFd>(
     ask(prepared, answers, &stop)
 }
 
-/// The record, before the first change.
-fn begin(prepared: &Prepared) -> Result<(), String> {
+/// The record, before the first change, and the lock that decides about it.
+fn begin(prepared: &Prepared) -> Result<File, String> {
     let place = &prepared.place;
-    let _lock = place.lock()?;
+    let lock = place.lock()?;
     let mut kept = match place.read()? {
         Some(Record { trial: Some(_), .. }) => {
             return Err("another setup is at work: wait for it".into());
@@ -108,7 +112,8 @@ fn begin(prepared: &Prepared) -> Result<(), String> {
     place.write(&Record {
         kept,
         trial: Some(Trial::new(before, prepared.after.clone())),
-    })
+    })?;
+    Ok(lock)
 }
 
 /// What somebody changed in the configuration since the last setup belongs to what `off` goes back to.

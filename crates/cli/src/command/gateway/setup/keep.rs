@@ -1,8 +1,11 @@
 //! Keeping a trial or taking it back: whoever has the lock first decides, and has it until it is done.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use cygnet_config::GuardSections;
 
 use super::record::{Place, Record, Stage, Trial};
 use super::snapshot::{Restored, When, guard_is_there};
@@ -24,9 +27,8 @@ pub(super) fn trial(place: &Place) -> Result<Option<Trial>, String> {
     Ok(place.read()?.and_then(|record| record.trial))
 }
 
-/// From now on it may be confirmed.
-pub(super) fn ask_from_now(place: &Place, within: Duration) -> Result<(), String> {
-    let _lock = place.lock()?;
+/// From now on it may be confirmed, and whoever gets the lock decides: it was held since the trial began.
+pub(super) fn ask_from_now(place: &Place, _lock: File, within: Duration) -> Result<(), String> {
     let late = || "it took too long, and was taken back".to_owned();
     let mut record = place.read()?.ok_or_else(late)?;
     match &mut record.trial {
@@ -271,7 +273,9 @@ pub(in super::super::super) fn after_reboot(config: &Path) -> Option<Boot> {
             for line in restored.notes.iter().chain(&restored.problems) {
                 eprintln!("cygnet: {line}");
             }
-            if trial.before.guard {
+            // A machine that was started puts in place what is configured.
+            let text = std::fs::read_to_string(config).unwrap_or_default();
+            if trial.before.guard || wants_guard(&text) {
                 return Some(Boot::WithGuard);
             }
             if guard_is_there() == Ok(true)
@@ -287,5 +291,23 @@ pub(in super::super::super) fn after_reboot(config: &Path) -> Option<Boot> {
             );
             None
         }
+    }
+}
+
+fn wants_guard(config: &str) -> bool {
+    let (sections, _) = GuardSections::read(config);
+    sections.gateway.is_some_and(|gateway| gateway.guard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_without_a_gateway_wants_no_guard() {
+        let gateway = "[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
+        assert!(wants_guard(gateway));
+        assert!(!wants_guard(&format!("{gateway}guard = false\n")));
+        assert!(!wants_guard("[tunnel.home]\nremote = \"a\"\n"));
     }
 }

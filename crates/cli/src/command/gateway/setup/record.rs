@@ -2,14 +2,14 @@
 //! terminal or the machine, it can be taken back. One lock decides between keeping and taking back.
 
 use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cygnet_config::GuardSections;
 use cygnet_linux::keep_file;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,12 @@ impl Place {
                 path.display()
             )
         };
-        let metadata = match std::fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
+        let mut options = File::options();
+        options
+            .read(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+        let mut file = match options.open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(format!(
@@ -72,12 +76,14 @@ impl Place {
             }
             Err(error) => return Err(bad(&error)),
         };
+        let metadata = file.metadata().map_err(|error| bad(&error))?;
         // It says what to write as root.
         let own = rustix::process::geteuid().as_raw();
         if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o022 != 0 {
             return Err(bad(&"somebody else could have written it"));
         }
-        let bytes = std::fs::read(&path).map_err(|error| bad(&error))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| bad(&error))?;
         let record = serde_json::from_slice(&bytes);
         record.map(Some).map_err(|error| bad(&error))
     }
@@ -378,10 +384,15 @@ mod tests {
         let gone = place.read();
         std::fs::write(place.file(), "{").unwrap();
         let damaged = place.read();
+        std::fs::rename(place.file(), directory.join("other")).unwrap();
+        std::os::unix::fs::symlink(directory.join("other"), place.file()).unwrap();
+        let linked = place.read();
         drop(lock);
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!((absent, read, gone), (Ok(None), Ok(Some(record)), Ok(None)));
         assert!(!watch.0 && watch.1.is_ok() && watch.2);
         assert!(damaged.unwrap_err().contains("by hand"));
+        // ELOOP: what it leads to was not read.
+        assert!(linked.unwrap_err().contains("symbolic link"));
     }
 }

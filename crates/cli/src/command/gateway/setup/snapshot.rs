@@ -321,7 +321,8 @@ impl Snapshot {
             for order in orders {
                 told.extend(systemd.call(&order).err());
             }
-            if !before.installed && unit.path().exists() {
+            let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|it| it.is_file());
+            if !before.installed && is_file(&unit.path()) {
                 told.extend(systemd.remove(unit).err());
             }
         }
