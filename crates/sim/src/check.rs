@@ -6,7 +6,7 @@ use cygnet_ike::io::ChildSaId;
 use cygnet_ike::status::Stage;
 
 use crate::datapath::Outbound;
-use crate::scenario::{RETRANSMIT, Side};
+use crate::scenario::{LIVENESS, RETRANSMIT, Side};
 use crate::world::World;
 
 impl World {
@@ -149,9 +149,10 @@ impl World {
     }
 
     /// A request that the peer has not answered is repeated until the peer counts as gone, and no
-    /// longer. (Before the peer is authenticated a cookie or another group begins anew.)
+    /// longer. (Before the peer is authenticated a cookie or another group begins anew.) What is asked before `liveness`
+    /// is over, under traffic or to see how large packets may be, counts for nothing until then.
     pub(crate) fn check_exchanges(&self) -> Result<(), String> {
-        let patience = RETRANSMIT.patience();
+        let patience = RETRANSMIT.patience() + LIVENESS + RETRANSMIT.most;
         for side in Side::BOTH {
             for sa in self.node(side).endpoint.status(self.clock()).ike_sas {
                 let up = sa.stage != Stage::Connecting;

@@ -74,6 +74,9 @@ pub(crate) const CONNECTION: &str = "peer";
 /// Largest address the pool lends.
 pub(crate) const LENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 7);
 
+/// Silence after which an end asks whether its peer is there.
+pub(crate) const LIVENESS: Duration = Duration::from_secs(8);
+
 /// Patient, so that two nodes that are both well seldom count each other for dead: with 30 % lost
 /// each way a try fails with probability 0.51, all of them with 5e-8.
 pub(crate) const RETRANSMIT: Retransmit = Retransmit {
@@ -294,7 +297,7 @@ impl Scenario {
             lifetime: self.lifetime(Duration::from_secs(45), minutes(240), None),
             reauthenticate: (self.reauthenticate && side == Side::A)
                 .then_some(Duration::from_secs(50)),
-            liveness: Duration::from_secs(8),
+            liveness: LIVENESS,
             retransmit: RETRANSMIT,
             claim_nat: self.claim_nat,
             fragment_size: if self.long_chain { 576 } else { 1280 },

@@ -14,6 +14,7 @@ use crate::sa::contents::Contents;
 use crate::sa::established::{Established, Life};
 use crate::sa::exchange::Exchange;
 use crate::time::Instant;
+use crate::window::InFlight;
 
 /// Fills a packet. A status type for private use, which whoever does not know it ignores (RFC 7296 §3.10.1). Its data:
 /// the largest packet that the sender knows to arrive at the receiver, 16 bits, 0 for none yet; then zeros.
@@ -101,7 +102,10 @@ impl Established {
     /// repeated until then. Not where the IKE SA is to end anyway.
     pub(crate) fn spare(&self, channel: &mut Channel, now: Instant) {
         let liveness = self.peering.connection.liveness;
-        let gone = self.heard + liveness + channel.retransmit.patience();
+        let sent = channel.window.in_flight().map(InFlight::first_sent);
+        // ESP that arrives meanwhile is no answer: a peer that gives none for so long has lost the IKE SA.
+        let since = sent.map_or(self.heard, |sent| sent.min(self.heard));
+        let gone = since + liveness + channel.retransmit.patience();
         let early = liveness.is_zero() || now < gone;
         let early = early && self.is_live();
         let asks = channel.size_probe.is_some() || self.asks_of_silence(channel);
