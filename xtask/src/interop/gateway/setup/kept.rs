@@ -93,7 +93,7 @@ fn typed(lab: &mut Lab) -> Result<String> {
         "",
     )?;
     typist.answers(
-        "Which of them go beside it, in clear: none, or a list? [none",
+        "Which of them go beside it, in clear: none, or a list (an address counts for itself alone, a MAC address for the device)? [none",
         "the tv",
     )?;
     typist.reads("`the` is no device: expected a MAC address")?;
