@@ -36,7 +36,9 @@ pub(crate) fn log(event: &Event) {
             tracing::info!("{who}: {verb} ({suite}{nat})");
         }
         EventKind::IkeDown { reason } => match reason {
-            Reason::Replaced => tracing::debug!("{who}: old IKE SA ended: {reason}"),
+            reason if reason.is_replaced() => {
+                tracing::debug!("{who}: old IKE SA ended: {reason}");
+            }
             Reason::Operator | Reason::DeletedByPeer => tracing::info!("{who}: down: {reason}"),
             _ => tracing::warn!("{who}: down: {}", short(reason)),
         },
@@ -54,7 +56,7 @@ pub(crate) fn log(event: &Event) {
             }
         }
         EventKind::ChildDown { name, reason, .. } => match reason {
-            Reason::Replaced => tracing::debug!("{who}: {name}: old keys removed"),
+            reason if reason.is_replaced() => tracing::debug!("{who}: {name}: old keys removed"),
             Reason::Operator | Reason::DeletedByPeer => {
                 tracing::info!("{who}: {name} down: {reason}");
             }

@@ -38,6 +38,25 @@ pub fn request(wanted: &[WantedAddress]) -> CpPayload<'static> {
     CpPayload::new(CfgType::CFG_REQUEST, attributes)
 }
 
+/// What is asked for where `lent` is to be kept: that, and whatever else is wanted but was not lent then.
+pub fn again(wanted: &[WantedAddress], lent: &[IpAddr]) -> Vec<WantedAddress> {
+    let (v4, v6) = (
+        lent.iter().find_map(|lent| match lent {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        }),
+        lent.iter().find_map(|lent| match lent {
+            IpAddr::V6(v6) => Some(*v6),
+            IpAddr::V4(_) => None,
+        }),
+    );
+    let keep = |wanted: &WantedAddress| match *wanted {
+        WantedAddress::V4(address) => WantedAddress::V4(v4.or(address)),
+        WantedAddress::V6(address) => WantedAddress::V6(v6.or(address)),
+    };
+    wanted.iter().map(keep).collect()
+}
+
 fn speedtest(value: Cow<'static, [u8]>) -> CfgAttribute<'static> {
     let ty = CfgAttributeType::CYGNET_SPEEDTEST;
     CfgAttribute::Unknown { ty, value }
@@ -210,6 +229,18 @@ mod tests {
         assert_eq!(wanted(&over_the_wire(request(&wishes))), wishes);
         let lent = lease(&["10.99.0.7", "fd99::7"], &["10.99.0.1", "fd99::1"]);
         assert_eq!(assigned(&over_the_wire(reply(&lent)), &wishes), lent);
+    }
+
+    #[test]
+    fn what_was_lent_is_asked_for_again_and_the_rest_as_ever() {
+        let wishes = [WantedAddress::V4(None), WantedAddress::V6(None)];
+        let v4 = "10.99.0.7".parse().unwrap();
+        assert_eq!(
+            again(&wishes, &[IpAddr::V4(v4)]),
+            [WantedAddress::V4(Some(v4)), WantedAddress::V6(None)]
+        );
+        assert_eq!(again(&wishes, &[]), wishes);
+        assert_eq!(again(&[], &[IpAddr::V4(v4)]), []);
     }
 
     #[test]

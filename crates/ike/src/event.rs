@@ -126,6 +126,8 @@ pub enum Reason {
     },
     /// Replaced by a newer one.
     Replaced,
+    /// Replaced by a newer one; the peer has not answered that this one ends.
+    ReplacedUnanswered,
     /// Hard lifetime reached before a rekey succeeded.
     Expired,
     /// No proposal in common; the sentence lists transform by transform what each side has.
@@ -151,6 +153,14 @@ pub enum Reason {
     Local(String),
     /// None of several servers lets us in; in the order in which they were called.
     EachServer(Vec<Failed>),
+}
+
+impl Reason {
+    /// Whether a newer one goes on in its place: an end that is no loss.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        matches!(self, Self::Replaced | Self::ReplacedUnanswered)
+    }
 }
 
 /// Why one of several servers does not serve.
@@ -181,6 +191,9 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::Replaced => f.write_str("replaced by a newer one"),
+            Reason::ReplacedUnanswered => {
+                f.write_str("replaced by a newer one; the peer did not answer that it ends")
+            }
             Reason::Expired => f.write_str("lifetime over before it could be renewed"),
             Reason::EachServer(all) => {
                 for (n, failed) in all.iter().enumerate() {

@@ -487,7 +487,7 @@ impl Endpoint {
         let Some(kept) = self.keeper.kept.get_mut(&name) else {
             return;
         };
-        if reason == Reason::Replaced || still_up {
+        if reason.is_replaced() || still_up {
             return self.keep(&name);
         }
         // Who deletes an IKE SA that lacks its child has said before what was wrong with the child.

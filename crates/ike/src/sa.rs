@@ -105,6 +105,8 @@ pub(crate) struct Peering {
     pub(crate) superseded_at: Option<Instant>,
     /// Inner addresses of ours.
     pub(crate) assigned: Lease,
+    /// They are ours: what authenticates anew takes them when it carries something.
+    pub(crate) uses_assigned: bool,
     /// Inner addresses of the peer.
     pub(crate) lent: Option<Lease>,
     /// Key exchanges the peer may still ask for.
@@ -183,13 +185,25 @@ impl Peering {
                 ike_sa: self.authenticated_as,
             });
         }
-        if !self.assigned.addresses.is_empty() {
-            cx.data(DataCommand::SetVirtual {
-                connection: Arc::clone(&self.connection),
-                ike_sa: self.authenticated_as,
-                lease: Lease::default(),
-            });
+        if self.uses_assigned {
+            self.set_virtual(cx, Lease::default());
         }
+    }
+
+    /// The addresses that the peer lent are ours from now on.
+    pub(crate) fn use_assigned(&mut self, cx: &mut Context) {
+        if !self.uses_assigned && !self.assigned.addresses.is_empty() {
+            self.uses_assigned = true;
+            self.set_virtual(cx, self.assigned.clone());
+        }
+    }
+
+    fn set_virtual(&self, cx: &mut Context, lease: Lease) {
+        cx.data(DataCommand::SetVirtual {
+            connection: Arc::clone(&self.connection),
+            ike_sa: self.authenticated_as,
+            lease,
+        });
     }
 }
 

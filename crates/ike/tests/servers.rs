@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use common::*;
 use cygnet_ike::event::{EventKind, Reason};
-use cygnet_ike::policy::{Connection, Host, IdentityPattern, Policy, Remote, Server};
+use cygnet_ike::io::WantedAddress;
+use cygnet_ike::policy::{
+    ChildPolicy, Connection, Host, IdentityPattern, Policy, PoolId, Remote, SelectorTemplate,
+    Server, Start,
+};
 use cygnet_wire::header::ExchangeType;
 
 const FIRST: &str = "198.51.100.2";
@@ -221,4 +225,47 @@ fn what_was_taken_down_while_earlier_servers_are_asked_stays_down() {
     dead.lock().unwrap().clear();
     world.seconds(700);
     assert_eq!(by(&world), Vec::<IpAddr>::new(), "{}", world.tail());
+}
+
+#[test]
+fn an_earlier_server_that_refuses_the_child_changes_nothing() {
+    let with = |mut connection: Connection, one: ChildPolicy| {
+        connection.children = vec![one.into()];
+        connection
+    };
+    let suite = |mut one: ChildPolicy, suite: &str| {
+        one.esp_proposals = vec![suite.parse().unwrap()];
+        one
+    };
+    let mut child_a = suite(child(A, "one", Start::Always), "aes256gcm16");
+    child_a.local = vec![SelectorTemplate::Dynamic];
+    let mut a = with(caller(), child_a);
+    a.request_virtual = vec![WantedAddress::V4(None)];
+    let server = |name: &str, address: &str, takes: &str| {
+        let mut child_b = suite(child(B, "one", Start::Manual), takes);
+        child_b.remote = vec![SelectorTemplate::Dynamic];
+        let mut b = with(connection(B), child_b);
+        b.name = name.to_owned();
+        b.local_address = Some(ip(address));
+        b.pool = Some(PoolId("pool".to_owned()));
+        b
+    };
+    let (mut world, dead) = world(a, &[FIRST]);
+    let mut both = policy(server("first", FIRST, "aes128gcm16"));
+    let second = server("second", SECOND, "aes256gcm16");
+    both.connections.push(second.into());
+    world.policy(B, both);
+    world.seconds(20);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    dead.lock().unwrap().clear();
+    for _ in 0..50_000 {
+        world.run(Duration::from_millis(5));
+        // Its addresses are not ours before it carries what the one in use does.
+        assert_eq!(world.a.assigned.len(), 1, "{}", world.tail());
+    }
+    let ups = |k: &EventKind| matches!(k, EventKind::IkeUp { .. });
+    assert!(world.a.count(ups) > 1, "{}", world.tail());
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    let downs = |k: &EventKind| matches!(k, EventKind::ChildDown { .. });
+    assert_eq!(world.a.count(downs), 0);
 }

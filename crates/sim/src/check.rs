@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cygnet_ike::io::ChildSaId;
 use cygnet_ike::status::Stage;
+use cygnet_wire::header::ExchangeType;
 
 use crate::datapath::Outbound;
 use crate::scenario::{LIVENESS, RETRANSMIT, Side};
@@ -150,13 +151,20 @@ impl World {
 
     /// A request that the peer has not answered is repeated until the peer counts as gone, and no
     /// longer. (Before the peer is authenticated a cookie or another group begins anew.) What is asked before `liveness`
-    /// is over, under traffic or to see how large packets may be, counts for nothing until then.
+    /// is over, under traffic or to see how large packets may be, counts for nothing until then, and is repeated once
+    /// more at most behind that.
     pub(crate) fn check_exchanges(&self) -> Result<(), String> {
-        let patience = RETRANSMIT.patience() + LIVENESS + RETRANSMIT.most;
+        let patience = |exchange| match exchange {
+            ExchangeType::INFORMATIONAL => RETRANSMIT.patience() + LIVENESS + RETRANSMIT.most,
+            _ => RETRANSMIT.patience(),
+        };
         for side in Side::BOTH {
             for sa in self.node(side).endpoint.status(self.clock()).ike_sas {
                 let up = sa.stage != Stage::Connecting;
-                if let Some(hangs) = sa.in_flight.filter(|e| up && e.since > patience) {
+                if let Some(hangs) = sa
+                    .in_flight
+                    .filter(|e| up && e.since > patience(e.exchange))
+                {
                     return Err(format!(
                         "an exchange of {side} hangs: {hangs:?} of {:?}",
                         sa.id

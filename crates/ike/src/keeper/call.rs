@@ -111,7 +111,12 @@ impl Endpoint {
             let child = old.children.values().next();
             child.map(|child| Arc::clone(&child.params.policy))
         });
-        let replaces = replaced.map(|(id, old)| (id, old.peering.assigned.clone()));
+        let replaces = replaced.map(|(id, old)| {
+            // What another server has lent says nothing of what this one may lend.
+            let same = old.peering.server.is_none_or(|of| of == server);
+            let lent = &old.peering.assigned.addresses;
+            (id, if same { lent.clone() } else { Vec::new() })
+        });
         let demand = kept.demands.first();
         let (child, packet) = match demand.and_then(|d| Some((kept.child(&d.child)?, &d.packet))) {
             Some((child, packet)) => (Some(Arc::clone(child)), packet.clone()),

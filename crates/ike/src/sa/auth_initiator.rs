@@ -93,18 +93,9 @@ impl AuthInitiator {
             None if !begun.childless => connection.children.first().cloned(),
             child => child.clone(),
         };
-        let wanted = match &call.replaces {
-            // The new IKE SA keeps the addresses of the old.
-            Some((_, lease)) if !lease.addresses.is_empty() => lease
-                .addresses
-                .iter()
-                .map(|address| match *address {
-                    std::net::IpAddr::V4(v4) => WantedAddress::V4(Some(v4)),
-                    std::net::IpAddr::V6(v6) => WantedAddress::V6(Some(v6)),
-                })
-                .collect(),
-            _ => connection.request_virtual.clone(),
-        };
+        // The new IKE SA keeps the addresses of the old.
+        let lent = call.replaces.as_ref().map(|(_, lent)| lent.as_slice());
+        let wanted = config_payload::again(&connection.request_virtual, lent.unwrap_or_default());
         let mut state = Box::new(Self {
             connection,
             call,
@@ -446,12 +437,10 @@ impl AuthInitiator {
         if let Some(cp) = &contents.cp {
             peering.assigned = config_payload::assigned(cp, &self.wanted);
         }
-        if !peering.assigned.addresses.is_empty() {
-            cx.data(DataCommand::SetVirtual {
-                connection: Arc::clone(&self.connection),
-                ike_sa: channel.id,
-                lease: peering.assigned.clone(),
-            });
+        // What replaces another takes its place when it carries something, and not before.
+        let later = self.call.replaces.is_some() && self.first.is_some();
+        if !later && self.unwanted.is_none() {
+            peering.use_assigned(cx);
         }
         let offered = Mobility::is_offered(channel, &self.connection);
         channel.mobility.agree(offered, &contents);

@@ -219,7 +219,10 @@ impl ChildSa {
     /// Deleted: sends no more, receives what is in flight.
     pub(crate) fn remove(mut self, cx: &mut Context, ike_sa: IkeSaId, who: &Peering, why: Reason) {
         let (id, name) = (self.id(), self.name().to_owned());
-        let replaced = why == Reason::Replaced || self.state == ChildState::Redundant;
+        let why = match self.state {
+            ChildState::Redundant if !why.is_replaced() => Reason::Replaced,
+            _ => why,
+        };
         self.stop_sending(cx);
         cx.upcall(Upcall::Removed(id));
         if !self.announced {
@@ -231,14 +234,10 @@ impl ChildSa {
             EventKind::ChildDown {
                 child: id,
                 name: name.clone(),
-                reason: if replaced {
-                    Reason::Replaced
-                } else {
-                    why.clone()
-                },
+                reason: why.clone(),
             },
         ));
-        if !replaced {
+        if !why.is_replaced() {
             cx.upcall(Upcall::ChildDown {
                 sa: ike_sa,
                 name,

@@ -511,6 +511,7 @@ impl Established {
             self.push_delete(cx, BTreeSet::from([id]), Reason::Replaced);
             return;
         }
+        self.peering.use_assigned(cx);
         child.switch_out(cx);
         child.announce(cx, &self.peering);
         self.children.insert(id, child);

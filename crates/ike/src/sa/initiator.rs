@@ -1,6 +1,7 @@
 //! IKE_SA_INIT, started by us: cookies and other groups as the responder asks, NAT detection
 //! (RFC 7296 §1.2, §2.6, §2.23).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use cygnet_wire::ts::TrafficSelector;
 use crate::auth;
 use crate::context::Context;
 use crate::event::{Event, EventKind, Reason};
-use crate::io::{IkeSaId, Lease, Path};
+use crate::io::{IkeSaId, Path};
 use crate::keys::{Exchanged, IkeKeys, Role};
 use crate::nat::{self, Nat};
 use crate::policy::{ChildPolicy, Connection, Ports, Retransmit};
@@ -44,8 +45,8 @@ pub(crate) struct Call {
     pub(crate) child: Option<Arc<ChildPolicy>>,
     /// The packet that wants it, our side first.
     pub(crate) packet: Option<(TrafficSelector, TrafficSelector)>,
-    /// The IKE SA that is authenticated anew by this, and the addresses it has.
-    pub(crate) replaces: Option<(IkeSaId, Lease)>,
+    /// The IKE SA that is authenticated anew by this, and the addresses that the same server has lent it.
+    pub(crate) replaces: Option<(IkeSaId, Vec<IpAddr>)>,
     /// Which of the connection's servers is called.
     pub(crate) server: usize,
 }

@@ -209,6 +209,7 @@ impl Peering {
             reauthenticate_at: None,
             superseded_at: None,
             assigned: Lease::default(),
+            uses_assigned: false,
             lent: None,
             allowance: Allowance::new(cx.boot()),
         }

@@ -507,6 +507,7 @@ impl Established {
             // Our own rekey of the same, made in the meantime, has won.
             child.retire(cx, ChildState::Redundant);
         } else {
+            self.peering.use_assigned(cx);
             child.switch_out_after_others(cx);
             child.announce(cx, &self.peering);
         }

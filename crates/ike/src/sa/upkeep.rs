@@ -367,8 +367,11 @@ impl Established {
             Some(Exchange::DeleteIke { reason }) => Some(reason.clone()),
             _ => self.tasks.take_end(),
         };
-        let replaced = own.filter(|own| *own == Reason::Replaced);
-        self.end(channel, cx, replaced.unwrap_or(reason))
+        let reason = match own {
+            Some(Reason::Replaced) => Reason::ReplacedUnanswered,
+            _ => reason,
+        };
+        self.end(channel, cx, reason)
     }
 
     /// The end: nothing of it stays but packets in flight.

@@ -9,7 +9,7 @@ use crate::scenario::Side;
 /// Whether the peer counts as dead: also where it is one of several, and all were called.
 fn is_silence(reason: &Reason) -> bool {
     match reason {
-        Reason::NoAnswer { .. } => true,
+        Reason::NoAnswer { .. } | Reason::ReplacedUnanswered => true,
         Reason::EachServer(all) => all.iter().any(|failed| is_silence(&failed.reason)),
         _ => false,
     }
@@ -42,7 +42,7 @@ impl World {
             } => return true,
             EventKind::ChildDown {
                 child,
-                reason: Reason::NoAnswer { .. },
+                reason: Reason::NoAnswer { .. } | Reason::ReplacedUnanswered,
                 ..
             } => {
                 let node = self.node_mut(side);

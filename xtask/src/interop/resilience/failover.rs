@@ -128,6 +128,7 @@ fn first_is_dead(lab: &mut Lab) -> Result<String> {
         changes.iter().all(|change| change.what != "down"),
         "it was down on its way back: {changes:?}"
     );
+    home.online(&laptop)?;
     home.nothing_leaked("on the way back")?;
     Ok("by the second server, and back by the first without being down".to_owned())
 }
