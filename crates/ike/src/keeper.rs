@@ -356,6 +356,7 @@ impl Endpoint {
             }
             for old in &done {
                 kept.replacing.remove(*old);
+                kept.way_back.replaced(*old, now);
             }
             if !kept.replacing.is_empty() {
                 // Whatever keeps it, it is looked at again.

@@ -122,8 +122,15 @@ impl Endpoint {
         };
         let connection = Arc::clone(&state.peering.connection);
         let here = sa.channel.path.remote;
-        let servers = connection.remote.servers().iter();
-        let configured = servers.filter_map(|server| server.host.address());
+        // Another server is no address of this one (RFC 4555 §3.5).
+        let is_peer = |place: usize| {
+            connection
+                .identity_of(place)
+                .matches(&state.peering.peer_id)
+        };
+        let servers = (0..).zip(connection.remote.servers());
+        let servers = servers.filter(|(place, _)| is_peer(*place));
+        let configured = servers.filter_map(|(_, server)| server.host.address());
         let mut to = vec![here];
         for address in sa.channel.mobility.peer.iter().copied().chain(configured) {
             let address = SocketAddr::new(address, here.port());

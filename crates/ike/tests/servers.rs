@@ -269,3 +269,36 @@ fn an_earlier_server_that_refuses_the_child_changes_nothing() {
     let downs = |k: &EventKind| matches!(k, EventKind::ChildDown { .. });
     assert_eq!(world.a.count(downs), 0);
 }
+
+#[test]
+fn another_server_is_no_other_address_of_the_one_in_use() {
+    let strange = IdentityPattern::Exactly(cygnet_wire::id::Identification::fqdn("z.example"));
+    let place = |address: &str, identity: Option<IdentityPattern>| Server {
+        host: Host::Address(ip(address)),
+        identity,
+    };
+    let moves_to = |second: Option<IdentityPattern>| {
+        let servers = vec![place(FIRST, None), place(SECOND, second)];
+        let a = Connection {
+            remote: Remote::Hosts { servers, port: 500 },
+            mobike: true,
+            ..connection(A)
+        };
+        let (mut world, dead) = world(a, &[]);
+        let b = Connection {
+            mobike: true,
+            ..connection(B)
+        };
+        world.policy(B, policy(b));
+        world.seconds(20);
+        assert_eq!(by(&world), [ip(FIRST)], "{}", world.tail());
+        dead.lock().unwrap().insert(ip(FIRST));
+        world.seconds(60);
+        let asked = world.log.iter().filter(|line| {
+            line.contains("A -> INFORMATIONAL") && line.contains(&format!("-> {SECOND}:"))
+        });
+        asked.count() > 0
+    };
+    assert!(moves_to(None), "two addresses of one server");
+    assert!(!moves_to(Some(strange)), "two servers");
+}

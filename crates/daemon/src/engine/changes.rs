@@ -94,7 +94,7 @@ impl Changes {
                 Some(Changed::Moved {
                     local,
                     remote,
-                    server: None,
+                    server: self.servers.get(tunnel).copied().flatten(),
                 })
             }
             _ => None,
@@ -222,6 +222,10 @@ mod tests {
         // New keys, then back to the first.
         assert_eq!(changes.of("home", &by(2, 1)), None);
         assert_eq!(server_of(changes.of("home", &by(3, 0))), (false, Some(1)));
+        // Another way to it is no other server.
+        let from = up(3).path.unwrap();
+        let moved = event(EventKind::Moved { from });
+        assert_eq!(server_of(changes.of("home", &moved)), (false, Some(1)));
     }
 
     #[test]

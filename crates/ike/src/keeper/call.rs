@@ -176,40 +176,28 @@ impl Endpoint {
         if !asks {
             kept.why = Some(reason.clone());
         }
-        let mut silent = Duration::ZERO;
-        match std::mem::replace(&mut kept.dial, Dial::Idle) {
+        let (server, called, rest) = match std::mem::replace(&mut kept.dial, Dial::Idle) {
             Dial::Dialing {
                 sa, server, rest, ..
-            } => {
-                let called = self.sas.get(&sa);
-                let at = called.map(|sa| sa.channel.path.remote.ip());
-                let failed = kept.failure(server, at, &reason);
-                kept.note_failed(failed.clone());
-                if !rest.is_empty() {
-                    return self.dial(name, server, rest);
-                }
-                if let Some(next) = kept.next_server(server, end) {
-                    if !asks {
-                        self.tell_failed(name, failed);
-                    }
-                    return self.resolve(name, next);
-                }
-                if let Some(sa) = called {
-                    silent = now.since(sa.channel.last_out);
-                }
+            } => (Some(server), self.sas.get(&sa), rest),
+            Dial::Resolving { server, .. } => (Some(server), None, VecDeque::new()),
+            Dial::Idle | Dial::Waiting(_) => (None, None, VecDeque::new()),
+        };
+        if let Some(server) = server {
+            let at = called.map(|sa| sa.channel.path.remote.ip());
+            let failed = kept.failure(server, at, &reason);
+            kept.note_failed(failed.clone());
+            if !rest.is_empty() {
+                return self.dial(name, server, rest);
             }
-            Dial::Resolving { server, .. } => {
-                let failed = kept.failure(server, None, &reason);
-                kept.note_failed(failed.clone());
-                if let Some(next) = kept.next_server(server, end) {
-                    if !asks {
-                        self.tell_failed(name, failed);
-                    }
-                    return self.resolve(name, next);
+            if let Some(next) = kept.next_server(server, end) {
+                if !asks {
+                    self.tell_failed(name, failed);
                 }
+                return self.resolve(name, next);
             }
-            Dial::Idle | Dial::Waiting(_) => {}
         }
+        let silent = called.map_or(Duration::ZERO, |sa| now.since(sa.channel.last_out));
         if asks && end != usize::MAX {
             return self.stay(name);
         }

@@ -60,6 +60,13 @@ impl Return {
         self.beside.take_if(|id| *id == beside);
     }
 
+    /// An IKE SA with another server has taken the place of this one.
+    pub(super) fn replaced(&mut self, old: IkeSaId, now: Instant) {
+        if self.beside == Some(old) {
+            self.returned = Some(now);
+        }
+    }
+
     /// The one that is asked beside has been rekeyed.
     pub(super) fn goes_on(&mut self, from: IkeSaId, to: IkeSaId) {
         if self.beside == Some(from) {
@@ -74,14 +81,12 @@ impl Return {
         now: Instant,
         jittered: impl FnOnce(Duration) -> Duration,
     ) {
-        let returns = self.beside.is_some();
         let unsteady = |at: Instant| now.since(at) < STEADY;
-        if returns {
-            self.returned = Some(now);
-        } else if self.returned.is_some_and(unsteady) {
-            self.wait = (2 * self.wait).clamp(FIRST, MOST_UNSTEADY);
-        } else {
-            self.wait = FIRST;
+        if !self.is_asking() {
+            self.wait = match self.returned.is_some_and(unsteady) {
+                true => (2 * self.wait).clamp(FIRST, MOST_UNSTEADY),
+                false => FIRST,
+            };
         }
         let later = server.is_some_and(|server| server > 0);
         // Clients that lost a server at one moment do not ask for it at one.
@@ -142,10 +147,13 @@ impl Endpoint {
     /// Asks the servers before the one in use.
     pub(super) fn call_earlier(&mut self, name: &str) {
         let now = self.cx.boot();
-        let Some(id) = self.best_sa(name) else {
+        let best = self.best_sa(name);
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let Some(kept) = self.keeper.kept.get_mut(name) else {
+        let Some(id) = best else {
+            // Between two IKE SAs: the next one may not come by a call of ours, which would set the alarm anew.
+            kept.way_back.at = Some(now + FIRST);
             return;
         };
         let state = self.sas.get(&id).and_then(IkeSa::established);
