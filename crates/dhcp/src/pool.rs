@@ -7,7 +7,6 @@ use std::time::Duration;
 /// Addresses that are nobody's by reservation and that a device can have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
-    all: BTreeSet<Ipv4Addr>,
     /// Those that nobody has or had.
     new: BTreeSet<Ipv4Addr>,
     /// Those that somebody has or had, by when that is over.
@@ -17,8 +16,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn of(all: BTreeSet<Ipv4Addr>) -> Self {
         Self {
-            new: all.clone(),
-            all,
+            new: all,
             by_end: BTreeSet::new(),
         }
     }
@@ -46,15 +44,13 @@ impl Pool {
         before: Option<Duration>,
         until: Option<Duration>,
     ) {
-        if !self.all.contains(&address) {
-            return;
-        }
-        if let Some(before) = before {
-            self.by_end.remove(&(before, address));
-        }
+        let is_ours = match before {
+            Some(before) => self.by_end.remove(&(before, address)),
+            None => self.new.remove(&address),
+        };
         match until {
+            _ if !is_ours => {}
             Some(until) => {
-                self.new.remove(&address);
                 self.by_end.insert((until, address));
             }
             None => {

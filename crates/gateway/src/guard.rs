@@ -349,9 +349,9 @@ mod tests {
              \t\toifname {{ \"eth0\" }} ip6 daddr {{ fd00:1::/64 }} return\n\
              {}\
              \tchain tunnelled {{\n\
+             \t\toifname {{ \"cyg0\" }} return\n\
              \t\tip daddr {{ 10.0.0.0/8 }} return\n\
              \t\tip6 daddr {{ 2001:db8::/32 }} return\n\
-             \t\toifname {{ \"cyg0\" }} return\n\
              \t\tcounter drop\n\
              \t}}\n",
             sorted("return", "counter drop", "goto tunnelled")
@@ -411,12 +411,13 @@ mod tests {
              \t\telements = { 198.51.100.7 expires 90s }\n\t}\n",
             "\t\telements = { 2001:db8::7 expires 3600s }\n",
             "\tchain tunnelled {\n\
+             \t\toifname { \"cyg0\" } return\n\
              \t\tip daddr @direct4 return\n\
              \t\tip6 daddr @direct6 return\n",
             "\tchain mark_tunnelled {\n\
-             \t\tip daddr @direct4 ct status & confirmed == 0 goto mark_direct\n\
-             \t\tip daddr @direct4 ct mark 0x00637964 update @direct4 { ip daddr } goto mark_direct\n\
-             \t\tip6 daddr @direct6 ct status & confirmed == 0 goto mark_direct\n",
+             \t\tct status & confirmed == 0 ip daddr @direct4 goto mark_direct\n\
+             \t\tct mark 0x00637964 ip daddr @direct4 update @direct4 { ip daddr } goto mark_direct\n\
+             \t\tct status & confirmed == 0 ip6 daddr @direct6 goto mark_direct\n",
             "\t\tether saddr { 02:00:00:00:00:02 } return\n\t\tgoto mark_tunnelled\n",
             "\t\tether saddr { 02:00:00:00:00:02 } counter drop\n\t\tgoto tunnelled\n",
         ] {

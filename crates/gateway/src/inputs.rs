@@ -188,7 +188,7 @@ impl Lan {
         let (_, policy) = self.devices.decision(mac, source);
         let mut around = self.direct_networks.iter();
         let around = around.any(|net| net.contains(&destination))
-            || self.direct_names.addresses.contains_key(&destination);
+            || self.direct_names.listed && self.direct_names.addresses.contains_key(&destination);
         match policy {
             DevicePolicy::Tunnelled if around => DevicePolicy::Direct,
             policy => policy,

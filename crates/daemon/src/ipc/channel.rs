@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -20,7 +20,8 @@ use super::MESSAGE_MAX;
 const FDS_AT_ONCE: usize = 200;
 /// More tunnels than a machine has interfaces for.
 const FDS_MAX: usize = 65_536;
-/// The other end reads at once or is stuck.
+/// The other end reads at once or is stuck. For a whole message: one that reads a little now and then keeps nobody for
+/// longer than twice that.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One end of the socketpair. Any thread may send, one thread receives.
@@ -86,7 +87,8 @@ impl Channel {
             .sending
             .lock()
             .map_err(|_| io::Error::other("a sender panicked"))?;
-        self.write_all(&header)?;
+        let until = Instant::now() + SEND_PATIENCE;
+        self.write_all(&header, until)?;
         for chunk in fds.chunks(FDS_AT_ONCE) {
             let chunk: Vec<BorrowedFd<'_>> = chunk.iter().map(AsFd::as_fd).collect();
             let mut space =
@@ -100,11 +102,14 @@ impl Channel {
                 SendFlags::NOSIGNAL,
             )?;
         }
-        self.write_all(&body)
+        self.write_all(&body, until)
     }
 
-    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&self, mut bytes: &[u8], until: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(rustix::io::Errno::INTR) => {}

@@ -156,6 +156,12 @@ fn told_with_an_address(facts: &Facts, lends: &Lends) -> Check {
         );
     }
     let this_machine = lends.resolvers.is_none() || !own.is_empty();
+    if !this_machine && others.is_empty() {
+        return Check::unknown(
+            name,
+            "devices are told no resolver, as `dns = []` in [gateway.dhcp] says: whom they ask is not seen here",
+        );
+    }
     match this_machine {
         true if answers => Check::good(
             name,

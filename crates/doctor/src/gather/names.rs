@@ -20,7 +20,7 @@ pub(super) fn of(config: Option<&Config>, facts: &Facts, url: Option<&Url>) -> V
         subject(&certificate.whose, &mut names);
     }
     if let Ok(status) = &facts.status {
-        for connection in status.engine.iter().flat_map(|engine| &engine.connections) {
+        for connection in facts.connections() {
             for sa in &connection.ike_sas {
                 names.extend(
                     [&sa.peer, &sa.user, &sa.device]
@@ -65,7 +65,11 @@ fn configured(config: &Config, names: &mut BTreeSet<String>) {
         names.extend([&device.user, &device.device, &device.identity].map(String::clone));
     }
     let gateway = config.gateway.iter();
-    names.extend(gateway.flat_map(|gateway| gateway.devices.names.keys().cloned()));
+    let devices = gateway.map(|gateway| &gateway.devices);
+    names.extend(devices.flat_map(|devices| {
+        let domains = devices.direct_domains.iter();
+        domains.chain(devices.names.keys()).cloned()
+    }));
     for trust in config.trusts.values() {
         let hosts = trust.crl_urls.iter().filter_map(|url| {
             let rest = url.split_once("://")?.1;
@@ -118,9 +122,10 @@ mod tests {
     fn all_that_the_installation_knows_by_name() {
         let devices = r#"{"version":1,"devices":[{"user":"alice","device":"phone","serial":"1","identity":"phone.alice","not_after":1}]}"#;
         let text = "[server]\nidentity = \"us.example\"\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\ndevices = \"d\"\n\
-                    [tunnel.home]\nremote = [\"vpn.example\", \"192.0.2.1\"]\nremote_identity = \"*.peer.example\"\n\
+                    [tunnel.home]\nremote = [\"vpn.example\", { address = \"192.0.2.1\", identity = \"spare.example\" }]\nremote_identity = \"*.peer.example\"\n\
                     identity = \"box@lan.example\"\npsk = \"k\"\nvirtual_address = true\n\
-                    [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n[gateway.devices]\nnursery = \"192.168.1.9\"\n";
+                    [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndirect_domains = \"tv.example\"\n\
+                    [gateway.dns]\n[gateway.devices]\nnursery = \"192.168.1.9\"\n";
         let read = &mut |_: &str| Ok(devices.as_bytes().to_vec());
         let config = Config::parse("t", text, read).unwrap();
         let url = Url::parse("http://web.example/").unwrap();
@@ -128,6 +133,8 @@ mod tests {
         for name in [
             "us.example",
             "vpn.example",
+            "spare.example",
+            "tv.example",
             "*.peer.example",
             "box@lan.example",
             "alice",

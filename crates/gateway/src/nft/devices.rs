@@ -81,11 +81,13 @@ pub(super) fn filter(inputs: &GuardInputs, tunnels: &[&InterfaceName]) -> Vec<Ch
         DevicePolicy::Direct => "return",
         DevicePolicy::Blocked => "counter drop",
     }));
-    let mut tunnelled = around(lan, "return");
-    tunnelled.extend(direct_names::filter(lan));
+    // Most of it goes into the tunnel, and is asked nothing else.
+    let mut tunnelled = Vec::new();
     if !tunnels.is_empty() {
         tunnelled.push(format!("oifname {} return", names(tunnels.iter().copied())));
     }
+    tunnelled.extend(around(lan, "return"));
+    tunnelled.extend(direct_names::filter(lan));
     tunnelled.push("counter drop".to_owned());
     let mut chains = vec![("from_lan", "", devices), ("tunnelled", "", tunnelled)];
     if !sites.is_empty() {

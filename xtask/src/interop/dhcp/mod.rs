@@ -145,7 +145,7 @@ fn in_range(address: &str) -> bool {
 }
 
 /// Fails unless a client was told the box as router and resolver, and an address of the range.
-fn by_the_box(lease: &client::Lease) -> Result<()> {
+pub(in crate::interop) fn by_the_box(lease: &client::Lease) -> Result<()> {
     ensure!(in_range(&lease.address), "{lease:?}");
     ensure!(
         lease.router == GATEWAY && lease.dns == GATEWAY && lease.server == GATEWAY,

@@ -4,7 +4,7 @@
 use super::super::Scenario;
 use super::crash::expect_guard;
 use super::home::{
-    GATEWAY6, Home, QUICK, SOON, WEB6, flush_kernel, gateway_setup, guard, reaches_web,
+    FLUSH_RULES, GATEWAY6, Home, QUICK, SOON, WEB6, flush_kernel, gateway_setup, guard, reaches_web,
 };
 use super::restless::Restless;
 use super::talker::Talker;
@@ -387,12 +387,7 @@ fn idle(lab: &mut Lab) -> Result<String> {
 fn rules_flushed(lab: &mut Lab) -> Result<String> {
     let mut home = Home::start(lab, &gateway_setup(QUICK, ""))?;
     home.gateway.down("home")?;
-    let remove_rules = || {
-        home.world.gateway.shell(
-            "for f in -4 -6; do for p in 100 101 102 103; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
-        )
-    };
-    remove_rules()?;
+    home.world.gateway.shell(FLUSH_RULES)?;
     home.world.provider.reset()?;
     let laptop = Restless::start(&home.world.laptop)?;
     laptop.tries_on()?;
@@ -403,9 +398,7 @@ fn rules_flushed(lab: &mut Lab) -> Result<String> {
     })?;
     home.gateway.stop()?;
     // What is left without cygnet is the filter, and the kernel's own idea of a shorter way.
-    home.world.gateway.shell(
-        "for f in -4 -6; do for p in 100 101 102 103; do while ip $f rule del pref $p 2>/dev/null; do :; done; done; done",
-    )?;
+    home.world.gateway.shell(FLUSH_RULES)?;
     let fresh = Restless::start(&home.world.phone)?;
     fresh.tries_on()?;
     laptop.tries_on()?;

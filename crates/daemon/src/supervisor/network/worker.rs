@@ -499,9 +499,11 @@ impl Worker {
     /// Whether the routes and rules of the plan are in place, and those of the guard as they were at the last look: one
     /// that the operator took away is away for good.
     async fn has_routing(&self, config: &Config) -> bool {
-        let guard = match self.guard_plan(config, &self.machine) {
-            Ok(Some(guard)) => {
+        // What goes direct by its name is in the tables alone.
+        let guard = match inputs::guard(&config.into(), &self.machine) {
+            Ok(Some(inputs)) => {
                 let on = self.guard == Guard::On;
+                let guard = GuardPlan::new(&inputs);
                 let has = self.network.has_guard_routing(&guard).await;
                 has.is_ok_and(|has| has == on)
             }
@@ -512,7 +514,7 @@ impl Worker {
             &self.live,
             &self.machine,
             &self.listeners,
-            &self.held,
+            &Held::default(),
         ) {
             Ok((plan, _)) => self.network.has_routing(&plan).await.unwrap_or(false),
             Err(_) => true,
