@@ -93,7 +93,7 @@ fn run(options: &Setup) -> Result<(), Ended> {
             .into());
     }
     let sections = Sections::read(config)?;
-    let before = std::fs::read_to_string(config).unwrap_or_default();
+    let before = sections.text().to_owned();
     if !sections.has_tunnels() {
         return Err(no_tunnel(config).into());
     }
@@ -140,6 +140,7 @@ fn run(options: &Setup) -> Result<(), Ended> {
             wish: &wish,
             edits: configured.gateway.is_some(),
             difference: words::difference(&before, &after),
+            names_resolver: edit::names_resolver(&before, &after),
             dhcp_servers: &dhcp_servers,
             systemd: systemd.is_some(),
             running: snapshot::is_running(&place),

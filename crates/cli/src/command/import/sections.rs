@@ -65,6 +65,10 @@ impl Sections {
         Self { text }
     }
 
+    pub(in super::super) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn table(&self) -> Table {
         self.text.parse().unwrap_or_default()
     }
@@ -394,7 +398,8 @@ fn servers(tunnel: &Table) -> impl Iterator<Item = &str> {
     let remote = tunnel.get("remote");
     let list = remote.and_then(Value::as_array).map(Vec::as_slice);
     let one = remote.map_or(&[][..], std::slice::from_ref);
-    list.unwrap_or(one).iter().filter_map(Value::as_str)
+    let servers = list.unwrap_or(one).iter();
+    servers.filter_map(|server| server.as_str().or_else(|| server.get("address")?.as_str()))
 }
 
 const GATEWAY: &str = "[gateway]";
@@ -576,6 +581,10 @@ mod tests {
         assert!(told("identity = \"x\"", "identity = \"y\"").is_empty());
         assert!(told("certificate = \"x\"", "certificate = \"y\"").is_empty());
         assert!(told("psk = \"x\"", "psk = \"x\"").is_empty());
+        let several = "[tunnel.c]\nremote = [\"r\", { address = \"s\", identity = \"i\" }]\ncertificate = \"x\"\n";
+        let text = tunnel("a", "certificate = \"x\"") + several;
+        let read = |path: &str| Some(path.as_bytes().to_vec());
+        assert_eq!(Sections::of(text).warnings(&read).len(), 1);
     }
 
     #[test]

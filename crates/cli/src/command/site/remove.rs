@@ -32,7 +32,8 @@ pub(super) fn remove(options: &Remove) -> Result<(), String> {
     if let Some(folder) = &folder {
         commit::remove_folder(folder);
     }
-    println!("Removed: [tunnel.{name}] and its secret.");
+    let secret = folder.as_ref().map_or("", |_| " and its secret");
+    println!("Removed: [tunnel.{name}]{secret}.");
     if let Some(folder) = folder.filter(|it| it.exists()) {
         println!(
             "{} holds something else as well, and stays.",

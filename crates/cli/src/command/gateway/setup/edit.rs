@@ -85,6 +85,15 @@ fn lending(range: &str, answers: bool) -> String {
     format!("\n[gateway.dhcp]\nrange = {}\n{dns}", quoted(range))
 }
 
+/// Whether devices are told of [`SOME_RESOLVER`] after this change and were not before.
+pub(super) fn names_resolver(before: &str, after: &str) -> bool {
+    let named = |text: &str| {
+        let table: Table = text.parse().ok()?;
+        table.get(GATEWAY)?.get("dhcp")?.get("dns").cloned()
+    };
+    named(after) == Some(resolvers()) && named(before) != named(after)
+}
+
 /// What devices are told where nobody answers on this machine.
 fn resolvers() -> Value {
     Value::from(vec![SOME_RESOLVER])
@@ -539,12 +548,14 @@ mod tests {
         for before in [TUNNEL.to_owned(), format!("{TUNNEL}{GATEWAY}")] {
             let text = with(&before, &lending).unwrap();
             assert!(text.ends_with(told), "{text}");
+            assert!(names_resolver(&before, &text) && !names_resolver(&text, &text));
             let answering = Wish {
                 dns: true,
                 ..lending.clone()
             };
             let text = with(&before, &answering).unwrap();
             assert!(!text.contains("9.9.9.9"), "{text}");
+            assert!(!names_resolver(&before, &text));
             let text = with(&text, &lending).unwrap();
             assert!(text.ends_with(told), "{text}");
         }

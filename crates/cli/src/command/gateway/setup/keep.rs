@@ -224,6 +224,7 @@ fn all_off(place: &Place) -> Result<Restored, String> {
     let Some(mut record) = place.read()? else {
         return Ok(Restored::default());
     };
+    let was_trial = record.trial.is_some();
     if let Some(trial) = &mut record.trial {
         trial.stage = Stage::TakenBack;
         place.write(&record)?;
@@ -235,6 +236,10 @@ fn all_off(place: &Place) -> Result<Restored, String> {
         (None, None) => return place.remove().map(|()| Restored::default()),
     };
     let restored = before.restore(place, &written, When::Now)?;
+    if was_trial {
+        // For the terminal that waits for an answer.
+        place.leave(&restored);
+    }
     place.remove()?;
     before.remove_state_dir(place);
     Ok(restored)

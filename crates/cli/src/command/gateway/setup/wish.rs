@@ -427,16 +427,20 @@ mod tests {
 
     #[test]
     fn what_is_configured_stands_in_the_brackets() {
-        let text = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
-            [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndefault = \"direct\"\ntunnelled = [\"tv\"]\nblocked = \"192.168.1.8\"\n\
-            [gateway.devices]\ntv = \"02:00:00:00:00:07\"\n[gateway.dns]\n[gateway.dhcp]\n\
-            range = \"192.168.1.50-192.168.1.60\"\n";
-        let config = cygnet_config::Config::parse("t", text, &mut |p| Err(format!("no {p}")));
-        let present = Present::of(config.unwrap().gateway.as_ref(), text);
-        let facts = facts(vec![leg("eth0", "192.168.1.2/24")]);
-        let (reader, _writer) = std::io::pipe().unwrap();
-        let mut answers = Answers::of(reader);
-        let wish = find(&options(&["--yes"]), &facts, &present, &mut answers).unwrap();
-        assert_eq!(super::super::edit::with(text, &wish).as_deref(), Ok(text));
+        for default in ["direct", "blocked"] {
+            let text = &format!(
+                "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+                 [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndefault = \"{default}\"\ntunnelled = [\"tv\"]\n\
+                 blocked = \"192.168.1.8\"\n[gateway.devices]\ntv = \"02:00:00:00:00:07\"\n[gateway.dns]\n\
+                 [gateway.dhcp]\nrange = \"192.168.1.50-192.168.1.60\"\n"
+            );
+            let config = cygnet_config::Config::parse("t", text, &mut |p| Err(format!("no {p}")));
+            let present = Present::of(config.unwrap().gateway.as_ref(), text);
+            let facts = facts(vec![leg("eth0", "192.168.1.2/24")]);
+            let (reader, _writer) = std::io::pipe().unwrap();
+            let mut answers = Answers::of(reader);
+            let wish = find(&options(&["--yes"]), &facts, &present, &mut answers).unwrap();
+            assert_eq!(super::super::edit::with(text, &wish).as_ref(), Ok(text));
+        }
     }
 }

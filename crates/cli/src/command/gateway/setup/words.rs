@@ -18,6 +18,8 @@ pub(super) struct Told<'a> {
     pub(super) edits: bool,
     /// What differs in the configuration, `-` and `+` lines.
     pub(super) difference: String,
+    /// The configuration names a resolver for devices that it did not name.
+    pub(super) names_resolver: bool,
     /// DHCP servers that answer on the LAN, or why it is not known.
     pub(super) dhcp_servers: &'a Result<Vec<Ipv4Addr>, String>,
     /// Whether systemd starts it at every boot, or nothing does.
@@ -157,10 +159,7 @@ pub(super) fn plan(told: &Told<'_>) -> String {
         );
         let resolver = cygnet_daemon::survey::SOME_RESOLVER;
         // A resolver that stands there already is somebody's own choice.
-        if told
-            .difference
-            .contains(&format!("+ dns = [\"{resolver}\"]"))
-        {
+        if told.names_resolver {
             point(
                 "",
                 &format!(
@@ -293,6 +292,7 @@ mod tests {
             wish,
             edits: false,
             difference: difference("a\nb\n", "a\nb\n[gateway]\nlan = \"eth0\"\n"),
+            names_resolver: wish.dhcp.is_some() && !wish.dns,
             dhcp_servers: servers,
             systemd,
             running: false,
@@ -328,6 +328,14 @@ mod tests {
             assert!(text.contains(part), "{part}:\n{text}");
         }
         assert!(!text.contains("until they are told"), "{text}");
+        let told = "devices are told the resolver 9.9.9.9, as nobody answers on this machine";
+        assert!(!text.contains(told), "{text}");
+        let unanswered = Wish {
+            dns: false,
+            ..lending
+        };
+        let text = words(&unanswered, &Ok(Vec::new()), true);
+        assert!(text.contains(told), "{text}");
     }
 
     #[test]
