@@ -3,12 +3,19 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
 use super::companion::{self, Companion};
-use crate::ipc::{Channel, MESSAGE_MAX, Setup, ToEngine, ToSupervisor};
+use super::{Done, ENDED, Supervisor};
+use crate::ipc::{Changed, Channel, MESSAGE_MAX, Setup, ToEngine, ToSupervisor};
+
+/// Wait before it is started again, at first and at most.
+pub(super) const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MOST: Duration = Duration::from_secs(10);
+/// One that lived this long did not fail at once.
+const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 
 /// What an engine does. The generation tells one engine from the one before.
 pub(super) enum EngineEvent {
@@ -87,4 +94,140 @@ fn listen(generation: u64, channel: &Channel, child: Child, events: &Sender<Engi
     };
     let how = companion::end(child, understood);
     let _ = events.blocking_send(EngineEvent::Gone { generation, how });
+}
+
+impl Supervisor {
+    pub(super) fn start_engine(&mut self) -> Result<(), String> {
+        self.generation += 1;
+        let handed = self.network.hand_over()?;
+        let setup = Setup {
+            bundle: self.loaded.bundle.clone(),
+            sockets: handed.sockets,
+            tuns: handed.tuns,
+            last_known: self.last_known.kept(),
+        };
+        let engine = Engine::spawn(
+            self.generation,
+            self.user,
+            setup,
+            &handed.fds,
+            self.engine_events.clone(),
+        )?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Sends to the engine; `false` if there is none, or none any more.
+    pub(super) fn tell(&mut self, message: &ToEngine) -> bool {
+        self.tell_with(message, &[])
+    }
+
+    pub(super) fn tell_with(&mut self, message: &ToEngine, fds: &[OwnedFd]) -> bool {
+        let Some(engine) = &self.engine else {
+            return false;
+        };
+        if let Err(error) = engine.send(message, fds) {
+            // Its end is noticed by the reader as well, which starts it again.
+            tracing::warn!("the engine does not listen ({error}): ending it");
+            engine.kill();
+            return false;
+        }
+        true
+    }
+
+    /// Returns `true` when the program is to end.
+    pub(super) fn engine_event(&mut self, event: EngineEvent) -> bool {
+        match event {
+            EngineEvent::Message {
+                generation,
+                message,
+            } if generation == self.generation => return self.message(message),
+            EngineEvent::Gone { generation, how } if generation == self.generation => {
+                self.engine = None;
+                if self.ending {
+                    return true;
+                }
+                self.engine_gone(&how);
+            }
+            // Of an engine that is not the present one.
+            EngineEvent::Message { .. } | EngineEvent::Gone { .. } => {}
+        }
+        false
+    }
+
+    fn engine_gone(&mut self, how: &str) {
+        self.restarts = self.restarts.saturating_add(1);
+        self.leases.release_all();
+        self.questions = 0;
+        let wait = self.restart_wait;
+        self.restart_wait = (wait * 2).min(RESTART_MOST);
+        tracing::error!(
+            "the engine ended ({how}): starting it again in {:.1} s",
+            wait.as_secs_f32()
+        );
+        self.network.engine_gone();
+        let why = format!("the engine ended ({how})");
+        self.history.all_down(&why, self.clock.date().ok());
+        self.keep_history();
+        self.hooks.all_down();
+        self.run_hooks();
+        for (_, reply) in std::mem::take(&mut self.waiting_status) {
+            self.network.report(self.status(None), reply);
+        }
+        self.restart_in(wait);
+    }
+
+    pub(super) fn restart_in(&self, wait: Duration) {
+        let (done, generation) = (self.done.clone(), self.generation);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(wait).await;
+            let _ = done.send(Done::Restart { generation });
+        });
+    }
+
+    fn message(&mut self, message: ToSupervisor) -> bool {
+        match message {
+            ToSupervisor::Ready => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                tracing::info!("ready");
+            }
+            ToSupervisor::Ask { id, ask } => self.ask(id, ask),
+            ToSupervisor::ReleaseLease { ike_sa } => self.leases.release(ike_sa),
+            message @ (ToSupervisor::SetVirtual { .. } | ToSupervisor::Reach { .. }) => {
+                self.network.tell(message);
+            }
+            ToSupervisor::Status { request, status } => {
+                if let Some(reply) = self.waiting_status.remove(&request) {
+                    self.network.report(self.status(Some(status)), reply);
+                }
+            }
+            ToSupervisor::Heartbeat => {
+                if let Some(engine) = &mut self.engine {
+                    engine.last_heard = Instant::now();
+                    if engine.last_heard.duration_since(engine.started) > RESTART_FORGIVEN {
+                        self.restart_wait = RESTART_FIRST;
+                    }
+                }
+            }
+            ToSupervisor::Drained => return self.ending,
+            ToSupervisor::Carried { ike_sa, carried } => {
+                let config = &self.loaded.config;
+                self.hooks.note(config, ike_sa, carried.as_deref());
+                self.run_hooks();
+            }
+            ToSupervisor::Changed { connection, change } => {
+                let change = match change {
+                    Changed::Down { .. } if self.ending => Changed::Down {
+                        why: ENDED.to_owned(),
+                    },
+                    Changed::Failed { .. } if self.ending => return false,
+                    change => change,
+                };
+                self.history
+                    .note(&connection, change, self.clock.date().ok());
+                self.keep_history();
+            }
+        }
+        false
+    }
 }

@@ -28,7 +28,6 @@ pub(crate) mod start;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -40,12 +39,12 @@ use crate::api::Status;
 use crate::clock::{Clock, LastKnown};
 use crate::error::StartError;
 use crate::fetch_crl::Found;
-use crate::ipc::{Changed, Setup, SupervisorAnswer, ToEngine, ToSupervisor};
+use crate::ipc::{SupervisorAnswer, ToEngine};
 use control::ControlRequest;
 use crls::Crls;
 use dhcp::{Dhcp, DhcpEvent};
 use dns::Dns;
-use engine::{Engine, EngineEvent};
+use engine::{Engine, EngineEvent, RESTART_FIRST};
 use guesses::{Admission, Guesses};
 use history::History;
 use hooks::Hooks;
@@ -59,11 +58,6 @@ use start::{Loaded, Secrets};
 const HEARTBEAT_MAX: Duration = Duration::from_secs(15);
 /// How long DELETEs may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(4);
-/// Wait before the engine is started again, at first and at most.
-const RESTART_FIRST: Duration = Duration::from_millis(100);
-const RESTART_MOST: Duration = Duration::from_secs(10);
-/// An engine that lived this long did not fail at once.
-const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 /// How often the log tells what expires soon.
 const DAILY: Duration = Duration::from_secs(86_400);
 /// Messages of the engine that wait; then it waits.
@@ -347,140 +341,6 @@ impl Supervisor {
         self.ending = true;
         let alive = self.tell(&ToEngine::Shutdown);
         tokio::time::Instant::now() + if alive { DRAIN_MAX } else { Duration::ZERO }
-    }
-
-    fn start_engine(&mut self) -> Result<(), String> {
-        self.generation += 1;
-        let handed = self.network.hand_over()?;
-        let setup = Setup {
-            bundle: self.loaded.bundle.clone(),
-            sockets: handed.sockets,
-            tuns: handed.tuns,
-            last_known: self.last_known.kept(),
-        };
-        let engine = Engine::spawn(
-            self.generation,
-            self.user,
-            setup,
-            &handed.fds,
-            self.engine_events.clone(),
-        )?;
-        self.engine = Some(engine);
-        Ok(())
-    }
-
-    /// Sends to the engine; `false` if there is none, or none any more.
-    fn tell(&mut self, message: &ToEngine) -> bool {
-        self.tell_with(message, &[])
-    }
-
-    fn tell_with(&mut self, message: &ToEngine, fds: &[OwnedFd]) -> bool {
-        let Some(engine) = &self.engine else {
-            return false;
-        };
-        if let Err(error) = engine.send(message, fds) {
-            // Its end is noticed by the reader as well, which starts it again.
-            tracing::warn!("the engine does not listen ({error}): ending it");
-            engine.kill();
-            return false;
-        }
-        true
-    }
-
-    /// Returns `true` when the program is to end.
-    fn engine_event(&mut self, event: EngineEvent) -> bool {
-        match event {
-            EngineEvent::Message {
-                generation,
-                message,
-            } if generation == self.generation => return self.message(message),
-            EngineEvent::Gone { generation, how } if generation == self.generation => {
-                self.engine = None;
-                if self.ending {
-                    return true;
-                }
-                self.engine_gone(&how);
-            }
-            // Of an engine that is not the present one.
-            EngineEvent::Message { .. } | EngineEvent::Gone { .. } => {}
-        }
-        false
-    }
-
-    fn engine_gone(&mut self, how: &str) {
-        self.restarts = self.restarts.saturating_add(1);
-        self.leases.release_all();
-        self.questions = 0;
-        let wait = self.restart_wait;
-        self.restart_wait = (wait * 2).min(RESTART_MOST);
-        tracing::error!(
-            "the engine ended ({how}): starting it again in {:.1} s",
-            wait.as_secs_f32()
-        );
-        self.network.engine_gone();
-        let why = format!("the engine ended ({how})");
-        self.history.all_down(&why, self.clock.date().ok());
-        self.keep_history();
-        self.hooks.all_down();
-        self.run_hooks();
-        for (_, reply) in std::mem::take(&mut self.waiting_status) {
-            self.network.report(self.status(None), reply);
-        }
-        self.restart_in(wait);
-    }
-
-    fn restart_in(&self, wait: Duration) {
-        let (done, generation) = (self.done.clone(), self.generation);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(wait).await;
-            let _ = done.send(Done::Restart { generation });
-        });
-    }
-
-    fn message(&mut self, message: ToSupervisor) -> bool {
-        match message {
-            ToSupervisor::Ready => {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-                tracing::info!("ready");
-            }
-            ToSupervisor::Ask { id, ask } => self.ask(id, ask),
-            ToSupervisor::ReleaseLease { ike_sa } => self.leases.release(ike_sa),
-            message @ (ToSupervisor::SetVirtual { .. } | ToSupervisor::Reach { .. }) => {
-                self.network.tell(message);
-            }
-            ToSupervisor::Status { request, status } => {
-                if let Some(reply) = self.waiting_status.remove(&request) {
-                    self.network.report(self.status(Some(status)), reply);
-                }
-            }
-            ToSupervisor::Heartbeat => {
-                if let Some(engine) = &mut self.engine {
-                    engine.last_heard = Instant::now();
-                    if engine.last_heard.duration_since(engine.started) > RESTART_FORGIVEN {
-                        self.restart_wait = RESTART_FIRST;
-                    }
-                }
-            }
-            ToSupervisor::Drained => return self.ending,
-            ToSupervisor::Carried { ike_sa, carried } => {
-                let config = &self.loaded.config;
-                self.hooks.note(config, ike_sa, carried.as_deref());
-                self.run_hooks();
-            }
-            ToSupervisor::Changed { connection, change } => {
-                let change = match change {
-                    Changed::Down { .. } if self.ending => Changed::Down {
-                        why: ENDED.to_owned(),
-                    },
-                    Changed::Failed { .. } if self.ending => return false,
-                    change => change,
-                };
-                self.history
-                    .note(&connection, change, self.clock.date().ok());
-                self.keep_history();
-            }
-        }
-        false
     }
 
     async fn done(&mut self, done: Done) {
