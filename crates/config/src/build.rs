@@ -6,6 +6,7 @@ mod dns;
 mod hook;
 mod map;
 mod server;
+mod through;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +80,7 @@ impl<'r> Builder<'r> {
         let gateway = raw
             .gateway
             .as_ref()
-            .and_then(|g| self.gateway(g.get_ref(), &raw.tunnel));
+            .and_then(|g| self.gateway(g.get_ref(), &raw.tunnel, &tunnels, server.as_ref()));
         self.interfaces_differ(raw, &tunnels, server.as_ref());
         if self.mistakes.is_empty() {
             Ok(Config {
@@ -228,6 +229,8 @@ impl<'r> Builder<'r> {
         &mut self,
         raw: &RawGateway,
         tunnels: &BTreeMap<Spanned<String>, Spanned<RawTunnel>>,
+        built: &BTreeMap<String, Tunnel>,
+        server: Option<&Server>,
     ) -> Option<Gateway> {
         let named = tunnels
             .iter()
@@ -262,8 +265,10 @@ impl<'r> Builder<'r> {
         }
         let lan = self.values(raw.lan.iter(), units::interface);
         let networks = raw.networks.as_ref().map(|list| self.networks(list));
-        let (devices, mistakes) = LanDevices::read(raw);
+        let (mut devices, mistakes) = LanDevices::read(raw);
         self.mistakes.extend(mistakes);
+        self.through(raw, &mut devices, tunnels, built, server);
+        self.on_failure(raw, named.map(|(_, tunnel)| tunnel.get_ref()));
         let dhcp = raw.dhcp.as_ref();
         let dhcp = dhcp.and_then(|dhcp| self.dhcp(dhcp, &lan, networks.as_deref()));
         Some(Gateway {

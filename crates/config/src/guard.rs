@@ -21,6 +21,8 @@ pub struct GuardSections {
     pub gateway: Option<Gateway>,
     /// The TUNs that devices of the LAN may leave by.
     pub ways_out: Vec<String>,
+    /// Those of them that lead to other sites and to the server's clients.
+    pub inside: Vec<String>,
     /// All TUNs.
     pub interfaces: Vec<String>,
     /// Networks behind tunnels between sites (but for one that is the LAN's way out), and the server's pools.
@@ -125,10 +127,19 @@ impl GuardSections {
     fn new(
         run_dir: String,
         state_dir: String,
-        gateway: Option<Gateway>,
+        mut gateway: Option<Gateway>,
         tunnels: Vec<Tunnel>,
         server: Option<Server>,
     ) -> Self {
+        if let Some(gateway) = &mut gateway {
+            // Where that is a mistake, what was to go through it goes nowhere.
+            gateway.devices.through.remove(&gateway.tunnel);
+            for (name, through) in &mut gateway.devices.through {
+                if let Some(tunnel) = tunnels.iter().find(|tunnel| tunnel.name == *name) {
+                    through.interface.clone_from(&tunnel.interface);
+                }
+            }
+        }
         let is_the_lans = |tunnel: &&Tunnel| {
             let gateway = gateway.as_ref();
             gateway.is_some_and(|g| g.tunnel == tunnel.name)
@@ -136,6 +147,8 @@ impl GuardSections {
         // A site's networks lie inside as well: they are not "out".
         let ways = tunnels.iter().filter(|t| !t.client || is_the_lans(t));
         let ways_out = ways.map(|t| t.interface.clone());
+        let between = tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
+        let inside = between.map(|t| t.interface.clone());
         let all = tunnels.iter().map(|t| t.interface.clone());
         let sites = tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
         let sites = sites.flat_map(|t| t.remote.iter().copied());
@@ -147,6 +160,7 @@ impl GuardSections {
             run_dir,
             state_dir,
             ways_out: ways_out.chain(servers()).collect(),
+            inside: inside.chain(servers()).collect(),
             interfaces: all.chain(servers()).collect(),
             sites: sites.chain(pools).collect(),
             local: local.copied().collect(),
@@ -251,6 +265,7 @@ laptop = "02:00:00:00:00:01"
         assert!(whole);
         let sorted = |mut sections: GuardSections| {
             sections.ways_out.sort();
+            sections.inside.sort();
             sections.interfaces.sort();
             sections.sites.sort();
             sections.sites.dedup();

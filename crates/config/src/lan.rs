@@ -1,5 +1,7 @@
 //! What `[gateway]` says of the LAN's devices.
 
+mod through;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -10,6 +12,8 @@ use toml::{Spanned, Table, Value};
 use crate::guard::strings;
 use crate::raw::{OneOrMany, RawGateway};
 use crate::{Mistake, parse, units};
+
+pub use through::Through;
 
 /// Devices, what they are called, and what they reach around the tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub struct LanDevices {
     pub direct_networks: Vec<IpNet>,
     /// Domains of which, and of all below them, the same is true: lower case, no final dot.
     pub direct_domains: Vec<String>,
+    /// Other tunnels than the gateway's that devices may be given, by name.
+    pub through: BTreeMap<String, Through>,
+    /// While the gateway's tunnel is down, what is tunnelled by it goes direct.
+    pub direct_on_failure: bool,
 }
 
 impl LanDevices {
@@ -34,6 +42,7 @@ impl LanDevices {
         self.policies.any(DevicePolicy::Direct)
             || !self.direct_networks.is_empty()
             || !self.direct_domains.is_empty()
+            || self.direct_on_failure
     }
 
     /// What is written, and every mistake in it.
@@ -51,7 +60,7 @@ impl LanDevices {
             (DevicePolicy::Blocked, &raw.blocked),
         ] {
             for written in list.iter().flat_map(OneOrMany::iter) {
-                reader.give(policy, written);
+                reader.give(policy, None, written);
             }
         }
         for written in raw.direct_networks.iter().flatten() {
@@ -59,6 +68,10 @@ impl LanDevices {
             reader.found.direct_networks.extend(network);
         }
         reader.domains(raw);
+        reader.through(raw);
+        let on_failure = raw.on_failure.as_ref();
+        let direct = on_failure.and_then(|written| reader.value(written, goes_direct));
+        reader.found.direct_on_failure = direct.unwrap_or(false);
         (reader.found, reader.mistakes)
     }
 
@@ -79,25 +92,27 @@ impl LanDevices {
             let devices = strings(Some(value)).filter_map(|text| text.parse().ok());
             found.names.insert(name.clone(), devices.collect());
         }
+        through::read_leniently(&mut found, section);
         if section.get("default").and_then(Value::as_str) == Some(DevicePolicy::Blocked.as_str()) {
             found.policies.default = DevicePolicy::Blocked;
         }
         for text in strings(section.get("blocked")) {
-            let named = found.names.get(text).cloned();
-            let devices = named.unwrap_or_else(|| text.parse().into_iter().collect());
-            let blocked = devices.into_iter().map(|d| (d, DevicePolicy::Blocked));
-            found.policies.named.extend(blocked);
+            for device in meant_leniently(&found, text) {
+                found.policies.give(device, DevicePolicy::Blocked, None);
+            }
         }
         found
     }
 
-    /// For when it is not certain what was meant: nobody goes direct, and nothing does.
+    /// For when it is not certain what was meant: nobody goes direct, and nothing does. Who goes through another tunnel
+    /// than the gateway's still does.
     #[must_use]
     pub fn closed(self) -> Self {
         Self {
             policies: self.policies.without_direct(),
             direct_networks: Vec::new(),
             direct_domains: Vec::new(),
+            direct_on_failure: false,
             ..self
         }
     }
@@ -218,8 +233,8 @@ impl Reader {
         }
     }
 
-    /// A device, or all that a name stands for, gets a policy.
-    fn give(&mut self, policy: DevicePolicy, written: &Spanned<String>) {
+    /// A device, or all that a name stands for, gets a policy, and a tunnel if it is another than the gateway's.
+    fn give(&mut self, policy: DevicePolicy, tunnel: Option<&str>, written: &Spanned<String>) {
         let text = written.get_ref();
         let named = self.found.names.get(text).cloned();
         let is_name = parse::is_name(text);
@@ -238,19 +253,27 @@ impl Reader {
             None => Vec::from_iter(self.value(written, |t| t.parse::<Device>())),
         };
         for device in devices {
-            let present = self.found.policies.named.get(&device).copied();
-            if let Some(present) = present.filter(|present| *present != policy) {
+            let policies = &self.found.policies;
+            let present = policies.named.get(&device).copied();
+            let through = policies.through(Some(&device));
+            if let Some(present) = present.filter(|p| (*p, through) != (policy, tunnel)) {
                 let who = match text == &device.to_string() {
                     true => format!("`{text}`"),
                     false => format!("`{text}` ({device})"),
                 };
-                let message = format!("{who} is in `{policy}`, and in `{present}` already");
+                let place = |policy: DevicePolicy, tunnel: Option<&str>| match tunnel {
+                    None => format!("`{policy}`"),
+                    Some(tunnel) => format!("[gateway.through.{tunnel}]"),
+                };
+                let (here, there) = (place(policy, tunnel), place(present, through));
+                let message = format!("{who} is in {here}, and in {there} already");
                 let help = "a device has one policy".to_owned();
                 self.mistake(written.span(), message, Some(help));
             }
             // As long as it is a mistake, the stricter counts.
             if present != Some(DevicePolicy::Blocked) {
-                self.found.policies.named.insert(device, policy);
+                let tunnel = tunnel.map(str::to_owned);
+                self.found.policies.give(device, policy, tunnel);
             }
         }
     }
@@ -261,6 +284,23 @@ impl Reader {
             [] => String::new(),
             known => format!("; there are: {}", known.join(", ")),
         }
+    }
+}
+
+/// What a name stands for, or what reads as a device.
+fn meant_leniently(found: &LanDevices, text: &str) -> Vec<Device> {
+    let named = found.names.get(text).cloned();
+    named.unwrap_or_else(|| text.parse().into_iter().collect())
+}
+
+fn goes_direct(text: &str) -> Result<bool, String> {
+    match text {
+        "blocked" => Ok(false),
+        "direct" => Ok(true),
+        _ => Err(format!(
+            "`{text}` says nothing about a tunnel that is down: expected \"blocked\" (tunnelled devices are offline then) \
+             or \"direct\" (they go past it, in clear)"
+        )),
     }
 }
 

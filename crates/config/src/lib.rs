@@ -33,7 +33,7 @@ pub use dhcp::{AddressRange, Dhcp};
 pub use dns::{Dns, DnsTls, Dot};
 pub use error::{ConfigError, Mistake};
 pub use guard::GuardSections;
-pub use lan::LanDevices;
+pub use lan::{LanDevices, Through};
 
 /// Name of the connection that the `[server]` section becomes.
 pub const SERVER: &str = "server";

@@ -379,10 +379,20 @@ pub(crate) struct RawGateway {
     pub(crate) blocked: Option<OneOrMany>,
     pub(crate) direct_networks: Option<Vec<Spanned<String>>>,
     pub(crate) direct_domains: Option<OneOrMany>,
+    pub(crate) on_failure: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) through: BTreeMap<Spanned<String>, Spanned<RawThrough>>,
     #[serde(default)]
     pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
     pub(crate) dns: Option<Spanned<RawDns>>,
     pub(crate) dhcp: Option<Spanned<RawDhcp>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawThrough {
+    pub(crate) devices: Option<OneOrMany>,
+    pub(crate) networks: Option<OneOrMany>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! What the control socket says: the types behind `docs/api.md` and `cygnet status --json`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ pub struct Status {
     /// Whether the gateway lets anything of its LAN leave in clear.
     #[serde(default)]
     pub lets_out: bool,
+    /// Whether tunnelled devices go direct at this moment, because the tunnel is down (`on_failure = "direct"`).
+    #[serde(default)]
+    pub let_out: bool,
     /// What hinders the program, each with what to do.
     pub warnings: Vec<String>,
     /// `None` while the engine is being restarted.
@@ -77,6 +81,10 @@ pub enum What {
     Failed,
     /// An end has another address, and it stayed up.
     Moved,
+    /// As it is down, tunnelled devices go direct, in clear.
+    Open,
+    /// They do no more.
+    Closed,
 }
 
 /// The DHCP server for the LAN.
@@ -394,6 +402,9 @@ pub struct DevicesStatus {
     pub default: DevicePolicy,
     /// Networks that devices reach around the tunnel unless they are blocked.
     pub direct_networks: Vec<IpNet>,
+    /// Other tunnels that devices may be given, each with the networks that all devices reach by it.
+    #[serde(default)]
+    pub through: BTreeMap<String, Vec<IpNet>>,
     /// Why policies given by command are not known; none goes direct then.
     pub problem: Option<String>,
     /// What is to be thought of, a sentence each.
@@ -417,6 +428,9 @@ pub struct DeviceStatus {
     pub addresses: Vec<IpAddr>,
     /// Where what it sends may go.
     pub policy: DevicePolicy,
+    /// The tunnel it goes through, where that is another than the gateway's.
+    #[serde(default)]
+    pub through: Option<String>,
     /// Who says so.
     pub from: PolicySource,
     /// Seconds since it gave a sign of itself; `None`: not since the program started.
@@ -442,6 +456,9 @@ pub struct DeviceChanged {
     pub devices: Vec<String>,
     /// Its policy now; of several the first one's.
     pub policy: DevicePolicy,
+    /// The tunnel it goes through, likewise, where that is another than the gateway's.
+    #[serde(default)]
+    pub through: Option<String>,
     /// Running connections that were ended.
     pub ended: usize,
     /// What is true of each of them now.
@@ -459,6 +476,9 @@ pub struct DeviceNow {
     pub addresses: Vec<IpAddr>,
     /// Where what it sends may go.
     pub policy: DevicePolicy,
+    /// The tunnel it goes through, where that is another than the gateway's.
+    #[serde(default)]
+    pub through: Option<String>,
 }
 
 /// The place of one of several, as people say it.

@@ -232,7 +232,6 @@ pub(crate) struct Machine {
 /// A gateway with nothing wrong, for tests of the checks.
 #[cfg(test)]
 pub(crate) fn healthy() -> Facts {
-    use cygnet_gateway::Devices;
     use serde_json::json;
 
     use crate::probe::ike::{Answer, Found, Mtu, Outcome};
@@ -334,9 +333,7 @@ pub(crate) fn healthy() -> Facts {
             lan: Some(Lan {
                 interfaces: vec!["eth0".parse().unwrap()],
                 networks: vec!["192.168.1.0/24".parse().unwrap()],
-                devices: Devices::default(),
-                direct_networks: Vec::new(),
-                direct_names: cygnet_gateway::DirectNames::default(),
+                ..Lan::default()
             }),
             policies: Ok(()),
         },

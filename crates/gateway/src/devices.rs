@@ -60,6 +60,19 @@ impl FromStr for DevicePolicy {
     }
 }
 
+/// Where what a sender sends goes, and by which tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way<'a> {
+    /// Into the gateway's tunnel, or nowhere.
+    Tunnelled,
+    /// Into the tunnel of this name, which is another, or nowhere.
+    Through(&'a str),
+    /// The machine's ordinary way, in clear.
+    Direct,
+    /// Nowhere.
+    Blocked,
+}
+
 /// The hardware address of one network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -215,9 +228,62 @@ pub struct Devices {
     pub default: DevicePolicy,
     /// Those that are.
     pub named: BTreeMap<Device, DevicePolicy>,
+    /// Of those that are tunnelled, the ones that go through another tunnel than the gateway's: its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub through: BTreeMap<Device, String>,
 }
 
 impl Devices {
+    /// Says something of a device; `through` only where it is tunnelled, by another tunnel than the gateway's.
+    pub fn give(&mut self, device: Device, policy: DevicePolicy, through: Option<String>) {
+        self.named.insert(device, policy);
+        match through.filter(|_| policy == DevicePolicy::Tunnelled) {
+            Some(tunnel) => self.through.insert(device, tunnel),
+            None => self.through.remove(&device),
+        };
+    }
+
+    /// The tunnel that what is said of this device leads into, if it is another than the gateway's.
+    #[must_use]
+    pub fn through(&self, said_of: Option<&Device>) -> Option<&str> {
+        let device = said_of?;
+        let tunnelled = self.named.get(device) == Some(&DevicePolicy::Tunnelled);
+        let tunnel = self.through.get(device).filter(|_| tunnelled);
+        tunnel.map(String::as_str)
+    }
+
+    /// Where what this one sends goes. `mac` as far as it is known.
+    #[must_use]
+    pub fn way(&self, mac: Option<Mac>, source: IpAddr) -> Way<'_> {
+        let (said_of, policy) = self.decision(mac, source);
+        self.way_of(said_of.as_ref(), policy)
+    }
+
+    fn way_of(&self, said_of: Option<&Device>, policy: DevicePolicy) -> Way<'_> {
+        match (policy, self.through(said_of)) {
+            (DevicePolicy::Tunnelled, Some(tunnel)) => Way::Through(tunnel),
+            (DevicePolicy::Tunnelled, None) => Way::Tunnelled,
+            (DevicePolicy::Direct, _) => Way::Direct,
+            (DevicePolicy::Blocked, _) => Way::Blocked,
+        }
+    }
+
+    /// All that something is said of, each with its way.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (Device, Way<'_>)> {
+        let named = self.named.iter();
+        named.map(|(device, policy)| (*device, self.way_of(Some(device), *policy)))
+    }
+
+    /// Of those that are not named, in one family: see [`Self::unnamed`].
+    pub(crate) fn unnamed_way(&self, family: Family) -> Way<'_> {
+        self.way_of(None, self.unnamed(family))
+    }
+
+    /// Whether anybody goes through another tunnel than the gateway's.
+    pub(crate) fn any_through(&self) -> bool {
+        self.ways().any(|(_, way)| matches!(way, Way::Through(_)))
+    }
+
     /// What decides about a sender, and how. `mac` as far as it is known.
     #[must_use]
     pub fn decision(&self, mac: Option<Mac>, source: IpAddr) -> (Option<Device>, DevicePolicy) {
@@ -295,6 +361,7 @@ mod tests {
         Devices {
             default,
             named: named.collect(),
+            ..Devices::default()
         }
     }
 
@@ -392,6 +459,27 @@ mod tests {
     }
 
     #[test]
+    fn another_tunnel_is_a_devices_as_long_as_it_is_tunnelled() {
+        use DevicePolicy::{Blocked, Tunnelled};
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let device = Device::Mac(mac.unwrap());
+        let mut devices = Devices::default();
+        let source = "192.168.1.9".parse().unwrap();
+        devices.give(device, Tunnelled, Some("work".to_owned()));
+        assert_eq!(devices.way(mac, source), Way::Through("work"));
+        assert_eq!(devices.way(None, source), Way::Tunnelled);
+        let kept = serde_json::to_string(&devices).unwrap();
+        assert_eq!(serde_json::from_str::<Devices>(&kept).unwrap(), devices);
+        // Who is not sure what was meant opens nobody the gateway's tunnel.
+        assert_eq!(devices.clone().without_direct(), devices);
+        devices.give(device, Blocked, Some("work".to_owned()));
+        assert_eq!(devices.way(mac, source), Way::Blocked);
+        assert!(devices.through.is_empty() && !devices.any_through());
+        devices.give(device, Tunnelled, None);
+        assert_eq!(devices.way(mac, source), Way::Tunnelled);
+    }
+
+    #[test]
     fn naming_a_device_by_ipv4_alone_opens_no_ipv6() {
         use DevicePolicy::{Blocked, Direct, Tunnelled};
         let of = |named: &[(&str, DevicePolicy)]| {
@@ -439,7 +527,7 @@ mod tests {
             more in a_device(),
             blocked: bool,
         ) {
-            let before = Devices { default, named };
+            let before = Devices { default, named, ..Devices::default() };
             let mut after = before.clone();
             let policy = if blocked { DevicePolicy::Blocked } else { DevicePolicy::Tunnelled };
             after.named.insert(more, policy);

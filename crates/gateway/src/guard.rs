@@ -10,6 +10,10 @@
 //! a mark that the filter's table sets before ([`crate::Devices`]). So the first layer alone lets nobody out
 //! in clear and nobody out who is blocked, and the second alone does both.
 //!
+//! Devices and destinations that were given another tunnel go into that one or nowhere: each such tunnel has a mark and
+//! a table that ends in `unreachable default`, the guard's table ends what belongs to a destination in `unreachable`,
+//! and the filter asks by which TUN each leaves.
+//!
 //! Networks behind a tunnel between sites are reached through that tunnel or not at all, by devices that go direct,
 //! too: while the program runs its plan's routes lead there, and the filter lets nothing past them at any time. Tunnels
 //! that are the box's own and no way for the LAN are closed to all of its devices.
@@ -36,6 +40,9 @@ pub struct GuardInputs {
     pub lan: Lan,
     /// TUNs that tunnelled devices may leave by, whether they exist yet or not.
     pub tunnels: Vec<InterfaceName>,
+    /// Those of them that lead to other sites, and to the server's clients: devices that go through another tunnel may
+    /// leave by these as well.
+    pub inside: Vec<InterfaceName>,
     /// TUNs of this machine that no device may leave by.
     pub closed: Vec<InterfaceName>,
     /// Networks that are reached by one of `tunnels` or not at all: those behind a tunnel between sites, and the
@@ -63,16 +70,25 @@ impl GuardPlan {
     /// Makes the guard for a LAN.
     #[must_use]
     pub fn new(inputs: &GuardInputs) -> Self {
-        let routes = Family::BOTH
-            .map(|family| Route {
-                table: GUARD_TABLE,
-                destination: family.default_route(),
-                kind: RouteKind::Unreachable,
-                // The last resort: any route of the plan has a lower metric.
-                metric: u32::MAX,
-                preferred_source: None,
+        let lan = &inputs.lan;
+        let ends = Family::BOTH.map(Family::default_route).into_iter();
+        // What was given a tunnel does not go on in the gateway's when that one is down.
+        let ends: Vec<IpNet> = ends.chain(lan.given().map(|(net, _)| net)).collect();
+        let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
+        let mut routes: Vec<Route> = tables
+            .flat_map(|table| {
+                ends.iter().map(move |net| Route {
+                    table,
+                    destination: *net,
+                    kind: RouteKind::Unreachable,
+                    // The last resort: any route of the plan has a lower metric.
+                    metric: u32::MAX,
+                    preferred_source: None,
+                })
             })
-            .to_vec();
+            .collect();
+        routes.sort();
+        routes.dedup();
         let mut rules: Vec<Rule> = inputs
             .lan
             .interfaces
@@ -103,7 +119,8 @@ impl GuardPlan {
 }
 
 /// How devices at `interface` are routed, by four priorities from `first` on: the LAN itself, what goes
-/// direct, the rest by [`GUARD_TABLE`], and what nobody let in. Who is who is told by marks.
+/// direct or through a tunnel of its own, the rest by [`GUARD_TABLE`], and what nobody let in. Who is who is told by
+/// marks.
 pub(crate) fn lan_rules(lan: &Lan, interface: &InterfaceName, first: u32) -> Vec<Rule> {
     let rule = |place, family, action| Rule {
         iif: Some(interface.clone()),
@@ -132,11 +149,15 @@ pub(crate) fn lan_rules(lan: &Lan, interface: &InterfaceName, first: u32) -> Vec
                 ..rule(1, family, lookup(MAIN_TABLE))
             });
         }
+        rules.extend(lan.others().map(|(mark, table, _)| Rule {
+            fwmark: Some(mark),
+            ..rule(1, family, lookup(table))
+        }));
         rules.push(Rule {
-            fwmark: lan.blocks().then_some(TUNNELLED_MARK),
+            fwmark: lan.needs_marks().then_some(TUNNELLED_MARK),
             ..rule(2, family, lookup(GUARD_TABLE))
         });
-        if lan.blocks() {
+        if lan.needs_marks() {
             rules.push(rule(3, family, RuleAction::Unreachable));
         }
     }
@@ -163,9 +184,10 @@ mod tests {
                 ],
                 devices,
                 direct_networks: direct_networks.iter().map(|n| n.parse().unwrap()).collect(),
-                direct_names: crate::DirectNames::default(),
+                ..Lan::default()
             },
             tunnels: vec!["cyg0".parse().unwrap()],
+            inside: Vec::new(),
             closed: Vec::new(),
             sites: Vec::new(),
             local: Vec::new(),
@@ -186,6 +208,7 @@ mod tests {
         Devices {
             default,
             named: named.collect(),
+            ..Devices::default()
         }
     }
 

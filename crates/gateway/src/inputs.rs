@@ -3,13 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use crate::devices::{Device, DevicePolicy, Devices, Mac, Way};
 use crate::direct_names::DirectNames;
 use crate::mapping::Mapping;
-use crate::{Family, PlanError};
+use crate::nft;
+use crate::{Family, PlanError, THROUGH_MARK, THROUGH_TABLE};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
 /// path below /proc/sys.
@@ -166,8 +168,58 @@ pub struct Server {
     pub speedtest: Option<u16>,
 }
 
-/// The guarded LAN.
+/// A tunnel that devices and destinations may be given instead of the gateway's.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Through {
+    /// Its name.
+    pub tunnel: String,
+    /// Its TUN.
+    pub interface: InterfaceName,
+    /// Networks that every device, unless it is blocked, reaches by this tunnel or not at all.
+    pub networks: Vec<IpNet>,
+}
+
+/// What becomes of tunnelled devices while the gateway's tunnel is down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are closed in.
+    #[default]
+    Blocked,
+    /// Whoever knows that it is down may let them out.
+    Direct {
+        /// He has.
+        open: bool,
+    },
+}
+
+impl OnFailure {
+    /// How long they are let out unless that is said again: when nobody is left who looks after the tunnel, it ends by
+    /// itself.
+    pub const HELD: Duration = Duration::from_secs(30);
+    /// The set in either table that says whether they are.
+    pub const SET: &str = "failure";
+
+    /// Text for `nft -f -` that lets them out by `table` for [`Self::HELD`] from now on, or closes them in.
+    #[must_use]
+    pub fn change(table: &str, open: bool) -> String {
+        nft::failure::change(table, open)
+    }
+
+    /// Whether they may be let out.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::Direct { .. })
+    }
+
+    /// Whether they are.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self == Self::Direct { open: true }
+    }
+}
+
+/// The guarded LAN.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lan {
     /// Its interfaces; one of them is the uplink as well on a box with one leg.
     pub interfaces: Vec<InterfaceName>,
@@ -179,20 +231,58 @@ pub struct Lan {
     pub direct_networks: Vec<IpNet>,
     /// What they reach so by its name.
     pub direct_names: DirectNames,
+    /// Other tunnels than the gateway's for some of it; the place of each is what its mark and its table are told by.
+    pub through: Vec<Through>,
+    /// What becomes of the rest while that is down.
+    pub on_failure: OnFailure,
 }
 
 impl Lan {
     /// Where a packet from the LAN to somewhere else may go. `mac`: of its sender, as far as it is known.
     #[must_use]
-    pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> DevicePolicy {
-        let (_, policy) = self.devices.decision(mac, source);
+    pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> Way<'_> {
+        let way = self.devices.way(mac, source);
+        if let (true, Some(tunnel)) = (way != Way::Blocked, self.tunnel_to(destination)) {
+            return Way::Through(tunnel);
+        }
         let mut around = self.direct_networks.iter();
         let around = around.any(|net| net.contains(&destination))
             || self.direct_names.listed && self.direct_names.addresses.contains_key(&destination);
-        match policy {
-            DevicePolicy::Tunnelled if around => DevicePolicy::Direct,
-            policy => policy,
+        match way {
+            Way::Tunnelled | Way::Through(_) if around => Way::Direct,
+            Way::Tunnelled if self.on_failure.is_open() => Way::Direct,
+            way => way,
         }
+    }
+
+    /// The tunnel that this destination was given: by the narrowest network that holds it.
+    fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
+        let all = self.through.iter().flat_map(|through| {
+            let networks = through.networks.iter();
+            networks.map(|net| (net, through.tunnel.as_str()))
+        });
+        let holding = all.filter(|(net, _)| net.contains(&destination));
+        let narrowest = holding.max_by_key(|(net, _)| net.prefix_len());
+        narrowest.map(|(_, tunnel)| tunnel)
+    }
+
+    /// The other tunnels, each with the mark of what belongs into it and with the table of its routes.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (u32, u32, &Through)> {
+        let numbered = (0u32..).zip(&self.through);
+        numbered.map(|(n, through)| (THROUGH_MARK + n, THROUGH_TABLE + n, through))
+    }
+
+    /// The tables that what is tunnelled is looked up in, besides the guard's.
+    pub(crate) fn other_tables(&self) -> impl Iterator<Item = u32> {
+        self.others().map(|(_, table, _)| table)
+    }
+
+    /// Networks that were given a tunnel, with its TUN.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (IpNet, &InterfaceName)> {
+        self.through.iter().flat_map(|through| {
+            let networks = through.networks.iter();
+            networks.map(|net| (net.trunc(), &through.interface))
+        })
     }
 
     /// Whether such a packet may go another way now than it might `before`. Of a sender whose MAC address is not
@@ -209,18 +299,19 @@ impl Lan {
         if inside(destination) || (mac.is_none() && !inside(source)) {
             return false;
         }
-        let by_mac = |lan: &Self| -> Vec<(Device, DevicePolicy)> {
-            let named = lan.devices.named.iter();
-            let named = named.filter(|(device, _)| matches!(device, Device::Mac(_)));
-            named.map(|(device, policy)| (*device, *policy)).collect()
-        };
-        let way = |lan: &Self| lan.way(mac, source, destination);
-        way(self) != way(before) || (mac.is_none() && by_mac(self) != by_mac(before))
+        fn by_mac(lan: &Lan) -> Vec<(Device, Way<'_>)> {
+            let named = lan.devices.ways();
+            named
+                .filter(|(device, _)| matches!(device, Device::Mac(_)))
+                .collect()
+        }
+        self.way(mac, source, destination) != before.way(mac, source, destination)
+            || (mac.is_none() && by_mac(self) != by_mac(before))
     }
 
     /// Whether not everything is tunnelled, so that packets are marked.
     pub(crate) fn sorts(&self) -> bool {
-        self.lets_out() || self.blocks()
+        self.lets_out() || self.needs_marks() || !self.through.is_empty()
     }
 
     /// Whether anything may leave in clear.
@@ -229,11 +320,12 @@ impl Lan {
         self.devices.any(DevicePolicy::Direct)
             || !self.direct_networks.is_empty()
             || self.direct_names.listed
+            || self.on_failure.is_direct()
     }
 
-    /// Whether anybody is blocked.
-    pub(crate) fn blocks(&self) -> bool {
-        self.devices.any(DevicePolicy::Blocked)
+    /// Whether what has no mark must not enter the gateway's tunnel: somebody is blocked, or goes through another.
+    pub(crate) fn needs_marks(&self) -> bool {
+        self.devices.any(DevicePolicy::Blocked) || self.devices.any_through()
     }
 }
 
@@ -270,14 +362,13 @@ mod tests {
     #[test]
     fn whose_way_changed_is_known_by_address_and_as_far_as_it_is_known_by_mac() {
         let lan = |devices: &[(&str, DevicePolicy)], direct: &[&str]| Lan {
-            interfaces: Vec::new(),
             networks: vec!["192.168.1.0/24".parse().unwrap()],
             devices: Devices {
                 named: (devices.iter().map(|(d, p)| (d.parse().unwrap(), *p))).collect(),
                 ..Devices::default()
             },
             direct_networks: direct.iter().map(|n| n.parse().unwrap()).collect(),
-            direct_names: DirectNames::default(),
+            ..Lan::default()
         };
         let mac = |last: u8| Mac::new([2, 0, 0, 0, 0, last]);
         let changed = |before: &Lan, now: &Lan, mac, source: &str, to: &str| {
@@ -303,5 +394,89 @@ mod tests {
         let by_destination = lan(&[], &["198.51.100.0/24"]);
         let to = |to| changed(&plain, &by_destination, None, "192.168.1.9", to);
         assert!(to("198.51.100.1") && !to("203.0.113.1"));
+    }
+
+    #[test]
+    fn a_destinations_tunnel_comes_before_the_devices_and_nobody_who_is_blocked_has_any() {
+        let through = |tunnel: &str, networks: &[&str]| Through {
+            tunnel: tunnel.to_owned(),
+            interface: format!("cyg-{tunnel}").parse().unwrap(),
+            networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
+        };
+        let mut lan = Lan {
+            through: vec![
+                through("us", &["198.51.100.64/26"]),
+                through("work", &["10.20.0.0/16", "198.51.100.0/24"]),
+            ],
+            direct_networks: vec!["198.51.0.0/16".parse().unwrap()],
+            ..Lan::default()
+        };
+        let devices = [
+            ("192.168.1.7", DevicePolicy::Tunnelled, Some("us")),
+            ("192.168.1.8", DevicePolicy::Direct, None),
+            ("192.168.1.9", DevicePolicy::Blocked, None),
+        ];
+        for (device, policy, through) in devices {
+            let device = device.parse().unwrap();
+            lan.devices.give(device, policy, through.map(str::to_owned));
+        }
+        let way = |lan: &Lan, source: &str, to: &str| {
+            format!(
+                "{:?}",
+                lan.way(None, source.parse().unwrap(), to.parse().unwrap())
+            )
+        };
+        for (source, to, expected) in [
+            ("192.168.1.6", "10.20.1.1", "Through(\"work\")"),
+            ("192.168.1.6", "198.51.100.1", "Through(\"work\")"),
+            ("192.168.1.6", "198.51.100.65", "Through(\"us\")"),
+            ("192.168.1.6", "198.51.101.1", "Direct"),
+            ("192.168.1.6", "203.0.113.1", "Tunnelled"),
+            ("192.168.1.7", "10.20.1.1", "Through(\"work\")"),
+            ("192.168.1.7", "198.51.101.1", "Direct"),
+            ("192.168.1.7", "203.0.113.1", "Through(\"us\")"),
+            ("192.168.1.8", "10.20.1.1", "Through(\"work\")"),
+            ("192.168.1.8", "203.0.113.1", "Direct"),
+            ("192.168.1.9", "10.20.1.1", "Blocked"),
+        ] {
+            assert_eq!(way(&lan, source, to), expected, "{source} {to}");
+        }
+        // Another tunnel for a device is another way.
+        let mut other = lan.clone();
+        let device = "192.168.1.7".parse().unwrap();
+        other
+            .devices
+            .give(device, DevicePolicy::Tunnelled, Some("work".to_owned()));
+        other.networks = vec!["192.168.1.0/24".parse().unwrap()];
+        let changed = |source: &str, to: &str| {
+            other.has_another_way(&lan, None, source.parse().unwrap(), to.parse().unwrap())
+        };
+        assert!(changed("192.168.1.7", "203.0.113.1"));
+        assert!(!changed("192.168.1.7", "10.20.1.1") && !changed("192.168.1.6", "203.0.113.1"));
+    }
+
+    #[test]
+    fn who_is_let_out_while_the_tunnel_is_down_is_tunnelled_by_it_and_by_nothing_else() {
+        let mut lan = Lan::default();
+        let devices = [
+            ("192.168.1.7", DevicePolicy::Tunnelled, Some("us")),
+            ("192.168.1.9", DevicePolicy::Blocked, None),
+        ];
+        for (device, policy, through) in devices {
+            let device = device.parse().unwrap();
+            lan.devices.give(device, policy, through.map(str::to_owned));
+        }
+        for (open, unnamed) in [(false, Way::Tunnelled), (true, Way::Direct)] {
+            lan.on_failure = OnFailure::Direct { open };
+            let way = |lan: &Lan, source: &str| {
+                let way = lan.way(None, source.parse().unwrap(), "9.9.9.9".parse().unwrap());
+                format!("{way:?}")
+            };
+            assert_eq!(way(&lan, "192.168.1.6"), format!("{unnamed:?}"));
+            assert_eq!(way(&lan, "fd00::6"), format!("{unnamed:?}"));
+            assert_eq!(way(&lan, "192.168.1.7"), "Through(\"us\")");
+            assert_eq!(way(&lan, "192.168.1.9"), "Blocked");
+            assert!(lan.lets_out());
+        }
     }
 }

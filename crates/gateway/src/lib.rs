@@ -16,7 +16,8 @@
 //! | 100 | `iif LAN to LAN-network lookup main suppress_prefixlength 0` | LAN to LAN, never by a default route |
 //! | 100 | `iif LAN fwmark DIRECT lookup 51455 suppress_prefixlength 0` | what goes direct reaches other offices, and a server's clients, by their tunnels |
 //! | 101 | `iif LAN fwmark DIRECT lookup main` | what goes direct |
-//! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable. Where anybody is blocked, with `fwmark TUNNELLED` |
+//! | 101 | `iif LAN fwmark THROUGH+n lookup 51100+n` | what goes through another tunnel than the gateway's: its routes, else unreachable |
+//! | 102 | `iif LAN lookup 51450` | the guard: tunnel routes, else unreachable. Where anybody is blocked or goes through another tunnel, with `fwmark TUNNELLED` |
 //! | 103 | `iif LAN unreachable` | there alone: what carries no mark |
 //! | 150, 151 | `fwmark OUTER lookup main`, `fwmark OUTER unreachable` | outer packets never enter a tunnel |
 //! | 152 | `from OURS to ENDPOINT ipproto udp sport OURS lookup main` | strict reverse-path filters ask without a mark |
@@ -27,8 +28,8 @@
 //! | 190 | `lookup 51456` | what everybody on this box reaches by tunnel |
 //!
 //! The marks of what comes in from the LAN are set by our nftables tables, by MAC address, source and destination
-//! ([`Devices`]). Without them (a foreign `nft flush ruleset`) nothing goes direct, and where anybody is blocked,
-//! nothing leaves.
+//! ([`Devices`]). Without them (a foreign `nft flush ruleset`) nothing goes direct, and where anybody is blocked or goes
+//! through another tunnel, nothing leaves.
 
 mod devices;
 mod direct_names;
@@ -42,11 +43,11 @@ mod plan;
 
 use ipnet::IpNet;
 
-pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac};
+pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac, Way};
 pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
-pub use inputs::{Dns, Inputs, InterfaceName, Lan, Server, Tunnel};
+pub use inputs::{Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
 pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{
@@ -73,6 +74,12 @@ pub const DIRECT_MARK: u32 = 0x0063_7964;
 
 /// Firewall mark on packets of the LAN that belong into the tunnel: "cyt".
 pub const TUNNELLED_MARK: u32 = 0x0063_7974;
+
+/// The first of the firewall marks on packets of the LAN that belong into other tunnels than the gateway's, one each.
+pub const THROUGH_MARK: u32 = 0x0063_7a00;
+
+/// The first of the routing tables for them, one each, in the same order. Each ends in `unreachable default`.
+pub const THROUGH_TABLE: u32 = 51100;
 
 /// Routing table of the guard. Ends in `unreachable default`, IPv4 and IPv6.
 pub const GUARD_TABLE: u32 = 51450;

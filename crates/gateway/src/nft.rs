@@ -7,7 +7,9 @@
 mod devices;
 pub(crate) mod direct_names;
 mod dns;
+pub(crate) mod failure;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -15,7 +17,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::guard::GuardInputs;
-use crate::inputs::{Inputs, InterfaceName, Server, Tunnel};
+use crate::inputs::{Inputs, InterfaceName, Lan, Server, Tunnel};
 use crate::mapping::Mapping;
 use crate::mtu::tcp_mss;
 use crate::plan::Family;
@@ -41,12 +43,12 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     let nat = translation(inputs);
     let mut chains = vec![
         (
-            "forward",
+            "forward".into(),
             "type filter hook forward priority 0; policy accept;",
             forward,
         ),
         (
-            "postrouting",
+            "postrouting".into(),
             "type nat hook postrouting priority 100; policy accept;",
             nat,
         ),
@@ -54,7 +56,7 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     let mapped = maps_inwards(inputs);
     if !mapped.is_empty() {
         chains.push((
-            "mapped",
+            "mapped".into(),
             "type nat hook prerouting priority -100; policy accept;",
             mapped,
         ));
@@ -62,7 +64,7 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     let strangers = not_from_outside(inputs);
     if !strangers.is_empty() {
         chains.push((
-            "prerouting",
+            "prerouting".into(),
             "type filter hook prerouting priority -300; policy accept;",
             strangers,
         ));
@@ -81,12 +83,12 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     let input = inputs.server.as_ref().map(host_filter).unwrap_or_default();
     if !input.is_empty() {
         chains.push((
-            "input",
+            "input".into(),
             "type filter hook input priority 0; policy accept;",
             input,
         ));
     }
-    let sets = inputs.lan.as_ref().map(direct_names::sets);
+    let sets = inputs.lan.as_ref().map(sets);
     table(PLAN_TABLE, &sets.unwrap_or_default(), &chains)
 }
 
@@ -331,8 +333,9 @@ fn translation(inputs: &Inputs) -> Vec<String> {
 pub(crate) fn guard(inputs: &GuardInputs) -> String {
     let lan = names(&inputs.lan.interfaces);
     let tunnels: Vec<&InterfaceName> = inputs.tunnels.iter().collect();
+    let inside = inside(inputs);
     let mut chains = vec![(
-        "forward",
+        "forward".into(),
         "type filter hook forward priority -10; policy accept;",
         std::iter::once(format!("iifname {lan} jump from_lan"))
             .chain(answers(inputs))
@@ -341,7 +344,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
     chains.extend(devices::filter(inputs, &tunnels));
     chains.extend([
         (
-            "output",
+            "output".into(),
             "type filter hook output priority -10; policy accept;",
             {
                 // Where a foreign `ip rule flush` took the other layer away, the kernel finds that the
@@ -354,14 +357,14 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                 rules
             },
         ),
-        ("errors", "", errors(inputs)),
+        ("errors".into(), "", errors(inputs)),
         // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
         // after the translation does an error show the address that belongs to the tunnel. Errors
         // of others, which come in somewhere, pass by.
         (
-            "leaving",
+            "leaving".into(),
             "type filter hook postrouting priority 110; policy accept;",
-            devices::begun_otherwise(&inputs.lan, &inputs.tunnels)
+            devices::begun_otherwise(&inputs.lan, &inside)
                 .into_iter()
                 .chain(["meta iif != 0 return".to_owned()])
                 .chain(ways_home(inputs))
@@ -378,15 +381,20 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
         &tunnels,
         "type filter hook prerouting priority -150; policy accept;",
     ));
-    if let Some(translation) = devices::translation(&inputs.lan, &tunnels) {
+    if let Some(translation) = devices::translation(&inputs.lan, &inside) {
         chains.push((
-            "translated",
+            "translated".into(),
             "type nat hook postrouting priority 100; policy accept;",
             vec![translation],
         ));
     }
     sign(&mut chains);
-    table(GUARD_NFT_TABLE, &direct_names::sets(&inputs.lan), &chains)
+    table(GUARD_NFT_TABLE, &sets(&inputs.lan), &chains)
+}
+
+/// What is looked up at run time, and is no part of what a table is signed by.
+fn sets(lan: &Lan) -> String {
+    format!("{}{}", direct_names::sets(lan), failure::set(lan))
 }
 
 /// Says in a comment what the table was made from: nft lists rules in other words, and one of another day may have no
@@ -412,11 +420,12 @@ const ERRORS: [&str; 2] = [
 /// (DHCP option 121, router advertisements) may give it a route to half of the LAN, too, which is
 /// nearer than the LAN's own.
 fn answers(inputs: &GuardInputs) -> Vec<String> {
-    if inputs.tunnels.is_empty() {
+    let inside = inside(inputs);
+    if inside.is_empty() {
         return Vec::new();
     }
-    let allowed = names(inputs.lan.interfaces.iter().chain(&inputs.tunnels));
-    let tunnels = names(&inputs.tunnels);
+    let allowed = names(inputs.lan.interfaces.iter().chain(inside.iter().copied()));
+    let tunnels = names(inside);
     per_family(&inputs.lan.networks, |keyword, nets| {
         format!("iifname {tunnels} {keyword} daddr {nets} oifname != {allowed} counter drop")
     })
@@ -429,10 +438,17 @@ fn ways_home(inputs: &GuardInputs) -> Vec<String> {
     rules.extend(per_family(&inputs.lan.networks, |keyword, nets| {
         format!("oifname {lan} {keyword} daddr {nets} return")
     }));
-    if !inputs.tunnels.is_empty() {
-        rules.push(format!("oifname {} return", names(&inputs.tunnels)));
+    let inside = inside(inputs);
+    if !inside.is_empty() {
+        rules.push(format!("oifname {} return", names(inside)));
     }
     rules
+}
+
+/// The TUNs that something of the LAN may leave by.
+fn inside(inputs: &GuardInputs) -> Vec<&InterfaceName> {
+    let others = inputs.lan.through.iter().map(|through| &through.interface);
+    inputs.tunnels.iter().chain(others).collect()
 }
 
 /// An error that the box itself makes about a packet of a device's flow (which came through the tunnel
@@ -483,7 +499,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a InterfaceName>) -> String {
 }
 
 /// Name, hook (or nothing) and rules.
-type Chain = (&'static str, &'static str, Vec<String>);
+type Chain = (Cow<'static, str>, &'static str, Vec<String>);
 
 fn table(name: &str, sets: &str, chains: &[Chain]) -> String {
     let mut text =

@@ -237,12 +237,28 @@ impl NetworkPlan {
                 if carried {
                     self.routes.push(route(SHARED_TABLE + 1 + n));
                 }
-                if carried && inputs.lan.is_some() && tunnel.carries_lan {
-                    self.routes.push(Route {
+                if let Some(lan) = inputs.lan.as_ref().filter(|_| carried) {
+                    let tables = lan_tables(lan, tunnel, *net).into_iter();
+                    self.routes.extend(tables.map(|table| Route {
                         preferred_source: None,
-                        ..route(GUARD_TABLE)
-                    });
+                        ..route(table)
+                    }));
                 }
+            }
+            let lan = inputs.lan.iter();
+            let given = lan.flat_map(|lan| {
+                let given = lan.given().filter(|(_, name)| **name == tunnel.interface);
+                given.map(move |(net, _)| (lan, net))
+            });
+            for (lan, net) in given.filter(|(_, net)| carries(tunnel, Family::of_net(*net))) {
+                let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
+                self.routes.extend(tables.map(|table| Route {
+                    table,
+                    destination: net,
+                    kind: RouteKind::Device(tunnel.interface.clone()),
+                    metric: metric(n, tunnel, net),
+                    preferred_source: None,
+                }));
             }
         }
     }
@@ -261,8 +277,9 @@ impl NetworkPlan {
             let source = server.addresses.iter().find(|a| Family::of(**a) == family);
             self.routes.push(route(SHARED_TABLE, source.copied()));
             self.routes.push(last_resort(SHARED_TABLE, *pool));
-            if inputs.lan.is_some() {
-                self.routes.push(route(GUARD_TABLE, None));
+            if let Some(lan) = &inputs.lan {
+                let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
+                self.routes.extend(tables.map(|table| route(table, None)));
             }
             if lets_out(inputs) {
                 self.routes.push(route(SITES_TABLE, None));
@@ -343,6 +360,25 @@ fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
         })
     })
     .collect()
+}
+
+/// The tables in which the LAN finds the way to what lies behind a tunnel. A site's networks are inside for everybody; in
+/// the others' nobody finds what was given a tunnel, which has routes of its own.
+fn lan_tables(lan: &Lan, tunnel: &Tunnel, net: IpNet) -> Vec<u32> {
+    if tunnel.is_site() && tunnel.carries_lan {
+        return std::iter::once(GUARD_TABLE)
+            .chain(lan.other_tables())
+            .collect();
+    }
+    if lan.given().any(|(given, _)| given.contains(&net.trunc())) {
+        return Vec::new();
+    }
+    let own = lan
+        .others()
+        .filter(|(_, _, other)| other.interface == tunnel.interface);
+    let own = own.map(|(_, table, _)| table);
+    let guards = tunnel.carries_lan.then_some(GUARD_TABLE);
+    guards.into_iter().chain(own).collect()
 }
 
 /// Whether devices of the LAN may go direct.

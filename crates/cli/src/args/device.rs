@@ -22,6 +22,10 @@ pub(crate) struct Set {
     /// Into the tunnel or nowhere; in clear; nowhere
     #[arg(value_parser = ["tunnelled", "direct", "blocked"])]
     pub(crate) policy: String,
+    /// With `tunnelled`: by this tunnel instead of the gateway's; the configuration has a section
+    /// [gateway.through.TUNNEL]
+    #[arg(long, value_name = "TUNNEL")]
+    pub(crate) through: Option<String>,
     #[command(flatten)]
     pub(crate) socket: Socket,
 }

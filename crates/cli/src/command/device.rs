@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cygnet_daemon::api::{DeviceChanged, DevicesStatus, PolicySource};
+use cygnet_daemon::api::{DeviceChanged, DeviceNow, DevicesStatus, PolicySource};
+use cygnet_gateway::DevicePolicy;
 use cygnet_profile::read::printable;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -21,9 +22,13 @@ pub(super) fn device(what: &Device) -> ExitCode {
         Device::Set(Set {
             device,
             policy,
+            through,
             socket,
         }) => {
-            let order = json!({ "device": device, "policy": policy });
+            let mut order = json!({ "device": device, "policy": policy });
+            if let Some(tunnel) = through {
+                order["through"] = json!(tunnel);
+            }
             change(&socket.socket, "/v1/devices/set", &order)
         }
         Device::Forget(Forget { device, socket }) => {
@@ -74,7 +79,8 @@ fn unreadable(error: &serde_json::Error) -> ExitCode {
 fn told(changed: &DeviceChanged) -> String {
     let mut told = String::new();
     // Those of one policy share a line, but for a device that has two.
-    let first = changed.now.first().map(|one| (Vec::new(), one.policy));
+    let goes = |one: &DeviceNow| goes(one.policy, one.through.as_deref());
+    let first = changed.now.first().map(|one| (Vec::new(), goes(one)));
     let mut now: Vec<(Vec<String>, _)> = Vec::from_iter(first);
     for one in &changed.now {
         let mut same = changed
@@ -85,9 +91,9 @@ fn told(changed: &DeviceChanged) -> String {
             None => one.device.clone(),
             Some(_) => format!("{} at {}", one.device, listed(&one.addresses)),
         };
-        match now.iter_mut().find(|(_, policy)| *policy == one.policy) {
+        match now.iter_mut().find(|(_, policy)| *policy == goes(one)) {
             Some((devices, _)) => devices.push(who),
-            None => now.push((vec![who], one.policy)),
+            None => now.push((vec![who], goes(one))),
         }
     }
     for (devices, policy) in now {
@@ -109,6 +115,14 @@ fn told(changed: &DeviceChanged) -> String {
         let _ = write!(told, "\n{note}");
     }
     told
+}
+
+/// In words, with the tunnel where it is another than the gateway's.
+pub(super) fn goes(policy: DevicePolicy, through: Option<&str>) -> String {
+    match through {
+        Some(tunnel) => format!("{policy} through {tunnel}"),
+        None => policy.to_string(),
+    }
 }
 
 fn listed(addresses: &[IpAddr]) -> String {
@@ -145,7 +159,7 @@ fn render(status: &DevicesStatus) -> String {
             "{:<18} {:<12} {:<25} {:<13} {}",
             device.device,
             called,
-            format!("{}{from}", device.policy),
+            format!("{}{from}", goes(device.policy, device.through.as_deref())),
             seen,
             listed(&device.addresses)
         );
@@ -165,6 +179,16 @@ fn render(status: &DevicesStatus) -> String {
             "everybody who is not blocked reaches {} around the tunnel",
             networks.join(", ")
         );
+    }
+    for (tunnel, networks) in &status.through {
+        if !networks.is_empty() {
+            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            let _ = writeln!(
+                out,
+                "everybody who is not blocked reaches {} through {tunnel} or not at all",
+                networks.join(", ")
+            );
+        }
     }
     out
 }
@@ -192,6 +216,14 @@ mod tests {
         assert_eq!(
             changed(&[(mac, "direct", &["192.168.1.9"])], 0, &[]),
             format!("{mac} is direct")
+        );
+        let through = json!({
+            "devices": [mac], "policy": "tunnelled", "through": "work", "ended": 2, "notes": [],
+            "now": [{ "device": mac, "policy": "tunnelled", "through": "work", "addresses": [] }],
+        });
+        assert_eq!(
+            told(&serde_json::from_value(through).unwrap()),
+            format!("{mac} is tunnelled through work; 2 connections ended")
         );
         assert_eq!(
             changed(&[(mac, "direct", &[]), (other, "direct", &[])], 3, &[]),
@@ -229,7 +261,10 @@ mod tests {
                  "policy": "tunnelled", "from": "default", "last_seen_s": 3.0},
                 {"device": "192.168.1.7", "name": null, "addresses": [], "policy": "blocked",
                  "from": "configuration", "last_seen_s": null},
+                {"device": "192.168.1.8", "name": null, "addresses": [], "policy": "tunnelled", "through": "work",
+                 "from": "configuration", "last_seen_s": null},
             ],
+            "through": { "us": [], "work": ["10.20.0.0/16"] },
         });
         let shown = render(&serde_json::from_value(status).unwrap());
         let words: Vec<Vec<&str>> = shown
@@ -248,8 +283,13 @@ mod tests {
             words[2].join(" "),
             "192.168.1.7 - blocked (configuration) not seen"
         );
+        assert_eq!(
+            words[3].join(" "),
+            "192.168.1.8 - tunnelled through work (configuration) not seen"
+        );
         assert!(shown.ends_with(
-            "\nall others are tunnelled\neverybody who is not blocked reaches 198.51.100.0/24 around the tunnel\n"
+            "\nall others are tunnelled\neverybody who is not blocked reaches 198.51.100.0/24 around the tunnel\n\
+             everybody who is not blocked reaches 10.20.0.0/16 through work or not at all\n"
         ));
     }
 }

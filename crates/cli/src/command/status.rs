@@ -98,6 +98,9 @@ fn render(status: &Status, changes: usize) -> String {
                 true => ", but for what is to go direct\n",
                 false => "\n",
             });
+            if status.let_out {
+                out.push_str("  LET OUT: the tunnel is down, and tunnelled devices go direct, in clear\n");
+            }
         }
         Guard::Missing => out.push_str(
             "  GUARD MISSING: something removed the fail-closed rules; `cygnet gateway on` puts them back\n",
@@ -202,6 +205,8 @@ pub(super) fn history(
             What::Up if n > 0 => writeln!(out, "  up again {when}: via {text}"),
             What::Up => writeln!(out, "  up {when}: via {text}"),
             What::Moved => writeln!(out, "  moved {when}: via {text}"),
+            What::Open => writeln!(out, "  LET OUT {when}: {text}"),
+            What::Closed => writeln!(out, "  closed in {when}: {text}"),
             What::Down => writeln!(out, "  down {when}: {text}"),
             What::Failed => writeln!(out, "  not up {when}: {text}"),
         };

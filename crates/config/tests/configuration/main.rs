@@ -4,6 +4,7 @@ mod gateway;
 mod hook;
 mod map;
 mod servers;
+mod through;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

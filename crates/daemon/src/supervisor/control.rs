@@ -47,6 +47,8 @@ pub(super) struct DeviceOrder {
     pub(super) device: String,
     /// Its policy from now on; `None`: forget what was ordered before.
     pub(super) policy: Option<DevicePolicy>,
+    /// With `Tunnelled`, by which tunnel; `None`: the gateway's.
+    pub(super) through: Option<String>,
 }
 
 /// Why a request was not carried out; the sentence goes to the caller.
@@ -261,6 +263,8 @@ async fn devices(State(requests): Requests) -> Result<Json<DevicesStatus>, Refus
 struct Set {
     device: String,
     policy: DevicePolicy,
+    #[serde(default)]
+    through: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -273,10 +277,20 @@ async fn set_device(
     State(requests): Requests,
     body: axum::body::Bytes,
 ) -> Result<Json<DeviceChanged>, Refusal> {
-    let expected = "{\"device\": \"NAME, MAC address or address\", \"policy\": \"tunnelled, direct or blocked\"}";
-    let Set { device, policy } = understood(&body, expected)?;
+    let expected = "{\"device\": \"NAME, MAC address or address\", \"policy\": \"tunnelled, direct or blocked\"}, and \
+                    with tunnelled \"through\": \"TUNNEL\" if it is not the gateway's";
+    let Set {
+        device,
+        policy,
+        through,
+    } = understood(&body, expected)?;
     let policy = Some(policy);
-    change_device(&requests, DeviceOrder { device, policy }).await
+    let order = DeviceOrder {
+        device,
+        policy,
+        through,
+    };
+    change_device(&requests, order).await
 }
 
 async fn forget_device(
@@ -285,8 +299,12 @@ async fn forget_device(
 ) -> Result<Json<DeviceChanged>, Refusal> {
     let expected = "{\"device\": \"NAME, MAC address or address\"}";
     let Forget { device } = understood(&body, expected)?;
-    let policy = None;
-    change_device(&requests, DeviceOrder { device, policy }).await
+    let order = DeviceOrder {
+        device,
+        policy: None,
+        through: None,
+    };
+    change_device(&requests, order).await
 }
 
 async fn change_device(

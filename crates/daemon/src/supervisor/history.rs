@@ -101,7 +101,9 @@ impl History {
                 changes.pop_front();
             }
         }
-        history.all_down("cygnet, or this machine, had ended without a word", date);
+        let ended = "cygnet, or this machine, had ended without a word";
+        history.all_closed(ended, date);
+        history.all_down(ended, date);
         history
     }
 
@@ -144,14 +146,45 @@ impl History {
         self.pen.wet = true;
     }
 
+    /// Notes that what is tunnelled through it goes direct from now on, or does no more.
+    pub(super) fn let_out(&mut self, tunnel: &str, open: bool, date: Option<UtcTime>) {
+        let Some(changes) = self.tunnels.get_mut(tunnel) else {
+            return;
+        };
+        let (what, text) = match open {
+            true => (
+                What::Open,
+                "tunnelled devices go direct, in clear, while it is down",
+            ),
+            false => (What::Closed, "tunnelled devices go direct no more"),
+        };
+        add(changes, what, text.to_owned(), date);
+        self.pen.wet = true;
+    }
+
     /// Every tunnel that is up is down, for this reason.
     pub(super) fn all_down(&mut self, why: &str, date: Option<UtcTime>) {
         for changes in self.tunnels.values_mut() {
-            if changes
-                .back()
-                .is_some_and(|c| matches!(c.what, What::Up | What::Moved))
-            {
+            let is_open = |c: &&Change| matches!(c.what, What::Open | What::Closed);
+            let up = changes.iter().rev().find(|c| !is_open(c));
+            if up.is_some_and(|c| matches!(c.what, What::Up | What::Moved)) {
                 add(changes, What::Down, why.to_owned(), date);
+                self.pen.wet = true;
+            }
+        }
+    }
+
+    /// Nobody is let out, for this reason.
+    pub(super) fn all_closed(&mut self, why: &str, date: Option<UtcTime>) {
+        for changes in self.tunnels.values_mut() {
+            let is_open = |c: &&Change| matches!(c.what, What::Open | What::Closed);
+            if changes
+                .iter()
+                .rev()
+                .find(is_open)
+                .is_some_and(|c| c.what == What::Open)
+            {
+                add(changes, What::Closed, why.to_owned(), date);
                 self.pen.wet = true;
             }
         }
@@ -418,5 +451,31 @@ mod tests {
         history.note("home", up(), None);
         assert!(history.last_page().is_some());
         assert!(history.last_page().is_none(), "nothing is left to write");
+    }
+
+    #[test]
+    fn that_devices_were_let_out_is_told_with_its_end_and_hides_no_tunnel_that_is_up() {
+        let directory = directory("let-out");
+        let now = Instant::now();
+        let mut first = history(&directory, now);
+        let at = |second| Some(UtcTime(second));
+        first.note("home", down("gone"), at(1));
+        first.let_out("home", true, at(2));
+        first.note("home", up(), at(3));
+        first.let_out("home", false, at(4));
+        first.let_out("other", true, at(4));
+        first.all_down("the engine ended", at(5));
+        first.let_out("home", true, at(6));
+        let whats = |history: &History| -> Vec<What> {
+            let list = history.list().into_iter().find(|of| of.name == "home");
+            let changes = list.map(|of| of.changes).unwrap_or_default();
+            changes.iter().map(|change| change.what).collect()
+        };
+        use What::{Closed, Down, Open, Up};
+        assert_eq!(whats(&first), [Down, Open, Up, Closed, Down, Open]);
+        first.last_page().unwrap().write().unwrap();
+        let next = history(&directory, now);
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(whats(&next).last(), Some(&Closed));
     }
 }

@@ -129,6 +129,8 @@ enum Done {
         url: String,
         found: Result<Found, String>,
     },
+    /// Because this tunnel is down, what is tunnelled through it goes direct, or does no more.
+    OnFailure { tunnel: String, open: bool },
     /// The hook of a tunnel has ended.
     Hook { tunnel: String },
     /// The history is written, or cannot be.
@@ -322,6 +324,7 @@ impl Supervisor {
         if let Ok(date) = self.clock.date() {
             self.last_known.keep(date, true);
         }
+        self.history.all_closed(ENDED, self.clock.date().ok());
         self.history.all_down(ENDED, self.clock.date().ok());
         self.end_hooks(&mut inbox.done).await;
         if let Some(page) = self.history.last_page() {
@@ -381,6 +384,10 @@ impl Supervisor {
             }
             Done::TunsMissing => self.restore_tuns().await,
             Done::Crl { url, found } => self.crl(&url, found),
+            Done::OnFailure { tunnel, open } => {
+                self.history.let_out(&tunnel, open, self.clock.date().ok());
+                self.keep_history();
+            }
             Done::Hook { tunnel } => {
                 self.hooks.ran(&tunnel);
                 self.run_hooks();

@@ -186,6 +186,7 @@ impl Supervisor {
             // Filled in by whoever looks at the kernel, who has more to warn of.
             guard: Guard::NotConfigured,
             lets_out: false,
+            let_out: false,
             warnings,
             engine,
             dns: self.dns_status(),

@@ -113,6 +113,16 @@ impl Loaded {
                 gateway.tunnel,
                 if gateway.guard { "" } else { ", without guard" }
             ));
+            let others: Vec<&str> = gateway.devices.through.keys().map(String::as_str).collect();
+            if !others.is_empty() {
+                parts.push(format!("some of it through {}", others.join(" and ")));
+            }
+            if gateway.devices.direct_on_failure {
+                parts.push(format!(
+                    "WHILE {} IS DOWN TUNNELLED DEVICES GO DIRECT, IN CLEAR (on_failure = \"direct\")",
+                    gateway.tunnel
+                ));
+            }
         }
         if parts.is_empty() {
             "It asks for nothing yet: write a [server] or a [tunnel.NAME] section.".to_owned()

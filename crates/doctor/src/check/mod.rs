@@ -53,6 +53,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Check> {
     checks.extend(path::servers(facts));
     checks.extend(routing::guard(facts));
     checks.extend(routing::devices(facts));
+    checks.extend(routing::on_failure(facts));
     checks.extend(routing::firewalls(facts));
     checks.extend(routing::forwarding(facts));
     checks.extend(routing::redirects(facts));

@@ -82,7 +82,55 @@ pub(super) fn devices(facts: &Facts) -> Option<Check> {
     if lan.direct_names.listed {
         says.push_str("; some domains are reached past the tunnel");
     }
+    let others = lan.through.iter().map(|through| through.tunnel.as_str());
+    let others: Vec<&str> = others.collect();
+    if !others.is_empty() {
+        says.push_str(&format!("; some may go through {}", others.join(", ")));
+    }
+    let known = |tunnel: &String| lan.through.iter().any(|through| through.tunnel == *tunnel);
+    let lost = lan
+        .devices
+        .through
+        .iter()
+        .find(|(_, tunnel)| !known(tunnel));
+    if let Some((device, tunnel)) = lost {
+        return Some(Check::wrong(
+            name,
+            format!(
+                "{device} is to go through tunnel {tunnel}, which the configuration gives to no device: it goes nowhere"
+            ),
+            format!(
+                "`cygnet device forget {device}`, or write a section [gateway.through.{tunnel}]"
+            ),
+        ));
+    }
     Some(Check::good(name, says))
+}
+
+/// To be let out is what somebody asked for, and no state to stay in.
+pub(super) fn on_failure(facts: &Facts) -> Option<Check> {
+    let name = "on_failure";
+    let lan = facts.network.lan.as_ref()?;
+    let gateway = facts.configuration.gateway.as_ref()?;
+    if !lan.on_failure.is_direct() {
+        return None;
+    }
+    let let_out = facts.status.as_ref().is_ok_and(|status| status.let_out);
+    Some(match let_out {
+        true => Check::wrong(
+            name,
+            format!(
+                "tunnel {gateway} is down, and tunnelled devices go direct, in clear, as `on_failure = \"direct\"` asks for"
+            ),
+            "why the tunnel is down is told above; to have them offline instead, take `on_failure` out of [gateway] and `cygnet reload`",
+        ),
+        false => Check::good(
+            name,
+            format!(
+                "while tunnel {gateway} is down, tunnelled devices go direct, in clear; at this moment they do not"
+            ),
+        ),
+    })
 }
 
 pub(super) fn firewalls(facts: &Facts) -> Vec<Check> {

@@ -250,7 +250,10 @@ fn tunnel(connection: &Connection, link: Option<u32>, wanted: Option<u16>) -> Tu
 
 /// Tunnels that all of this machine's own traffic takes.
 fn own_traffic(config: &Config) -> Vec<Own> {
-    let for_lan = |name: &String| config.gateway.as_ref().is_some_and(|g| g.tunnel == *name);
+    let for_lan = |name: &String| {
+        let gateway = config.gateway.as_ref();
+        gateway.is_some_and(|g| g.tunnel == *name || g.devices.through.contains_key(name))
+    };
     let all = config.tunnels.iter().filter(|tunnel| {
         let (name, tunnel) = *tunnel;
         let mut networks = tunnel.remote_networks.iter();

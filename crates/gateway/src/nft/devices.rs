@@ -1,14 +1,15 @@
 //! Devices of the LAN in both tables: marked before their route is looked up, and filtered where they are
 //! forwarded. Either goes by the packet alone, so that neither trusts the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Chain, direct_names, names, per_family, set};
-use crate::devices::{Device, DevicePolicy, Devices, Mac};
+use super::{Chain, direct_names, failure, names, per_family, set};
+use crate::devices::{Device, Devices, Mac, Way};
 use crate::guard::GuardInputs;
-use crate::inputs::{InterfaceName, Lan};
+use crate::inputs::{InterfaceName, Lan, Through};
 use crate::plan::Family;
 use crate::{DIRECT_MARK, TUNNELLED_MARK};
 
@@ -25,10 +26,19 @@ pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -
         "iifname {} jump mark_devices",
         names(&lan.interfaces)
     )];
+    let is_other = |name: &InterfaceName| lan.through.iter().any(|t| t.interface == *name);
+    let tunnels = tunnels.iter().copied().filter(|name| !is_other(name));
+    let tunnels: Vec<&InterfaceName> = tunnels.collect();
     if !tunnels.is_empty() {
-        let tunnels = names(tunnels.iter().copied());
-        incoming.push(format!("iifname {tunnels} {tunnelled_mark}"));
+        incoming.push(format!("iifname {} {tunnelled_mark}", names(tunnels)));
     }
+    let others = lan.others();
+    incoming.extend(others.map(|(mark, _, through)| {
+        format!(
+            "iifname \"{}\" meta mark set {mark:#010x}",
+            through.interface
+        )
+    }));
     // To this machine alone, which translated it: no device sends that.
     incoming.push(format!(
         "fib daddr type local ct direction reply ct mark {DIRECT_MARK:#010x} meta mark set {DIRECT_MARK:#010x}"
@@ -37,27 +47,66 @@ pub(super) fn marks(lan: &Lan, tunnels: &[&InterfaceName], hook: &'static str) -
     devices.extend(per_family(&lan.networks, |keyword, nets| {
         format!("{keyword} daddr {nets} return")
     }));
-    devices.extend(sorted(&lan.devices, |policy| match policy {
-        DevicePolicy::Tunnelled => "goto mark_tunnelled",
-        DevicePolicy::Direct => "goto mark_direct",
-        DevicePolicy::Blocked => "return",
+    devices.extend(sorted(&lan.devices, |way| match way {
+        Way::Tunnelled => "goto mark_tunnelled".to_owned(),
+        Way::Through(tunnel) => match place(lan, tunnel) {
+            Some(n) => format!("goto mark_through_{n}"),
+            // Without a mark it is unreachable.
+            None => "return".to_owned(),
+        },
+        Way::Direct => "goto mark_direct".to_owned(),
+        Way::Blocked => "return".to_owned(),
     }));
-    let mut tunnelled = around(lan, "goto mark_direct");
-    tunnelled.extend(direct_names::marks(lan));
-    tunnelled.push(format!(
-        "ct mark {DIRECT_MARK:#010x} ct mark set 0x00000000"
-    ));
-    tunnelled.push(tunnelled_mark);
-    let direct = vec![
+    let not_direct = format!("ct mark {DIRECT_MARK:#010x} ct mark set 0x00000000");
+    // What was given a tunnel has its routes in every table but the main one.
+    let mut given = per_family(&given(lan), |keyword, nets| {
+        format!("{keyword} daddr {nets} goto mark_given")
+    });
+    let into = |mark: u32, mut rules: Vec<String>| -> Vec<String> {
+        rules.push(not_direct.clone());
+        rules.push(format!("meta mark set {mark:#010x}"));
+        rules
+    };
+    let mut elsewhere = given.clone();
+    elsewhere.extend(around(lan, "goto mark_direct"));
+    elsewhere.extend(direct_names::marks(lan));
+    let mut tunnelled = elsewhere.clone();
+    tunnelled.extend(failure::marks(lan));
+    let is_given = !given.is_empty();
+    given.extend([
         format!("ct status & confirmed == 0 ct mark set {DIRECT_MARK:#010x}"),
         format!("meta mark set {DIRECT_MARK:#010x}"),
+    ]);
+    let direct = given;
+    let mut chains: Vec<Chain> = vec![
+        ("incoming".into(), hook, incoming),
+        ("mark_devices".into(), "", devices),
+        ("mark_tunnelled".into(), "", into(TUNNELLED_MARK, tunnelled)),
+        ("mark_direct".into(), "", direct),
     ];
-    vec![
-        ("incoming", hook, incoming),
-        ("mark_devices", "", devices),
-        ("mark_tunnelled", "", tunnelled),
-        ("mark_direct", "", direct),
-    ]
+    if is_given {
+        chains.push(("mark_given".into(), "", into(TUNNELLED_MARK, Vec::new())));
+    }
+    chains.extend((0..).zip(lan.others()).map(|(n, (mark, ..))| {
+        let rules = into(mark, elsewhere.clone());
+        (through_chain("mark_", n), "", rules)
+    }));
+    chains
+}
+
+fn through_chain(before: &str, n: usize) -> Cow<'static, str> {
+    format!("{before}through_{n}").into()
+}
+
+/// The place of a tunnel among those that devices may be given.
+fn place(lan: &Lan, tunnel: &str) -> Option<usize> {
+    lan.through.iter().position(|t| t.tunnel == tunnel)
+}
+
+/// Networks that were given a tunnel, as a set takes them.
+fn given(lan: &Lan) -> Vec<IpNet> {
+    let networks: Vec<IpNet> = lan.given().map(|(net, _)| net).collect();
+    IpNet::aggregate(&networks)
 }
 
 /// The chain that every packet forwarded from the LAN goes through, and those that it leads to.
@@ -76,46 +125,103 @@ pub(super) fn filter(inputs: &GuardInputs, tunnels: &[&InterfaceName]) -> Vec<Ch
     if !sites.is_empty() {
         devices.push("jump sites".to_owned());
     }
-    devices.extend(sorted(&lan.devices, |policy| match policy {
-        DevicePolicy::Tunnelled => "goto tunnelled",
-        DevicePolicy::Direct => "return",
-        DevicePolicy::Blocked => "counter drop",
+    devices.extend(sorted(&lan.devices, |way| match way {
+        Way::Tunnelled => "goto tunnelled".to_owned(),
+        Way::Through(tunnel) => match place(lan, tunnel) {
+            Some(n) => format!("goto through_{n}"),
+            None => "counter drop".to_owned(),
+        },
+        Way::Direct if lan.through.is_empty() => "return".to_owned(),
+        Way::Direct => "goto direct".to_owned(),
+        Way::Blocked => "counter drop".to_owned(),
     }));
+    let given = into_given(lan);
     // Most of it goes into the tunnel, and is asked nothing else.
-    let mut tunnelled = Vec::new();
-    if !tunnels.is_empty() {
-        tunnelled.push(format!("oifname {} return", names(tunnels.iter().copied())));
+    let by = |interfaces: Vec<&InterfaceName>| match interfaces.as_slice() {
+        [] => None,
+        some => Some(format!("oifname {} return", names(some.iter().copied()))),
+    };
+    let rest = [
+        given.clone(),
+        around(lan, "return"),
+        direct_names::filter(lan),
+    ]
+    .concat();
+    let end = || "counter drop".to_owned();
+    let mut tunnelled = Vec::from_iter(by(tunnels.to_vec()));
+    tunnelled.extend(rest.iter().cloned());
+    tunnelled.extend(failure::rule(lan, "return"));
+    tunnelled.push(end());
+    let mut chains: Vec<Chain> = vec![
+        ("from_lan".into(), "", devices),
+        ("tunnelled".into(), "", tunnelled),
+    ];
+    for (n, through) in lan.through.iter().enumerate() {
+        let of_sites = inputs.inside.iter();
+        let own = std::iter::once(&through.interface).chain(of_sites);
+        let mut rules = Vec::from_iter(by(own.collect()));
+        rules.extend(rest.iter().cloned());
+        rules.push(end());
+        chains.push((through_chain("", n), "", rules));
     }
-    tunnelled.extend(around(lan, "return"));
-    tunnelled.extend(direct_names::filter(lan));
-    tunnelled.push("counter drop".to_owned());
-    let mut chains = vec![("from_lan", "", devices), ("tunnelled", "", tunnelled)];
+    if !lan.through.is_empty() {
+        let closed = names(lan.through.iter().map(|t| &t.interface));
+        let mut direct = given;
+        direct.push(format!("oifname {closed} counter drop"));
+        chains.push(("direct".into(), "", direct));
+    }
     if !sites.is_empty() {
-        chains.push(("sites", "", sites));
+        chains.push(("sites".into(), "", sites));
     }
     chains
 }
 
-/// What lies behind a site's tunnel, or is a client's of the server, is reached by a tunnel. The narrowest decides.
+/// What is sent to a network that was given a tunnel leaves by that one; that it leaves by no other was asked before.
+fn into_given(lan: &Lan) -> Vec<String> {
+    let of = |through: &Through| {
+        let interface = &through.interface;
+        per_family(&IpNet::aggregate(&through.networks), |keyword, nets| {
+            format!("oifname \"{interface}\" {keyword} daddr {nets} return")
+        })
+    };
+    lan.through.iter().flat_map(of).collect()
+}
+
+/// What lies behind a site's tunnel, or is a client's of the server, is reached by a tunnel, and what was given one by that
+/// one. The narrowest decides.
 fn sites(inputs: &GuardInputs) -> Vec<String> {
     // Of one that is everything, only what is narrower is a site's: the rest is where direct devices go.
     let sites: BTreeSet<IpNet> = inputs.sites.iter().map(IpNet::trunc).collect();
     let sites: Vec<IpNet> = sites.into_iter().filter(|n| n.prefix_len() > 0).collect();
-    let inside = |net: &IpNet| sites.iter().any(|site| site != net && site.contains(net));
+    let given: BTreeSet<(IpNet, &InterfaceName)> = inputs.lan.given().collect();
+    let given_nets = given.iter().map(|(net, _)| *net);
+    let owned: Vec<IpNet> = sites.iter().copied().chain(given_nets).collect();
+    let inside = |net: &IpNet| owned.iter().any(|own| own != net && own.contains(net));
     let local: BTreeSet<IpNet> = inputs.local.iter().map(IpNet::trunc).collect();
     let local: Vec<IpNet> = local.into_iter().filter(inside).collect();
     let elsewhere = match inputs.tunnels.as_slice() {
         [] => String::new(),
         tunnels => format!("oifname != {} ", names(tunnels)),
     };
-    let lengths = sites.iter().chain(&local).map(IpNet::prefix_len);
+    let lengths = owned.iter().chain(&local).map(IpNet::prefix_len);
     let lengths: BTreeSet<u8> = lengths.collect();
     let mut rules = Vec::new();
     for length in lengths.into_iter().rev() {
-        for (nets, verdict) in [
-            (&sites, format!("{elsewhere}counter drop")),
-            (&local, "return".to_owned()),
-        ] {
+        for (net, interface) in given.iter().filter(|(net, _)| net.prefix_len() == length) {
+            rules.extend(per_family(&[*net], |keyword, nets| {
+                format!("{keyword} daddr {nets} oifname != \"{interface}\" counter drop")
+            }));
+            rules.extend(per_family(&[*net], |keyword, nets| {
+                format!("{keyword} daddr {nets} return")
+            }));
+        }
+        let mut verdicts = vec![(&sites, format!("{elsewhere}counter drop"))];
+        if !given.is_empty() {
+            // What was asked by a wider network's tunnel, too, would leave by none.
+            verdicts.push((&sites, "return".to_owned()));
+        }
+        verdicts.push((&local, "return".to_owned()));
+        for (nets, verdict) in verdicts {
             let nets: Vec<IpNet> = nets
                 .iter()
                 .copied()
@@ -131,10 +237,10 @@ fn sites(inputs: &GuardInputs) -> Vec<String> {
 
 /// What goes direct by a connection that began otherwise, and is known by the tunnel's inner address: nobody knows that
 /// where it would go. (Where another program overwrites connections' marks, the address alone tells.)
-pub(super) fn begun_otherwise(lan: &Lan, tunnels: &[InterfaceName]) -> Option<String> {
+pub(super) fn begun_otherwise(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<String> {
     let elsewhere = match tunnels {
         [] => String::new(),
-        tunnels => format!("oifname != {} ", names(tunnels)),
+        tunnels => format!("oifname != {} ", names(tunnels.iter().copied())),
     };
     lan.lets_out().then(|| {
         format!(
@@ -157,46 +263,43 @@ pub(super) fn translation(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<Strin
 
 /// A rule for each kind of device, so ordered that the first that fits is the one that decides; the last fits
 /// always.
-pub(super) fn sorted(
-    devices: &Devices,
-    verdict: impl Fn(DevicePolicy) -> &'static str,
-) -> Vec<String> {
+pub(super) fn sorted<'d>(devices: &'d Devices, verdict: impl Fn(Way<'d>) -> String) -> Vec<String> {
     let mut rules = Vec::new();
-    for policy in DevicePolicy::ALL {
-        let with_policy = devices.named.iter().filter(|(_, p)| **p == policy);
-        let macs: Vec<Mac> = with_policy
+    let ways: BTreeSet<Way<'d>> = devices.ways().map(|(_, way)| way).collect();
+    for way in &ways {
+        let alike = devices.ways().filter(|(_, w)| w == way);
+        let macs: Vec<Mac> = alike
             .filter_map(|(device, _)| match device {
-                Device::Mac(mac) => Some(*mac),
+                Device::Mac(mac) => Some(mac),
                 Device::Network(_) => None,
             })
             .collect();
         if !macs.is_empty() {
-            rules.push(format!("ether saddr {} {}", set(&macs), verdict(policy)));
+            rules.push(format!("ether saddr {} {}", set(&macs), verdict(*way)));
         }
     }
-    let networks: Vec<(IpNet, DevicePolicy)> = devices
-        .named
-        .iter()
-        .filter_map(|(device, policy)| match device {
-            Device::Network(net) => Some((*net, *policy)),
+    let networks: Vec<(IpNet, Way<'d>)> = devices
+        .ways()
+        .filter_map(|(device, way)| match device {
+            Device::Network(net) => Some((net, way)),
             Device::Mac(_) => None,
         })
         .collect();
     // Of one length none lies in another: nft refuses such a set.
     let lengths: BTreeSet<u8> = networks.iter().map(|(net, _)| net.prefix_len()).collect();
     for length in lengths.into_iter().rev() {
-        for policy in DevicePolicy::ALL {
+        for way in &ways {
             let alike = networks.iter();
-            let alike = alike.filter(|(net, p)| net.prefix_len() == length && *p == policy);
+            let alike = alike.filter(|(net, w)| net.prefix_len() == length && w == way);
             let alike: Vec<IpNet> = alike.map(|(net, _)| *net).collect();
             rules.extend(per_family(&alike, |keyword, nets| {
-                format!("{keyword} saddr {nets} {}", verdict(policy))
+                format!("{keyword} saddr {nets} {}", verdict(*way))
             }));
         }
     }
-    let [v4, v6] = Family::BOTH.map(|family| verdict(devices.unnamed(family)));
+    let [v4, v6] = Family::BOTH.map(|family| verdict(devices.unnamed_way(family)));
     if v4 == v6 {
-        rules.push(v4.to_owned());
+        rules.push(v4);
     } else {
         rules.push(format!("meta nfproto ipv4 {v4}"));
         rules.push(format!("meta nfproto ipv6 {v6}"));

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::devices::sorted;
-use super::{Chain, names, per_family};
-use crate::devices::DevicePolicy;
+use super::{Chain, failure, names, per_family};
+use crate::devices::Way;
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan};
 use crate::plan::Family;
 
@@ -39,26 +39,31 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
         });
         rules.collect()
     };
-    let mut chains = vec![
+    let into_us =
+        |from: &str, family, address| format!("{from} dnat {} to {address}", keyword(family));
+    let mut tunnelled = match dns.direct {
+        // Let out, it is answered as those are who go direct.
+        true => failure::rule(lan, "goto question_direct"),
+        false => Vec::new(),
+    };
+    tunnelled.extend(each(&into_us));
+    let mut chains: Vec<Chain> = vec![
         (
-            "questions",
+            "questions".into(),
             "type nat hook prerouting priority -100; policy accept;",
             each(&|from, _, _| format!("{from} {ANY} th dport 53 jump question")),
         ),
         (
-            "question",
+            "question".into(),
             "",
-            sorted(&lan.devices, |policy| match policy {
-                DevicePolicy::Tunnelled => "goto question_tunnelled",
-                DevicePolicy::Direct if dns.direct => "goto question_direct",
-                DevicePolicy::Direct | DevicePolicy::Blocked => "return",
+            sorted(&lan.devices, |way| match way {
+                Way::Tunnelled => "goto question_tunnelled".to_owned(),
+                Way::Direct if dns.direct => "goto question_direct".to_owned(),
+                // Whom one asks that goes through another tunnel is asked there.
+                Way::Through(_) | Way::Direct | Way::Blocked => "return".to_owned(),
             }),
         ),
-        (
-            "question_tunnelled",
-            "",
-            each(&|from, family, address| format!("{from} dnat {} to {address}", keyword(family))),
-        ),
+        ("question_tunnelled".into(), "", tunnelled),
     ];
     if dns.direct {
         let to_us = each(&|from, family, address| {
@@ -72,7 +77,7 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
                 super::set(&ours)
             )
         });
-        chains.push(("question_direct", "", to_us));
+        chains.push(("question_direct".into(), "", to_us));
     }
     chains
 }
@@ -86,21 +91,28 @@ fn let_in(lan: &Lan, dns: &Dns) -> Vec<Chain> {
     asked.extend(per_family(&ours(dns), |keyword, ours| {
         format!("{from} {keyword} daddr {ours} {ANY} th dport {port} jump asking")
     }));
-    let asking = sorted(&lan.devices, |policy| match policy {
-        DevicePolicy::Tunnelled => "goto asking_tunnelled",
-        DevicePolicy::Direct => "return",
-        DevicePolicy::Blocked => "counter reject",
+    let asking = sorted(&lan.devices, |way| match way {
+        Way::Tunnelled => "goto asking_tunnelled".to_owned(),
+        Way::Through(_) => "goto asking_inside".to_owned(),
+        Way::Direct => "return".to_owned(),
+        Way::Blocked => "counter reject".to_owned(),
     });
-    let tunnelled = vec![format!("{ANY} th dport {} counter drop", Dns::DIRECT_PORT)];
-    vec![
+    let inside = vec![format!("{ANY} th dport {} counter drop", Dns::DIRECT_PORT)];
+    let mut tunnelled = failure::rule(lan, "return");
+    tunnelled.extend(inside.iter().cloned());
+    let mut chains: Vec<Chain> = vec![
         (
-            "asked",
+            "asked".into(),
             "type filter hook input priority 0; policy accept;",
             asked,
         ),
-        ("asking", "", asking),
-        ("asking_tunnelled", "", tunnelled),
-    ]
+        ("asking".into(), "", asking),
+        ("asking_tunnelled".into(), "", tunnelled),
+    ];
+    if lan.devices.any_through() {
+        chains.push(("asking_inside".into(), "", inside));
+    }
+    chains
 }
 
 /// DNS over TLS (RFC 7858), and over QUIC (RFC 9250), of tunnelled devices: both end at once, and a device that may do
@@ -117,9 +129,9 @@ pub(super) fn refused(inputs: &Inputs) -> (Vec<String>, Vec<Chain>) {
         let protocol = protocol(Family::of(*address));
         format!("iifname \"{interface}\" {protocol} {ANY} th dport 853 jump encrypted")
     });
-    let encrypted = sorted(&lan.devices, |policy| match policy {
-        DevicePolicy::Tunnelled => "goto encrypted_tunnelled",
-        DevicePolicy::Direct | DevicePolicy::Blocked => "return",
+    let encrypted = sorted(&lan.devices, |way| match way {
+        Way::Tunnelled => "goto encrypted_tunnelled".to_owned(),
+        Way::Through(_) | Way::Direct | Way::Blocked => "return".to_owned(),
     });
     let end = [
         "meta l4proto tcp counter reject with tcp reset",
@@ -127,8 +139,8 @@ pub(super) fn refused(inputs: &Inputs) -> (Vec<String>, Vec<Chain>) {
     ];
     let end = end.map(str::to_owned).to_vec();
     let chains = vec![
-        ("encrypted", "", encrypted),
-        ("encrypted_tunnelled", "", end),
+        ("encrypted".into(), "", encrypted),
+        ("encrypted_tunnelled".into(), "", end),
     ];
     (rules.collect(), chains)
 }

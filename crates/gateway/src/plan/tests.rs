@@ -1,6 +1,7 @@
 mod dns;
 mod local;
 mod server;
+mod through;
 
 use super::*;
 use crate::devices::{DevicePolicy, Devices};
@@ -38,9 +39,7 @@ fn gateway() -> Inputs {
         lan: Some(Lan {
             interfaces: vec![name("eth0")],
             networks: vec![net("192.168.1.0/24")],
-            devices: Devices::default(),
-            direct_networks: Vec::new(),
-            direct_names: crate::DirectNames::default(),
+            ..Lan::default()
         }),
         local_networks: vec![net("192.168.1.2/24")],
         named: Vec::new(),

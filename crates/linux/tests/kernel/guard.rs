@@ -18,8 +18,7 @@ pub(crate) fn lan(devices: Devices) -> Lan {
             "fd00:50::/64".parse().unwrap(),
         ],
         devices,
-        direct_networks: Vec::new(),
-        direct_names: DirectNames::default(),
+        ..Lan::default()
     }
 }
 
@@ -31,6 +30,7 @@ fn inputs(devices: Devices) -> GuardInputs {
     GuardInputs {
         lan: lan(devices),
         tunnels: vec!["cyg0".parse().unwrap()],
+        inside: Vec::new(),
         closed: Vec::new(),
         sites: Vec::new(),
         local: Vec::new(),
@@ -213,6 +213,7 @@ fn named(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
     Devices {
         default,
         named: named.collect(),
+        ..Devices::default()
     }
 }
 

@@ -173,9 +173,13 @@ fn at(place: Place) -> SocketAddr {
     SocketAddr::new(place.address, port)
 }
 
+/// Always, or while the tunnel is down.
 fn anybody_goes_direct(config: &Config) -> bool {
     let gateway = config.gateway.as_ref();
-    gateway.is_some_and(|gateway| gateway.devices.policies.any(DevicePolicy::Direct))
+    gateway.is_some_and(|gateway| {
+        let devices = &gateway.devices;
+        devices.policies.any(DevicePolicy::Direct) || devices.direct_on_failure
+    })
 }
 
 fn dns(config: &Config) -> Option<&Dns> {
@@ -387,6 +391,7 @@ mod tests {
             ("blocked = \"192.168.1.9\"\n", false),
             ("direct = \"192.168.1.9\"\n", true),
             ("default = \"direct\"\n", true),
+            ("on_failure = \"direct\"\n", true),
         ] {
             let config = config(&format!("{keys}[gateway.dns]\n"));
             assert_eq!(anybody_goes_direct(&config), expected, "{keys}");

@@ -4,10 +4,11 @@
 //! open as well. So the guard reads no more than it needs, and where not even that can be read, what
 //! was last in place is put back.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use cygnet_config::{Config, Gateway, GuardSections, LanDevices};
+use cygnet_config::{Config, Gateway, GuardSections, LanDevices, Through};
 use cygnet_gateway::{Devices, GuardPlan};
 use cygnet_linux::keep_file;
 use serde::{Deserialize, Serialize};
@@ -205,6 +206,10 @@ struct Last {
     direct_networks: Vec<ipnet::IpNet>,
     #[serde(default)]
     direct_domains: Vec<String>,
+    #[serde(default)]
+    inside: Vec<String>,
+    #[serde(default)]
+    through: BTreeMap<String, Through>,
 }
 
 impl Last {
@@ -220,15 +225,19 @@ impl Last {
             devices: gateway.devices.policies.clone(),
             direct_networks: gateway.devices.direct_networks.clone(),
             direct_domains: gateway.devices.direct_domains.clone(),
+            inside: sections.inside.clone(),
+            through: gateway.devices.through.clone(),
         })
     }
 
-    /// Without the names, which nobody needs who does not ask.
+    /// Without the names, which nobody needs who does not ask, and without what becomes of devices while the tunnel is
+    /// down, which is for who runs.
     fn devices(&self) -> LanDevices {
         LanDevices {
             policies: self.devices.clone(),
             direct_networks: self.direct_networks.clone(),
             direct_domains: self.direct_domains.clone(),
+            through: self.through.clone(),
             ..LanDevices::default()
         }
     }
@@ -243,6 +252,7 @@ impl Last {
             interfaces,
             sites: self.sites.clone(),
             local: self.local.clone(),
+            inside: self.inside.clone(),
             gateway: Some(Gateway {
                 devices: self.devices(),
                 tunnel: String::new(),
@@ -431,6 +441,26 @@ mod tests {
         };
         assert_eq!(closed(&last), closed(&good));
         assert_eq!(closed(&last).0[0].as_str(), "cyg-work");
+    }
+
+    #[test]
+    fn who_went_through_another_tunnel_by_the_last_guard_does_so_again() {
+        let place = Place::new("guard-through");
+        let work = TUNNEL.replace("[tunnel.home]", "[tunnel.work]");
+        let through = "on_failure = \"direct\"\n[gateway.through.work]\ndevices = \"192.168.1.7\"\n\
+            networks = \"10.20.0.0/16\"\n";
+        let good = place.find(&format!("{TUNNEL}{work}{GATEWAY}{through}"));
+        let good = good.unwrap().sections;
+        remember(&good).unwrap();
+        let last = place.find("[[[").unwrap().sections;
+        let lan = |sections: &GuardSections| {
+            let inputs = inputs::guard(sections, &Machine::default());
+            let inputs = inputs.unwrap().unwrap();
+            (inputs.lan.through, inputs.lan.devices, inputs.closed)
+        };
+        assert_eq!(lan(&last), lan(&good));
+        assert_eq!(lan(&last).0[0].interface.as_str(), "cyg-work");
+        assert!(!last.gateway.unwrap().devices.direct_on_failure);
     }
 
     #[test]

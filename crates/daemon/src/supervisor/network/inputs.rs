@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use cygnet_config::{Config, Gateway, GuardSections, Nat};
 use cygnet_gateway::{
-    DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, Server, Tunnel,
-    inner_mtu, is_private,
+    DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, OnFailure, Server,
+    Through, Tunnel, inner_mtu, is_private,
 };
 use cygnet_ike::policy::Remote;
 use ipnet::IpNet;
@@ -63,6 +63,9 @@ pub(super) fn inputs(
         endpoints.sort();
         endpoints.dedup();
         let for_the_lan = config.gateway.as_ref().is_some_and(|g| &g.tunnel == name);
+        // One that devices may be given is for the LAN as well.
+        let given = config.gateway.as_ref();
+        let given = given.is_some_and(|g| g.devices.through.contains_key(name));
         let outer_ipv6 = state
             .endpoint
             .or(endpoints.first().copied())
@@ -76,7 +79,9 @@ pub(super) fn inputs(
             mtu,
             whole: state.mtu.map_or(mtu, |whole| whole.min(mtu)),
             // A tunnel to everything leaves this machine's own traffic alone while it is down.
-            own_traffic: !for_the_lan && (!tunnel.virtual_address || !state.addresses.is_empty()),
+            own_traffic: !for_the_lan
+                && !given
+                && (!tunnel.virtual_address || !state.addresses.is_empty()),
             // A site's networks are inside for everybody.
             carries_lan: for_the_lan || !tunnel.virtual_address,
             remote: tunnel.remote_networks.clone(),
@@ -146,14 +151,21 @@ pub(super) fn guard(
     let Some(gateway) = sections.gateway.as_ref().filter(|g| g.guard) else {
         return Ok(None);
     };
-    let (tunnels, closed): (Vec<&String>, Vec<&String>) =
+    let (tunnels, others): (Vec<&String>, Vec<&String>) =
         (sections.interfaces.iter()).partition(|name| sections.ways_out.contains(name));
+    let is_given = |name: &String| {
+        let mut given = gateway.devices.through.values();
+        given.any(|through| through.interface == *name)
+    };
+    let closed = others.into_iter().filter(|name| !is_given(name));
+    let closed: Vec<&String> = closed.collect();
     let names = |names: Vec<&String>| -> Result<Vec<InterfaceName>, String> {
         names.into_iter().map(|name| interface(name)).collect()
     };
     Ok(Some(GuardInputs {
         lan: lan(gateway, machine)?,
         tunnels: names(tunnels)?,
+        inside: names(sections.inside.iter().collect())?,
         closed: names(closed)?,
         sites: sections.sites.clone(),
         local: sections.local.clone(),
@@ -181,7 +193,21 @@ pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
             found
         }
     };
+    let through = gateway.devices.through.iter();
+    let through = through.map(|(tunnel, through)| {
+        Ok(Through {
+            tunnel: tunnel.clone(),
+            interface: interface(&through.interface)?,
+            networks: through.networks.clone(),
+        })
+    });
     Ok(Lan {
+        through: through.collect::<Result<Vec<_>, String>>()?,
+        // Whether they are let out by whoever knows whether the tunnel is down.
+        on_failure: match gateway.devices.direct_on_failure {
+            true => OnFailure::Direct { open: false },
+            false => OnFailure::Blocked,
+        },
         interfaces,
         networks,
         devices: gateway.devices.policies.clone(),
@@ -295,6 +321,32 @@ mod tests {
             .unwrap();
         assert!(guard.lan.networks.is_empty());
         assert_eq!(guard.tunnels[0].as_str(), "cyg-home");
+    }
+
+    #[test]
+    fn a_tunnel_that_devices_are_given_is_theirs_and_not_the_boxs_own() {
+        let work = CLIENT.replace("tunnel.home", "tunnel.work");
+        let text = format!("{CLIENT}{work}[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n");
+        let up = || Live {
+            addresses: vec!["10.98.0.2".parse().unwrap()],
+            up: true,
+            ..Live::default()
+        };
+        let of = |text: &str| {
+            let config = config(text);
+            let live = [("work".to_owned(), up())].into();
+            let inputs = inputs(&config, &live, &machine()).unwrap();
+            let guard = guard(&(&config).into(), &machine()).unwrap().unwrap();
+            let own = inputs
+                .tunnels
+                .iter()
+                .map(|t| t.own_traffic)
+                .collect::<Vec<_>>();
+            (own, guard.closed.len(), guard.lan.through.len())
+        };
+        assert_eq!(of(&text), (vec![false, true], 1, 0));
+        let given = format!("{text}[gateway.through.work]\n");
+        assert_eq!(of(&given), (vec![false, false], 0, 1));
     }
 
     #[test]

@@ -17,7 +17,20 @@ const MOST: usize = 1024;
 /// What so many take, and more.
 const FILE_MAX: u64 = 256 << 10;
 
-type Given = BTreeMap<Device, DevicePolicy>;
+/// What was given, to each its policy; with its tunnel where that is another than the gateway's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Given {
+    policies: BTreeMap<Device, DevicePolicy>,
+    through: BTreeMap<Device, String>,
+}
+
+/// A policy that is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) policy: DevicePolicy,
+    /// Of what is tunnelled, by which tunnel; `None`: the gateway's.
+    pub(super) through: Option<String>,
+}
 
 /// What was given, or why it is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +43,18 @@ pub(super) struct Policies {
 #[serde(deny_unknown_fields)]
 struct File {
     version: u64,
-    policies: Given,
+    policies: BTreeMap<Device, DevicePolicy>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    through: BTreeMap<Device, String>,
+}
+
+impl File {
+    fn given(self) -> Given {
+        Given {
+            policies: self.policies,
+            through: self.through,
+        }
+    }
 }
 
 /// Which version a file is, whatever else it holds.
@@ -43,7 +67,7 @@ impl Default for Policies {
     fn default() -> Self {
         Self {
             path: PathBuf::new(),
-            given: Ok(Given::new()),
+            given: Ok(Given::default()),
         }
     }
 }
@@ -71,12 +95,12 @@ impl Policies {
     pub(super) fn has(&self, device: &Device) -> bool {
         self.given
             .as_ref()
-            .is_ok_and(|given| given.contains_key(device))
+            .is_ok_and(|given| given.policies.contains_key(device))
     }
 
     /// The devices that were given one.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.given.iter().flat_map(BTreeMap::keys)
+        self.given.iter().flat_map(|given| given.policies.keys())
     }
 
     /// What counts where a configuration says this. If it is not known what was given, nobody goes direct, and
@@ -84,7 +108,12 @@ impl Policies {
     pub(super) fn applied(&self, gateway: &mut Gateway) {
         let devices = &mut gateway.devices;
         match &self.given {
-            Ok(given) => devices.policies.named.extend(given),
+            Ok(given) => {
+                for (device, policy) in &given.policies {
+                    let through = given.through.get(device).cloned();
+                    devices.policies.give(*device, *policy, through);
+                }
+            }
             Err(_) => *devices = std::mem::take(devices).closed(),
         }
     }
@@ -95,15 +124,22 @@ impl Policies {
         &mut self,
         devices: &[Device],
         superseded: &[Device],
-        policy: Option<DevicePolicy>,
+        order: Option<&Order>,
     ) -> Result<(), String> {
-        let mut policies = self.given.clone()?;
-        policies.retain(|device, _| !superseded.contains(device));
-        for device in devices {
-            match policy {
-                Some(policy) => policies.insert(*device, policy),
-                None => policies.remove(device),
-            };
+        let Given {
+            mut policies,
+            mut through,
+        } = self.given.clone()?;
+        for device in devices.iter().chain(superseded) {
+            policies.remove(device);
+            through.remove(device);
+        }
+        if let Some(order) = order {
+            for device in devices {
+                policies.insert(*device, order.policy);
+                let tunnel = order.through.iter().cloned();
+                through.extend(tunnel.map(|tunnel| (*device, tunnel)));
+            }
         }
         if policies.len() > MOST {
             return Err(format!(
@@ -120,17 +156,18 @@ impl Policies {
         let file = File {
             version: VERSION,
             policies,
+            through,
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|e| failed(&e))?;
         keep_file(&self.path, &text).map_err(|e| failed(&e))?;
-        self.given = Ok(file.policies);
+        self.given = Ok(file.given());
         Ok(())
     }
 }
 
 fn read(path: &Path) -> Result<Given, String> {
     let metadata = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Given::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Given::default()),
         other => other.map_err(|e| e.to_string())?,
     };
     let own = rustix::process::geteuid().as_raw();
@@ -148,7 +185,7 @@ fn read(path: &Path) -> Result<Given, String> {
         ));
     }
     let file: File = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    Ok(file.policies)
+    Ok(file.given())
 }
 
 #[cfg(test)]
@@ -167,6 +204,13 @@ mod tests {
     fn gateway() -> Gateway {
         let config = Config::parse("t", CONFIG, &mut |p| Err(format!("no {p}")));
         config.unwrap().gateway.unwrap()
+    }
+
+    fn order(policy: DevicePolicy) -> Order {
+        Order {
+            policy,
+            through: None,
+        }
     }
 
     /// A state directory.
@@ -203,10 +247,10 @@ mod tests {
         let mut policies = place.read();
         assert_eq!(policies.problem(), None);
         policies
-            .give(&[first, third], &[], Some(DevicePolicy::Blocked))
+            .give(&[first, third], &[], Some(&order(DevicePolicy::Blocked)))
             .unwrap();
         policies
-            .give(&[third], &[], Some(DevicePolicy::Tunnelled))
+            .give(&[third], &[], Some(&order(DevicePolicy::Tunnelled)))
             .unwrap();
         assert_eq!(place.read(), policies);
         let mut effective = gateway();
@@ -216,13 +260,44 @@ mod tests {
         assert_eq!(named[&third], DevicePolicy::Tunnelled);
         assert_eq!(named.len(), 3);
         policies
-            .give(&[first], &[third], Some(DevicePolicy::Direct))
+            .give(&[first], &[third], Some(&order(DevicePolicy::Direct)))
             .unwrap();
         assert!(place.read().has(&first) && !place.read().has(&third));
         policies.give(&[first, third], &[], None).unwrap();
         let mut effective = gateway();
         place.read().applied(&mut effective);
         assert_eq!(effective, gateway());
+    }
+
+    #[test]
+    fn a_tunnel_is_kept_with_the_policy_until_another_is_given() {
+        let place = Place::new("policies-through");
+        let device: Device = "02:00:00:00:00:01".parse().unwrap();
+        let mut policies = place.read();
+        let work = Order {
+            policy: DevicePolicy::Tunnelled,
+            through: Some("work".to_owned()),
+        };
+        let through = |policies: &Policies| {
+            let mut effective = gateway();
+            policies.applied(&mut effective);
+            let policies = &effective.devices.policies;
+            (
+                policies.named[&device],
+                policies.through(Some(&device)).map(str::to_owned),
+            )
+        };
+        policies.give(&[device], &[], Some(&work)).unwrap();
+        let given = (DevicePolicy::Tunnelled, Some("work".to_owned()));
+        assert_eq!(through(&place.read()), given);
+        let tunnelled = order(DevicePolicy::Tunnelled);
+        policies.give(&[device], &[], Some(&tunnelled)).unwrap();
+        assert_eq!(through(&place.read()), (DevicePolicy::Tunnelled, None));
+        let kept = std::fs::read_to_string(place.0.join("devices.json")).unwrap();
+        assert!(!kept.contains("through"), "{kept}");
+        policies.give(&[device], &[], Some(&work)).unwrap();
+        policies.give(&[device], &[], None).unwrap();
+        assert_eq!(through(&place.read()), (DevicePolicy::Direct, None));
     }
 
     #[test]
@@ -256,7 +331,7 @@ mod tests {
             assert_eq!(devices.default, DevicePolicy::Tunnelled);
             assert_eq!(devices.named.len(), 1, "who is blocked");
             let device = "fd00::9".parse().unwrap();
-            let refused = policies.give(&[device], &[], Some(DevicePolicy::Direct));
+            let refused = policies.give(&[device], &[], Some(&order(DevicePolicy::Direct)));
             assert_eq!(refused, Err(problem));
             let kept = std::fs::read_to_string(place.0.join("devices.json"));
             assert_eq!(kept.unwrap(), text);
@@ -286,9 +361,9 @@ mod tests {
         let all: Vec<Device> = (0..=MOST).map(device).collect();
         let mut policies = place.read();
         policies
-            .give(&all[..MOST], &[], Some(DevicePolicy::Direct))
+            .give(&all[..MOST], &[], Some(&order(DevicePolicy::Direct)))
             .unwrap();
-        let refused = policies.give(&all[MOST..], &[], Some(DevicePolicy::Direct));
+        let refused = policies.give(&all[MOST..], &[], Some(&order(DevicePolicy::Direct)));
         assert!(refused.unwrap_err().contains("cygnet device forget"));
         assert_eq!(place.read().devices().count(), MOST);
         let bytes = std::fs::metadata(place.0.join("devices.json"))

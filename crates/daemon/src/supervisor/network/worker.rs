@@ -2,6 +2,7 @@
 
 mod devices;
 mod direct_names;
+mod failure;
 mod lent;
 mod look;
 mod maps;
@@ -35,6 +36,7 @@ use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::dns::Event;
+use failure::Failure;
 
 /// What is asked of the thread; done in order.
 pub(super) enum Job {
@@ -90,6 +92,8 @@ pub(super) struct Worker {
     listeners: Listeners,
     /// What goes direct by its name.
     held: Held,
+    /// What goes direct because the tunnel is down.
+    failure: Failure,
     /// What the plan that was last made does not do as one may expect, because of networks that this machine
     /// has itself.
     clashes: Vec<String>,
@@ -166,6 +170,7 @@ impl Worker {
             machine: Machine::default(),
             listeners: Listeners::default(),
             held: Held::default(),
+            failure: Failure::default(),
             clashes: Vec::new(),
             ways: Ways::default(),
             told: None,
@@ -201,7 +206,12 @@ impl Worker {
                             }
                         }
                     }
+                    let other = self.follow_failure();
                     self.apply().await;
+                    if other {
+                        // It warns of its errors, and the next look tries again.
+                        let _ = self.end_changed().await;
+                    }
                     self.follow_ways().await;
                 }
                 Job::AllDown => {
@@ -230,6 +240,8 @@ impl Worker {
                     status.direct_domains = self.direct_domains();
                     status.guard = self.guard;
                     status.lets_out = self.lets_out();
+                    status.let_out = self.failure.is_open();
+                    status.warnings.extend(self.failure.warning());
                     status.warnings.extend(self.warnings.iter().cloned());
                     let _ = reply.send(*status);
                 }
@@ -237,6 +249,9 @@ impl Worker {
                     let _ = reply.send(());
                 }
                 Job::TakeBack(reply) => {
+                    if self.failure.is_open() {
+                        self.close_in();
+                    }
                     if let Err(error) = self.network.remove().await {
                         tracing::error!("cannot take back everything: {error}");
                     }
@@ -279,7 +294,8 @@ impl Worker {
         self.follow_held();
         let kept = direct_names::kept(&self.held, &config);
         let mut closed = self.held.without(&kept);
-        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners, &kept)?;
+        let around = (&machine, &self.listeners, &self.failure);
+        let (plan, clashes) = plan(&config, &self.live, around, &kept)?;
         if self.written.is_none() {
             self.in_force = devices::last_in_force(&written, &policies, &machine);
             closed.extend(direct_names::left_over());
@@ -315,6 +331,7 @@ impl Worker {
         self.config = Some(config);
         self.written = Some(written);
         self.policies = policies;
+        self.follow_failure();
         self.arranged = self.lan();
         // Of those that cannot be ended it warns, and tries again.
         let _ = self.end_changed().await;
@@ -336,7 +353,8 @@ impl Worker {
         }
         let Some(old) = old else { return };
         self.listen(&old);
-        if let Ok((plan, _)) = plan(&old, &self.live, machine, &self.listeners, &self.held)
+        let around = (machine, &self.listeners, &self.failure);
+        if let Ok((plan, _)) = plan(&old, &self.live, around, &self.held)
             && let Err(error) = self.network.apply(&plan).await
         {
             tracing::error!("cannot restore the earlier state: {error}");
@@ -428,20 +446,24 @@ impl Worker {
         }
     }
 
-    /// The plan for what is up at this moment.
+    /// The plan for what is up at this moment, and what of it is not as one may expect.
+    fn present_plan(
+        &self,
+        config: &Config,
+        held: &Held,
+    ) -> Result<(NetworkPlan, Vec<String>), String> {
+        let around = (&self.machine, &self.listeners, &self.failure);
+        plan(config, &self.live, around, held)
+    }
+
+    /// Makes the kernel obey it.
     async fn apply(&mut self) {
         self.heard.doubt();
         self.follow_held();
         let Some(config) = self.config.clone() else {
             return;
         };
-        let applied = match plan(
-            &config,
-            &self.live,
-            &self.machine,
-            &self.listeners,
-            &self.held,
-        ) {
+        let applied = match self.present_plan(&config, &self.held) {
             Ok((plan, clashes)) => {
                 self.clashes = clashes;
                 self.network.apply(&plan).await.map_err(|e| e.to_string())
@@ -491,8 +513,7 @@ pub(super) fn firewalls(config: &Config, machine: &Machine) -> [Result<Vec<Block
 fn plan(
     config: &Config,
     live: &BTreeMap<String, Live>,
-    machine: &Machine,
-    listeners: &Listeners,
+    (machine, listeners, failure): (&Machine, &Listeners, &Failure),
     held: &Held,
 ) -> Result<(NetworkPlan, Vec<String>), String> {
     let mut inputs = cygnet_gateway::Inputs {
@@ -501,6 +522,7 @@ fn plan(
     };
     if let Some(lan) = &mut inputs.lan {
         lan.direct_names.addresses = held.left(Instant::now());
+        failure.applied(lan);
     }
     let (inputs, left_out) = inputs.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;

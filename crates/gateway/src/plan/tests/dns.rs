@@ -10,6 +10,7 @@ fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
     Devices {
         default,
         named: named.collect(),
+        ..Devices::default()
     }
 }
 
@@ -20,8 +21,7 @@ fn answering(devices: Devices, refuse_dot: bool) -> Inputs {
         interfaces: vec![name("eth0"), name("eth1")],
         networks: vec![net("192.168.1.0/24"), net("fd00::/64")],
         devices,
-        direct_networks: Vec::new(),
-        direct_names: crate::DirectNames::default(),
+        ..Lan::default()
     });
     inputs.dns = Some(Dns {
         addresses: [

@@ -8,6 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row, StatefulWidget, Table, TableState, Widget};
 
+use super::super::super::device::goes;
 use super::super::super::status::{self, duration};
 use super::super::keys::HELP;
 use super::super::model::Model;
@@ -16,6 +17,8 @@ use super::{Look, told};
 /// Widths below which columns are left out.
 const WITH_SIGNS: u16 = 60;
 const WITH_ALL: u16 = 76;
+/// Room for where a device goes: the names of tunnels may be long.
+const GOES_MOST: u16 = 24;
 
 pub(super) fn devices(model: &Model, look: &Look, area: Rect, buffer: &mut Buffer) {
     let known = match &model.devices {
@@ -39,9 +42,14 @@ pub(super) fn devices(model: &Model, look: &Look, area: Rect, buffer: &mut Buffe
     if known.devices.is_empty() {
         return told("no device was seen yet", Style::new(), table, buffer);
     }
+    let goes_of = |device: &DeviceStatus| goes(device.policy, device.through.as_deref()).len();
+    let widest = known.devices.iter().map(goes_of).max().unwrap_or_default();
+    let goes_width = u16::try_from(widest)
+        .unwrap_or(GOES_MOST)
+        .clamp(10, GOES_MOST);
     let columns = [
         ("DEVICE", Constraint::Fill(1)),
-        ("GOES", Constraint::Length(10)),
+        ("GOES", Constraint::Length(goes_width)),
         ("BY", Constraint::Length(13)),
         ("SEEN AGO", Constraint::Length(11)),
         ("ADDRESSES", Constraint::Fill(1)),
@@ -72,7 +80,7 @@ fn cells<'a>(device: &DeviceStatus, look: &Look) -> [Cell<'a>; 5] {
         (None, Some(name)) => format!("({name}) {}", device.device),
         (None, None) => device.device.clone(),
     };
-    let goes = match device.policy {
+    let style = match device.policy {
         DevicePolicy::Tunnelled => look.good(),
         DevicePolicy::Direct => look.busy(),
         DevicePolicy::Blocked => look.bad(),
@@ -85,7 +93,7 @@ fn cells<'a>(device: &DeviceStatus, look: &Look) -> [Cell<'a>; 5] {
     let addresses: Vec<String> = device.addresses.iter().map(ToString::to_string).collect();
     [
         Cell::new(called),
-        Cell::new(device.policy.to_string()).style(goes),
+        Cell::new(goes(device.policy, device.through.as_deref())).style(style),
         Cell::new(by),
         Cell::new(device.last_seen_s.map_or("-".to_owned(), duration)),
         Cell::new(addresses.join(" ")),

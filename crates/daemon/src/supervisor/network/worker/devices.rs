@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use cygnet_config::{Config, Gateway};
-use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac};
+use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
 use ipnet::IpNet;
 
 use super::{Worker, direct_names, guard, inputs, plan};
@@ -15,7 +15,7 @@ use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySo
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
 use crate::supervisor::network::neighbourhood::Sign;
-use crate::supervisor::network::policies::Policies;
+use crate::supervisor::network::policies::{Order, Policies};
 
 /// A device that had another address earlier may have got that from a DHCP server.
 const LATELY: Duration = Duration::from_secs(3600);
@@ -38,7 +38,13 @@ pub(super) fn last_in_force(
     let mut gateway = written.gateway.clone()?;
     gateway.devices = guard::last_devices(&written.daemon.state_dir)?;
     policies.applied(&mut gateway);
-    inputs::lan(&gateway, machine).ok()
+    let mut lan = inputs::lan(&gateway, machine).ok()?;
+    let on_failure = written.gateway.as_ref()?.devices.direct_on_failure;
+    if on_failure {
+        // Perhaps they had been let out, which nobody wrote down.
+        lan.on_failure = OnFailure::Direct { open: true };
+    }
+    Some(lan)
 }
 
 impl Worker {
@@ -84,7 +90,9 @@ impl Worker {
     /// The LAN as it is to be.
     pub(super) fn lan(&self) -> Option<Lan> {
         let gateway = self.config.as_ref()?.gateway.as_ref()?;
-        inputs::lan(gateway, &self.machine).ok()
+        let mut lan = inputs::lan(gateway, &self.machine).ok()?;
+        self.failure.applied(&mut lan);
+        Some(lan)
     }
 
     fn gateway(&self) -> Result<&Gateway, Refusal> {
@@ -128,6 +136,7 @@ impl Worker {
                     host_name: host_names.get(&mac).cloned(),
                     addresses: addresses.iter().map(|(address, _)| *address).collect(),
                     policy,
+                    through: policies.through(by.as_ref()).map(str::to_owned),
                     from: self.source(by.as_ref()),
                     last_seen_s: last.map(|at| now.saturating_duration_since(at).as_secs_f64()),
                 });
@@ -143,14 +152,21 @@ impl Worker {
             },
             addresses: Vec::new(),
             policy: *policy,
+            through: policies.through(Some(device)).map(str::to_owned),
             from: self.source(Some(device)),
             last_seen_s: None,
         }));
         Ok(DevicesStatus {
             default: policies.default,
             direct_networks: gateway.devices.direct_networks.clone(),
+            through: (gateway.devices.through.iter())
+                .map(|(tunnel, through)| (tunnel.clone(), through.networks.clone()))
+                .collect(),
             problem: self.policies.problem().map(str::to_owned),
-            warnings: self.shared_macs(),
+            warnings: (self.failure.warning().into_iter())
+                .chain(self.shared_macs())
+                .chain(self.without_tunnel())
+                .collect(),
             devices,
         })
     }
@@ -166,6 +182,7 @@ impl Worker {
     /// Gives a device another policy, in the kernel and for the next start.
     pub(super) async fn order(&mut self, order: &DeviceOrder) -> Result<DeviceChanged, Refusal> {
         self.learn().await;
+        let given = self.given(order)?;
         let meant = self.meant(&order.device)?;
         if order.policy == Some(DevicePolicy::Direct) {
             self.one_device_each(&meant)?;
@@ -182,7 +199,7 @@ impl Worker {
         }
         let refused = |error: String| Refusal::new(StatusCode::CONFLICT, error);
         self.policies
-            .give(&meant.devices, &meant.superseded, order.policy)
+            .give(&meant.devices, &meant.superseded, given.as_ref())
             .map_err(refused)?;
         let ended = self.rearrange().await.map_err(|error| {
             refused(format!(
@@ -200,11 +217,79 @@ impl Worker {
         }
         Ok(DeviceChanged {
             policy: now.first().map_or(policies.default, |now| now.policy),
+            through: now.first().and_then(|now| now.through.clone()),
             devices: meant.devices.iter().map(Device::to_string).collect(),
             ended,
             now,
             notes,
         })
+    }
+
+    /// What is to be given; `None`: what was given is to be forgotten.
+    fn given(&self, order: &DeviceOrder) -> Result<Option<Order>, Refusal> {
+        let Some(policy) = order.policy else {
+            return Ok(None);
+        };
+        if let Some(tunnel) = &order.through {
+            self.may_be_given(policy, tunnel)?;
+        }
+        Ok(Some(Order {
+            policy,
+            through: order.through.clone(),
+        }))
+    }
+
+    /// Whether a device may be told to go through this tunnel.
+    fn may_be_given(&self, policy: DevicePolicy, tunnel: &str) -> Result<(), Refusal> {
+        let gateway = self.gateway()?;
+        let through = &gateway.devices.through;
+        if policy != DevicePolicy::Tunnelled {
+            return Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("a device that is {policy} goes through no tunnel: say tunnelled"),
+            ));
+        }
+        if through.contains_key(tunnel) {
+            return Ok(());
+        }
+        let known = self.config.as_ref().and_then(|c| c.tunnels.get(tunnel));
+        let names: Vec<&str> = through.keys().map(String::as_str).collect();
+        let expected = match names.as_slice() {
+            [] => "the configuration has none that devices may be given".to_owned(),
+            names => format!("devices may be given: {}", names.join(", ")),
+        };
+        let error = match known {
+            _ if gateway.tunnel == tunnel => {
+                format!("`{tunnel}` is the gateway's tunnel: say `tunnelled` alone")
+            }
+            Some(known) if known.virtual_address => format!(
+                "tunnel `{tunnel}` is this machine's own: for devices to be given it write a section                  [gateway.through.{tunnel}], which may be empty, and `cygnet reload`"
+            ),
+            Some(_) => format!(
+                "tunnel `{tunnel}` is one between two networks: devices reach what lies behind it, and nothing else,                  through it by themselves; {expected}"
+            ),
+            None => format!("there is no tunnel `{tunnel}`; {expected}"),
+        };
+        let status = match known {
+            None => StatusCode::NOT_FOUND,
+            Some(_) => StatusCode::CONFLICT,
+        };
+        Err(Refusal::new(status, error))
+    }
+
+    /// Of devices that were given a tunnel that the configuration gives to nobody any more.
+    pub(super) fn without_tunnel(&self) -> Vec<String> {
+        let Ok(gateway) = self.gateway() else {
+            return Vec::new();
+        };
+        let given = gateway.devices.policies.through.iter();
+        let lost = given.filter(|(_, tunnel)| !gateway.devices.through.contains_key(*tunnel));
+        lost.map(|(device, tunnel)| {
+            format!(
+                "{device} is to go through tunnel `{tunnel}`, which the configuration does not give to devices any more: it                  goes nowhere until it is told otherwise (`cygnet device set` or `forget`), or a section                  [gateway.through.{tunnel}] is there again"
+            )
+        })
+        .collect()
     }
 
     /// What somebody means by a name or an address. An address of a device that was seen stands for the device,
@@ -334,7 +419,8 @@ impl Worker {
             self.apply_guard(&config, &machine).await?;
         }
         self.listen(&config);
-        let (plan, clashes) = plan(&config, &self.live, &machine, &self.listeners, &self.held)?;
+        let around = (&machine, &self.listeners, &self.failure);
+        let (plan, clashes) = plan(&config, &self.live, around, &self.held)?;
         self.clashes = clashes;
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
@@ -419,26 +505,29 @@ struct Meant {
 
 /// What is true of a device, or of its addresses, if that differs. `seen`: those it was seen with.
 fn what_is_true(policies: &Devices, device: Device, seen: &[IpAddr]) -> Vec<DeviceNow> {
-    let now = |policy, addresses| DeviceNow {
+    let now = |(by, policy): (Option<Device>, DevicePolicy), addresses| DeviceNow {
         device: device.to_string(),
         addresses,
         policy,
+        through: policies.through(by.as_ref()).map(str::to_owned),
     };
     let mac = match device {
-        Device::Network(net) => return vec![now(policies.of_network(net).1, Vec::new())],
+        Device::Network(net) => return vec![now(policies.of_network(net), Vec::new())],
         Device::Mac(mac) => mac,
     };
-    let mut alike: BTreeMap<DevicePolicy, Vec<IpAddr>> = BTreeMap::new();
+    let mut alike: BTreeMap<_, (_, Vec<IpAddr>)> = BTreeMap::new();
     for address in seen {
-        let (_, policy) = policies.decision(Some(mac), *address);
-        alike.entry(policy).or_default().push(*address);
+        let decision = policies.decision(Some(mac), *address);
+        let way = (decision.1, policies.through(decision.0.as_ref()));
+        let (_, addresses) = alike.entry(way).or_insert((decision, Vec::new()));
+        addresses.push(*address);
     }
     if alike.is_empty() {
-        return vec![now(unseen(policies, mac)[0], Vec::new())];
+        return vec![now((Some(device), unseen(policies, mac)[0]), Vec::new())];
     }
-    let alike = alike.into_iter();
+    let alike = alike.into_values();
     alike
-        .map(|(policy, addresses)| now(policy, addresses))
+        .map(|(decision, addresses)| now(decision, addresses))
         .collect()
 }
 
@@ -492,6 +581,8 @@ fn is_another(before: &Lan, now: &Lan) -> bool {
     before.devices != now.devices
         || before.direct_networks != now.direct_networks
         || before.direct_names.listed != now.direct_names.listed
+        || before.through != now.through
+        || before.on_failure != now.on_failure
 }
 
 /// What the configuration calls a device that is known by any of these.

@@ -78,6 +78,7 @@ impl Worker {
         if config.gateway.is_some() {
             warnings.extend(self.policies.problem().map(str::to_owned));
             warnings.extend(self.shared_macs());
+            warnings.extend(self.without_tunnel());
             warnings.extend(self.held.troubles());
         }
         warnings.extend(self.lan_missing(&config).await);

@@ -7,7 +7,7 @@ use cygnet_gateway::{GuardPlan, PLAN_TABLE};
 use cygnet_linux::nft;
 use tokio::time::Instant;
 
-use super::{Held, Worker, inputs, interfaces, plan};
+use super::{Held, Worker, inputs, interfaces};
 use crate::api::Guard;
 use crate::supervisor::Done;
 use crate::supervisor::network::machine::{self, Machine};
@@ -50,6 +50,8 @@ impl Worker {
                 self.mend_plan(&config).await;
             }
         }
+        // Behind what was mended: it is said in the tables that are there.
+        self.follow_failure();
         self.watch_devices().await;
         if !nothing {
             self.look().await;
@@ -69,13 +71,7 @@ impl Worker {
             }
             _ => true,
         };
-        let plan = match plan(
-            config,
-            &self.live,
-            &self.machine,
-            &self.listeners,
-            &Held::default(),
-        ) {
+        let plan = match self.present_plan(config, &Held::default()) {
             Ok((plan, _)) => self.network.has_routing(&plan).await.unwrap_or(false),
             Err(_) => true,
         };
@@ -172,14 +168,9 @@ impl Worker {
 
     /// Puts back what another program removed of the plan: a network manager that does not know our rules.
     async fn mend_plan(&mut self, config: &Config) {
-        let plan = plan(
-            config,
-            &self.live,
-            &self.machine,
-            &self.listeners,
-            &self.held,
-        );
-        let Ok((plan, _)) = plan else { return };
+        let Ok((plan, _)) = self.present_plan(config, &self.held) else {
+            return;
+        };
         let routing = self.network.has_routing(&plan).await;
         let table = nft::ruleset_json().map(|ruleset| nft::has_table(&ruleset, PLAN_TABLE));
         if let (Ok(routing), Ok(table)) = (routing, table)

@@ -63,7 +63,14 @@ async fn order(
 ) -> Result<DeviceChanged, Refusal> {
     let (reply, answer) = oneshot::channel();
     let device = device.to_owned();
-    network.order(DeviceOrder { device, policy }, reply);
+    network.order(
+        DeviceOrder {
+            device,
+            policy,
+            through: None,
+        },
+        reply,
+    );
     answer.await.unwrap()
 }
 
