@@ -9,6 +9,7 @@ use super::{Dnsmasq, NINES, NINES6, dig, expect, start, take_down};
 use crate::ensure;
 use crate::lab::world::{GATEWAY, HOME_PUBLIC, ROUTER, SERVER, WEB};
 use crate::lab::{Lab, Namespace, Result, wait_for};
+use std::time::Duration;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -22,6 +23,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "a device that goes direct no more is asked for outside no more, from one question to the next",
             changes,
         ),
+        Scenario::new(
+            "dns-on-failure",
+            "tunnelled devices that are let out while the tunnel is down are answered beside it, and through it when it is back",
+            on_failure,
+        ),
     ]
 }
 
@@ -29,6 +35,8 @@ const FAR: &str = "198.51.100.82";
 const NEAR: &str = "10.7.7.7";
 /// Where the box answers devices that go direct.
 const DIRECT_PORT: u16 = 985;
+/// They are let out some 15 s after the tunnel is down.
+const LET_OUT: Duration = Duration::from_secs(60);
 
 /// One at the home router and one at the web host, which call every name below `test.example` their way.
 fn resolvers(home: &Home) -> Result<(Dnsmasq, Dnsmasq)> {
@@ -190,4 +198,62 @@ fn changes(lab: &mut Lab) -> Result<String> {
     })?;
     expect(phone, GATEWAY, "last.test.example", &["A"], &[FAR])?;
     Ok("asked as the policy of the moment says".to_owned())
+}
+
+fn on_failure(lab: &mut Lab) -> Result<String> {
+    let home = start(lab, "", &[])?;
+    let (far, near) = resolvers(&home)?;
+    let laptop = &home.world.laptop;
+    let policies = section("on_failure = \"direct\"\n");
+    home.gateway.write(&gateway_setup("", &policies))?;
+    home.gateway.reload()?;
+    // From one port, which the kernel holds for one connection.
+    let from = ["A", "-b", "192.168.1.20#5300"];
+    expect(laptop, GATEWAY, "up.test.example", &from, &[FAR])?;
+    unanswered(
+        laptop,
+        GATEWAY,
+        "sly.test.example",
+        &["-p", &DIRECT_PORT.to_string()],
+    )?;
+    take_down(&home)?;
+    let said = dig(laptop, GATEWAY, "early.test.example", &["A"])?;
+    ensure!(
+        said.status == "SERVFAIL",
+        "with the tunnel just down: {said:?}"
+    );
+    let let_out = |out: bool| {
+        wait_for("tunnelled devices are let out, or no more", LET_OUT, || {
+            let is = home.gateway.whole_status()?["let_out"] == true;
+            Ok((is == out).then_some(()))
+        })
+    };
+    let_out(true)?;
+    for (n, more) in [&from[..], &["A", "+tcp"]].iter().enumerate() {
+        expect(
+            laptop,
+            GATEWAY,
+            &format!("out{n}.test.example"),
+            more,
+            &[NEAR],
+        )?;
+    }
+    home.gateway.up("home")?;
+    let_out(false)?;
+    for (n, more) in [&from[..], &["A", "+tcp"]].iter().enumerate() {
+        let name = format!("back{n}.test.example");
+        expect(laptop, GATEWAY, &name, more, &[FAR])?;
+        let heard = near.asked_for(&name);
+        ensure!(heard.is_empty(), "{heard:?} asked the home for {name}");
+    }
+    for name in ["up.test.example", "sly.test.example", "early.test.example"] {
+        let heard = near.asked_for(name);
+        ensure!(heard.is_empty(), "{heard:?} asked the home for {name}");
+    }
+    let heard = far.asked_for("out0.test.example");
+    ensure!(
+        heard.is_empty(),
+        "{heard:?} asked far while the tunnel was down"
+    );
+    Ok("through the tunnel, beside it, and through it".to_owned())
 }

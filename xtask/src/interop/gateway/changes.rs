@@ -12,7 +12,7 @@ use crate::lab::{Failure, Lab, Namespace, Result, interrupt, wait_for};
 use std::time::{Duration, Instant};
 
 /// What is asked of a change, once the command that ordered it has ended.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -35,7 +35,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 /// Gives the order, and returns a second after it was done.
-fn ordered(home: &Home, order: &[&str]) -> Result<String> {
+pub(super) fn ordered(home: &Home, order: &[&str]) -> Result<String> {
     let said = home.gateway.command(order)?;
     interrupt::pause(AT_ONCE)?;
     Ok(said)

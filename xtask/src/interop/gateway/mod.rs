@@ -1,9 +1,11 @@
 //! The box on the LAN and its devices: who goes through the tunnel, who beside it, who nowhere.
 
 mod changes;
+mod failure;
 mod lasting;
 mod policies;
 mod setup;
+mod through;
 
 use super::Scenario;
 use super::resilience::home::{GATEWAY6, Home, SOON, WEB6, seen_by};
@@ -17,6 +19,8 @@ pub(super) fn all() -> Vec<Scenario> {
         policies::scenarios(),
         changes::scenarios(),
         lasting::scenarios(),
+        through::scenarios(),
+        failure::scenarios(),
         setup::scenarios(),
     ]
     .concat()
@@ -58,6 +62,7 @@ fn blocked(device: &Namespace) -> Result<()> {
 #[serde(default)]
 struct Listed {
     problem: Option<String>,
+    warnings: Vec<String>,
     devices: Vec<ListedDevice>,
 }
 
@@ -68,6 +73,7 @@ struct ListedDevice {
     name: Option<String>,
     addresses: Vec<String>,
     policy: String,
+    through: Option<String>,
     from: String,
 }
 

@@ -32,7 +32,7 @@ pub(in crate::interop) const FLUSH_RULES: &str = "for f in -4 -6; do for p in 10
 
 /// Takes away all that Cygnet has set in the kernel of a host: how it is found at the next start of the machine.
 pub(in crate::interop) fn flush_kernel(host: &Namespace) -> Result<()> {
-    let routes = "for f in -4 -6; do ip $f route flush table 51450 2>/dev/null || :; \
+    let routes = "for f in -4 -6; do ip $f route flush table all proto 202 2>/dev/null || :; \
                   ip $f route flush table all proto 201 2>/dev/null || :; done";
     host.shell(&format!("nft flush ruleset; {FLUSH_RULES}; {routes}"))
         .map(drop)
