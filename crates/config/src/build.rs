@@ -1,5 +1,6 @@
 //! From what was written to what it means.
 
+mod advertise;
 mod auth;
 mod dhcp;
 mod dns;
@@ -271,6 +272,8 @@ impl<'r> Builder<'r> {
         self.on_failure(raw, named.map(|(_, tunnel)| tunnel.get_ref()));
         let dhcp = raw.dhcp.as_ref();
         let dhcp = dhcp.and_then(|dhcp| self.dhcp(dhcp, &lan, networks.as_deref()));
+        let advertise = raw.advertise.as_ref();
+        let advertise = advertise.and_then(|advertise| self.advertise(raw, advertise, &lan));
         Some(Gateway {
             tunnel: raw.tunnel.get_ref().clone(),
             lan,
@@ -279,6 +282,7 @@ impl<'r> Builder<'r> {
             devices,
             dns: raw.dns.as_ref().map(|dns| self.dns(dns.get_ref())),
             dhcp,
+            advertise,
         })
     }
 

@@ -81,6 +81,7 @@ impl GuardSections {
             dns: None,
             // Nothing that fails closed depends on it.
             dhcp: None,
+            advertise: None,
         });
         let tunnels = section("tunnel").into_iter().flatten();
         let tunnels = tunnels.filter_map(|(name, tunnel)| {
@@ -175,10 +176,11 @@ impl From<&Config> for GuardSections {
         Self::new(
             config.daemon.run_dir.clone(),
             config.daemon.state_dir.clone(),
-            // As it is read without the rest: who answers and who lends addresses is nothing to the guard.
+            // As it is read without the rest: who answers, who lends addresses and who is advertised is nothing to the guard.
             config.gateway.clone().map(|gateway| Gateway {
                 dns: None,
                 dhcp: None,
+                advertise: None,
                 ..gateway
             }),
             tunnels

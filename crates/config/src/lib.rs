@@ -5,6 +5,7 @@
 //! the very same [`cygnet_ike::policy::Policy`]. Private keys and pre-shared keys are only named.
 
 mod admission;
+mod advertise;
 mod build;
 mod devices;
 mod dhcp;
@@ -27,6 +28,7 @@ use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
 
 pub use admission::admission_files;
+pub use advertise::Advertise;
 pub use build::{RUN_DIR, STATE_DIR};
 pub use devices::Device;
 pub use dhcp::{AddressRange, Dhcp};
@@ -191,6 +193,8 @@ pub struct Gateway {
     pub dns: Option<Dns>,
     /// Addresses are lent by this machine.
     pub dhcp: Option<Dhcp>,
+    /// This machine is advertised as router for IPv6, without `dhcp`.
+    pub advertise: Option<Advertise>,
 }
 
 /// Where a secret is.

@@ -386,6 +386,14 @@ pub(crate) struct RawGateway {
     pub(crate) devices: BTreeMap<Spanned<String>, OneOrMany>,
     pub(crate) dns: Option<Spanned<RawDns>>,
     pub(crate) dhcp: Option<Spanned<RawDhcp>>,
+    pub(crate) advertise: Option<Spanned<RawAdvertise>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAdvertise {
+    pub(crate) interface: Option<Spanned<String>>,
+    pub(crate) dns: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

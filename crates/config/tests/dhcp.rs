@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use cygnet_config::{Config, Dhcp};
+use cygnet_config::{Advertise, Config, Dhcp};
 use ipnet::Ipv4Net;
 
 const HEAD: &str = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n";
@@ -58,6 +58,59 @@ fn all_keys_are_read() {
     let reservation = dhcp.reservations.iter().next().unwrap();
     assert_eq!(reservation.0.to_string(), "3c:22:fb:01:02:03");
     assert_eq!(*reservation.1.get_ref(), Ipv4Addr::new(10, 1, 7, 7));
+}
+
+#[test]
+fn it_is_advertised_without_lending() {
+    let advertise = |lan: &str, lines: &str| {
+        let text =
+            format!("{HEAD}[gateway]\ntunnel = \"home\"\n{lan}\n[gateway.advertise]\n{lines}");
+        parse(&text).map(|config| config.gateway.unwrap().advertise.unwrap())
+    };
+    let alone = Advertise {
+        interface: "eth0".to_owned(),
+        dns: None,
+    };
+    assert_eq!(advertise("lan = \"eth0\"", ""), Ok(alone));
+    let two = "lan = [\"eth0\", \"eth1\"]";
+    let full = "interface = \"eth1\"\ndns = [\"2620:fe::fe\"]\n";
+    let full = advertise(two, full).unwrap();
+    assert_eq!(
+        (full.interface.as_str(), full.dns.unwrap().len()),
+        ("eth1", 1)
+    );
+    for (lan, lines, line, expected) in [
+        (two, "", 8, "several interfaces: eth0, eth1"),
+        (
+            two,
+            "interface = \"eth2\"",
+            9,
+            "`eth2` is no interface of the LAN",
+        ),
+        (
+            "lan = \"eth0\"",
+            "dns = [\"9.9.9.9\"]",
+            9,
+            "an IPv4 address",
+        ),
+        (
+            "lan = \"eth0\"",
+            "range = \"10.0.0.5-10.0.0.9\"",
+            9,
+            "range",
+        ),
+        (
+            "lan = \"eth0\"",
+            "[gateway.dhcp]\nrange = \"10.0.0.5-10.0.0.9\"",
+            8,
+            "with [gateway.dhcp] this machine is advertised already",
+        ),
+    ] {
+        let told = advertise(lan, lines).unwrap_err();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("t:{line}:")), "{told:?}");
+        assert!(told[0].contains(expected), "{told:?}");
+    }
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub struct Status {
     /// Addresses lent to devices of the LAN; `None`: this machine has no `[gateway.dhcp]`.
     #[serde(default)]
     pub dhcp: Option<DhcpStatus>,
+    /// This machine as router for IPv6; `None`: this machine has no `[gateway.advertise]`.
+    #[serde(default)]
+    pub advertise: Option<AdvertiseStatus>,
 }
 
 /// What happened to a tunnel.
@@ -104,6 +107,15 @@ pub struct DhcpStatus {
     pub router_advertisements: bool,
     /// What is lent at this moment, by address.
     pub leases: Vec<DhcpLease>,
+}
+
+/// This machine as a router that is advertised, without a DHCP server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvertiseStatus {
+    /// Interface of the LAN.
+    pub interface: String,
+    /// Whether it is advertised; if not, `warnings` say why.
+    pub advertising: bool,
 }
 
 /// Whether the DHCP server lends.

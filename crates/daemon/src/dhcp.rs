@@ -1,4 +1,4 @@
-//! `cygnet serve-dhcp`: lends addresses on the LAN, and advertises this machine as its router for IPv6.
+//! `cygnet serve-dhcp`: lends addresses on the LAN, and advertises this machine as its router for IPv6; either alone, too.
 //!
 //! Messages of devices are bytes from a network: a process of its own reads them, which has no files and no
 //! privileges. The supervisor opens its sockets, says what to lend, and keeps what is lent.
@@ -13,6 +13,7 @@ use cygnet_dhcp::{
     Advertiser, CLIENT_PORT, Event, Lookout, Message, Record, SERVER_PORT, Server, Settings,
     Standing,
 };
+use cygnet_gateway::Mac;
 use cygnet_linux::clock::boottime;
 use cygnet_wire::ip::ndp::is_router_solicitation;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,7 +43,7 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Supervisor to this process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToDhcp {
-    /// First message. Descriptors come with it: UDP 67, UDP 68, and with `router` raw ICMPv6.
+    /// First message. Descriptors come with it: with `lends` UDP 67 and UDP 68, with `router` raw ICMPv6.
     Setup(Box<Setup>),
     /// Resolvers that are advertised from now on, with a `router` alone.
     Resolvers(Vec<Ipv6Addr>),
@@ -56,10 +57,17 @@ pub(crate) enum ToDhcp {
 /// All that it works with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    /// What is lent.
-    pub(crate) settings: Settings,
+    /// For IPv4.
+    pub(crate) lends: Option<Lends>,
     /// For IPv6.
     pub(crate) router: Option<Router>,
+}
+
+/// What is lent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lends {
+    /// To whom what.
+    pub(crate) settings: Settings,
     /// Leases of earlier runs.
     pub(crate) kept: Vec<Record>,
 }
@@ -69,6 +77,8 @@ pub(crate) struct Setup {
 pub(crate) struct Router {
     /// Number of the interface.
     pub(crate) interface: u32,
+    /// Its address.
+    pub(crate) mac: Mac,
     /// Resolvers.
     pub(crate) dns: Vec<Ipv6Addr>,
 }
@@ -102,19 +112,23 @@ pub(crate) fn run() -> u8 {
 
 struct Process {
     channel: Channel,
+    lending: Option<Lending>,
+    /// Of ICMPv6, with the number of its interface.
+    router: Option<(OwnedFd, u32, Advertiser)>,
+    pace: Pace,
+}
+
+struct Lending {
     /// Of UDP port 67.
     server_socket: OwnedFd,
     /// Of UDP port 68.
     client_socket: OwnedFd,
-    /// Of ICMPv6, with the number of its interface.
-    router: Option<(OwnedFd, u32, Advertiser)>,
     server: Server,
     lookout: Lookout,
     said: Option<State>,
     full: Option<Duration>,
     changed: bool,
     reported: Option<Duration>,
-    pace: Pace,
 }
 
 impl Process {
@@ -127,31 +141,32 @@ impl Process {
         };
         let missing = || io::Error::other("a descriptor is missing");
         let mut fds = fds.into_iter();
-        let (server_socket, client_socket) = (
-            fds.next().ok_or_else(missing)?,
-            fds.next().ok_or_else(missing)?,
-        );
         let now = boottime();
-        let (own, mac) = (setup.settings.server, setup.settings.mac);
+        let lending = match setup.lends {
+            None => None,
+            Some(Lends { settings, kept }) => Some(Lending {
+                server_socket: fds.next().ok_or_else(missing)?,
+                client_socket: fds.next().ok_or_else(missing)?,
+                lookout: Lookout::new(settings.server, settings.mac, now),
+                server: Server::new(settings, &kept, now),
+                said: None,
+                full: None,
+                changed: false,
+                reported: None,
+            }),
+        };
         let router = match setup.router {
             None => None,
             Some(router) => {
                 let socket = fds.next().ok_or_else(missing)?;
-                let advertiser = Advertiser::new(mac, router.dns, now);
+                let advertiser = Advertiser::new(router.mac, router.dns, now);
                 Some((socket, router.interface, advertiser))
             }
         };
         Ok(Self {
             channel,
-            server_socket,
-            client_socket,
+            lending,
             router,
-            server: Server::new(setup.settings, &setup.kept, now),
-            lookout: Lookout::new(own, mac, now),
-            said: None,
-            full: None,
-            changed: false,
-            reported: None,
             pace: Pace::default(),
         })
     }
@@ -161,7 +176,9 @@ impl Process {
         loop {
             let now = boottime();
             self.timeouts(now);
-            self.report(now)?;
+            if let Some(lending) = &mut self.lending {
+                lending.report(now, &self.channel)?;
+            }
             let ready = self.wait(now)?;
             if ready.supervisor {
                 match self.channel.receive::<ToDhcp>()? {
@@ -174,7 +191,10 @@ impl Process {
                 }
             }
             let now = boottime();
-            let read = self.questions(now)? + self.answers(now)? + self.solicitations(now)?;
+            let mut read = self.solicitations(now)?;
+            if let Some(lending) = &mut self.lending {
+                read += lending.questions(now)? + lending.answers(now)?;
+            }
             let pause = self.pace.pause(now, read);
             if !pause.is_zero() {
                 std::thread::sleep(pause);
@@ -192,15 +212,20 @@ impl Process {
         if farewell && let Some((socket, interface, advertiser)) = &self.router {
             advertise(socket, *interface, &advertiser.farewell());
         }
-        let records = self.server.records(boottime());
+        let Some(lending) = &self.lending else {
+            return Ok(());
+        };
+        let records = lending.server.records(boottime());
         self.channel.send(&FromDhcp::Leases(records), &[])
     }
 
     fn timeouts(&mut self, now: Duration) {
-        if let Some(discover) = self.lookout.handle_timeout(now, random()) {
+        if let Some(lending) = &mut self.lending
+            && let Some(discover) = lending.lookout.handle_timeout(now, random())
+        {
             // Broadcast: whatever the routing tables say, it leaves by the socket's interface.
             let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
-            send(&self.client_socket, &discover, everybody.into());
+            send(&lending.client_socket, &discover, everybody.into());
         }
         if let Some((socket, interface, advertiser)) = &mut self.router
             && let Some(advertisement) = advertiser.handle_timeout(now, random())
@@ -209,7 +234,75 @@ impl Process {
         }
     }
 
-    fn report(&mut self, now: Duration) -> io::Result<()> {
+    /// Waits until there is something to do.
+    fn wait(&self, now: Duration) -> io::Result<Ready> {
+        let mut due = self.lending.as_ref().map(Lending::poll_timeout);
+        if let Some((_, _, advertiser)) = &self.router {
+            let at = advertiser.poll_timeout();
+            due = Some(due.map_or(at, |due| due.min(at)));
+        }
+        // Rounded up: woken too early it would do nothing, and wait for nothing again.
+        let wait = due.map(|due| {
+            let wait = due.saturating_sub(now);
+            Timespec::try_from(wait.saturating_add(Duration::from_millis(1)))
+        });
+        let timeout = wait.transpose().map_err(io::Error::other)?;
+        let mut all = vec![PollFd::new(&self.channel, PollFlags::IN)];
+        if let Some(lending) = &self.lending {
+            all.push(PollFd::new(&lending.server_socket, PollFlags::IN));
+            all.push(PollFd::new(&lending.client_socket, PollFlags::IN));
+        }
+        if let Some((socket, ..)) = &self.router {
+            all.push(PollFd::new(socket, PollFlags::IN));
+        }
+        match poll(&mut all, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let supervisor = all.first().map(PollFd::revents);
+        Ok(Ready {
+            supervisor: supervisor.is_some_and(|events| !events.is_empty()),
+        })
+    }
+
+    /// Devices that look for a router. How many there were.
+    fn solicitations(&mut self, now: Duration) -> io::Result<usize> {
+        let Some((socket, _, advertiser)) = &mut self.router else {
+            return Ok(0);
+        };
+        let mut buffer = [0; DATAGRAM_MAX];
+        for read in 0..BURST {
+            let Some((bytes, from)) = receive(&*socket, &mut buffer)? else {
+                return Ok(read);
+            };
+            // RFC 4861 §6.1.1: of a neighbour. The answer goes to all in any case.
+            let near = match from {
+                Some(SocketAddr::V6(from)) => {
+                    from.ip().is_unicast_link_local() || from.ip().is_unspecified()
+                }
+                _ => false,
+            };
+            if near && is_router_solicitation(bytes) {
+                advertiser.handle_solicitation(now, random());
+            }
+        }
+        Ok(BURST)
+    }
+}
+
+impl Lending {
+    fn poll_timeout(&self) -> Duration {
+        let mut due = self.lookout.poll_timeout();
+        if self.changed {
+            due = due.min(self.report_due());
+        }
+        if let Some(since) = self.full {
+            due = due.min(since.saturating_add(FULL_FOR));
+        }
+        due
+    }
+
+    fn report(&mut self, now: Duration, channel: &Channel) -> io::Result<()> {
         self.full = self
             .full
             .filter(|since| now < since.saturating_add(FULL_FOR));
@@ -219,12 +312,12 @@ impl Process {
             full: self.full.is_some(),
         };
         if self.said.as_ref() != Some(&state) {
-            self.channel.send(&FromDhcp::State(state.clone()), &[])?;
+            channel.send(&FromDhcp::State(state.clone()), &[])?;
             self.said = Some(state);
         }
         if self.changed && now >= self.report_due() {
             let records = self.server.records(now);
-            self.channel.send(&FromDhcp::Leases(records), &[])?;
+            channel.send(&FromDhcp::Leases(records), &[])?;
             self.changed = false;
             self.reported = Some(now);
         }
@@ -234,41 +327,6 @@ impl Process {
     fn report_due(&self) -> Duration {
         let reported = self.reported;
         reported.map_or(Duration::ZERO, |at| at.saturating_add(REPORT_EACH))
-    }
-
-    /// Waits until there is something to do.
-    fn wait(&self, now: Duration) -> io::Result<Ready> {
-        let mut due = self.lookout.poll_timeout();
-        if let Some((_, _, advertiser)) = &self.router {
-            due = due.min(advertiser.poll_timeout());
-        }
-        if self.changed {
-            due = due.min(self.report_due());
-        }
-        if let Some(since) = self.full {
-            due = due.min(since.saturating_add(FULL_FOR));
-        }
-        // Rounded up: woken too early it would do nothing, and wait for nothing again.
-        let wait = due
-            .saturating_sub(now)
-            .saturating_add(Duration::from_millis(1));
-        let timeout = Timespec::try_from(wait).map_err(io::Error::other)?;
-        let mut all = vec![
-            PollFd::new(&self.channel, PollFlags::IN),
-            PollFd::new(&self.server_socket, PollFlags::IN),
-            PollFd::new(&self.client_socket, PollFlags::IN),
-        ];
-        if let Some((socket, ..)) = &self.router {
-            all.push(PollFd::new(socket, PollFlags::IN));
-        }
-        match poll(&mut all, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let supervisor = all.first().map(PollFd::revents);
-        Ok(Ready {
-            supervisor: supervisor.is_some_and(|events| !events.is_empty()),
-        })
     }
 
     /// What devices want of a server. How many there were.
@@ -308,30 +366,6 @@ impl Process {
             };
             if let Ok(message) = Message::parse(bytes) {
                 self.lookout.handle_message(now, &message);
-            }
-        }
-        Ok(BURST)
-    }
-
-    /// Devices that look for a router. How many there were.
-    fn solicitations(&mut self, now: Duration) -> io::Result<usize> {
-        let Some((socket, _, advertiser)) = &mut self.router else {
-            return Ok(0);
-        };
-        let mut buffer = [0; DATAGRAM_MAX];
-        for read in 0..BURST {
-            let Some((bytes, from)) = receive(&*socket, &mut buffer)? else {
-                return Ok(read);
-            };
-            // RFC 4861 §6.1.1: of a neighbour. The answer goes to all in any case.
-            let near = match from {
-                Some(SocketAddr::V6(from)) => {
-                    from.ip().is_unicast_link_local() || from.ip().is_unspecified()
-                }
-                _ => false,
-            };
-            if near && is_router_solicitation(bytes) {
-                advertiser.handle_solicitation(now, random());
             }
         }
         Ok(BURST)
@@ -444,10 +478,11 @@ mod tests {
         let bytes = postcard::to_allocvec(&FromDhcp::State(state.clone())).unwrap();
         let read = postcard::from_bytes(&bytes).unwrap();
         assert!(matches!(read, FromDhcp::State(read) if read == state));
-        let setup = Setup {
+        let mac = Mac::new([2, 0, 0, 0, 0, 2]).unwrap();
+        let lends = Lends {
             settings: Settings {
                 server: Ipv4Addr::new(192, 168, 1, 2),
-                mac: cygnet_gateway::Mac::new([2, 0, 0, 0, 0, 2]).unwrap(),
+                mac,
                 network: "192.168.1.0/24".parse().unwrap(),
                 first: Ipv4Addr::new(192, 168, 1, 100),
                 last: Ipv4Addr::new(192, 168, 1, 199),
@@ -456,14 +491,21 @@ mod tests {
                 reservations: Default::default(),
                 excluded: [Ipv4Addr::new(192, 168, 1, 1)].into(),
             },
-            router: Some(Router {
-                interface: 2,
-                dns: vec![Ipv6Addr::LOCALHOST],
-            }),
             kept: Vec::new(),
         };
-        let bytes = postcard::to_allocvec(&ToDhcp::Setup(Box::new(setup.clone()))).unwrap();
-        let read = postcard::from_bytes(&bytes).unwrap();
-        assert!(matches!(read, ToDhcp::Setup(read) if *read == setup));
+        for lends in [Some(lends), None] {
+            let router = Router {
+                interface: 2,
+                mac,
+                dns: vec![Ipv6Addr::LOCALHOST],
+            };
+            let setup = Setup {
+                lends,
+                router: Some(router),
+            };
+            let bytes = postcard::to_allocvec(&ToDhcp::Setup(Box::new(setup.clone()))).unwrap();
+            let read = postcard::from_bytes(&bytes).unwrap();
+            assert!(matches!(read, ToDhcp::Setup(read) if *read == setup));
+        }
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Configuration {
     pub(crate) answers: bool,
     /// Addresses are lent to devices of the LAN.
     pub(crate) lends: Option<Lends>,
+    /// Devices are told that this machine is the router for IPv6.
+    pub(crate) advertises: bool,
     pub(crate) server: bool,
     /// A tunnel of it is a site's.
     pub(crate) site: bool,
@@ -82,8 +84,6 @@ impl Configuration {
 pub(crate) struct Lends {
     /// Whom to ask for names; `None`: this machine.
     pub(crate) resolvers: Option<Vec<IpAddr>>,
-    /// That this machine is the router for IPv6.
-    pub(crate) advertises: bool,
 }
 
 /// What starts it at boot.
@@ -282,6 +282,7 @@ pub(crate) fn healthy() -> Facts {
             gateway: Some("home".into()),
             answers: false,
             lends: None,
+            advertises: false,
             server: false,
             site: false,
             interfaces: vec!["cyg-home".into()],

@@ -61,6 +61,9 @@ pub(crate) struct Setup {
     /// Lend addresses to the LAN ([gateway.dhcp]): a range such as 192.168.1.100-192.168.1.199, or `no`
     #[arg(long, value_name = "RANGE")]
     pub(crate) dhcp: Option<String>,
+    /// Without --dhcp: advertise this machine to the LAN as the IPv6 router to prefer ([gateway.advertise])
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) advertise: Option<YesNo>,
     /// Ask nothing: what is not given is as it stands in brackets, and it is kept if all is well, else taken back
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -71,10 +74,10 @@ pub(crate) struct Setup {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub(crate) within: u64,
     /// Keep what a setup that waits for it has changed: from another terminal, where that one is lost
-    #[arg(long, conflicts_with_all = ["yes", "dry_run", "tunnel", "lan", "devices", "direct", "blocked", "dns", "dhcp"])]
+    #[arg(long, conflicts_with_all = ["yes", "dry_run", "tunnel", "lan", "devices", "direct", "blocked", "dns", "dhcp", "advertise"])]
     pub(crate) confirm: bool,
     /// Take it back now, from another terminal
-    #[arg(long, conflicts_with_all = ["confirm", "yes", "dry_run", "tunnel", "lan", "devices", "direct", "blocked", "dns", "dhcp"])]
+    #[arg(long, conflicts_with_all = ["confirm", "yes", "dry_run", "tunnel", "lan", "devices", "direct", "blocked", "dns", "dhcp", "advertise"])]
     pub(crate) take_back: bool,
     #[command(flatten)]
     pub(crate) file: ConfigFile,

@@ -109,6 +109,13 @@ fn render(status: &Status, changes: usize) -> String {
     if let Some(dhcp) = &status.dhcp {
         let _ = writeln!(out, "  {}", super::dhcp::line(dhcp));
     }
+    if let Some(router) = &status.advertise {
+        let state = match router.advertising {
+            true => "this machine is advertised as the router to prefer",
+            false => "this machine is not advertised",
+        };
+        let _ = writeln!(out, "  IPv6 on {}: {state}", router.interface);
+    }
     for warning in &status.warnings {
         let _ = writeln!(out, "  warning: {warning}");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::time::Duration;
 
 use cygnet_gateway::Mac;
@@ -41,17 +42,17 @@ impl Builder<'_> {
                 false => Err(format!("`{text}` is out of range: expected 2m to 7d")),
             }
         });
-        let dns = raw.dns.as_ref().map(|list| {
-            if let Some(more) = list.get(DNS_MAX) {
-                self.mistake(
-                    more.span(),
-                    format!("dns: expected {DNS_MAX} resolvers at most"),
-                );
-            }
-            self.values(list, units::address)
-        });
+        let dns = raw
+            .dns
+            .as_ref()
+            .map(|list| self.told_resolvers(list, units::address));
         let reservations = self.reservations(raw);
-        let interface = self.dhcp_interface(spanned, lan);
+        let interface = self.one_of_the_lan(
+            raw.interface.as_ref(),
+            spanned.span(),
+            lan,
+            "addresses are lent",
+        );
         let dhcp = Dhcp {
             interface: interface?,
             range: range?,
@@ -64,8 +65,29 @@ impl Builder<'_> {
         Some(dhcp)
     }
 
-    fn dhcp_interface(&mut self, spanned: &Spanned<RawDhcp>, lan: &[String]) -> Option<String> {
-        let named = spanned.get_ref().interface.as_ref();
+    /// Resolvers that devices are told.
+    pub(super) fn told_resolvers<T>(
+        &mut self,
+        list: &[Spanned<String>],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        if let Some(more) = list.get(DNS_MAX) {
+            self.mistake(
+                more.span(),
+                format!("dns: expected {DNS_MAX} resolvers at most"),
+            );
+        }
+        self.values(list, parse)
+    }
+
+    /// The interface that a section is about: the one that is named, or the only one. `what` is done there.
+    pub(super) fn one_of_the_lan(
+        &mut self,
+        named: Option<&Spanned<String>>,
+        section: Range<usize>,
+        lan: &[String],
+        what: &str,
+    ) -> Option<String> {
         match (named, lan) {
             (Some(named), _) if lan.contains(named.get_ref()) => Some(named.get_ref().clone()),
             (Some(named), _) => {
@@ -82,9 +104,9 @@ impl Builder<'_> {
             (None, []) => None,
             (None, several) => {
                 self.mistake_with_help(
-                    spanned.span(),
+                    section,
                     format!("the LAN has several interfaces: {}", several.join(", ")),
-                    "say with `interface` on which of them addresses are lent",
+                    format!("say with `interface` on which of them {what}"),
                 );
                 None
             }

@@ -1,7 +1,7 @@
-//! `[gateway.dhcp]` as the supervisor holds it: what to lend is worked out from the file and the machine, a process
-//! without privileges does it, and what it lent is kept in the state directory.
+//! `[gateway.dhcp]` and `[gateway.advertise]` as the supervisor holds them: what to lend and to advertise is worked out
+//! from the file and the machine, a process without privileges does it, and what it lent is kept in the state directory.
 //!
-//! Nothing here ends the program: addresses are lent when that is possible, and `status` says why not.
+//! Nothing here ends the program: it is done when that is possible, and `status` says why not.
 
 mod file;
 mod guide;
@@ -19,12 +19,12 @@ use cygnet_gateway::Mac;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{Done, Supervisor};
-use crate::api::{DhcpLease, DhcpState, DhcpStatus};
-use crate::dhcp::{FromDhcp, Setup, State};
+use crate::api::{AdvertiseStatus, DhcpLease, DhcpState, DhcpStatus};
+use crate::dhcp::{FromDhcp, Lends, Setup, State};
 pub(crate) use guide::{guide, suggested};
-use look::Leg;
-pub(super) use look::Wanted;
 pub(crate) use look::check;
+use look::{Kind, Leg, Lent};
+pub(super) use look::{Section, Wanted};
 pub(super) use process::DhcpEvent;
 use process::{END_PATIENCE, Process};
 
@@ -45,7 +45,7 @@ pub(super) struct Dhcp {
     records: Vec<Record>,
     taken: Instant,
     running: Option<Running>,
-    /// Why nothing runs.
+    /// Why nothing runs: the warning.
     trouble: Option<String>,
     /// When the machine is looked at next; `None`: that is being done.
     look_at: Option<Instant>,
@@ -150,7 +150,7 @@ impl Dhcp {
     /// Obeys what a look at the machine found.
     fn obey(
         &mut self,
-        wanted: Result<Option<Wanted>, String>,
+        wanted: Result<Option<Wanted>, (Kind, String)>,
         user: (u32, u32),
         events: &mpsc::Sender<DhcpEvent>,
     ) {
@@ -163,11 +163,12 @@ impl Dhcp {
                 self.stop(true);
                 return;
             }
-            Err(why) => {
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::warn!("no addresses are lent: {why}");
+            Err((kind, why)) => {
+                let trouble = kind.hindered(&why);
+                if self.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!("{trouble}");
                 }
-                self.trouble = Some(why);
+                self.trouble = Some(trouble);
                 self.stop(false);
                 return;
             }
@@ -181,10 +182,13 @@ impl Dhcp {
             return;
         }
         self.generation += 1;
-        let setup = Setup {
-            settings: wanted.settings.clone(),
-            router: wanted.router.clone(),
+        let lends = wanted.lent.as_ref().map(|lent| Lends {
+            settings: lent.settings.clone(),
             kept: self.records().collect(),
+        });
+        let setup = Setup {
+            lends,
+            router: wanted.router.clone(),
         };
         match Process::spawn(
             self.generation,
@@ -208,10 +212,11 @@ impl Dhcp {
                 });
             }
             Err(why) => {
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::error!("no addresses are lent: {why}");
+                let trouble = wanted.kind.hindered(&why);
+                if self.trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}");
                 }
-                self.trouble = Some(why);
+                self.trouble = Some(trouble);
                 self.try_later(now);
             }
         }
@@ -232,9 +237,10 @@ impl Dhcp {
             if now.duration_since(running.started) > RESTART_FORGIVEN {
                 self.restart_wait = RESTART_FIRST;
             }
-            let why = format!("the process that lends them ended ({how})");
-            tracing::error!("no addresses are lent: {why}");
-            self.trouble = Some(why);
+            let why = format!("the process for it ended ({how})");
+            let trouble = running.wanted.kind.hindered(&why);
+            tracing::error!("{trouble}");
+            self.trouble = Some(trouble);
             self.try_later(now);
         }
     }
@@ -255,7 +261,7 @@ impl Dhcp {
     /// What hinders, a sentence each.
     pub(super) fn warnings(&self) -> Vec<String> {
         if let Some(trouble) = &self.trouble {
-            return vec![format!("[gateway.dhcp] no addresses are lent: {trouble}")];
+            return vec![trouble.clone()];
         }
         let Some(running) = self.running.as_ref().filter(|running| !running.ending) else {
             return Vec::new();
@@ -265,11 +271,11 @@ impl Dhcp {
         if state.standing == Standing::Silent {
             warnings.push(silent(wanted, &state.others));
         }
-        if wanted.borrowed {
+        if let Some(lent) = wanted.lent.as_ref().filter(|lent| lent.borrowed) {
             warnings.push(format!(
                 "[gateway.dhcp] {} on {} was lent to this machine by another DHCP server, and goes when that is switched off: \
                  give this machine the address for good",
-                wanted.settings.server, wanted.interface
+                lent.settings.server, wanted.interface
             ));
         }
         if wanted.no_ipv6 {
@@ -280,19 +286,30 @@ impl Dhcp {
                 wanted.interface
             ));
         }
-        if state.full {
+        if state.full
+            && let Some(Lent { range, .. }) = &wanted.lent
+        {
             warnings.push(format!(
-                "[gateway.dhcp] a device found no address: all of {} are lent; give it a wider `range`",
-                wanted.range
+                "[gateway.dhcp] a device found no address: all of {range} are lent; give it a wider `range`"
             ));
         }
         warnings
     }
 
-    /// For `status`, where it is configured.
+    /// For `status`, where the box is advertised alone.
+    pub(super) fn advertised(&self, interface: &str) -> AdvertiseStatus {
+        let running = self.running.as_ref().filter(|running| !running.ending);
+        AdvertiseStatus {
+            interface: interface.to_owned(),
+            advertising: running.is_some_and(|running| running.wanted.router.is_some()),
+        }
+    }
+
+    /// For `status`, where addresses are to be lent.
     pub(super) fn status(&self) -> DhcpStatus {
         let running = self.running.as_ref();
-        let settings = running.map(|running| &running.wanted.settings);
+        let lent = running.and_then(|running| running.wanted.lent.as_ref());
+        let settings = lent.map(|lent| &lent.settings);
         let leases = self.records().map(|record| DhcpLease {
             address: record.address,
             mac: record.mac.to_string(),
@@ -309,7 +326,7 @@ impl Dhcp {
             },
             interface: running.map(|running| running.wanted.interface.clone()),
             server: settings.map(|settings| settings.server),
-            range: running.map(|running| running.wanted.range.clone()),
+            range: lent.map(|lent| lent.range.clone()),
             others: running.map_or_else(Vec::new, |running| running.state.others.clone()),
             router_advertisements: running.is_some_and(|r| r.wanted.router.is_some()),
             leases: leases.filter(|lease| lease.expires_in_s > 0).collect(),
@@ -347,7 +364,7 @@ fn tell(wanted: &Wanted, state: &State) {
         Standing::Alone => tracing::info!(
             "DHCP on {}: no other server answers, lending {}",
             wanted.interface,
-            wanted.range
+            wanted.lent.as_ref().map_or("", |lent| &lent.range)
         ),
         Standing::Silent => tracing::warn!("{}", silent(wanted, &state.others)),
     }
@@ -364,7 +381,7 @@ impl Supervisor {
             return;
         }
         let gateway = self.loaded.config.gateway.as_ref();
-        let Some(dhcp) = gateway.and_then(|gateway| gateway.dhcp.clone()) else {
+        let Some(section) = gateway.and_then(Section::of) else {
             self.dhcp_wanted(Ok(None));
             return;
         };
@@ -373,27 +390,23 @@ impl Supervisor {
         let (name, text) = (bundle.name.clone(), bundle.text.clone());
         let done = self.done.clone();
         tokio::task::spawn_local(async move {
-            let wanted = look::look(&dhcp, &name, &text).await;
-            let _ = done.send(Done::Dhcp(Box::new((dhcp, wanted))));
+            let wanted = look::look(&section, &name, &text).await;
+            let _ = done.send(Done::Dhcp(Box::new((section, wanted))));
         });
     }
 
-    /// A look that was made for `dhcp` is over.
-    pub(super) fn dhcp_looked(
-        &mut self,
-        dhcp: &cygnet_config::Dhcp,
-        wanted: Result<Wanted, String>,
-    ) {
+    /// A look that was made for `section` is over.
+    pub(super) fn dhcp_looked(&mut self, section: &Section, wanted: Result<Wanted, String>) {
         let gateway = self.loaded.config.gateway.as_ref();
-        if gateway.and_then(|gateway| gateway.dhcp.as_ref()) == Some(dhcp) {
-            self.dhcp_wanted(wanted.map(Some));
+        if gateway.and_then(Section::of).as_ref() == Some(section) {
+            self.dhcp_wanted(wanted.map(Some).map_err(|why| (section.kind(), why)));
         } else {
             // A reload came between.
             self.dhcp.look_at = Some(Instant::now());
         }
     }
 
-    fn dhcp_wanted(&mut self, wanted: Result<Option<Wanted>, String>) {
+    fn dhcp_wanted(&mut self, wanted: Result<Option<Wanted>, (Kind, String)>) {
         if !self.ending {
             self.dhcp.obey(wanted, self.user, &self.dhcp_events);
         }
@@ -470,7 +483,7 @@ mod tests {
         assert!(dhcp.warnings().is_empty());
         let (events, _inbox) = mpsc::channel(1);
         dhcp.obey(
-            Err("eth0 is not there".to_owned()),
+            Err((Kind::Dhcp, "eth0 is not there".to_owned())),
             (65_534, 65_534),
             &events,
         );
@@ -480,7 +493,16 @@ mod tests {
             warnings,
             ["[gateway.dhcp] no addresses are lent: eth0 is not there"]
         );
-        // The section is gone.
+        // The section is another, and then gone.
+        let why = (Kind::Advertise, "eth0 has no IPv6".to_owned());
+        dhcp.obey(Err(why), (65_534, 65_534), &events);
+        let warnings = dhcp.warnings();
+        assert!(
+            warnings[0].starts_with("[gateway.advertise] this machine is not advertised"),
+            "{warnings:?}"
+        );
+        assert!(warnings[0].ends_with("goes past this machine: eth0 has no IPv6"));
+        assert!(!dhcp.advertised("eth0").advertising);
         dhcp.obey(Ok(None), (65_534, 65_534), &events);
         assert!(dhcp.warnings().is_empty());
     }

@@ -138,7 +138,7 @@ enum Done {
     /// Something about the process that answers devices.
     Dns(dns::Event),
     /// What the machine says to what is to be lent by this section.
-    Dhcp(Box<(cygnet_config::Dhcp, Result<dhcp::Wanted, String>)>),
+    Dhcp(Box<(dhcp::Section, Result<dhcp::Wanted, String>)>),
 }
 
 /// Everything the supervisor owns.
@@ -398,8 +398,8 @@ impl Supervisor {
             }
             Done::Dns(event) => self.dns_event(event),
             Done::Dhcp(looked) => {
-                let (dhcp, wanted) = *looked;
-                self.dhcp_looked(&dhcp, wanted);
+                let (section, wanted) = *looked;
+                self.dhcp_looked(&section, wanted);
             }
             Done::StatusLate { request } => {
                 if let Some(reply) = self.waiting_status.remove(&request) {

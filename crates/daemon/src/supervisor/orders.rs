@@ -174,6 +174,7 @@ impl Supervisor {
         warnings.extend(self.dhcp.warnings());
         let gateway = self.loaded.config.gateway.as_ref();
         let dhcp = gateway.and_then(|gateway| gateway.dhcp.as_ref());
+        let advertise = gateway.and_then(|gateway| gateway.advertise.as_ref());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
@@ -194,6 +195,7 @@ impl Supervisor {
             leases,
             history: self.history.list(),
             dhcp: dhcp.map(|_| self.dhcp.status()),
+            advertise: advertise.map(|section| self.dhcp.advertised(&section.interface)),
         }
     }
 }

@@ -282,8 +282,7 @@ fn ipv6_of_the_lan(facts: &Facts) -> Vec<Check> {
         Ok(announced) => announced,
         Err(error) => return vec![Check::unknown(name, error)],
     };
-    let lends = facts.configuration.lends.as_ref();
-    let advertises = lends.is_some_and(|lends| lends.advertises);
+    let advertises = facts.configuration.advertises;
     let says = match advertises {
         true => {
             "a router announces IPv6 in the LAN beside this machine: tunnelled devices that heed no preference, and all while this machine is off, have a way to the internet that goes past it"
@@ -299,7 +298,10 @@ fn ipv6_of_the_lan(facts: &Facts) -> Vec<Check> {
             Check::wrong(
                 name,
                 says,
-                "switch IPv6 off for the LAN in that router (router advertisements), or on each device",
+                match advertises {
+                    true => "switch IPv6 off for the LAN in that router (router advertisements), or on each device",
+                    false => "switch IPv6 off for the LAN in that router (router advertisements), or on each device; or let this machine be advertised as the router to prefer: a section [gateway.advertise], and `cygnet reload`",
+                },
             )
             .of(interface)
         })
@@ -415,10 +417,7 @@ mod tests {
         move |f| {
             // What this machine asks itself is told to nobody.
             asks("192.168.1.1", "eth0")(f);
-            f.configuration.lends = Some(Lends {
-                resolvers,
-                advertises: true,
-            });
+            f.configuration.lends = Some(Lends { resolvers });
         }
     }
 
@@ -458,13 +457,18 @@ mod tests {
     #[test]
     fn another_router_beside_this_machine_is_one_still() {
         let beside = |f: &mut Facts| {
-            lends(Some(&["9.9.9.9"]))(f);
+            f.configuration.advertises = true;
             f.leaks.announced = Ok(vec!["eth0".to_owned()]);
         };
         expect(
             beside,
             "Wrong ipv6 eth0: ",
             &["heed no preference", "switch IPv6 off"],
+        );
+        expect(
+            |f| f.leaks.announced = Ok(vec!["eth0".to_owned()]),
+            "Wrong ipv6 eth0: a router announces IPv6 in the LAN: tunnelled devices have a way",
+            &["past this machine", "[gateway.advertise]"],
         );
     }
 

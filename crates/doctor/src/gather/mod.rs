@@ -215,8 +215,9 @@ fn configuration(path: &Path, config: Option<&Config>, read: Asked<String>) -> C
         answers: gateway.is_some_and(|g| g.dns.is_some()),
         lends: dhcp.map(|dhcp| Lends {
             resolvers: dhcp.dns.clone(),
-            advertises: dhcp.router_advertisements,
         }),
+        advertises: dhcp.is_some_and(|dhcp| dhcp.router_advertisements)
+            || gateway.is_some_and(|g| g.advertise.is_some()),
         server: server.is_some(),
         site: tunnels().any(|tunnel| !tunnel.virtual_address),
         interfaces: interfaces
@@ -301,11 +302,12 @@ mod tests {
             "{HOME}{GATEWAY}[gateway.dns]\n[gateway.dhcp]\nrange = \"192.168.1.9-192.168.1.19\"\n"
         ));
         let facts = configuration(Path::new("/t"), Some(&lending), Ok(String::new()));
-        let lends = Lends {
-            resolvers: None,
-            advertises: true,
-        };
+        let lends = Lends { resolvers: None };
         assert_eq!((facts.answers, facts.lends), (true, Some(lends)));
+        assert!(facts.advertises && !client.advertises);
+        let advertised = config(&format!("{HOME}{GATEWAY}[gateway.advertise]\n"));
+        let facts = configuration(Path::new("/t"), Some(&advertised), Ok(String::new()));
+        assert_eq!((facts.advertises, facts.lends), (true, None));
     }
 
     #[test]

@@ -29,7 +29,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 /// A real dnsmasq, that lends other addresses than the box would.
 fn dnsmasq(host: &Namespace) -> Result<Process> {
-    let process = host.spawn([
+    dnsmasq_with(host, &[])
+}
+
+/// The same, with more options.
+pub(super) fn dnsmasq_with(host: &Namespace, more: &[&str]) -> Result<Process> {
+    let mut argv = vec![
         "dnsmasq",
         "--keep-in-foreground",
         "--log-facility=-",
@@ -43,7 +48,9 @@ fn dnsmasq(host: &Namespace) -> Result<Process> {
         "--dhcp-authoritative",
         "--interface=eth0",
         "--dhcp-range=192.168.1.20,192.168.1.29,1h",
-    ])?;
+    ];
+    argv.extend(more);
+    let process = host.spawn(argv)?;
     wait_for("dnsmasq listens", SOON, || {
         Ok(host.listens_udp(67)?.then_some(()))
     })?;

@@ -154,15 +154,56 @@ impl Client {
         Ok(lease)
     }
 
-    /// systemd-networkd, which runs as long as what is given lives; what it wrote down once it has set the address. It
-    /// is given a /run of its own, and a /sys that cannot be written to: that is how it knows that no udev is there.
+    /// systemd-networkd, which runs as long as what is given lives; what it wrote down once it has set the address.
     pub(super) fn networkd(&self) -> Result<(Process, Lease)> {
+        let process = self.spawn_networkd("DHCP=ipv4\nIPv6AcceptRA=no\n")?;
+        let leases = self.path("netif/leases");
+        let lease = wait_for("networkd has a lease", SOON, || {
+            let Some(lease) = written_by_networkd(&leases)? else {
+                return Ok(None);
+            };
+            let set = self.host.ip("-4 -o addr show dev eth0 scope global")?;
+            let way = self.host.ip("-4 route show default")?;
+            let obeyed = set.contains(&format!("inet {}/24", lease.address))
+                && way.contains(&format!("via {} ", lease.router));
+            Ok(obeyed.then_some(lease))
+        });
+        let lease = lease.map_err(|failure| {
+            Failure::new(format!("{failure}; networkd says:\n{}", process.log()))
+        })?;
+        Ok((process, lease))
+    }
+
+    /// The same for IPv6: it takes router advertisements itself, instead of the kernel. And what it wrote down of its
+    /// links.
+    pub(super) fn networkd_ipv6(&self) -> Result<(Process, impl Fn() -> Result<String>)> {
+        let process =
+            self.spawn_networkd("DHCP=no\nIPv6AcceptRA=yes\n[IPv6AcceptRA]\nDHCPv6Client=no\n")?;
+        let links = self.path("netif/links");
+        wait_for("networkd has the interface", SOON, || {
+            let takes = self
+                .host
+                .exec(["sysctl", "-n", "net.ipv6.conf.eth0.accept_ra"])?;
+            Ok((takes.trim() == "0").then_some(()))
+        })
+        .map_err(|failure| Failure::new(format!("{failure}; networkd says:\n{}", process.log())))?;
+        Ok((process, move || {
+            let mut text = String::new();
+            for file in fs::read_dir(&links)? {
+                // It replaces the file.
+                text.push_str(&fs::read_to_string(file?.path()).unwrap_or_default());
+            }
+            Ok(text)
+        }))
+    }
+
+    /// It is given a /run of its own, and a /sys that cannot be written to: that is how it knows that no udev is there.
+    fn spawn_networkd(&self, network: &str) -> Result<Process> {
         fs::write(
             self.path("eth0.network"),
-            "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\n",
+            format!("[Match]\nName=eth0\n[Network]\n{network}"),
         )?;
-        let leases = self.path("netif/leases");
-        fs::create_dir_all(&leases)?;
+        fs::create_dir_all(self.path("netif/leases"))?;
         let (network, netif) = (self.text("eth0.network"), self.text("netif"));
         let line = format!(
             "mount -t tmpfs tmpfs /run
@@ -181,21 +222,7 @@ exec /lib/systemd/systemd-networkd"
             .arg(line)
             .env("SYSTEMD_LOG_LEVEL", "debug")
             .env("SYSTEMD_LOG_TARGET", "console");
-        let process = self.host.spawn_exec(command)?;
-        let lease = wait_for("networkd has a lease", SOON, || {
-            let Some(lease) = written_by_networkd(&leases)? else {
-                return Ok(None);
-            };
-            let set = self.host.ip("-4 -o addr show dev eth0 scope global")?;
-            let way = self.host.ip("-4 route show default")?;
-            let obeyed = set.contains(&format!("inet {}/24", lease.address))
-                && way.contains(&format!("via {} ", lease.router));
-            Ok(obeyed.then_some(lease))
-        });
-        let lease = lease.map_err(|failure| {
-            Failure::new(format!("{failure}; networkd says:\n{}", process.log()))
-        })?;
-        Ok((process, lease))
+        self.host.spawn_exec(command)
     }
 }
 

@@ -94,6 +94,17 @@ range = \"192.168.1.100-192.168.1.199\"
     .file("psk", "correct horse battery staple\n")
 }
 
+/// The gateway without DHCP: `gateway` are more of its sections, `advertise` lines of that one.
+fn advertised(gateway: &str, advertise: &str) -> Setup {
+    let mut setup = setup("");
+    let section = setup.config.find("[gateway.dhcp]").unwrap_or_default();
+    setup.config.truncate(section);
+    setup
+        .config
+        .push_str(&format!("{gateway}\n[gateway.advertise]\n{advertise}\n"));
+    setup
+}
+
 /// Starts it and waits until it lends.
 fn serving(lab: &Lab, lan: &Lan, dhcp: &str) -> Result<Cygnet> {
     let cygnet = Cygnet::start(lab, &lan.gateway, &setup(dhcp))?;

@@ -38,10 +38,11 @@ pub(crate) fn guide(config: &Path) -> Result<String, StartError> {
     )))
 }
 
-/// The LAN's interfaces, that of `[gateway.dhcp]` first.
+/// The LAN's interfaces, that of `[gateway.dhcp]` or `[gateway.advertise]` first.
 fn lent_first(gateway: &Gateway) -> impl Iterator<Item = &String> {
     let lent = gateway.dhcp.as_ref().map(|dhcp| &dhcp.interface);
-    lent.into_iter().chain(&gateway.lan)
+    let advertised = gateway.advertise.as_ref().map(|section| &section.interface);
+    lent.or(advertised).into_iter().chain(&gateway.lan)
 }
 
 fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
@@ -76,11 +77,34 @@ fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) 
      range = \"{range}\"{lent}
    then `cygnet check`, `cygnet reload`; `cygnet dhcp leases` shows who came.
 
-IPv6: in the first two ways devices use the router for it, past this machine. Switch IPv6 off in {router}, or on the
-device. In the third this machine advertises itself as the router to prefer; devices that heed no preference, and all
-while this machine is off, use the other one as long as it advertises itself.",
+{ipv6}",
         lent = resolvers.lent(),
+        ipv6 = ipv6(gateway, &router),
     )
+}
+
+/// What becomes of devices' IPv6.
+fn ipv6(gateway: &Gateway, router: &str) -> String {
+    match (&gateway.dhcp, &gateway.advertise) {
+        (Some(dhcp), _) if !dhcp.router_advertisements => format!(
+            "IPv6: this machine is not advertised as a router (`router_advertisements = false`), so devices SEND IT TO THE ROUTER
+THAT ADVERTISES ITSELF, PAST THIS MACHINE AND THE TUNNEL. Take that line out, or switch IPv6 off in {router}."
+        ),
+        (Some(_), _) | (None, Some(_)) => format!(
+            "IPv6: this machine is advertised to all devices as the router to prefer, so it gets their IPv6. Devices that heed
+no preference, and all while this machine is off, use another one, PAST THIS MACHINE, as long as that advertises
+itself: switch IPv6 off in {router} to end that."
+        ),
+        (None, None) => format!(
+            "IPv6: in the first two ways devices GO ON SENDING IT TO THE ROUTER THAT ADVERTISES ITSELF, PAST THIS MACHINE AND THE
+TUNNEL. One of these ends that:
+  switch IPv6 off in {router}, or on each device: then there is none;
+  let this machine be advertised as the router to prefer, to all devices: write
+     [gateway.advertise]
+  then `cygnet check`, `cygnet reload`. Devices that heed no preference, and all while this machine is off, use the
+  other one all the same. In the third way this is so without that section."
+        ),
+    }
 }
 
 /// Whom devices are to ask for names.
@@ -198,6 +222,36 @@ mod tests {
             "{guide}"
         );
         assert!(guide.contains("DNS          10.0.0.53\n"), "{guide}");
+    }
+
+    #[test]
+    fn where_ipv6_goes_is_told() {
+        let own = "192.168.7.2/24".parse().unwrap();
+        let router = [Ipv4Addr::new(192, 168, 7, 1)];
+        let guide = |lines| text(&gateway(lines), "eth0", own, &router);
+        let range = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\n";
+        let off = format!("{range}router_advertisements = false\n");
+        for (lines, remedy) in [("", "[gateway.advertise]"), (&off, "Take that line out")] {
+            let past = guide(lines);
+            assert!(
+                past.contains("PAST THIS MACHINE AND THE\nTUNNEL")
+                    || past.contains("PAST THIS MACHINE AND THE TUNNEL"),
+                "{past}"
+            );
+            assert!(past.contains(remedy), "{past}");
+            assert!(
+                past.contains("switch IPv6 off in the router (192.168.7.1)"),
+                "{past}"
+            );
+        }
+        for lines in ["[gateway.advertise]\n", range] {
+            let preferred = guide(lines);
+            assert!(
+                preferred.contains("advertised to all devices as the router to prefer"),
+                "{preferred}"
+            );
+            assert!(!preferred.contains("AND THE"), "{preferred}");
+        }
     }
 
     #[test]

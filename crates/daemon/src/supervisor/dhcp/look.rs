@@ -1,8 +1,8 @@
-//! From the file and the machine to what is lent.
+//! From the file and the machine to what is lent and advertised.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cygnet_config::Dhcp;
+use cygnet_config::{Advertise, Dhcp, Gateway};
 use cygnet_dhcp::Settings;
 use cygnet_gateway::Mac;
 use cygnet_linux::Netlink;
@@ -12,30 +12,88 @@ use crate::dhcp::Router;
 use crate::error::StartError;
 use crate::supervisor::start::Loaded;
 
+/// Which of the sections is about it: there is one at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Section {
+    Dhcp(Dhcp),
+    Advertise {
+        section: Advertise,
+        /// Devices' questions for names are answered on this machine.
+        answers: bool,
+    },
+}
+
+impl Section {
+    pub(super) fn of(gateway: &Gateway) -> Option<Self> {
+        let dhcp = gateway.dhcp.clone().map(Self::Dhcp);
+        dhcp.or_else(|| {
+            Some(Self::Advertise {
+                section: gateway.advertise.clone()?,
+                answers: gateway.dns.is_some(),
+            })
+        })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Dhcp(_) => Kind::Dhcp,
+            Self::Advertise { .. } => Kind::Advertise,
+        }
+    }
+}
+
+/// A section by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Kind {
+    Dhcp,
+    Advertise,
+}
+
+impl Kind {
+    /// A warning: what comes of it that the process does not run.
+    pub(super) fn hindered(self, why: &str) -> String {
+        match self {
+            Self::Dhcp => format!("[gateway.dhcp] no addresses are lent: {why}"),
+            Self::Advertise => format!(
+                "[gateway.advertise] this machine is not advertised as a router, so where another one advertises itself IPv6 \
+                 of devices goes past this machine: {why}"
+            ),
+        }
+    }
+}
+
 /// All that the process is started with, but for the leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::supervisor) struct Wanted {
+    pub(super) kind: Kind,
     pub(super) interface: String,
     /// Its number: another interface of the same name needs other sockets.
     index: u32,
+    pub(super) lent: Option<Lent>,
+    pub(super) router: Option<Router>,
+    /// A router is to be advertised, and cannot be: the interface has no IPv6.
+    pub(super) no_ipv6: bool,
+}
+
+/// Addresses to lend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) struct Lent {
     /// For people.
     pub(super) range: String,
     pub(super) settings: Settings,
-    pub(super) router: Option<Router>,
     /// This machine's own address is lent to it.
     pub(super) borrowed: bool,
-    /// A router is to be advertised, and cannot be: the interface has no IPv6.
-    pub(super) no_ipv6: bool,
 }
 
 impl Wanted {
     /// Whether a process that was started with this has to end for that: what it lends, or its sockets are others.
     pub(super) fn is_another_process(&self, other: &Self) -> bool {
-        let lent = |it: &Self| {
-            let router = it.router.as_ref().map(|router| router.interface);
-            (it.interface.clone(), it.index, it.settings.clone(), router)
+        let work = |it: &Self| {
+            let settings = it.lent.as_ref().map(|lent| lent.settings.clone());
+            let router = (it.router.as_ref()).map(|router| (router.interface, router.mac));
+            (it.interface.clone(), it.index, settings, router)
         };
-        lent(self) != lent(other)
+        work(self) != work(other)
     }
 }
 
@@ -87,6 +145,23 @@ impl Leg {
         Ok(leg)
     }
 
+    fn mac(&self, interface: &str) -> Result<Mac, String> {
+        let octets = <[u8; 6]>::try_from(self.mac.as_slice()).ok();
+        octets
+            .and_then(Mac::new)
+            .ok_or_else(|| format!("{interface} has no MAC address: expected an Ethernet or Wi-Fi"))
+    }
+
+    /// The router to advertise, if that can be: RFC 4861 §4.2: it is done from a link-local address.
+    fn router(&self, mac: Mac, dns: Vec<Ipv6Addr>) -> Option<Router> {
+        let ipv6 = self.v6.iter().any(Ipv6Addr::is_unicast_link_local);
+        ipv6.then_some(Router {
+            interface: self.index,
+            mac,
+            dns,
+        })
+    }
+
     /// An address of ours that a resolver is asked at from everywhere on the LAN.
     fn resolver(&self) -> Option<Ipv6Addr> {
         let mut good = self.v6.iter().filter(|a| !a.is_unicast_link_local());
@@ -114,22 +189,47 @@ pub(crate) fn check(loaded: &Loaded) -> Result<(), StartError> {
 }
 
 /// `name` and `text`: of the configuration, for messages.
-pub(super) async fn look(dhcp: &Dhcp, name: &str, text: &str) -> Result<Wanted, String> {
-    let leg = Leg::look(&dhcp.interface).await?;
-    wanted(dhcp, name, text, &leg)
+pub(super) async fn look(section: &Section, name: &str, text: &str) -> Result<Wanted, String> {
+    match section {
+        Section::Dhcp(dhcp) => {
+            let leg = Leg::look(&dhcp.interface).await?;
+            lending(dhcp, name, text, &leg)
+        }
+        Section::Advertise { section, answers } => {
+            let leg = Leg::look(&section.interface).await?;
+            advertised(section, *answers, &leg)
+        }
+    }
 }
 
-fn wanted(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, String> {
+fn advertised(section: &Advertise, answers: bool, leg: &Leg) -> Result<Wanted, String> {
+    let interface = &section.interface;
+    let dns = match &section.dns {
+        Some(named) => named.clone(),
+        None if answers => leg.resolver().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let router = leg.router(leg.mac(interface)?, dns).ok_or_else(|| {
+        format!(
+            "{interface} has no IPv6; switch it on (`sysctl net.ipv6.conf.{interface}.disable_ipv6=0`), or IPv6 off in the \
+             other router"
+        )
+    })?;
+    Ok(Wanted {
+        kind: Kind::Advertise,
+        interface: interface.clone(),
+        index: leg.index,
+        lent: None,
+        router: Some(router),
+        no_ipv6: false,
+    })
+}
+
+fn lending(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, String> {
     let own = dhcp.fit(name, text, &leg.v4, &leg.routers);
     // A line a mistake: `status` has a sentence.
     let own = own.map_err(|error| error.to_string().replace('\n', "; "))?;
-    let octets = <[u8; 6]>::try_from(leg.mac.as_slice()).ok();
-    let mac = octets.and_then(Mac::new).ok_or_else(|| {
-        format!(
-            "{} has no MAC address: addresses are lent on Ethernet and Wi-Fi alone",
-            dhcp.interface
-        )
-    })?;
+    let mac = leg.mac(&dhcp.interface)?;
     let (mut dns, mut dns6) = (Vec::new(), Vec::new());
     match &dhcp.dns {
         None => {
@@ -147,32 +247,31 @@ fn wanted(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, Stri
     }
     let range = dhcp.range.get_ref();
     let reservations = dhcp.reservations.iter();
-    // RFC 4861 §4.2: advertisements come from a link-local address.
-    let ipv6 = leg.v6.iter().any(Ipv6Addr::is_unicast_link_local);
     let advertised = dhcp.router_advertisements;
+    let router = leg.router(mac, dns6).filter(|_| advertised);
     Ok(Wanted {
+        kind: Kind::Dhcp,
         interface: dhcp.interface.clone(),
         index: leg.index,
-        range: range.to_string(),
-        settings: Settings {
-            server: own.addr(),
-            mac,
-            network: own.trunc(),
-            first: range.first,
-            last: range.last,
-            lease_time: dhcp.lease_time,
-            dns,
-            reservations: reservations
-                .map(|(mac, address)| (*mac, *address.get_ref()))
-                .collect(),
-            excluded: leg.routers.iter().copied().collect(),
-        },
-        borrowed: leg.borrowed.contains(&own.addr()),
-        no_ipv6: advertised && !ipv6,
-        router: (advertised && ipv6).then_some(Router {
-            interface: leg.index,
-            dns: dns6,
+        lent: Some(Lent {
+            range: range.to_string(),
+            settings: Settings {
+                server: own.addr(),
+                mac,
+                network: own.trunc(),
+                first: range.first,
+                last: range.last,
+                lease_time: dhcp.lease_time,
+                dns,
+                reservations: reservations
+                    .map(|(mac, address)| (*mac, *address.get_ref()))
+                    .collect(),
+                excluded: leg.routers.iter().copied().collect(),
+            },
+            borrowed: leg.borrowed.contains(&own.addr()),
         }),
+        no_ipv6: advertised && router.is_none(),
+        router,
     })
 }
 
@@ -190,7 +289,11 @@ mod tests {
         );
         let config = Config::parse("t", &text, &mut |p| Err(format!("no {p}"))).unwrap();
         let dhcp = config.gateway.unwrap().dhcp.unwrap();
-        wanted(&dhcp, "t", &text, leg)
+        lending(&dhcp, "t", &text, leg)
+    }
+
+    fn lent(lines: &str, leg: &Leg) -> Lent {
+        of(lines, leg).unwrap().lent.unwrap()
     }
 
     fn leg() -> Leg {
@@ -207,18 +310,18 @@ mod tests {
     #[test]
     fn this_machine_is_router_and_resolver() {
         let wanted = of("", &leg()).unwrap();
-        let settings = &wanted.settings;
+        let settings = &lent("", &leg()).settings;
         assert_eq!(settings.server, Ipv4Addr::new(192, 168, 1, 2));
         assert_eq!(settings.dns, [settings.server]);
         assert_eq!(settings.network.to_string(), "192.168.1.0/24");
         let excluded: Vec<&Ipv4Addr> = settings.excluded.iter().collect();
         assert_eq!(excluded, [&Ipv4Addr::new(192, 168, 1, 1)]);
-        assert!(!wanted.borrowed);
-        let lent = Leg {
+        assert!(!lent("", &leg()).borrowed);
+        let by_another = Leg {
             borrowed: vec![settings.server],
             ..leg()
         };
-        assert!(of("", &lent).unwrap().borrowed);
+        assert!(lent("", &by_another).borrowed);
         let router = wanted.router.unwrap();
         assert_eq!(router.interface, 7);
         assert_eq!(router.dns, ["fd00::2".parse::<Ipv6Addr>().unwrap()]);
@@ -227,7 +330,10 @@ mod tests {
     #[test]
     fn resolvers_that_are_named_go_by_their_family() {
         let wanted = of("dns = [\"9.9.9.9\", \"2620:fe::fe\"]", &leg()).unwrap();
-        assert_eq!(wanted.settings.dns, [Ipv4Addr::new(9, 9, 9, 9)]);
+        assert_eq!(
+            wanted.lent.unwrap().settings.dns,
+            [Ipv4Addr::new(9, 9, 9, 9)]
+        );
         let dns6: Ipv6Addr = "2620:fe::fe".parse().unwrap();
         assert_eq!(wanted.router.unwrap().dns, [dns6]);
         let without = of("router_advertisements = false", &leg()).unwrap();
@@ -250,6 +356,37 @@ mod tests {
         assert!(wanted.is_another_process(&shorter));
         let plugged = Leg { index: 8, ..leg() };
         assert!(wanted.is_another_process(&of("", &plugged).unwrap()));
+    }
+
+    #[test]
+    fn advertised_alone_it_is_a_resolver_where_it_answers() {
+        let alone = |dns: Option<&str>, answers: bool, leg: &Leg| {
+            let section = Advertise {
+                interface: "eth0".to_owned(),
+                dns: dns.map(|dns| vec![dns.parse().unwrap()]),
+            };
+            advertised(&section, answers, leg)
+        };
+        let own: Ipv6Addr = "fd00::2".parse().unwrap();
+        let named: Ipv6Addr = "2620:fe::fe".parse().unwrap();
+        for (dns, answers, expected) in [
+            (None, true, &[own][..]),
+            (None, false, &[]),
+            (Some("2620:fe::fe"), true, &[named]),
+        ] {
+            let wanted = alone(dns, answers, &leg()).unwrap();
+            assert_eq!(wanted.lent, None);
+            assert_eq!(wanted.router.unwrap().dns, expected);
+        }
+        let without = Leg {
+            v6: Vec::new(),
+            ..leg()
+        };
+        let why = alone(None, true, &without).unwrap_err();
+        assert!(why.contains("eth0 has no IPv6"), "{why}");
+        // What was lent as well is another process.
+        let lending = of("", &leg()).unwrap();
+        assert!(lending.is_another_process(&alone(None, true, &leg()).unwrap()));
     }
 
     #[test]

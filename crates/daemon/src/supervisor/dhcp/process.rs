@@ -1,4 +1,4 @@
-//! The process that lends addresses, as the supervisor holds it: started with its sockets, listened to, ended.
+//! The process that lends addresses and advertises the router, as the supervisor holds it: started with its sockets, listened to, ended.
 
 use std::net::Ipv6Addr;
 use std::process::Child;
@@ -43,11 +43,12 @@ impl Process {
         events: Sender<DhcpEvent>,
     ) -> Result<Self, String> {
         let refused = |e: cygnet_linux::Error| e.to_string();
-        let mut fds = vec![
-            lan::dhcp_socket(interface, SERVER_PORT, false).map_err(refused)?,
+        let mut fds = Vec::new();
+        if setup.lends.is_some() {
+            fds.push(lan::dhcp_socket(interface, SERVER_PORT, false).map_err(refused)?);
             // This machine may be a DHCP client as well.
-            lan::dhcp_socket(interface, CLIENT_PORT, true).map_err(refused)?,
-        ];
+            fds.push(lan::dhcp_socket(interface, CLIENT_PORT, true).map_err(refused)?);
+        }
         if let Some(router) = &setup.router {
             fds.push(lan::router_socket(interface, router.interface).map_err(refused)?);
         }
@@ -58,8 +59,7 @@ impl Process {
             let sent = process.send(&ToDhcp::Setup(Box::new(setup)), &fds);
             sent.inspect_err(|_| process.kill()).map(|()| process)
         });
-        let process =
-            started.map_err(|e| format!("cannot start the process that lends them: {e}"))?;
+        let process = started.map_err(|e| format!("cannot start the process for it: {e}"))?;
         Ok(Self(Arc::new(process)))
     }
 

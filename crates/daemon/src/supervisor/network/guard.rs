@@ -261,6 +261,7 @@ impl Last {
                 guard: true,
                 dns: None,
                 dhcp: None,
+                advertise: None,
             }),
             ways_out: self.ways_out,
             ..present

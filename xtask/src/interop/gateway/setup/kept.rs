@@ -1,7 +1,7 @@
 //! What is confirmed works, and `gateway off` leaves everything as it was.
 
 use super::super::super::Scenario;
-use super::super::super::resilience::home::{SERVER6, SOON, seen_by};
+use super::super::super::resilience::home::{SERVER6, SOON, WEB6, seen_by};
 use super::machine::Machine;
 use super::typist::Typist;
 use crate::ensure;
@@ -103,12 +103,15 @@ fn typed(lab: &mut Lab) -> Result<String> {
     typist.reads("expected y or n")?;
     typist.answers("Answer the devices' questions", "n")?;
     typist.answers("Lend addresses to the LAN", "")?;
+    typist.answers("Advertise this machine as IPv6 router", "y")?;
     let plan = typist.reads("Go on? [n]: ")?;
     for part in [
         "The LAN: eth0 with 192.168.1.0/24",
         "one leg: eth0 leads to the router 192.168.1.1 as well",
         "+ [gateway]\n",
         "+ direct = \"192.168.1.77\"",
+        "+ [gateway.advertise]\n",
+        "this machine is advertised to all devices of the LAN as the router to prefer",
         "goes through the tunnel home, or nowhere; that of 192.168.1.77 beside it, in clear",
         "The DHCP server 192.168.1.1 lends addresses.",
         "Without a yes within 60 s all of it is taken back",
@@ -137,6 +140,12 @@ fn typed(lab: &mut Lab) -> Result<String> {
     for device in [&machine.world.laptop, &machine.world.phone] {
         online(device, &[WEB])?;
     }
+    // What was not set by hand is by the advertisement.
+    wait_for("the laptop is told a router for IPv6", SOON, || {
+        let way = machine.world.laptop.ip("-6 route show default")?;
+        Ok(way.contains("pref high").then_some(()))
+    })?;
+    online(&machine.world.laptop, &[WEB6])?;
     machine.expect(&["off"], 0, "is taken back")?;
     machine.is_as_before("after `gateway off`")?;
     // There is nothing of a setup left: it is the old command again.
@@ -214,6 +223,7 @@ fn twice(lab: &mut Lab) -> Result<String> {
         "Which have no internet",
         "Answer the devices' questions",
         "Lend addresses",
+        "Advertise this machine as IPv6 router",
     ] {
         typist.answers(question, "")?;
     }

@@ -111,9 +111,13 @@ fn declined(lab: &mut Lab) -> Result<String> {
         "yes",
         "--dhcp",
         "no",
+        "--advertise",
+        "yes",
     ];
     let said = machine.expect(&flags, 0, "Nothing was changed.")?;
-    ensure!(said.contains("+ [gateway.dns]"), "{said}");
+    for part in ["+ [gateway.dns]", "+ [gateway.advertise]"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
     machine.is_as_before("--dry-run")?;
     Ok("as before, six times".to_owned())
 }

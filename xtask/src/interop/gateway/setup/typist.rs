@@ -124,6 +124,7 @@ impl Typist {
             "Which have no internet at all",
             "Answer the devices' questions",
             "Lend addresses to the LAN",
+            "Advertise this machine as IPv6 router",
         ] {
             self.answers(question, "")?;
         }

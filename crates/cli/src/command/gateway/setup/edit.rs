@@ -18,6 +18,8 @@ const MARK: &str = "# Written by `cygnet gateway setup`; `cygnet gateway off` ta
 /// The section that all of this is about.
 const GATEWAY: &str = "gateway";
 
+const ADVERTISE: &str = "\n[gateway.advertise]\n";
+
 /// The configuration with the gateway that is wished for.
 pub(super) fn with(text: &str, wish: &Wish) -> Result<String, String> {
     let source = Source::read(text)?;
@@ -53,6 +55,11 @@ pub(super) fn with(text: &str, wish: &Wish) -> Result<String, String> {
         (None, true) => edit.remove_section("dhcp"),
         (None, false) => {}
     }
+    match (wish.advertise, source.value(&["advertise"]).is_some()) {
+        (true, false) => edit.add(&["advertise"], Table::new(), ADVERTISE),
+        (false, true) => edit.remove_section("advertise"),
+        _ => {}
+    }
     edit.done().ok_or_else(|| {
         "[gateway] is written in a way that cannot be changed here: change it by hand, or write each key on a line of its own"
             .to_owned()
@@ -72,6 +79,9 @@ fn section(wish: &Wish) -> String {
     }
     if let Some(range) = &wish.dhcp {
         text.push_str(&lending(range, wish.dns));
+    }
+    if wish.advertise {
+        text.push_str(ADVERTISE);
     }
     text
 }
@@ -441,7 +451,7 @@ pub(super) fn back(now: &str, before: &str, written: &str) -> Back {
 
 /// Changes back what a setup changed in a section that was there. What is somebody else's by now is told.
 fn take_out(edit: &mut Edit<'_>, before: &Source<'_>, written: &Source<'_>) -> Vec<String> {
-    const KEYS: [&[&str]; 10] = [
+    const KEYS: [&[&str]; 11] = [
         &["tunnel"],
         &["lan"],
         &["default"],
@@ -452,6 +462,7 @@ fn take_out(edit: &mut Edit<'_>, before: &Source<'_>, written: &Source<'_>) -> V
         &["dhcp"],
         &["dhcp", "range"],
         &["dhcp", "dns"],
+        &["advertise"],
     ];
     let mut told = Vec::new();
     for path in KEYS {
@@ -511,6 +522,7 @@ mod tests {
             blocked: Vec::new(),
             dns: false,
             dhcp: None,
+            advertise: false,
         }
     }
 
@@ -590,6 +602,31 @@ mod tests {
             },
         );
         assert!(!without.unwrap().contains("gateway.dns"));
+    }
+
+    #[test]
+    fn who_is_advertised_is_so_until_addresses_are_lent() {
+        let advertised = Wish {
+            advertise: true,
+            ..wish()
+        };
+        for before in [TUNNEL.to_owned(), format!("{TUNNEL}{GATEWAY}")] {
+            let text = with(&before, &advertised).unwrap();
+            assert!(text.ends_with("\n[gateway.advertise]\n"), "{text}");
+            assert_eq!(with(&text, &advertised).as_ref(), Ok(&text));
+            let lending = Wish {
+                dhcp: Some("192.168.1.100-192.168.1.199".into()),
+                ..wish()
+            };
+            let lent = with(&text, &lending).unwrap();
+            assert!(
+                !lent.contains("advertise") && lent.contains("[gateway.dhcp]"),
+                "{lent}"
+            );
+            let now = format!("{text}# more\n");
+            let back = back(&now, &before, &text);
+            assert!(!back.text.contains("advertise"), "{}", back.text);
+        }
     }
 
     #[test]

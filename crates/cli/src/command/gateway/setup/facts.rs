@@ -140,6 +140,11 @@ impl Facts {
         self.legs.iter().find(|leg| leg.name == name)
     }
 
+    /// Whether devices at this leg have IPv6, as far as it is seen from here.
+    pub(super) fn has_ipv6(&self, leg: &Leg) -> bool {
+        !leg.v6.is_empty() || self.announced.contains(&leg.name)
+    }
+
     /// Interfaces that can be the LAN's, the likeliest first: with a private network and no way to the internet, then the
     /// one that leads to the router.
     pub(super) fn lans(&self) -> Vec<&Leg> {

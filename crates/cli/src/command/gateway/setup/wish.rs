@@ -26,6 +26,8 @@ pub(super) struct Wish {
     pub(super) dns: bool,
     /// Addresses that are lent.
     pub(super) dhcp: Option<String>,
+    /// Without that: this machine is advertised as router for IPv6.
+    pub(super) advertise: bool,
 }
 
 /// Why there is no wish.
@@ -259,6 +261,7 @@ pub(super) fn find<F: std::os::fd::AsFd>(
         }
     };
     let dhcp = dhcp(options, facts, present, &lan, &mut asker)?;
+    let advertise = advertise(options, facts, present, (&lan, dhcp.is_some()), &mut asker)?;
     Ok(Wish {
         tunnel,
         lan,
@@ -268,7 +271,52 @@ pub(super) fn find<F: std::os::fd::AsFd>(
         blocked,
         dns,
         dhcp,
+        advertise,
     })
+}
+
+/// Asked where no addresses are lent, with which it goes, and the LAN has IPv6.
+fn advertise<F: std::os::fd::AsFd>(
+    options: &Setup,
+    facts: &Facts,
+    present: &Present,
+    (lan, lends): (&[String], bool),
+    asker: &mut Asker<'_, F>,
+) -> Result<bool, NoWish> {
+    let gateway = present.gateway.as_ref();
+    let now = gateway.is_some_and(|gateway| gateway.advertise.is_some());
+    let one = match lan {
+        [one] => facts.leg(one),
+        _ => None,
+    };
+    match (options.advertise, lends) {
+        (Some(YesNo::Yes), true) => {
+            return Err(NoWish::Refused(
+                "--advertise: where addresses are lent (--dhcp) this machine is advertised already"
+                    .into(),
+            ));
+        }
+        (Some(YesNo::Yes), false) if one.is_none() && !now => {
+            return Err(NoWish::Refused(
+                "--advertise: the LAN has several interfaces; write [gateway.advertise] with `interface` into the \
+                 configuration (docs/dhcp.md)"
+                    .into(),
+            ));
+        }
+        (_, true) => return Ok(false),
+        (Some(given), false) => return Ok(given == YesNo::Yes),
+        (None, false) => {}
+    }
+    match one.filter(|leg| facts.has_ipv6(leg)) {
+        None => Ok(now),
+        Some(_) => asker.find(
+            ("--advertise", None),
+            "Advertise this machine as IPv6 router, to be preferred, to all devices of the LAN (docs/dhcp.md)? Without, their \
+             IPv6 goes on to the router that advertises itself, past the tunnel.",
+            if now { "y" } else { "n" },
+            yes_or_no,
+        ),
+    }
 }
 
 fn dhcp<F: std::os::fd::AsFd>(
@@ -389,6 +437,31 @@ mod tests {
         assert_eq!(wish.default, DevicePolicy::Tunnelled);
         assert_eq!(wish, found(&["--yes"], "").unwrap());
         assert!(!wish.dns && wish.dhcp.is_none() && wish.direct.is_empty());
+        assert!(!wish.advertise);
+    }
+
+    #[test]
+    fn who_declines_dhcp_is_asked_for_advertisements_where_there_is_ipv6() {
+        let find = |flags: &[&str], typed: &str, announced: bool| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(typed.as_bytes()).unwrap();
+            drop(writer);
+            let mut facts = facts(vec![leg("eth0", "192.168.1.2/24")]);
+            facts.announced.extend(announced.then(|| "eth0".to_owned()));
+            let mut answers = Answers::of(reader);
+            find(&options(flags), &facts, &Present::default(), &mut answers)
+        };
+        let advertised = |found: Result<Wish, NoWish>| found.map(|wish| wish.advertise);
+        assert_eq!(advertised(find(&[], "\n\n\n\n\n\n\ny\n", true)), Ok(true));
+        assert_eq!(advertised(find(&[], "\n\n\n\n\n\n\n\n", true)), Ok(false));
+        // Not asked: there is no IPv6, or it goes with the addresses.
+        assert_eq!(advertised(find(&[], "\n\n\n\n\n\n\n", false)), Ok(false));
+        assert_eq!(advertised(find(&[], "\n\n\n\n\n\nyes\n", true)), Ok(false));
+        assert_eq!(advertised(find(&["--yes"], "", true)), Ok(false));
+        let flags = ["--yes", "--advertise", "yes"];
+        assert_eq!(advertised(find(&flags, "", false)), Ok(true));
+        let both = [&flags[..], &["--dhcp", "yes"]].concat();
+        assert!(matches!(find(&both, "", true), Err(NoWish::Refused(_))));
     }
 
     #[test]

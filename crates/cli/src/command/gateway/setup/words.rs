@@ -168,6 +168,12 @@ pub(super) fn plan(told: &Told<'_>) -> String {
             );
         }
     }
+    if wish.advertise {
+        point(
+            "IPv6",
+            "this machine is advertised to all devices of the LAN as the router to prefer",
+        );
+    }
     let start = match told.running {
         true => "cygnet reads its configuration again",
         false => "cygnet is started",
@@ -238,12 +244,25 @@ fn beside(told: &Told<'_>, legs: &[&Leg]) -> String {
         .filter(|name| told.wish.lan.contains(name))
         .cloned()
         .collect();
+    let preferred = told.wish.advertise || told.wish.dhcp.is_some();
     if !announced.is_empty() {
-        lines.push(format!(
-            "A router announces itself on {} for IPv6: devices send it their IPv6, past this machine, until that is switched \
-             off (docs/dhcp.md).",
-            list(&announced)
-        ));
+        let router = format!("router announces itself on {} for IPv6", list(&announced));
+        lines.push(match preferred {
+            true => format!(
+                "Another {router}: devices that heed no preference, and all while this machine is off, send it their IPv6, past \
+                 this machine, until it stops (docs/dhcp.md)."
+            ),
+            false => format!(
+                "WARNING: a {router}, and IPv6 DOES NOT GO THROUGH THE TUNNEL: devices send it to that router, past this machine \
+                 and its guard. Switch IPv6 off in that router, or have this machine advertised (--advertise yes; docs/dhcp.md)."
+            ),
+        });
+    } else if !preferred && legs.iter().any(|leg| told.facts.has_ipv6(leg)) {
+        lines.push(
+            "If a router announces itself on the LAN for IPv6, devices send it their IPv6, PAST THIS MACHINE: switch that off \
+             there, or have this machine advertised (--advertise yes; docs/dhcp.md)."
+                .to_owned(),
+        );
     }
     for leg in legs.iter().filter(|leg| leg.lent) {
         let todo = match told.wish.dhcp {
@@ -280,6 +299,7 @@ mod tests {
             blocked: Vec::new(),
             dns: false,
             dhcp: None,
+            advertise: false,
         }
     }
 
@@ -309,11 +329,23 @@ mod tests {
             "through the tunnel home, or nowhere; that of 192.168.1.9 beside it, in clear",
             "cygnet is started; systemd starts cygnet-guard before the network is up",
             "The DHCP server 192.168.1.1 lends addresses.",
-            "A router announces itself on eth0 for IPv6",
+            "WARNING: a router announces itself on eth0 for IPv6, and IPv6 DOES NOT GO THROUGH THE TUNNEL",
             "within 60 s",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
+        let advertised = Wish {
+            advertise: true,
+            ..wish()
+        };
+        let text = words(&advertised, &Ok(Vec::new()), true);
+        for part in [
+            "is advertised to all devices of the LAN as the router to prefer",
+            "Another router announces itself on eth0 for IPv6: devices that heed no preference",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        assert!(!text.contains("WARNING"), "{text}");
         let lending = Wish {
             dhcp: Some("192.168.1.100-192.168.1.199".into()),
             dns: true,
