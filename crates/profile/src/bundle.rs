@@ -37,7 +37,7 @@ pub struct Bundle {
     pub dns: Vec<IpAddr>,
 }
 
-/// All that the other office needs of a tunnel between two. Holds the shared secret: mode 0600.
+/// All that the other office needs of a tunnel between two. Holds the shared secret, or a private key: mode 0600.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteBundle {
@@ -51,8 +51,18 @@ pub struct SiteBundle {
     pub remote_identity: String,
     /// Who we are.
     pub identity: String,
-    /// What both know.
-    pub psk: String,
+    /// What both know; absent with certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<String>,
+    /// Certificates of authorities that vouch for the other end, PEM; absent with a secret, like the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Our certificate, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Our private key, PKCS#8 PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Our side.
     pub local_networks: Vec<IpNet>,
     /// Our side as the other one knows it; empty: as it is.

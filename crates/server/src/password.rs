@@ -28,7 +28,7 @@ pub fn check_password(password: &str) -> Result<()> {
 }
 
 /// Four groups of four, 80 bits; without `l`, `o`, `0`, `1`, which look alike.
-pub(crate) fn readable(random: &mut dyn Random) -> Zeroizing<String> {
+pub fn readable(random: &mut dyn Random) -> Zeroizing<String> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut drawn = Zeroizing::new([0; 16]);
     random.fill(&mut *drawn);

@@ -47,6 +47,9 @@ pub(crate) struct Add {
     /// What the other office runs, and its files are for
     #[arg(long = "for", value_name = "PROGRAM", value_enum, default_value_t = Program::Cygnet)]
     pub(crate) program: Program,
+    /// How both ends prove themselves. Certificates are of a small authority that is made for these two alone
+    #[arg(long, value_enum, default_value_t = Auth::Psk)]
+    pub(crate) auth: Auth,
     /// Up when somebody wants to reach the other office, instead of always
     #[arg(long)]
     pub(crate) on_demand: bool,
@@ -66,6 +69,15 @@ pub(crate) struct Remove {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+}
+
+/// How two offices prove themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Auth {
+    /// By a secret both know
+    Psk,
+    /// By a certificate each
+    Certificates,
 }
 
 /// What the other office runs.

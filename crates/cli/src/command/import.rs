@@ -118,7 +118,7 @@ fn give_up() {
 }
 
 /// Nothing where the clock was never set.
-fn now() -> Option<UnixTime> {
+pub(super) fn now() -> Option<UnixTime> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let is_set = i64::try_from(now.as_secs()).is_ok_and(|it| it >= NOT_BEFORE);
     is_set.then(|| UnixTime::since_unix_epoch(now))

@@ -1,5 +1,6 @@
 //! `cygnet site`: both ends of a tunnel between two offices.
 
+mod certificates;
 mod networks;
 mod output;
 mod remove;
@@ -9,14 +10,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cygnet_crypto::{Random, SystemRandom};
-use cygnet_profile::site::{End, Network, Site};
+use cygnet_pki::authority::KeyKind;
+use cygnet_profile::site::{End, Network, Proof, Site};
 use cygnet_profile::write;
 use cygnet_server::Address;
 use zeroize::Zeroizing;
 
 use super::import::sections::Sections;
-use super::import::{check_name, commit, free_folder, lock, validate, what_next};
-use crate::args::site::{Add, Callable, Program, Site as Command};
+use super::import::{check_name, commit, free_folder, lock, now, validate, what_next};
+use crate::args::site::{Add, Auth, Callable, Program, Site as Command};
 use output::hand_over;
 
 pub(super) fn site(command: &Command) -> ExitCode {
@@ -44,11 +46,13 @@ fn add(options: &Add) -> Result<(), String> {
         ));
     }
     let (local, remote) = networks::judge(options, &sections)?;
+    let here = end(address(options)?, "here", name, local);
+    let there = end(called(&options.remote), "there", name, remote);
     let site = Site {
         name: name.clone(),
-        psk: secret(),
-        here: end(address(options)?, "here", name, local),
-        there: end(called(&options.remote), "there", name, remote),
+        proof: proof(options, &here, &there)?,
+        here,
+        there,
         on_demand: options.on_demand,
         ike: write::Gateway::from(options.program).ike(),
     };
@@ -68,17 +72,37 @@ fn add(options: &Add) -> Result<(), String> {
     handed_over.keep();
 
     println!(
-        "This office: [tunnel.{name}] in {}; the shared secret in {}",
+        "This office: [tunnel.{name}] in {}; {} in {}",
         config.display(),
+        match site.proof {
+            Proof::PreShared(_) => "the shared secret",
+            Proof::Certificates(_) => "its certificate and key",
+        },
         config.with_file_name(&folder).display()
     );
     println!("The other office: {}", out.display());
     for step in steps(options.program, &files) {
         println!("  {step}");
     }
-    println!(
-        "Whoever has these files can pass for either office: hand them over by a safe way (scp), then delete them here."
-    );
+    match &site.proof {
+        Proof::PreShared(_) => println!(
+            "Whoever has these files can pass for either office: hand them over by a safe way (scp), then delete them here."
+        ),
+        Proof::Certificates(pair) => {
+            if files.iter().any(|file| file.path.ends_with(".p12")) {
+                println!(
+                    "The password of the .p12 file, which stands nowhere else: {}",
+                    **pair.p12_password
+                );
+            }
+            println!(
+                "Whoever has these files can pass for the other office: hand them over by a safe way (scp), then delete them \
+                 here.\nThe certificates are good for {} years; before they end `status` says so, and the tunnel is made anew: \
+                 `cygnet site remove`, then `add`.",
+                certificates::VALID_YEARS
+            );
+        }
+    }
     if site.here.address.is_some() {
         println!(
             "The other office calls this one: let UDP 500 and 4500 in where a firewall or a router is before it."
@@ -87,6 +111,25 @@ fn add(options: &Add) -> Result<(), String> {
     println!("Here, next:");
     what_next(config, false);
     Ok(())
+}
+
+fn proof(options: &Add, here: &End, there: &End) -> Result<Proof, String> {
+    if options.auth == Auth::Psk {
+        return Ok(Proof::PreShared(secret()));
+    }
+    let Some(now) = now() else {
+        return Err(
+            "this machine's clock is not set, and certificates are good from a date on: set it first, or leave --auth out"
+                .into(),
+        );
+    };
+    let kind = match options.program {
+        // Its digital signatures are by RSA.
+        Program::Routeros => KeyKind::Rsa3072,
+        Program::Cygnet | Program::Swanctl | Program::Libreswan => KeyKind::EcdsaP256,
+    };
+    let pair = certificates::make(&options.name, here, there, kind, now, &mut SystemRandom)?;
+    Ok(Proof::Certificates(pair))
 }
 
 /// As text that every program takes as it is.
@@ -168,6 +211,7 @@ fn source_towards(remote: &Callable) -> Option<IpAddr> {
 fn steps(program: Program, files: &[write::File]) -> Vec<String> {
     let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let first = names.first().copied().unwrap_or_default();
+    let p12 = names.iter().find(|name| name.ends_with(".p12"));
     let map = names.iter().find(|name| name.ends_with(".nft"));
     let map = map.map(|name| {
         format!("{name}: nft -f {name}, and at each start of the machine (it says how)")
@@ -176,16 +220,38 @@ fn steps(program: Program, files: &[write::File]) -> Vec<String> {
         Program::Cygnet => vec![format!(
             "sudo cygnet import {first}    # there; it says how to go on"
         )],
-        Program::Swanctl => vec![format!(
-            "{first}: to /etc/swanctl/conf.d, then swanctl --load-all"
-        )],
-        Program::Libreswan => vec![format!(
-            "{}: to /etc/ipsec.d, then ipsec restart",
-            names[..2.min(names.len())].join(", ")
-        )],
-        Program::Routeros => vec![format!(
-            "{first}: upload it, then /import file-name={first}"
-        )],
+        Program::Swanctl => {
+            let folder = |name: &str| match name {
+                _ if name.ends_with("-ca.crt") => Some("x509ca"),
+                _ if name.ends_with(".crt") => Some("x509"),
+                _ if name.ends_with(".key") => Some("private"),
+                _ if name.ends_with(".conf") => Some("conf.d"),
+                _ => None,
+            };
+            let files = names.iter().filter_map(|name| {
+                let folder = folder(name)?;
+                Some(format!("{name}: to /etc/swanctl/{folder}"))
+            });
+            let last = "then swanctl --load-all".to_owned();
+            files.chain([last]).collect()
+        }
+        Program::Libreswan => match p12 {
+            Some(p12) => vec![format!(
+                "{first}: to /etc/ipsec.d, then ipsec import {p12}, then ipsec restart"
+            )],
+            None => vec![format!(
+                "{}: to /etc/ipsec.d, then ipsec restart",
+                names[..2.min(names.len())].join(", ")
+            )],
+        },
+        Program::Routeros => match p12 {
+            Some(p12) => vec![format!(
+                "{p12}, {first}: upload both, then /certificate import file-name={p12}, then /import file-name={first}"
+            )],
+            None => vec![format!(
+                "{first}: upload it, then /import file-name={first}"
+            )],
+        },
     };
     steps.into_iter().chain(map).collect()
 }

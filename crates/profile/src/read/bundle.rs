@@ -70,17 +70,15 @@ fn parsed<T: DeserializeOwned>(file: &File) -> Result<T, Error> {
 
 /// One end of a tunnel between two offices. That its networks fit together is judged with the configuration.
 fn site(place: &Place, bundle: SiteBundle, material: &mut Material) -> Result<Draft, Error> {
-    let psk = Zeroizing::new(bundle.psk);
-    let texts = [
-        &bundle.remote,
-        &bundle.remote_identity,
-        &bundle.identity,
-        &*psk,
-    ];
+    let (psk, key) = (
+        bundle.psk.map(Zeroizing::new),
+        bundle.key.map(Zeroizing::new),
+    );
+    let texts = [&bundle.remote, &bundle.remote_identity, &bundle.identity];
     if !texts.into_iter().all(|it| is_sane(it)) {
         return Err(Error::at(
             place,
-            "expected remote, remote_identity, identity and psk, each a text on one line",
+            "expected remote, remote_identity and identity, each a text on one line",
         ));
     }
     if bundle.local_networks.is_empty() || bundle.remote_networks.is_empty() {
@@ -89,11 +87,28 @@ fn site(place: &Place, bundle: SiteBundle, material: &mut Material) -> Result<Dr
             "expected networks of both offices in local_networks and remote_networks",
         ));
     }
-    material.secrets.push(Secret {
-        kind: SecretKind::PreShared,
-        ids: Vec::new(),
-        value: Zeroizing::new(psk.as_bytes().to_vec()),
-    });
+    let login = match (psk, bundle.ca, bundle.certificate, key) {
+        (Some(psk), None, None, None) if is_sane(&psk) => {
+            material.secrets.push(Secret {
+                kind: SecretKind::PreShared,
+                ids: Vec::new(),
+                value: Zeroizing::new(psk.as_bytes().to_vec()),
+            });
+            Login::PreShared
+        }
+        (None, Some(ca), Some(certificate), Some(key)) => {
+            material.trust(place, ca.as_bytes())?;
+            material.add_certificate(place, certificate.as_bytes())?;
+            material.add_key(place, key.as_bytes())?;
+            Login::Certificate
+        }
+        _ => {
+            return Err(Error::at(
+                place,
+                "expected psk, a text on one line, or ca, certificate and key",
+            ));
+        }
+    };
     let said = |value: String| {
         let place = place.clone();
         Some(Said { value, place })
@@ -103,7 +118,7 @@ fn site(place: &Place, bundle: SiteBundle, material: &mut Material) -> Result<Dr
         remote: vec![bundle.remote],
         remote_identity: said(bundle.remote_identity),
         identity: said(bundle.identity),
-        login: Login::PreShared,
+        login,
         local_networks: bundle.local_networks,
         local_map: bundle.local_map,
         networks: bundle.remote_networks,

@@ -9,9 +9,12 @@ use zeroize::Zeroizing;
 
 use super::draft::names_of;
 use super::imported::{Credentials, Imported, printable};
-use crate::site::Site;
+use crate::site::{Proof, Site};
 
 const PSK_FILE: &str = "shared.psk";
+const CERTIFICATE_FILE: &str = "client.crt";
+const KEY_FILE: &str = "client.key";
+const CA_FILE: &str = "ca.crt";
 
 /// A file beside `cygnet.toml`.
 pub struct File {
@@ -62,10 +65,10 @@ impl Imported {
                 ca,
                 ..
             } => {
-                key("certificate", file("client.crt", pem(chain)));
+                key("certificate", file(CERTIFICATE_FILE, pem(chain)));
                 let own = Zeroizing::new(to_pem("PRIVATE KEY", own).into_bytes());
-                key("key", file("client.key", own));
-                key("ca", file("ca.crt", pem(ca)));
+                key("key", file(KEY_FILE, own));
+                key("ca", file(CA_FILE, pem(ca)));
             }
             Credentials::PreShared(secret) => {
                 let mut hex = Zeroizing::new(String::with_capacity(secret.len() * 2 + 3));
@@ -82,7 +85,7 @@ impl Imported {
                 let mut line = Zeroizing::new(password.as_bytes().to_vec());
                 line.push(b'\n');
                 key("password", file("password", line));
-                key("ca", file("ca.crt", pem(ca)));
+                key("ca", file(CA_FILE, pem(ca)));
             }
         }
         if self.virtual_address {
@@ -217,7 +220,30 @@ impl Site {
         key("remote", quoted(there.called()));
         key("remote_identity", quoted(&there.identity));
         key("identity", quoted(&here.identity));
-        key("psk", quoted(&format!("{folder}/{PSK_FILE}")));
+        let mut files = Vec::new();
+        let mut file = |name: &'static str, bytes: Zeroizing<Vec<u8>>| {
+            files.push(File { name, bytes });
+            quoted(&format!("{folder}/{name}"))
+        };
+        match &self.proof {
+            Proof::PreShared(psk) => {
+                let mut line = Zeroizing::new(Vec::with_capacity(psk.len() + 1));
+                line.extend_from_slice(psk.as_bytes());
+                line.push(b'\n');
+                key("psk", file(PSK_FILE, line));
+            }
+            Proof::Certificates(pair) => {
+                let public = |text: String| Zeroizing::new(text.into_bytes());
+                let own = &pair.here;
+                let secret = Zeroizing::new(own.key_pem().as_bytes().to_vec());
+                key(
+                    "certificate",
+                    file(CERTIFICATE_FILE, public(own.certificate_pem())),
+                );
+                key("key", file(KEY_FILE, secret));
+                key("ca", file(CA_FILE, public(pair.authority_pem())));
+            }
+        }
         key("local_networks", list(&here.own()));
         if here.is_mapped() {
             key("local_map", list(&here.shown()));
@@ -229,13 +255,6 @@ impl Site {
         if !self.ike.is_empty() {
             key("ike", list(&self.ike));
         }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(self.psk.len() + 1));
-        bytes.extend_from_slice(self.psk.as_bytes());
-        bytes.push(b'\n');
-        let files = vec![File {
-            name: PSK_FILE,
-            bytes,
-        }];
         Section { text, files }
     }
 }

@@ -1,13 +1,21 @@
 //! Both ends of a tunnel between two offices.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_pki::authority::{Authority, KeyKind, Purpose, Request, Validity};
+use cygnet_pki::{SubjectAltName, UnixTime, load};
 use cygnet_profile::read::{Credentials, File, Imported, Note, Options, Surroundings, import};
-use cygnet_profile::site::{End, Network, Site};
+use cygnet_profile::site::{Certified, End, Network, Pair, Proof, Site};
 use cygnet_profile::write::{Error, Gateway, site_files};
 use zeroize::Zeroizing;
 
 use crate::tools;
 
 const PSK: &str = "00112233445566778899aabbccddeeff";
+
+/// Certificates are good at this moment.
+const NOW: u64 = 2_000_000_000;
 
 struct Nothing;
 
@@ -36,7 +44,7 @@ fn net(own: &str, shown: &str) -> Network {
 fn site() -> Site {
     Site {
         name: "branch-2".into(),
-        psk: Zeroizing::new(PSK.into()),
+        proof: Proof::PreShared(Zeroizing::new(PSK.into())),
         here: End {
             address: Some("main.example.org".into()),
             identity: "main.example.org".into(),
@@ -77,8 +85,11 @@ fn imported(name: &str, text: &str) -> Imported {
         name: name.into(),
         bytes: Zeroizing::new(text.as_bytes().to_vec()),
     };
-    import(&[file], &mut Nothing, &Options::default())
-        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+    let options = Options {
+        now: Some(UnixTime::since_unix_epoch(Duration::from_secs(NOW))),
+        ..Options::default()
+    };
+    import(&[file], &mut Nothing, &options).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
@@ -164,12 +175,17 @@ fn a_damaged_file_is_told_and_nothing_is_made_of_it() {
         (
             "\"203.0.113.7\"",
             "\"\"",
-            "expected remote, remote_identity, identity and psk",
+            "expected remote, remote_identity and identity",
         ),
         ("\"fd00:1::/64\"", "\"fd00:1::/640\"", "branch.cygnet:"),
         ("\"cygnet\": 1", "\"cygnet\": 2", "a bundle of version 2"),
         ("\"on_demand\"", "\"on_demnad\"", "unknown field"),
-        ("\"psk\"", "\"key\"", "unknown field `key`"),
+        (
+            "\"psk\"",
+            "\"key\"",
+            "expected psk, a text on one line, or ca",
+        ),
+        ("\"psk\"", "\"pks\"", "unknown field `pks`"),
     ] {
         let file = File {
             name: "branch.cygnet".into(),
@@ -350,7 +366,7 @@ fn texts_that_a_format_would_read_otherwise_are_refused() {
     };
     let changes: [&dyn Fn(&mut Site); 5] = [
         &|site| site.name = "a b".into(),
-        &|site| site.psk = Zeroizing::new("a\"b0123456789abcdef".into()),
+        &|site| site.proof = Proof::PreShared(Zeroizing::new("a\"b0123456789abcdef".into())),
         &|site| site.here.address = Some("a\n".into()),
         &|site| site.here.identity = "a\"b".into(),
         &|site| site.there.identity = "%any".into(),
@@ -363,6 +379,189 @@ fn texts_that_a_format_would_read_otherwise_are_refused() {
             assert!(
                 !found.contains("0123456789abcdef"),
                 "a secret is not repeated"
+            );
+        }
+    }
+}
+
+/// The same two by certificates, as `cygnet site add --auth certificates` makes them.
+fn by_certificates() -> Site {
+    let site = site();
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let validity = Validity {
+        not_before: at(1_750_000_000),
+        not_after: at(2_750_000_000),
+    };
+    let authority = Authority::create("Cygnet site", &[1], validity, KeyKind::EcdsaP256);
+    let authority = authority.expect("an authority");
+    let certified = |common_name: &str, name, serial| {
+        let issued = authority.issue(&Request {
+            common_name,
+            names: &[name],
+            purpose: Purpose::Server,
+            serial: &[serial],
+            validity,
+            key: KeyKind::EcdsaP256,
+        });
+        let issued = issued.expect("a certificate");
+        let key = load::private_key(issued.key_pem.as_bytes(), "key".as_ref()).expect("a key");
+        Arc::new(Certified {
+            common_name: common_name.into(),
+            certificate: issued.certificate_der,
+            key: Zeroizing::new(key.pkcs8().to_vec()),
+        })
+    };
+    let here = SubjectAltName::Dns("main.example.org".into());
+    let there = SubjectAltName::Ip([203, 0, 113, 7].into());
+    Site {
+        proof: Proof::Certificates(Pair {
+            authority: authority.certificate_der().to_vec(),
+            here: certified("cygnet-site-1-here", here, 2),
+            there: certified("cygnet-site-1-there", there, 3),
+            p12_password: Arc::new(Zeroizing::new("abcd-efgh-ijkm-npqr".into())),
+        }),
+        ..site
+    }
+}
+
+fn pair(site: &Site) -> &Pair {
+    match &site.proof {
+        Proof::Certificates(pair) => pair,
+        Proof::PreShared(_) => panic!("by a secret"),
+    }
+}
+
+#[test]
+fn by_certificates_each_end_has_its_own() {
+    let site = by_certificates();
+    let section = site.section("branch-2");
+    assert!(
+        section.text.contains(
+            "certificate = \"branch-2/client.crt\"\nkey = \"branch-2/client.key\"\nca = \"branch-2/ca.crt\"\n"
+        ) && !section.text.contains("psk"),
+        "{}",
+        section.text
+    );
+    let own = load::certificates(&section.files[0].bytes, "crt".as_ref()).expect("a certificate");
+    assert_eq!(own.leaf, pair(&site).here.certificate);
+    let files = handed_over(&site, Gateway::Cygnet);
+    let [(name, text)] = &files[..] else {
+        panic!("one file");
+    };
+    let there = imported(name, text);
+    let Credentials::Certificate { chain, key, ca, .. } = &there.credentials else {
+        panic!("by another way");
+    };
+    assert_eq!(chain, &[pair(&site).there.certificate.clone()]);
+    assert_eq!(**key, *pair(&site).there.key);
+    assert_eq!(ca, &[pair(&site).authority.clone()]);
+    let strange = |it: &&Note| matches!(it, Note::NotRead(..) | Note::Warning(_));
+    assert_eq!(
+        there.notes.iter().filter(strange).count(),
+        0,
+        "{:?}",
+        there.notes
+    );
+    let section = there.section("branch-2", "branch-2").text;
+    assert!(
+        section.contains("remote_identity = \"main.example.org\"\n") && !section.contains("psk"),
+        "{section}"
+    );
+    let both = text.replace("\"ca\":", "\"psk\": \"0011223344556677\",\n  \"ca\":");
+    let file = File {
+        name: "branch.cygnet".into(),
+        bytes: Zeroizing::new(both.into_bytes()),
+    };
+    let told = import(&[file], &mut Nothing, &Options::default()).err();
+    assert!(told.is_some_and(|it| {
+        it.to_string()
+            .contains("expected psk, a text on one line, or ca")
+    }));
+}
+
+#[test]
+fn strongswan_gets_certificates_for_its_folders() {
+    let files = handed_over(&by_certificates(), Gateway::Swanctl);
+    let names: Vec<&str> = files.iter().map(|file| file.0.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "branch-2.conf",
+            "branch-2.crt",
+            "branch-2-ca.crt",
+            "branch-2.key",
+            "branch-2.nft"
+        ]
+    );
+    let conf = &files[0].1;
+    for line in [
+        "            auth = pubkey\n            certs = branch-2.crt\n            id = \"203.0.113.7\"\n",
+        "            auth = pubkey\n            cacerts = branch-2-ca.crt\n            id = \"main.example.org\"\n",
+    ] {
+        assert!(conf.contains(line), "{conf}");
+    }
+    assert!(!conf.contains("psk") && !conf.contains("secret"), "{conf}");
+    // OpenSSL says that each is what it is called, and that the one vouches for the other.
+    let directory = std::env::temp_dir().join(format!("cygnet-site-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    for (name, text) in &files {
+        std::fs::write(directory.join(name), text).expect("written");
+    }
+    let (ca, own) = (path("branch-2-ca.crt"), path("branch-2.crt"));
+    let verify = ["verify", "-CAfile", &ca, "-verify_ip", "203.0.113.7", &own];
+    tools::good("openssl", &verify, b"");
+    let of_key = tools::good(
+        "openssl",
+        &["pkey", "-pubout", "-in", &path("branch-2.key")],
+        b"",
+    );
+    let of_certificate = tools::good("openssl", &["x509", "-noout", "-pubkey", "-in", &own], b"");
+    std::fs::remove_dir_all(&directory).expect("removed");
+    assert_eq!(of_key, of_certificate);
+}
+
+#[test]
+fn libreswan_and_routeros_get_a_file_to_import() {
+    let mut site = by_certificates();
+    site.here.networks.truncate(1);
+    site.there.networks.truncate(1);
+    for (gateway, script, lines) in [
+        (
+            Gateway::Libreswan,
+            "branch-2.conf",
+            &[
+                "    authby=ecdsa\n    leftcert=\"CN=cygnet-site-1-there\"\n    leftsendcert=always\n    rightca=%same\n",
+                "ipsec import branch-2.p12",
+            ][..],
+        ),
+        (
+            Gateway::Routeros,
+            "branch-2.rsc",
+            &[
+                "find where common-name=\"cygnet-site-1-there\"]\n",
+                "auth-method=digital-signature certificate=$cygnetOwn my-id=\"address:203.0.113.7\" \
+                 remote-id=\"fqdn:main.example.org\"\n",
+            ],
+        ),
+    ] {
+        let files = site_files(&site.mirrored(), gateway).expect("files");
+        let find = |name: &str| files.iter().find(|file| file.path == name);
+        let text = find(script).expect("a script");
+        let text = String::from_utf8(text.bytes.to_vec()).expect("text");
+        for line in lines {
+            assert!(text.contains(line), "{line}:\n{text}");
+        }
+        assert!(!text.contains("secret") && !text.contains("PSK"), "{text}");
+        let p12 = find("branch-2.p12").expect("a .p12");
+        assert!(p12.secret && files.iter().all(|file| file.secret));
+        let arguments = ["pkcs12", "-nokeys", "-passin", "pass:abcd-efgh-ijkm-npqr"];
+        if let Some(shown) = tools::good("openssl", &arguments, &p12.bytes) {
+            let shown = String::from_utf8_lossy(&shown);
+            assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), 2, "{shown}");
+            assert!(
+                shown.contains("friendlyName: CN=cygnet-site-1-there"),
+                "{shown}"
             );
         }
     }

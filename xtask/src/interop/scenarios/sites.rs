@@ -26,6 +26,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             strongswan,
         ),
         Scenario::new(
+            "site-certificates-two-cygnets",
+            "site add --auth certificates, import at the other office: both reach each other, each comes back; another pair's is refused",
+            certificates_cygnets,
+        ),
+        Scenario::new(
+            "site-certificates-strongswan",
+            "the same with a strongSwan, with the files that site add wrote in its folders",
+            certificates_strongswan,
+        ),
+        Scenario::new(
             "site-mapped-two-cygnets",
             "both offices have 192.168.1.0/24, to the last host: each knows the other's by the network that was offered",
             mapped_cygnets,
@@ -87,11 +97,20 @@ fn import(at: &Cygnet, folder: &Path) -> Result<()> {
 /// A strongSwan whose `conf.d` holds what was handed over.
 fn swan(lab: &Lab, office: &Office, folder: &Path) -> Result<StrongSwan> {
     let etc = lab.subdirectory("etc-swanctl")?;
-    let conf_d = etc.join("conf.d");
-    fs::create_dir(&conf_d)?;
     fs::write(etc.join("swanctl.conf"), "include conf.d/*.conf\n")?;
-    let name = format!("{BRANCH}.conf");
-    fs::copy(folder.join(&name), conf_d.join(&name))?;
+    for (to, name) in [
+        ("conf.d", format!("{BRANCH}.conf")),
+        ("x509", format!("{BRANCH}.crt")),
+        ("x509ca", format!("{BRANCH}-ca.crt")),
+        ("private", format!("{BRANCH}.key")),
+    ] {
+        let (from, to) = (folder.join(&name), etc.join(to));
+        // Without certificates there is one alone.
+        if from.exists() {
+            fs::create_dir(&to)?;
+            fs::copy(from, to.join(&name))?;
+        }
+    }
     StrongSwan::start_with_files(lab, &office.gateway, &etc)
 }
 
@@ -140,6 +159,12 @@ fn back_after(cygnet: &mut Cygnet, from: &Namespace, to: &str) -> Result<Duratio
 }
 
 fn two_cygnets(lab: &mut Lab) -> Result<String> {
+    let (offices, a, b) = two_by(lab, "psk")?;
+    came_back(&offices, a, b)
+}
+
+/// Both ends, running, that prove themselves this way.
+fn two_by(lab: &Lab, auth: &str) -> Result<(Offices, Cygnet, Cygnet)> {
     let offices = Offices::build(lab, Nat::None)?;
     let (mut a, mut b) = (
         unconfigured(lab, &offices.a)?,
@@ -154,16 +179,24 @@ fn two_cygnets(lab: &mut Lab) -> Result<String> {
     let folder = add(
         lab,
         &a,
-        &[&networks[..], &["--remote", offices.b.public4]].concat(),
+        &[
+            &networks[..],
+            &["--remote", offices.b.public4, "--auth", auth],
+        ]
+        .concat(),
     )?;
     import(&b, &folder)?;
     a.restart()?;
     b.restart()?;
     reach_each_other(&offices)?;
+    Ok((offices, a, b))
+}
+
+fn came_back(offices: &Offices, mut a: Cygnet, mut b: Cygnet) -> Result<String> {
     let first = back_after(&mut a, &offices.b.host, offices.a.host4)?;
     let other = back_after(&mut b, &offices.a.host, offices.b.host4)?;
-    reach_each_other(&offices)?;
-    internet_stays_local(&offices)?;
+    reach_each_other(offices)?;
+    internet_stays_local(offices)?;
     Ok(format!(
         "back after {:.1} and {:.1} s",
         first.as_secs_f32(),
@@ -171,7 +204,52 @@ fn two_cygnets(lab: &mut Lab) -> Result<String> {
     ))
 }
 
+fn certificates_cygnets(lab: &mut Lab) -> Result<String> {
+    let (offices, mut a, b) = two_by(lab, "certificates")?;
+    let config = fs::read_to_string(a.config_path())?;
+    ensure!(
+        config.contains("certificate = \"branch/client.crt\"") && !config.contains("psk"),
+        "{config}"
+    );
+    // Who has a pair of the same names that another authority vouches for is nobody here.
+    said(&a, &["site", "remove", BRANCH, "--yes"])?;
+    let networks = [
+        "--local-net",
+        offices.a.lan4,
+        "--remote-net",
+        offices.b.lan4,
+    ];
+    let out = lab.directory().join("another-pair");
+    let out = out.to_string_lossy();
+    let again = [
+        &["site", "add", BRANCH, "--out", &*out][..],
+        &networks,
+        &["--remote", offices.b.public4, "--auth", "certificates"],
+    ]
+    .concat();
+    said(&a, &again)?;
+    a.restart()?;
+    b.wait_for_log("AUTHENTICATION_FAILED", SOON)?;
+    ensure!(
+        ping(&offices.a.host, offices.b.host4, 2)?.received == 0,
+        "another authority's certificate is taken"
+    );
+    said(&b, &["site", "remove", BRANCH, "--yes"])?;
+    import(&b, Path::new(&*out))?;
+    b.reload()?;
+    reach_each_other(&offices)?;
+    came_back(&offices, a, b)
+}
+
 fn strongswan(lab: &mut Lab) -> Result<String> {
+    strongswan_by(lab, "psk")
+}
+
+fn certificates_strongswan(lab: &mut Lab) -> Result<String> {
+    strongswan_by(lab, "certificates")
+}
+
+fn strongswan_by(lab: &Lab, auth: &str) -> Result<String> {
     let offices = Offices::build(lab, Nat::None)?;
     let mut a = unconfigured(lab, &offices.a)?;
     let networks = [
@@ -183,6 +261,7 @@ fn strongswan(lab: &mut Lab) -> Result<String> {
     let options = [
         &networks[..],
         &["--remote", offices.b.public4, "--for", "swanctl"],
+        &["--auth", auth],
     ]
     .concat();
     let folder = add(lab, &a, &options)?;

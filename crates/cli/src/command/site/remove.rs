@@ -21,7 +21,7 @@ pub(super) fn remove(options: &Remove) -> Result<(), String> {
     if !options.yes {
         let files = folder
             .as_ref()
-            .map(|it| format!(", and the shared secret in {}", it.display()));
+            .map(|it| format!(", and its secret in {}", it.display()));
         super::super::ask::confirm(&format!(
             "This removes [tunnel.{name}] from {}{}. The two offices reach each other no more by it.",
             config.display(),
@@ -43,7 +43,7 @@ pub(super) fn remove(options: &Remove) -> Result<(), String> {
     let handed_over = PathBuf::from(format!("{name}-other-end"));
     if handed_over.exists() {
         println!(
-            "{} holds the same secret: remove it, too.",
+            "{} holds what the other office was given: remove it, too.",
             handed_over.display()
         );
     }
@@ -51,9 +51,9 @@ pub(super) fn remove(options: &Remove) -> Result<(), String> {
     println!(
         "The other office still has its end, and calls in vain. There:
   cygnet      sudo cygnet site remove {name} && sudo cygnet reload
-  strongSwan  remove /etc/swanctl/conf.d/{name}.conf, then swanctl --load-all && swanctl --terminate --ike {name}
-  libreswan   remove {name}.conf and {name}.secrets from /etc/ipsec.d, then ipsec restart
-  RouterOS    remove what has the name or comment cygnet-{name} below /ip ipsec and /ip firewall nat
+  strongSwan  remove /etc/swanctl/conf.d/{name}.conf (and {name}.crt, {name}-ca.crt, {name}.key, if there are), then swanctl --load-all && swanctl --terminate --ike {name}
+  libreswan   remove {name}.conf and {name}.secrets from /etc/ipsec.d, then ipsec restart (and its certificate out of the store: certutil -F)
+  RouterOS    remove what has the name or comment cygnet-{name} below /ip ipsec and /ip firewall nat, and its certificates
 and, with a map, on strongSwan and libreswan: nft delete table inet cygnet_site_{}",
         name.replace('-', "_")
     );

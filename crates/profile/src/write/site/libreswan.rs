@@ -1,12 +1,14 @@
-//! libreswan: two files below `/etc/ipsec.d`.
+//! libreswan: two files below `/etc/ipsec.d`; with certificates one, and a `.p12` file for its own store.
 
 use std::net::IpAddr;
 
-use super::{about, list, secret_file};
-use crate::site::{End, Site};
-use crate::write::File;
+use cygnet_pki::pkcs12::Encryption;
 
-pub(super) fn files(site: &Site) -> Vec<File> {
+use super::{about, list, p12, secret_file};
+use crate::site::{End, Proof, Site};
+use crate::write::{Error, File};
+
+pub(super) fn files(site: &Site) -> Result<Vec<File>, Error> {
     let Site {
         name, here, there, ..
     } = site;
@@ -15,15 +17,28 @@ pub(super) fn files(site: &Site) -> Vec<File> {
         (Some(address), false) => (address.as_str(), "start"),
         (None, _) => ("%any", "add"),
     };
+    let (proof, beside) = match &site.proof {
+        Proof::PreShared(_) => (
+            "    authby=secret\n".to_owned(),
+            format!("{name}.secrets beside it, mode 600; then: ipsec restart"),
+        ),
+        // By the name that the .p12 file gives it: its subject.
+        Proof::Certificates(pair) => (
+            format!(
+                "    authby=ecdsa\n    leftcert=\"CN={}\"\n    leftsendcert=always\n    rightca=%same\n",
+                pair.here.common_name
+            ),
+            format!("mode 600; then: ipsec import {name}.p12, ipsec restart"),
+        ),
+    };
     let configuration = format!(
         "\
 # {about}
-# For libreswan: goes to /etc/ipsec.d/{name}.conf, {name}.secrets beside it, mode 600; then: ipsec restart
+# For libreswan: goes to /etc/ipsec.d/{name}.conf, {beside}
 
 conn {name}
     ikev2=insist
-    authby=secret
-    left=%defaultroute
+{proof}    left=%defaultroute
     leftid={own_identity}
     leftsubnet={local}
     right={right}
@@ -42,11 +57,17 @@ conn {name}
         local = list(&here.shown(), ","),
         networks = list(&there.shown(), ","),
     );
-    let before = format!("{} {} : PSK \"", identity(here), identity(there));
-    vec![
+    let beside = match &site.proof {
+        Proof::PreShared(psk) => {
+            let before = format!("{} {} : PSK \"", identity(here), identity(there));
+            secret_file(format!("{name}.secrets"), &[&before, psk, "\"\n"])
+        }
+        Proof::Certificates(pair) => p12(site, pair, Encryption::Aes256)?,
+    };
+    Ok(vec![
         secret_file(format!("{name}.conf"), &[&configuration]),
-        secret_file(format!("{name}.secrets"), &[&before, &site.psk, "\"\n"]),
-    ]
+        beside,
+    ])
 }
 
 /// A name that is not to be resolved has an `@` before it.

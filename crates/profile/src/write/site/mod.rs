@@ -5,11 +5,12 @@ mod netmap;
 mod routeros;
 mod swanctl;
 
+use cygnet_pki::pkcs12::{self, Contents, Encryption};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{Error, File, text};
 use crate::bundle::{SiteBundle, VERSION};
-use crate::site::{End, Site};
+use crate::site::{Certified, End, Pair, Proof, Site};
 
 /// What an end runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +55,17 @@ pub fn files(site: &Site, gateway: Gateway) -> Result<Vec<File>, Error> {
         text::host("an office's identity", &end.identity)?;
     }
     text::tunnel("the name of the tunnel", &site.name)?;
-    text::secret("the shared secret", &site.psk)?;
+    match &site.proof {
+        Proof::PreShared(psk) => text::secret("the shared secret", psk)?,
+        Proof::Certificates(pair) => {
+            text::tunnel("the name in the certificate", &pair.here.common_name)?;
+        }
+    }
     let mut files = match gateway {
         Gateway::Cygnet => vec![bundle(site)?],
-        Gateway::Swanctl => vec![swanctl::file(site)],
-        Gateway::Libreswan => libreswan::files(site),
-        Gateway::Routeros => vec![routeros::file(site)],
+        Gateway::Swanctl => swanctl::files(site),
+        Gateway::Libreswan => libreswan::files(site)?,
+        Gateway::Routeros => routeros::files(site)?,
     };
     if matches!(gateway, Gateway::Swanctl | Gateway::Libreswan) && site.here.is_mapped() {
         files.push(netmap::file(site));
@@ -68,13 +74,25 @@ pub fn files(site: &Site, gateway: Gateway) -> Result<Vec<File>, Error> {
 }
 
 fn bundle(site: &Site) -> Result<File, Error> {
+    let (mut psk, mut ca, mut certificate, mut key) = (None, None, None, None);
+    match &site.proof {
+        Proof::PreShared(secret) => psk = Some(secret.to_string()),
+        Proof::Certificates(pair) => {
+            ca = Some(pair.authority_pem());
+            certificate = Some(pair.here.certificate_pem());
+            key = Some(pair.here.key_pem().to_string());
+        }
+    }
     let mut bundle = SiteBundle {
         cygnet: VERSION,
         site: site.name.clone(),
         remote: site.there.called().to_owned(),
         remote_identity: site.there.identity.clone(),
         identity: site.here.identity.clone(),
-        psk: site.psk.to_string(),
+        psk,
+        ca,
+        certificate,
+        key,
         local_networks: site.here.own(),
         local_map: match site.here.is_mapped() {
             true => site.here.shown(),
@@ -87,6 +105,7 @@ fn bundle(site: &Site) -> Result<File, Error> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
     let written = serde_json::to_writer_pretty(&mut *bytes, &bundle);
     bundle.psk.zeroize();
+    bundle.key.zeroize();
     written.map_err(|error| Error::Format {
         format: "Cygnet file",
         why: error.to_string(),
@@ -102,6 +121,19 @@ fn secret_file(path: String, parts: &[&str]) -> File {
         bytes.extend_from_slice(part.as_bytes());
     }
     File::secret(path, bytes)
+}
+
+/// Certificate, key and authority of the end that the files are for, as one file under a password.
+fn p12(site: &Site, pair: &Pair, encryption: Encryption) -> Result<File, Error> {
+    let own: &Certified = &pair.here;
+    let contents = Contents {
+        name: &own.common_name,
+        certificate: &own.certificate,
+        key: &own.key,
+        authority: &pair.authority,
+    };
+    let bytes = pkcs12::write(&contents, &pair.p12_password, encryption)?;
+    Ok(File::secret(format!("{}.p12", site.name), bytes))
 }
 
 fn list(networks: &[ipnet::IpNet], separator: &str) -> String {

@@ -1,11 +1,13 @@
 //! MikroTik's RouterOS 7: a script. It has one network on each side.
 
-use super::{about, secret_file};
-use crate::site::Site;
-use crate::write::File;
-use crate::write::routeros::typed_id;
+use cygnet_pki::pkcs12::Encryption;
 
-pub(super) fn file(site: &Site) -> File {
+use super::{about, p12, secret_file};
+use crate::site::{Proof, Site};
+use crate::write::routeros::typed_id;
+use crate::write::{Error, File};
+
+pub(super) fn files(site: &Site) -> Result<Vec<File>, Error> {
     let Site {
         name, here, there, ..
     } = site;
@@ -62,13 +64,37 @@ pub(super) fn file(site: &Site) -> File {
              destination=[:pick ${first} 0] }}\n"
         ));
     }
+    let (upload, certificate, method) = match &site.proof {
+        Proof::PreShared(_) => (
+            format!(
+                "# Upload this file (Files), then in a terminal:\n#   /import file-name={name}.rsc\n"
+            ),
+            String::new(),
+            "pre-shared-key",
+        ),
+        Proof::Certificates(pair) => (
+            format!(
+                "# Upload {name}.p12 and this file (Files), then in a terminal:\n\
+                 #   /certificate import file-name={name}.p12\n\
+                 #   /import file-name={name}.rsc\n\
+                 # The first command asks for the password of the .p12 file.\n"
+            ),
+            format!(
+                ":local cygnetCertificate [/certificate find where common-name=\"{}\"]\n\
+                 :if ([:len $cygnetCertificate] = 0) do={{ :error \"first: /certificate import file-name={name}.p12\" }}\n\
+                 :local cygnetOwn [/certificate get ($cygnetCertificate->0) name]\n",
+                pair.here.common_name
+            ),
+            "digital-signature certificate=$cygnetOwn",
+        ),
+    };
     let before = format!(
         "\
 # RouterOS 7: {about}
-# Upload this file (Files), then in a terminal:
-#   /import file-name={name}.rsc
+{upload}\
 # If the firewall's input chain drops what is new from the internet, let UDP 500 and 4500 in.
 :local cygnetName \"cygnet-{name}\"
+{certificate}\
 /ip ipsec policy remove [find where comment=$cygnetName]
 /ip ipsec identity remove [find where peer=$cygnetName]
 /ip ipsec peer remove [find where name=$cygnetName]
@@ -81,8 +107,7 @@ lifetime=4h dpd-interval=30s dpd-maximum-failures=4 nat-traversal=yes
 /ip ipsec proposal add name=$cygnetName enc-algorithms=aes-256-gcm auth-algorithms=\"\" pfs-group=ecp384 lifetime=1h
 /ip ipsec peer add name=$cygnetName {peer} exchange-mode=ike2 profile=$cygnetName
 {pairs}\
-/ip ipsec identity add peer=$cygnetName auth-method=pre-shared-key my-id=\"{my_id}\" remote-id=\"{remote_id}\" \
-secret=\"",
+/ip ipsec identity add peer=$cygnetName auth-method={method} my-id=\"{my_id}\" remote-id=\"{remote_id}\"",
         about = about(site),
         firsts = families
             .iter()
@@ -94,7 +119,16 @@ secret=\"",
         my_id = typed_id(&here.identity),
         remote_id = typed_id(&there.identity),
     );
-    secret_file(format!("{name}.rsc"), &[&before, &site.psk, "\"\n"])
+    let path = format!("{name}.rsc");
+    Ok(match &site.proof {
+        Proof::PreShared(psk) => {
+            vec![secret_file(path, &[&before, " secret=\"", psk, "\"\n"])]
+        }
+        Proof::Certificates(pair) => vec![
+            secret_file(path, &[&before, "\n"]),
+            p12(site, pair, Encryption::TripleDes)?,
+        ],
+    })
 }
 
 /// The variable that has the rules which are there before.

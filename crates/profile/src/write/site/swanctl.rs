@@ -1,10 +1,10 @@
-//! strongSwan: one file below `/etc/swanctl/conf.d`.
+//! strongSwan: a file below `/etc/swanctl/conf.d`, and with certificates those in the folders beside it.
 
 use super::{about, list, secret_file};
-use crate::site::Site;
+use crate::site::{Proof, Site};
 use crate::write::File;
 
-pub(super) fn file(site: &Site) -> File {
+pub(super) fn files(site: &Site) -> Vec<File> {
     let Site {
         name, here, there, ..
     } = site;
@@ -27,10 +27,25 @@ pub(super) fn file(site: &Site) -> File {
         .iter()
         .map(|(at, action)| format!("                {at}_action = {action}\n"))
         .collect();
+    let (own_proof, their_proof) = match &site.proof {
+        Proof::PreShared(_) => ("auth = psk".to_owned(), "auth = psk".to_owned()),
+        Proof::Certificates(_) => (
+            format!("auth = pubkey\n            certs = {name}.crt"),
+            // Of all authorities that strongSwan knows, the one that was made for this alone.
+            format!("auth = pubkey\n            cacerts = {name}-ca.crt"),
+        ),
+    };
+    let beside = match &site.proof {
+        Proof::PreShared(_) => "",
+        Proof::Certificates(_) => {
+            "# The certificates beside it: NAME.crt to /etc/swanctl/x509, NAME-ca.crt to x509ca, NAME.key to private.\n"
+        }
+    };
     let before = format!(
         "\
 # {about}
 # For strongSwan (5.9.6 or newer): goes to /etc/swanctl/conf.d/{name}.conf, mode 600; then: swanctl --load-all
+{beside}\
 # encap: the other end's ESP travels in UDP alone.
 
 connections {{
@@ -44,11 +59,11 @@ connections {{
         keyingtries = 0
         unique = replace
         local {{
-            auth = psk
+            {own_proof}
             id = \"{own_identity}\"
         }}
         remote {{
-            auth = psk
+            {their_proof}
             id = \"{their_identity}\"
         }}
         children {{
@@ -60,12 +75,8 @@ connections {{
         }}
     }}
 }}
-
-secrets {{
-    ike-{name} {{
-        id-here = \"{own_identity}\"
-        id-there = \"{their_identity}\"
-        secret = \"",
+",
+        beside = beside.replace("NAME", name),
         about = about(site),
         remote = there.address.as_deref().unwrap_or("%any"),
         own_identity = here.identity,
@@ -73,8 +84,28 @@ secrets {{
         local = list(&here.shown(), ", "),
         networks = list(&there.shown(), ", "),
     );
-    secret_file(
-        format!("{name}.conf"),
-        &[&before, &site.psk, "\"\n    }\n}\n"],
-    )
+    let path = format!("{name}.conf");
+    match &site.proof {
+        Proof::PreShared(psk) => {
+            let secrets = format!(
+                "
+secrets {{
+    ike-{name} {{
+        id-here = \"{}\"
+        id-there = \"{}\"
+        secret = \"",
+                here.identity, there.identity
+            );
+            vec![secret_file(
+                path,
+                &[&before, &secrets, psk, "\"\n    }\n}\n"],
+            )]
+        }
+        Proof::Certificates(pair) => vec![
+            secret_file(path, &[&before]),
+            secret_file(format!("{name}.crt"), &[&pair.here.certificate_pem()]),
+            secret_file(format!("{name}-ca.crt"), &[&pair.authority_pem()]),
+            secret_file(format!("{name}.key"), &[&pair.here.key_pem()]),
+        ],
+    }
 }
