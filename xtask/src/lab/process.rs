@@ -229,8 +229,10 @@ impl Exec {
     pub(super) fn spawn_on(self, name: &str, terminal: &OwnedFd) -> Result<Process> {
         interrupt::check()?;
         let line = self.line();
-        let mut words = ["setpriv", "--pdeathsig", "KILL", "--", "setsid", "--ctty"]
+        // Under nohup(1) this program ignores SIGHUP, and who inherits that is not hung up.
+        let mut words = ["env", "--default-signal=HUP"]
             .into_iter()
+            .chain(["setpriv", "--pdeathsig", "KILL", "--", "setsid", "--ctty"])
             .map(str::to_owned)
             .chain(self.prefix)
             .chain(self.argv);
