@@ -148,11 +148,10 @@ impl GuardSections {
         // A site's networks lie inside as well: they are not "out".
         let ways = tunnels.iter().filter(|t| !t.client || is_the_lans(t));
         let ways_out = ways.map(|t| t.interface.clone());
-        let between = tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
-        let inside = between.map(|t| t.interface.clone());
+        let between = || tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
+        let inside = between().map(|t| t.interface.clone());
         let all = tunnels.iter().map(|t| t.interface.clone());
-        let sites = tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
-        let sites = sites.flat_map(|t| t.remote.iter().copied());
+        let sites = between().flat_map(|t| t.remote.iter().copied());
         let of_gateway = gateway.iter().filter_map(|g| g.networks.as_ref());
         let local = tunnels.iter().map(|t| &t.local).chain(of_gateway).flatten();
         let servers = || server.iter().map(|s| s.interface.clone());

@@ -74,8 +74,7 @@ impl GuardPlan {
         let ends = Family::BOTH.map(Family::default_route).into_iter();
         // What was given a tunnel does not go on in the gateway's when that one is down.
         let ends: Vec<IpNet> = ends.chain(lan.given().map(|(net, _)| net)).collect();
-        let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
-        let mut routes: Vec<Route> = tables
+        let mut routes: Vec<Route> = (lan.tables())
             .flat_map(|table| {
                 ends.iter().map(move |net| Route {
                     table,

@@ -11,7 +11,7 @@ use crate::devices::{Device, DevicePolicy, Devices, Mac, Way};
 use crate::direct_names::DirectNames;
 use crate::mapping::Mapping;
 use crate::nft;
-use crate::{Family, PlanError, THROUGH_MARK, THROUGH_TABLE};
+use crate::{Family, GUARD_TABLE, PlanError, THROUGH_MARK, THROUGH_TABLE};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
 /// path below /proc/sys.
@@ -272,9 +272,10 @@ impl Lan {
         numbered.map(|(n, through)| (THROUGH_MARK + n, THROUGH_TABLE + n, through))
     }
 
-    /// The tables that what is tunnelled is looked up in, besides the guard's.
-    pub(crate) fn other_tables(&self) -> impl Iterator<Item = u32> {
-        self.others().map(|(_, table, _)| table)
+    /// The tables that what is tunnelled is looked up in: the guard's, and one for each other tunnel.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = u32> {
+        let others = self.others().map(|(_, table, _)| table);
+        std::iter::once(GUARD_TABLE).chain(others)
     }
 
     /// Networks that were given a tunnel, with its TUN.

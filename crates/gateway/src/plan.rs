@@ -251,8 +251,7 @@ impl NetworkPlan {
                 given.map(move |(net, _)| (lan, net))
             });
             for (lan, net) in given.filter(|(_, net)| carries(tunnel, Family::of_net(*net))) {
-                let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
-                self.routes.extend(tables.map(|table| Route {
+                self.routes.extend(lan.tables().map(|table| Route {
                     table,
                     destination: net,
                     kind: RouteKind::Device(tunnel.interface.clone()),
@@ -278,8 +277,8 @@ impl NetworkPlan {
             self.routes.push(route(SHARED_TABLE, source.copied()));
             self.routes.push(last_resort(SHARED_TABLE, *pool));
             if let Some(lan) = &inputs.lan {
-                let tables = std::iter::once(GUARD_TABLE).chain(lan.other_tables());
-                self.routes.extend(tables.map(|table| route(table, None)));
+                self.routes
+                    .extend(lan.tables().map(|table| route(table, None)));
             }
             if lets_out(inputs) {
                 self.routes.push(route(SITES_TABLE, None));
@@ -366,9 +365,7 @@ fn reverse_path(inputs: &Inputs, endpoint: IpAddr) -> Vec<Rule> {
 /// the others' nobody finds what was given a tunnel, which has routes of its own.
 fn lan_tables(lan: &Lan, tunnel: &Tunnel, net: IpNet) -> Vec<u32> {
     if tunnel.is_site() && tunnel.carries_lan {
-        return std::iter::once(GUARD_TABLE)
-            .chain(lan.other_tables())
-            .collect();
+        return lan.tables().collect();
     }
     if lan.given().any(|(given, _)| given.contains(&net.trunc())) {
         return Vec::new();

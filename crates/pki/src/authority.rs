@@ -3,6 +3,7 @@
 //! Serial numbers and times are the caller's, so that a store can promise never to give a serial twice.
 //! Private keys leave as PKCS#8 PEM and are wiped when dropped.
 
+use cygnet_crypto::Random;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -310,6 +311,14 @@ fn params(
     params.not_before = date(validity.not_before)?;
     params.not_after = date(validity.not_after)?;
     Ok(params)
+}
+
+/// A serial number of 126 random bits in 16 octets, positive (RFC 5280 §4.1.2.2).
+pub fn draw_serial(random: &mut dyn Random) -> [u8; 16] {
+    let mut serial = [0; 16];
+    random.fill(&mut serial);
+    serial[0] = serial[0] & 0x3f | 0x40;
+    serial
 }
 
 /// RFC 5280 §4.1.2.2: positive, at most 20 bytes, the sign bit included.

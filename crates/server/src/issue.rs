@@ -1,6 +1,6 @@
 //! What is issued for the server itself: the first content of a state, and its certificates. And serial numbers.
 
-use cygnet_pki::authority::{Authority, Purpose, Request, Validity};
+use cygnet_pki::authority::{Authority, Purpose, Request, Validity, draw_serial};
 use cygnet_pki::csr::PublicKey;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -132,16 +132,14 @@ pub(crate) fn certify_server(
     Ok(())
 }
 
-/// A serial number that was never given before, noted for ever: 126 random bits in 16 octets (RFC 5280 §4.1.2.2:
-/// positive), so that even a state restored from an old backup gives none twice.
+/// A serial number that was never given before, noted for ever. It is random, so that even a state restored from an old
+/// backup gives none twice.
 pub(crate) fn new_serial(
     state: &Connection,
     with: &mut Circumstances<'_>,
 ) -> rusqlite::Result<Vec<u8>> {
     loop {
-        let mut serial = [0; 16];
-        with.random.fill(&mut serial);
-        serial[0] = serial[0] & 0x3f | 0x40;
+        let serial = draw_serial(with.random);
         let given = state.execute(
             "INSERT OR IGNORE INTO serial (number, given) VALUES (?, ?)",
             (Value::Blob(serial.to_vec()), with.now),

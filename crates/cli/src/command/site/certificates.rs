@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cygnet_crypto::Random;
 use cygnet_pki::UnixTime;
-use cygnet_pki::authority::{Authority, KeyKind, Purpose, Request, Validity};
+use cygnet_pki::authority::{Authority, KeyKind, Purpose, Request, Validity, draw_serial};
 use cygnet_pki::load;
 use cygnet_profile::site::{Certified, End, Pair};
 use cygnet_server::{Address, password};
@@ -35,13 +35,13 @@ pub(super) fn make(
         not_before: seconds(now.saturating_sub(BACKDATED)),
         not_after: seconds(now.saturating_add(DAY * 365 * VALID_YEARS)),
     };
-    let id = serial(random);
+    let id = draw_serial(random);
     let id: String = id.iter().take(4).map(|it| format!("{it:02x}")).collect();
     let failed = |error: cygnet_pki::authority::AuthorityError| error.to_string();
     // A name that no other authority has: peers that hold two of one name have to try both keys.
     let authority = format!("Cygnet site {name} {id}");
     let authority =
-        Authority::create(&authority, &serial(random), validity, kind).map_err(failed)?;
+        Authority::create(&authority, &draw_serial(random), validity, kind).map_err(failed)?;
     let mut certified = |end: &End, which: &str| {
         let common_name = format!("cygnet-site-{id}-{which}");
         let identity: Address = end.identity.parse().map_err(|e| format!("{e}"))?;
@@ -50,7 +50,7 @@ pub(super) fn make(
             names: &identity.subject_alt_names(),
             // Either calls the other, so each has the usage that says nothing of a role (RFC 4945 §5.1.3.12).
             purpose: Purpose::Server,
-            serial: &serial(random),
+            serial: &draw_serial(random),
             validity,
             key: kind,
         });
@@ -70,14 +70,6 @@ pub(super) fn make(
         there,
         p12_password: Arc::new(password::readable(random)),
     })
-}
-
-/// 126 random bits in 16 octets, positive (RFC 5280 §4.1.2.2).
-fn serial(random: &mut dyn Random) -> [u8; 16] {
-    let mut serial = [0; 16];
-    random.fill(&mut serial);
-    serial[0] = serial[0] & 0x3f | 0x40;
-    serial
 }
 
 #[cfg(test)]
