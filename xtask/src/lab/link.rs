@@ -109,13 +109,23 @@ impl Link {
 
     /// What has passed since the last change of the rules or [`Link::reset`].
     pub fn counters(&self) -> Result<LinkCounters> {
-        let namespace = self.switch.namespace();
-        let text = namespace.exec(["nft", "-j", "list", "counters", "table", "netdev", "watch"])?;
+        let text = self.listed()?;
         Ok(LinkCounters {
             tunnel: counter(&text, "tunnel")?,
             icmp_errors: counter(&text, "icmp_errors")?,
             leaked: counter(&text, "leaked")?,
         })
+    }
+
+    fn listed(&self) -> Result<String> {
+        let argv = ["nft", "-j", "list", "counters", "table", "netdev", "watch"];
+        self.switch.namespace().exec(argv)
+    }
+
+    /// Of [`LinkCounters::leaked`], what the near end sent: the far end may go on for minutes with a connection that the
+    /// near one has ended.
+    pub fn leaked_near(&self) -> Result<u64> {
+        counter(&self.listed()?, "leaked_near")
     }
 
     /// Who sent to whom what should not have been there: source, destination, protocol, ports.
@@ -144,7 +154,7 @@ impl Link {
     fn rules(&self) -> String {
         let mut rules = String::from(
             "table netdev watch\ndelete table netdev watch\ntable netdev watch {\n\
-             counter tunnel { }\ncounter icmp_errors { }\ncounter leaked { }\n\
+             counter tunnel { }\ncounter icmp_errors { }\ncounter leaked { }\ncounter leaked_near { }\n\
              set leaks4 { typeof ip saddr . ip daddr . ip protocol . @th,0,16 . @th,16,16; size 64; flags dynamic; }\n\
              set leaks6 { typeof ip6 saddr . ip6 daddr . ip6 nexthdr . @th,0,16 . @th,16,16; size 64; flags dynamic; }\n",
         );
@@ -194,6 +204,9 @@ impl Link {
                  {between} {fragment} counter name tunnel accept\n\
                  {between} {error} counter name icmp_errors accept\n"
             );
+        }
+        if port == "near" {
+            rules.push_str("counter name leaked_near\n");
         }
         let verdict = if self.blocking { " drop" } else { "" };
         let _ = write!(

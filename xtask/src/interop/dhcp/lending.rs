@@ -107,7 +107,12 @@ fn udhcpc(lab: &mut Lab) -> Result<String> {
         "{lease:?}"
     );
     is_lent(&cygnet, &lan.laptop, &lease.address)?;
-    let wished = laptop.udhcpc_and_release(&["-r", "192.168.1.177"])?;
+    // Nobody had it: what another device had is not lent while there are others.
+    let free = ["192.168.1.177", "192.168.1.178"]
+        .into_iter()
+        .find(|free| *free != lease.address)
+        .unwrap_or_default();
+    let wished = laptop.udhcpc_and_release(&["-r", free])?;
     ensure!(
         wished.address == lease.address,
         "it had {lease:?}, then {wished:?}"
@@ -116,8 +121,8 @@ fn udhcpc(lab: &mut Lab) -> Result<String> {
         Ok(lease_of(&cygnet, &lan.laptop)?.is_none().then_some(()))
     })?;
     let phone = Client::on(lab, &lan.phone)?;
-    let phones = phone.udhcpc(&["-r", "192.168.1.177"])?;
-    ensure!(phones.address == "192.168.1.177", "{phones:?}");
+    let phones = phone.udhcpc(&["-r", free])?;
+    ensure!(phones.address == free, "{phones:?}");
     Ok(format!("{}, {}", lease.address, phones.address))
 }
 

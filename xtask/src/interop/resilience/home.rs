@@ -180,6 +180,17 @@ impl Home {
         Ok(())
     }
 
+    /// The same of what the home sent: nobody has told the web host that a connection is over.
+    pub(in crate::interop) fn nothing_left(&self, when: &str) -> Result<()> {
+        let left = self.world.provider.leaked_near()?;
+        ensure!(
+            left == 0,
+            "{when}: {left} packets left the home in clear ({})",
+            self.world.provider.leaks()?
+        );
+        Ok(())
+    }
+
     /// The gateway's kernel, as far as Cygnet touches it.
     pub(in crate::interop) fn state(&self) -> Result<State> {
         State::of(&self.world.gateway)
