@@ -3,7 +3,7 @@
 use crate::demo;
 use crate::demo::Program::{self, Cygnet, Strongswan};
 use crate::demo::Story;
-use crate::interop::integrity;
+use crate::interop::{integrity, recovery};
 use crate::lab::{Context, Failure, Result, interrupt};
 use crate::project;
 use crate::{bench, interop, leak, setup, sim};
@@ -55,6 +55,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "leak",
         run: leak_rounds,
+    },
+    Step {
+        name: "recovery",
+        run: recovery_events,
     },
     Step {
         name: "bench smoke",
@@ -283,6 +287,14 @@ fn leak_rounds() -> Result<Tally> {
     let mut tally = Tally::default();
     for (round, fault) in leak::smoke()? {
         tally.add(Tally::judged(&round, fault));
+    }
+    Ok(tally)
+}
+
+fn recovery_events() -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (event, fault) in recovery::smoke()? {
+        tally.add(Tally::judged(event, fault));
     }
     Ok(tally)
 }

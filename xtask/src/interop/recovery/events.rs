@@ -30,14 +30,16 @@ pub(super) enum Event {
     ServerRestart,
     /// A server that is gone for longer than its clients take to notice.
     ServerGone,
-    /// The same for more than ten minutes: for an hour, a day.
+    /// The same for more than ten minutes.
     ServerGoneLong,
+    /// The same for an hour.
+    ServerGoneHour,
     /// The server's name leads to another address.
     NameMoved,
 }
 
 impl Event {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::EngineKilled,
         Self::SupervisorKilled,
         Self::PowerCut,
@@ -51,6 +53,7 @@ impl Event {
         Self::ServerRestart,
         Self::ServerGone,
         Self::ServerGoneLong,
+        Self::ServerGoneHour,
         Self::NameMoved,
     ];
 
@@ -70,6 +73,7 @@ impl Event {
             Self::ServerRestart => "server-restart",
             Self::ServerGone => "server-gone",
             Self::ServerGoneLong => "server-gone-long",
+            Self::ServerGoneHour => "server-gone-hour",
             Self::NameMoved => "name-moved",
         }
     }
@@ -78,23 +82,19 @@ impl Event {
     pub(super) fn promised(self) -> Duration {
         Duration::from_secs(match self {
             Self::EngineKilled | Self::SupervisorKilled => 2,
-            Self::ServerGoneLong => 32,
+            Self::ServerGoneLong | Self::ServerGoneHour => 32,
             _ => 5,
         })
     }
 
     /// Whether it takes more than ten minutes.
     pub(super) fn is_long(self) -> bool {
-        self == Self::ServerGoneLong
+        matches!(self, Self::ServerGoneLong | Self::ServerGoneHour)
     }
 
-    /// Lines of the tunnel's configuration. Where a peer that is gone has to be noticed first, it is looked for more
-    /// often; how it is called then is as it always is.
-    pub(super) fn tunnel(self) -> &'static str {
-        match self {
-            Self::ServerGone | Self::ServerGoneLong | Self::NameMoved => "liveness = \"1s\"\n",
-            _ => "",
-        }
+    /// Whether it is over within seconds: a server that is gone has to be missed first.
+    pub(super) fn is_quick(self) -> bool {
+        !self.is_long() && !matches!(self, Self::ServerGone | Self::NameMoved)
     }
 }
 
@@ -114,6 +114,7 @@ impl fmt::Display for Event {
             Self::ServerRestart => "the server restarts",
             Self::ServerGone => "the server is gone until it is missed",
             Self::ServerGoneLong => "the server is gone for eleven minutes",
+            Self::ServerGoneHour => "the server is gone for an hour",
             Self::NameMoved => "the server's name leads elsewhere",
         })
     }

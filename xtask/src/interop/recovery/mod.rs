@@ -1,7 +1,7 @@
 //! `cargo xtask recovery`: whatever befalls the box, its server or the way between them, the devices are online again
 //! without a hand, and how soon.
 //!
-//! The configuration has no timing of its own but where an event says so: what is measured is what a user gets. A device
+//! The configuration has no timing of its own: what is measured is what a user gets. A device
 //! asks a host of the internet all the time; from the moment at which nothing hinders the tunnel any more it is counted
 //! until both of its flows, IPv4 and IPv6, are answered through the tunnel. Beside it nothing may leave the home meanwhile.
 
@@ -14,9 +14,12 @@ use super::keep_files;
 use crate::lab::{Failure, Lab, Result, interrupt};
 use crate::{project, setup};
 use events::Event;
-use report::{Row, Summary};
+use report::{Round, Row, Summary};
 use scene::Scene;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +35,9 @@ pub struct Options {
     /// Also those that take more than ten minutes, once each
     #[arg(long)]
     pub long: bool,
+    /// How many events are played at the same time; on a machine that is busy with others all are slower
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
     /// End with one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -57,7 +63,13 @@ pub fn run(options: &Options) -> Result<bool> {
         eprintln!("building cygnet");
         project::build_cygnet()?;
     }
-    let summary = Summary::of(&play_all(&chosen, options.rounds, options.keep.as_deref())?);
+    println!("{}", report::heading());
+    let summary = Summary::of(&play_all(
+        &chosen,
+        options.rounds,
+        options.jobs,
+        options.keep.as_deref(),
+    )?);
     println!(
         "{}",
         match options.json {
@@ -83,46 +95,83 @@ fn choose(names: &[String], long: bool) -> Result<Vec<Event>> {
     Ok(Event::ALL.into_iter().filter(short).collect())
 }
 
-/// One after the other: on a busy machine all would be slow.
-fn play_all(events: &[Event], rounds: u32, keep: Option<&Path>) -> Result<Vec<Row>> {
+/// A round of each event that is over within seconds, for `cargo xtask test`: the events, and why those that failed did.
+pub fn smoke() -> Result<Vec<(&'static str, Option<String>)>> {
+    // They mostly wait.
+    const JOBS: usize = 4;
+    let quick: Vec<Event> = Event::ALL.into_iter().filter(|e| e.is_quick()).collect();
     println!("{}", report::heading());
-    let mut rows = Vec::new();
-    for &event in events {
-        let rounds = if event.is_long() { 1 } else { rounds };
-        let row = play(event, rounds, keep)?;
-        interrupt::check()?;
-        println!("{}", row.to_text());
-        if let Some(fault) = row.fault() {
-            println!("  {fault}");
-        }
-        rows.push(row);
-    }
-    Ok(rows)
+    let rows = play_all(&quick, 1, JOBS, None)?;
+    let judged = rows.iter().map(|row| (row.event.name(), row.fault()));
+    Ok(judged.collect())
 }
 
-/// All rounds of an event, in a world of its own.
-fn play(event: Event, rounds: u32, keep: Option<&Path>) -> Result<Row> {
-    let lab = Lab::new()?;
-    let mut scene = Scene::start(&lab, event)?;
-    let (mut seen, mut ended) = (Vec::new(), Ok(()));
-    for _ in 0..rounds {
-        match scene.round() {
-            Ok(round) => seen.push(round),
-            Err(failure) => {
-                ended = Err(scene.with_log(failure));
-                break;
-            }
+/// Plays `jobs` events at a time and prints a line as each is over; the rows are in the order of the events.
+fn play_all(events: &[Event], rounds: u32, jobs: usize, keep: Option<&Path>) -> Result<Vec<Row>> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let mut rows = thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, events.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while interrupt::check().is_ok() {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&event) = events.get(place) else {
+                        break;
+                    };
+                    let rounds = if event.is_long() { 1 } else { rounds };
+                    if sender.send((place, play(event, rounds, keep))).is_err() {
+                        break;
+                    }
+                }
+            });
         }
-    }
+        drop(sender);
+        let mut rows = Vec::new();
+        for (place, row) in receiver {
+            println!("{}", row.to_text());
+            if let Some(fault) = row.fault() {
+                println!("  {fault}");
+            }
+            rows.push((place, row));
+        }
+        rows
+    });
+    interrupt::check()?;
+    rows.sort_by_key(|(place, _)| *place);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// All rounds of an event, in a world of its own; one that cannot be built is a failure like any other.
+fn play(event: Event, rounds: u32, keep: Option<&Path>) -> Row {
+    let mut seen = Vec::new();
+    let (lab, ended) = match Lab::new() {
+        Ok(lab) => {
+            let ended = play_in(&lab, event, rounds, &mut seen);
+            (Some(lab), ended)
+        }
+        Err(failure) => (None, Err(failure)),
+    };
     let row = Row {
         event,
         rounds: seen,
         ended,
     };
-    if let (Some(_), Some(directory)) = (row.fault(), keep) {
-        keep_files(&lab, event.name(), directory)?;
+    if let (Some(_), Some(lab), Some(directory)) = (row.fault(), lab, keep)
+        && let Err(failure) = keep_files(&lab, event.name(), directory)
+    {
+        println!("{failure}");
     }
-    Ok(row)
+    row
+}
+
+fn play_in(lab: &Lab, event: Event, rounds: u32, seen: &mut Vec<Round>) -> Result<()> {
+    let mut scene = Scene::start(lab, event)?;
+    for _ in 0..rounds {
+        let round = scene.round().map_err(|failure| scene.with_log(failure))?;
+        seen.push(round);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

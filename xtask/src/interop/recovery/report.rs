@@ -6,12 +6,14 @@ use serde::Serialize;
 use std::time::Duration;
 
 /// One time that something befell the box, and what came of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Round {
     /// From when all that hindered the tunnel was gone to the first answer.
     pub(super) took: Duration,
     /// Packets that left the home beside the tunnel, from before the event on.
     pub(super) leaked: u64,
+    /// Which: from, to, protocol, ports.
+    pub(super) leaks: String,
 }
 
 /// All rounds of an event; an error is the first round in which nothing came back by itself.
@@ -51,7 +53,12 @@ impl Row {
             return Some("it was not played".to_owned());
         }
         if self.leaked() > 0 {
-            return Some(format!("{} packets leaked", self.leaked()));
+            let which: Vec<&str> = self.rounds.iter().map(|r| r.leaks.as_str()).collect();
+            return Some(format!(
+                "{} packets leaked: {}",
+                self.leaked(),
+                which.join(" ")
+            ));
         }
         let late = worst > promised;
         late.then(|| format!("back after {worst:.2} s, where {promised} s are promised"))
@@ -152,6 +159,10 @@ mod tests {
         let round = |&millis: &u64| Round {
             took: Duration::from_millis(millis),
             leaked,
+            leaks: match leaked {
+                0 => String::new(),
+                _ => "192.0.2.1 . 192.0.2.2 . 17".to_owned(),
+            },
         };
         Row {
             event: Event::EngineKilled,
@@ -176,7 +187,10 @@ mod tests {
         let fault = |row: Row| row.fault().unwrap_or_default();
         assert_eq!(fault(row(&[1999], 0, Ok(()))), "");
         assert!(fault(row(&[300, 2001], 0, Ok(()))).contains("2.00 s, where 2 s"));
-        assert_eq!(fault(row(&[300], 2, Ok(()))), "2 packets leaked");
+        assert_eq!(
+            fault(row(&[300], 2, Ok(()))),
+            "2 packets leaked: 192.0.2.1 . 192.0.2.2 . 17"
+        );
         assert!(fault(row(&[], 0, Ok(()))).contains("not played"));
         let away = row(&[300], 0, Err(Failure::new("not within 60s")));
         assert!(away.to_text().contains(" yes "), "{}", away.to_text());

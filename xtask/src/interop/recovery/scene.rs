@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that happens by itself; who is not back then needs a hand.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may be gone before it counts as that: `liveness` and the repetitions of the question after it,
+/// sixty-one seconds. It is called long before.
+const MISSED: Duration = Duration::from_secs(90);
 /// What systemd waits before it starts the service again, see packaging/systemd.
 const RESTART_SEC: Duration = Duration::from_secs(1);
 /// How long a cable is out.
@@ -30,8 +33,11 @@ const ASLEEP: Duration = Duration::from_secs(15);
 const CLOCK_BEHIND: i64 = 10;
 /// How long a server stays away once it is missed: until its client calls as seldom as it will in the first minutes.
 const AWAY: Duration = Duration::from_secs(8);
+/// Each round it stays away a little longer: at another moment between two calls.
+const LONGER: Duration = Duration::from_millis(1300);
 /// Later it calls less often.
 const AWAY_LONG: Duration = Duration::from_secs(660);
+const AWAY_HOUR: Duration = Duration::from_secs(3600);
 
 const BOX_NAME: &str = "box.lab";
 const SERVER_NAME: &str = "vpn.lab";
@@ -53,6 +59,8 @@ pub(super) struct Scene {
     authority: Authority,
     /// Which of the addresses is in use.
     turn: usize,
+    /// Rounds that were played.
+    rounds: u32,
     /// The box's program where it does not run as it usually does.
     behind: Option<Process>,
 }
@@ -84,6 +92,12 @@ impl Scene {
             .provider
             .add_ends(&["203.0.113.6", GATEWAY6], &["192.0.2.19", SERVER6])?;
         world.internet.ip("addr add 203.0.113.5/30 dev home")?;
+        // Nor does a router send back to the provider what came from there for an address that it has no more: here the
+        // provider would return it, round and round, as packets from the home.
+        world.router.nft(
+            "table inet no_way_back {\nchain forward {\ntype filter hook forward priority 0; policy accept;\n\
+             iifname \"wan\" oifname \"wan\" drop\n}\n}\n",
+        )?;
         for (host, interface) in [
             (&world.gateway, "eth0"),
             (&world.router, "wan"),
@@ -117,6 +131,7 @@ impl Scene {
             event,
             authority,
             turn: 0,
+            rounds: 0,
             behind,
         })
     }
@@ -141,9 +156,15 @@ impl Scene {
             let sas = self.home.server.connection("server")?.ike_sas;
             Ok((sas.len() == 1).then_some(()))
         })?;
+        self.rounds += 1;
+        let leaked = self.home.leaked()?;
         Ok(Round {
             took: came.saturating_duration_since(over.from),
-            leaked: self.home.leaked()?,
+            leaked,
+            leaks: match leaked {
+                0 => String::new(),
+                _ => self.home.world.provider.leaks()?,
+            },
         })
     }
 
@@ -196,8 +217,9 @@ impl Scene {
                 self.home.server.restart()?;
                 Ok(Over::now())
             }
-            Event::ServerGone => self.server_gone(AWAY),
+            Event::ServerGone => self.server_gone(self.away()),
             Event::ServerGoneLong => self.server_gone(AWAY_LONG),
+            Event::ServerGoneHour => self.server_gone(AWAY_HOUR),
             Event::NameMoved => self.name_moved(),
         }
     }
@@ -310,14 +332,18 @@ impl Scene {
         server.ip(&format!("addr del {old}/28 dev eth0"))?;
         server.default_route("192.0.2.17")?;
         self.missed()?;
-        interrupt::pause(AWAY)?;
+        interrupt::pause(self.away())?;
         name_leads_to(&self.home, new)?;
         Ok(Over::now())
     }
 
+    fn away(&self) -> Duration {
+        AWAY + LONGER * self.rounds
+    }
+
     /// The box has found out that its server is gone.
     fn missed(&self) -> Result<()> {
-        wait_for("the box misses its server", PATIENCE, || {
+        wait_for("the box misses its server", MISSED, || {
             let state = self.home.gateway.connection(TUNNEL)?.state;
             Ok((state != "up").then_some(()))
         })
@@ -386,12 +412,12 @@ pools = [\"10.99.0.0/24\", \"fd99::/112\"]
     .file("ca.crt", authority.certificate.clone())
 }
 
+/// Without any timing: what is measured is what a user gets.
 fn box_setup(authority: &Authority, own: &Credential, event: Event) -> Setup {
     let remote = match event {
         Event::NameMoved => NAME,
         _ => SERVER,
     };
-    let tunnel = event.tunnel();
     Setup::new(format!(
         "[tunnel.{TUNNEL}]
 remote = \"{remote}\"
@@ -401,7 +427,7 @@ certificate = \"own.crt\"
 key = \"own.key\"
 ca = \"ca.crt\"
 virtual_address = true
-{tunnel}
+
 [gateway]
 tunnel = \"{TUNNEL}\"
 lan = \"eth0\"
