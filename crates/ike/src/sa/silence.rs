@@ -13,8 +13,9 @@ use crate::sa::established::Established;
 use crate::sa::exchange::Exchange;
 use crate::time::Instant;
 
-/// How long the peer is silent when it is asked.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long the peer is silent when it is asked. With the time for an answer, and the second by which the data path
+/// may be late, five seconds are not over when a peer that has restarted is called.
+const SILENCE: Duration = Duration::from_millis(1500);
 /// How long an answer to the first data after its last sign of life may take. The data path reports both
 /// once a second.
 const ANSWER: Duration = Duration::from_millis(1500);
