@@ -72,6 +72,8 @@ pub(crate) struct Peer {
     pub(crate) connection: Arc<Connection>,
     /// The IKE SA as which it authenticated, and to which addresses are lent.
     pub(crate) line: Option<IkeSaId>,
+    /// Who it has proven to be.
+    pub(crate) identity: Option<Identification>,
 }
 
 /// A question, or an order that is answered.
@@ -392,18 +394,22 @@ impl Context {
         ids.filter_map(|id| self.peers.get(&id)?.line).collect()
     }
 
-    /// Whether another IKE SA than `sa` is between the two ends of this connection. Others to the
-    /// same address do not count: RFC 7296 §2.4 speaks of identities.
+    /// Whether another IKE SA than `sa`, which calls `server` of this connection, may be between the same two ends.
+    /// Others to the same address do not count, nor one with another server of the list, if it has proven to be
+    /// somebody else: RFC 7296 §2.4 speaks of identities.
     pub(crate) fn knows_peer_beside(
         &self,
         sa: IkeSaId,
         connection: &Connection,
+        server: usize,
         peer: IpAddr,
     ) -> bool {
+        let called = connection.identity_of(server);
         self.peers.iter().any(|(id, other)| {
             let theirs = &other.connection;
+            let proven = other.identity.as_ref();
             *id != sa
-                && (theirs.name == connection.name
+                && ((theirs.name == connection.name && proven.is_none_or(|id| called.matches(id)))
                     || (other.at.ip() == peer
                         && theirs.local_identity == connection.local_identity
                         && theirs.remote_identity == connection.remote_identity))

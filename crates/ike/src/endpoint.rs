@@ -253,11 +253,12 @@ impl Endpoint {
                         self.due_of.insert(id, at);
                     }
                     let at = sa.channel.path.remote;
-                    let line = sa.established().map(|s| s.peering.authenticated_as);
+                    let peering = sa.established().map(|s| &s.peering);
                     let peer = sa.connection().map(|connection| Peer {
                         at,
                         connection: Arc::clone(connection),
-                        line,
+                        line: peering.map(|peering| peering.authenticated_as),
+                        identity: peering.map(|peering| peering.peer_id.clone()),
                     });
                     self.cx.note_peer(id, peer);
                     self.admission.settle(id, sa);

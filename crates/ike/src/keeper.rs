@@ -105,15 +105,25 @@ pub(crate) enum Dial {
     Resolving {
         ask: AskId,
         server: usize,
+        /// When the next is called whatever comes of this.
+        until: Option<Instant>,
     },
     Dialing {
         sa: IkeSaId,
-        server: usize,
-        /// Other addresses of this server.
-        rest: VecDeque<Path>,
-        /// When the next is called whatever this one does.
+        turn: Turn,
         until: Option<Instant>,
     },
+}
+
+/// The turn of one server in a round of calls.
+pub(crate) struct Turn {
+    server: usize,
+    /// How many addresses it has.
+    parts: u32,
+    /// Those that have not been called.
+    rest: VecDeque<Path>,
+    /// When it is over if others wait.
+    ends: Instant,
 }
 
 impl Keeper {
@@ -200,8 +210,8 @@ impl Kept {
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
         let share = match self.dial {
-            Dial::Dialing { until, .. } => until,
-            _ => None,
+            Dial::Resolving { until, .. } | Dial::Dialing { until, .. } => until,
+            Dial::Idle | Dial::Waiting(_) => None,
         };
         let others = [
             self.next_try(),
@@ -396,7 +406,7 @@ impl Endpoint {
                 retry.at.take_if(|at| *at <= now);
             }
             kept.recheck.take_if(|at| *at <= now);
-            if let Dial::Dialing { until, .. } = &mut kept.dial
+            if let Dial::Resolving { until, .. } | Dial::Dialing { until, .. } = &mut kept.dial
                 && until.take_if(|at| *at <= now).is_some()
             {
                 late.push(kept.connection.name.clone());

@@ -211,6 +211,194 @@ fn the_one_in_use_that_dies_while_earlier_ones_are_asked_is_not_waited_for() {
 }
 
 #[test]
+fn one_in_use_that_ends_while_an_earlier_one_is_asked_is_called_in_the_same_round() {
+    let (mut world, dead) = world(caller(), &[FIRST]);
+    world.seconds(8);
+    assert_eq!(by(&world), [ip(SECOND)]);
+    // The first answers again, but lets nobody in: that takes all of its share.
+    dead.lock().unwrap().clear();
+    world.fate = Box::new(|flight| {
+        let first = flight.path.local.ip() == ip(FIRST);
+        match first && flight.is(ExchangeType::IKE_AUTH, false) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        }
+    });
+    let asked = |world: &mut World| {
+        let calls = world.log.iter();
+        let calls = calls.filter(|l| l.contains("A -> IKE_AUTH") && l.contains("-> 198.51.100.2:"));
+        calls.count() > 0
+    };
+    world.until(120, "the first is asked", asked);
+    world.command(B, down(None));
+    world.run(Duration::from_secs(1));
+    assert_eq!(by(&world), Vec::<IpAddr>::new(), "{}", world.tail());
+    world.seconds(16);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+}
+
+/// A name in the place of the first server, which has these addresses.
+fn named(addresses: &[&str], dead: &[&str]) -> World {
+    let servers = vec![
+        Host::Name("vpn.example.org".to_owned()).into(),
+        Host::Address(ip(SECOND)).into(),
+    ];
+    let a = Connection {
+        remote: Remote::Hosts { servers, port: 500 },
+        ..connection(A)
+    };
+    let (mut world, _) = world(
+        Connection {
+            remote: Remote::Any,
+            ..connection(A)
+        },
+        dead,
+    );
+    world.a.named = addresses.iter().map(|a| ip(a)).collect();
+    let all = addresses.iter().map(|a| ip(a));
+    world.b.own = all.chain([ip(SECOND)]).collect();
+    world.policy(A, policy(a));
+    world
+}
+
+#[test]
+fn a_silent_server_costs_as_much_with_several_addresses_as_with_one() {
+    let addresses = ["198.51.100.11", "198.51.100.12", "198.51.100.13"];
+    let silent = |addresses: &[&str]| {
+        let mut world = named(addresses, addresses);
+        world.until(60, "by the second", |world| by(world) == [ip(SECOND)]);
+        world.now
+    };
+    let (one, three) = (silent(&addresses[..1]), silent(&addresses));
+    assert!(
+        three <= one + Duration::from_millis(100),
+        "{one:?} {three:?}"
+    );
+}
+
+#[test]
+fn a_server_that_hangs_has_one_share_whatever_addresses_it_has() {
+    let mut world = named(&[FIRST, "198.51.100.12"], &[]);
+    world.fate = Box::new(|flight| {
+        let second = flight.path.local.ip() == ip(SECOND);
+        match !second && flight.is(ExchangeType::IKE_AUTH, false) {
+            true => Fate::Drop,
+            false => Fate::Deliver,
+        }
+    });
+    // What was sent before that is lost as well.
+    world.seconds(17);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+}
+
+#[test]
+fn a_name_that_nobody_looks_up_has_the_share_of_a_server() {
+    let servers = vec![
+        Host::Name("vpn.example.org".to_owned()).into(),
+        Host::Address(ip(SECOND)).into(),
+    ];
+    let a = Connection {
+        remote: Remote::Hosts { servers, port: 500 },
+        ..connection(A)
+    };
+    let (mut world, _) = world(
+        Connection {
+            remote: Remote::Any,
+            ..connection(A)
+        },
+        &[],
+    );
+    world.a.no_resolver = true;
+    world.policy(A, policy(a));
+    world.a.no_resolver = false;
+    world.seconds(16);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    let failed = failures(&world);
+    assert!(
+        failed[0].contains("no name server said where it is within 15 s"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_later_server_that_calls_us_stays_as_it_would_call_again() {
+    let (mut world, dead) = world(caller(), &[FIRST]);
+    // Nobody answers A, and the second calls.
+    world.fate =
+        Box::new(
+            |flight| match flight.to == B && flight.is(ExchangeType::IKE_SA_INIT, false) {
+                true => Fate::Drop,
+                false => Fate::Deliver,
+            },
+        );
+    let calls = Connection {
+        name: "second".to_owned(),
+        remote: hosts(A.address()),
+        local_address: Some(ip(SECOND)),
+        children: vec![child(B, "one", Start::Always).into()],
+        ..connection(B)
+    };
+    world.b.own = vec![ip(SECOND), ip(FIRST)];
+    let answers = Connection {
+        local_address: Some(ip(FIRST)),
+        ..connection(B)
+    };
+    let mut both = policy(answers);
+    both.connections.push(calls.into());
+    world.policy(B, both);
+    world.seconds(20);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    // Also when the first serves, too.
+    dead.lock().unwrap().clear();
+    world.fate = Box::new(|_| Fate::Deliver);
+    world.seconds(300);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    let downs = |k: &EventKind| matches!(k, EventKind::ChildDown { .. });
+    assert_eq!(world.a.count(downs), 0, "{}", world.tail());
+}
+
+#[test]
+fn what_another_server_has_of_us_does_not_keep_a_call_from_being_the_first_contact() {
+    let name = |end: &str| cygnet_wire::id::Identification::fqdn(end);
+    let place = |address: &str, identity: &str| Server {
+        host: Host::Address(ip(address)),
+        identity: Some(IdentityPattern::Exactly(name(identity))),
+    };
+    let servers = vec![
+        place(FIRST, "first.example.org"),
+        place(SECOND, "second.example.org"),
+    ];
+    let a = Connection {
+        remote: Remote::Hosts { servers, port: 500 },
+        ..connection(A)
+    };
+    let server = |connection_name: &str, address: &str| Connection {
+        name: connection_name.to_owned(),
+        local_address: Some(ip(address)),
+        local_identity: Some(name(&format!("{connection_name}.example.org"))),
+        liveness: Duration::from_secs(3600),
+        ..connection(B)
+    };
+    let (mut world, dead) = world(a.clone(), &[FIRST]);
+    let mut both = policy(server("first", FIRST));
+    both.connections.push(server("second", SECOND).into());
+    world.policy(B, both);
+    world.seconds(20);
+    assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
+    // A forgets the second, and is with the first until that is silent.
+    dead.lock().unwrap().clear();
+    world.reboot(A, policy(a));
+    world.seconds(5);
+    assert_eq!(by(&world), [ip(FIRST)], "{}", world.tail());
+    dead.lock().unwrap().insert(ip(FIRST));
+    world.until(90, "by the second", |world| by(world).contains(&ip(SECOND)));
+    world.run(Duration::from_millis(100));
+    let known = world.b.established(world.now);
+    let known = known.iter().filter(|sa| sa.path.local.ip() == ip(SECOND));
+    assert_eq!(known.count(), 1, "{}", world.tail());
+}
+
+#[test]
 fn what_was_taken_down_while_earlier_servers_are_asked_stays_down() {
     let (mut world, dead) = world(caller(), &[FIRST]);
     world.seconds(8);

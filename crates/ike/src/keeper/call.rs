@@ -1,17 +1,16 @@
 //! Calling a peer: the addresses of its servers are asked for and tried one after the other, again and again.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::servers::SHARE;
-use super::{Dial, Kept};
+use super::{Dial, Kept, Turn};
 use crate::backoff::{self, Backoff};
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Failed, Reason};
-use crate::io::{Answer, Ask, AskId, Path};
+use crate::io::{Answer, Ask, AskId};
 use crate::policy::{ChildPolicy, Host, Remote, Retransmit};
 use crate::sa::IkeSa;
 use crate::sa::initiator::Call;
@@ -20,6 +19,9 @@ use crate::time::Instant;
 /// Repetitions of a call while other addresses of the peer remain to be tried: three seconds with
 /// the defaults.
 const TRIES_OF_MANY: u32 = 2;
+/// The addresses of one of several servers divide that time, so that it takes no longer than one with a single
+/// address; but not into more parts than these, or an answer from far away is not waited for.
+const MOST_PARTS: u32 = 3;
 /// After a machine has slept the wait for the next call is long over: a deadline must lie ahead of the
 /// moment that sets it, or it comes again at once.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
@@ -47,15 +49,17 @@ impl Endpoint {
         self.resolve(name, 0);
     }
 
-    /// Asks where this server is.
+    /// Asks where this server is: its turn begins.
     fn resolve(&mut self, name: &str, server: usize) {
+        let ends = self.cx.boot() + SHARE;
+        let until = self.others_wait(name, server).then_some(ends);
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
         let who = Waiting::Keeper(name.to_owned());
         let connection = Arc::clone(&kept.connection);
         let ask = self.cx.ask(who, Ask::Resolve { connection, server });
-        kept.dial = Dial::Resolving { ask, server };
+        kept.dial = Dial::Resolving { ask, server, until };
     }
 
     /// Where the peer is.
@@ -63,18 +67,25 @@ impl Endpoint {
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let Dial::Resolving { server, .. } = kept.dial else {
+        let Dial::Resolving { ask, server, until } = kept.dial else {
             return;
         };
-        let expected = matches!(kept.dial, Dial::Resolving { ask, .. } if ask == id);
-        if !expected || self.keeper.resting {
+        if ask != id || self.keeper.resting {
             return;
         }
         let Answer::Paths(paths) = answer else {
             return;
         };
         match paths {
-            Ok(paths) if !paths.is_empty() => self.dial(name, server, paths.into()),
+            Ok(paths) if !paths.is_empty() => {
+                let turn = Turn {
+                    server,
+                    parts: u32::try_from(paths.len()).unwrap_or(u32::MAX),
+                    rest: paths.into(),
+                    ends: until.unwrap_or(self.cx.boot() + SHARE),
+                };
+                self.dial(name, turn);
+            }
             Ok(_) => {
                 let error = "the peer's name has no address that is reachable from here";
                 self.call_failed(name, Reason::Unreachable(error.to_owned()));
@@ -83,19 +94,16 @@ impl Endpoint {
         }
     }
 
-    /// Calls by the first of these paths.
-    fn dial(&mut self, name: &str, server: usize, mut paths: VecDeque<Path>) {
-        let Some(path) = paths.pop_front() else {
+    /// Calls by the first path that is left.
+    fn dial(&mut self, name: &str, mut turn: Turn) {
+        let Some(path) = turn.rest.pop_front() else {
             return;
         };
-        let Some(kept) = self.keeper.kept.get(name) else {
-            return;
-        };
-        let end = self.end_of_round(kept);
+        let server = turn.server;
+        let others_wait = self.others_wait(name, server);
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let others_remain = !paths.is_empty() || kept.next_server(server, end).is_some();
         // Nothing is amiss while earlier servers are asked whether they are there again.
         let asks = kept.way_back.is_asking();
         if !asks {
@@ -143,15 +151,21 @@ impl Endpoint {
             });
         }
         let now = self.cx.boot();
-        let retransmit = kept.call_retransmit(now, others_remain || asks);
         let several = kept.connection.remote.servers().len() > 1;
+        let until = match (others_wait, turn.rest.is_empty()) {
+            (true, _) => Some(turn.ends),
+            // The last of them: another of its addresses may do better.
+            (false, false) => several.then(|| now + SHARE),
+            (false, true) => None,
+        };
+        let retransmit = kept.call_retransmit(now, &turn, others_wait);
         match IkeSa::dial(&mut self.cx, call, path, retransmit) {
             Ok(sa) => {
+                let id = sa.id();
                 kept.dial = Dial::Dialing {
-                    sa: sa.id(),
-                    server,
-                    rest: paths,
-                    until: ((others_remain && several) || asks).then(|| now + SHARE),
+                    sa: id,
+                    turn,
+                    until,
                 };
                 self.insert(sa);
             }
@@ -176,19 +190,17 @@ impl Endpoint {
         if !asks {
             kept.why = Some(reason.clone());
         }
-        let (server, called, rest) = match std::mem::replace(&mut kept.dial, Dial::Idle) {
-            Dial::Dialing {
-                sa, server, rest, ..
-            } => (Some(server), self.sas.get(&sa), rest),
-            Dial::Resolving { server, .. } => (Some(server), None, VecDeque::new()),
-            Dial::Idle | Dial::Waiting(_) => (None, None, VecDeque::new()),
+        let (server, called, turn) = match std::mem::replace(&mut kept.dial, Dial::Idle) {
+            Dial::Dialing { sa, turn, .. } => (Some(turn.server), self.sas.get(&sa), Some(turn)),
+            Dial::Resolving { server, .. } => (Some(server), None, None),
+            Dial::Idle | Dial::Waiting(_) => (None, None, None),
         };
         if let Some(server) = server {
             let at = called.map(|sa| sa.channel.path.remote.ip());
             let failed = kept.failure(server, at, &reason);
             kept.note_failed(failed.clone());
-            if !rest.is_empty() {
-                return self.dial(name, server, rest);
+            if let Some(turn) = turn.filter(|turn| !turn.rest.is_empty()) {
+                return self.dial(name, turn);
             }
             if let Some(next) = kept.next_server(server, end) {
                 if !asks {
@@ -247,13 +259,17 @@ impl Kept {
     /// How IKE_SA_INIT is repeated: no more slowly than the peer is called, so that one that returns
     /// is met as soon. Half of that, since the wait for the last repetition and the one for the
     /// next call add up, of which the second has the random part.
-    fn call_retransmit(&self, now: Instant, others_remain: bool) -> Retransmit {
+    fn call_retransmit(&self, now: Instant, turn: &Turn, others_wait: bool) -> Retransmit {
         let most = self.backoff.map_or(backoff::MOST_AT_FIRST, |b| b.most(now)) / 2;
         let own = self.connection.retransmit;
+        let parts = match others_wait {
+            true => turn.parts.clamp(1, MOST_PARTS),
+            false => 1,
+        };
         Retransmit {
-            first: own.first.min(most),
-            most: own.most.min(most),
-            tries: match others_remain {
+            first: own.first.min(most) / parts,
+            most: own.most.min(most) / parts,
+            tries: match others_wait || !turn.rest.is_empty() {
                 true => own.tries.min(TRIES_OF_MANY),
                 false => own.tries,
             },

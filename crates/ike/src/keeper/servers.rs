@@ -15,7 +15,8 @@ use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::time::Instant;
 
-/// How long a call may take, from IKE_SA_INIT to the end of the log-in, while others remain to be tried.
+/// How long a server's turn may take, from the question where it is to the end of the log-in, whatever addresses it
+/// has, while others remain to be tried.
 pub(super) const SHARE: Duration = Duration::from_secs(15);
 /// When the earlier servers are asked for the first time; after each time in vain twice as much later.
 const FIRST: Duration = Duration::from_secs(60);
@@ -205,19 +206,44 @@ impl Endpoint {
         true
     }
 
-    /// A call has taken more than its share, and another server waits.
+    /// Whether this server's turn ends for another's: the next in the list, or the one in use while earlier
+    /// ones are asked.
+    pub(super) fn others_wait(&self, name: &str, server: usize) -> bool {
+        self.keeper.kept.get(name).is_some_and(|kept| {
+            let end = self.end_of_round(kept);
+            kept.way_back.is_asking() || kept.next_server(server, end).is_some()
+        })
+    }
+
+    /// A call has taken more than its share, and another waits.
     pub(super) fn pass_over(&mut self, name: &str) {
         let Some(kept) = self.keeper.kept.get(name) else {
             return;
         };
-        let Dial::Dialing { sa, .. } = kept.dial else {
+        let server = match &kept.dial {
+            Dial::Resolving { server, .. } => *server,
+            Dial::Dialing { turn, .. } => turn.server,
+            Dial::Idle | Dial::Waiting(_) => return,
+        };
+        let over = self.others_wait(name, server);
+        let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let reason =
-            Reason::Unreachable(format!("it did not let us in within {} s", SHARE.as_secs()));
+        let (what, sa) = match &mut kept.dial {
+            Dial::Dialing { sa, turn, .. } => {
+                if over {
+                    turn.rest.clear();
+                }
+                ("it did not let us in", Some(*sa))
+            }
+            _ => ("no name server said where it is", None),
+        };
+        let reason = Reason::Unreachable(format!("{what} within {} s", SHARE.as_secs()));
         // The call is not waited for any more, so its end is no failure of another.
         self.call_failed(name, reason.clone());
-        self.delete_ike_sa(sa, reason);
+        if let Some(sa) = sa {
+            self.delete_ike_sa(sa, reason);
+        }
     }
 
     /// One of several servers does not serve, and the next is called.

@@ -237,12 +237,10 @@ impl AuthInitiator {
     ) -> State {
         let connection = Arc::clone(&self.connection);
         let mut payloads = vec![id_payload(Role::Initiator, &self.local_id)];
-        // RFC 7296 §2.4: only when it is true, and the peer is not to lose what it has with us. Never
-        // by one of several that share an identity.
-        if connection.unique
-            && self.call.replaces.is_none()
-            && !cx.knows_peer_beside(channel.id, &connection, channel.path.remote.ip())
-        {
+        // RFC 7296 §2.4: only when it is true, and the peer is not to lose what it has with us: what is replaced
+        // may be with another server. Never by one of several that share an identity.
+        let (server, at) = (self.call.server, channel.path.remote.ip());
+        if connection.unique && !cx.knows_peer_beside(channel.id, &connection, server, at) {
             payloads.push(notify(NotifyType::INITIAL_CONTACT));
         }
         if let LocalAuth::Certificate { chain, .. } = &connection.local_auth {

@@ -49,6 +49,8 @@ pub struct Node {
     /// Which device each lease was asked for.
     pub devices: Vec<Option<Device>>,
     pub resolves: usize,
+    /// The addresses of every name; the other end's own where there are none.
+    pub named: Vec<IpAddr>,
     pub unreachable: bool,
     /// Questions for addresses get no answer.
     pub no_resolver: bool,
@@ -100,6 +102,7 @@ impl Node {
             unreadable: BTreeMap::new(),
             devices: Vec::new(),
             resolves: 0,
+            named: Vec::new(),
             unreachable: false,
             no_resolver: false,
             certified: 365 * DAY,
@@ -176,15 +179,19 @@ impl Node {
                 let Remote::Hosts { servers, port } = &connection.remote else {
                     return Answer::Paths(Ok(Vec::new()));
                 };
-                let paths = servers.get(server).map(|server| {
-                    let address = match &server.host {
-                        Host::Address(address) => *address,
-                        Host::Name(_) => self.end.other().address(),
-                    };
+                let addresses = match servers.get(server).map(|server| &server.host) {
+                    Some(Host::Address(address)) => vec![*address],
+                    Some(Host::Name(_)) if self.named.is_empty() => {
+                        vec![self.end.other().address()]
+                    }
+                    Some(Host::Name(_)) => self.named.clone(),
+                    None => Vec::new(),
+                };
+                let paths = addresses.into_iter().map(|address| {
                     let local = self.source(address).unwrap_or(self.end.address());
                     path(SocketAddr::new(local, 500), SocketAddr::new(address, *port))
                 });
-                Answer::Paths(Ok(paths.into_iter().collect()))
+                Answer::Paths(Ok(paths.collect()))
             }
             Ask::Ways { from, to, .. } => {
                 let ways = to.into_iter().filter_map(|remote| {
