@@ -74,6 +74,9 @@ pub(super) fn inputs(
             .mtu
             .or(state.mtu.map(|mtu| mtu.max(LEAST_MTU)))
             .unwrap_or_else(|| default_mtu(outer_ipv6));
+        // Reach and addresses come one after the other. A connection that began between them would have no translation
+        // for as long as it goes on: nothing is led here before there is an address, nor after it is gone.
+        let lends_none = tunnel.virtual_address && state.addresses.is_empty();
         tunnels.push(Tunnel {
             interface: interface(&tunnel.interface)?,
             mtu,
@@ -85,7 +88,10 @@ pub(super) fn inputs(
             // A site's networks are inside for everybody.
             carries_lan: for_the_lan || !tunnel.virtual_address,
             remote: tunnel.remote_networks.clone(),
-            reached: state.reached,
+            reached: match lends_none {
+                true => Vec::new(),
+                false => state.reached,
+            },
             source: source(&tunnel.local_networks, machine),
             maps: tunnel.maps.clone(),
             client: tunnel.virtual_address,
@@ -382,6 +388,24 @@ mod tests {
         assert_eq!(up.unwrap().tunnels[0].reached, live.reached);
         let down = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
         assert!(down.tunnels[0].reached.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_led_into_a_tunnel_that_has_no_address_yet() {
+        let config = config(CLIENT);
+        let reached = |addresses: &[&str]| {
+            let live = Live {
+                addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+                reached: vec!["0.0.0.0/0".parse().unwrap()],
+                up: true,
+                ..Live::default()
+            };
+            let live = [("home".to_owned(), live)].into();
+            inputs(&config, &live, &machine()).unwrap().tunnels[0]
+                .reached
+                .len()
+        };
+        assert_eq!((reached(&[]), reached(&["10.99.0.2"])), (0, 1));
     }
 
     #[test]
