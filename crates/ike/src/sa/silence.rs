@@ -13,12 +13,14 @@ use crate::sa::established::Established;
 use crate::sa::exchange::Exchange;
 use crate::time::Instant;
 
-/// How long the peer is silent when it is asked. With the time for an answer, and the second by which the data path
-/// may be late, five seconds are not over when a peer that has restarted is called.
+/// How long the peer is silent when it is asked: with the time for an answer and the second by which the data path may
+/// be late, five seconds are not over when a peer that has restarted is called.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long an answer to the first data after its last sign of life may take. The data path reports both
 /// once a second.
 const ANSWER: Duration = Duration::from_millis(1500);
+/// How far apart two reports of data are at most that goes all the time.
+const REPORTS: Duration = Duration::from_millis(1200);
 /// Between two questions; after each twice as long, until data comes again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest time between two.
@@ -53,9 +55,14 @@ impl Silence {
 impl Established {
     /// Data went to the peer.
     pub(crate) fn data_sent(&mut self, now: Instant) {
-        self.sealed = now;
+        let before = std::mem::replace(&mut self.sealed, now);
         if self.silence.unanswered <= self.heard {
-            self.silence.unanswered = now;
+            // What goes all the time went since the last report, too.
+            let flows = now > self.heard && now.since(before) <= REPORTS;
+            self.silence.unanswered = match flows {
+                true => before.max(self.heard + Duration::from_millis(1)),
+                false => now,
+            };
         }
     }
 
