@@ -53,6 +53,14 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             nat,
         ),
     ];
+    let untranslated = only_by_what_is_lent(inputs);
+    if !untranslated.is_empty() {
+        chains.push((
+            "lent".into(),
+            "type filter hook postrouting priority 101; policy accept;",
+            untranslated,
+        ));
+    }
     let mapped = maps_inwards(inputs);
     if !mapped.is_empty() {
         chains.push((
@@ -90,6 +98,38 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     }
     let sets = inputs.lan.as_ref().map(sets);
     table(PLAN_TABLE, &sets.unwrap_or_default(), &chains)
+}
+
+/// Each family's names in nft: of its packets' fields, and of itself.
+const FAMILIES: [(&str, &str, Family); 2] =
+    [("ip", "ipv4", Family::V4), ("ip6", "ipv6", Family::V6)];
+
+/// The addresses of a family that a tunnel's peer lent us.
+fn lent(tunnel: &Tunnel, family: Family) -> Vec<IpAddr> {
+    let lent = tunnel.virtual_addresses.iter().copied();
+    lent.filter(|address| Family::of(*address) == family)
+        .collect()
+}
+
+/// After the translation: into a tunnel whose peer lends addresses goes what has one of them, and nothing before there
+/// is one. Anything else would have no answer, and worse: the kernel translates a connection as it began, so one that
+/// begins without translation has none for as long as it goes on. What is dropped here has not begun.
+fn only_by_what_is_lent(inputs: &Inputs) -> Vec<String> {
+    let mut rules = Vec::new();
+    for tunnel in inputs.tunnels.iter().filter(|tunnel| tunnel.client) {
+        for (keyword, protocol, family) in FAMILIES {
+            let lent = lent(tunnel, family);
+            let others = match lent.is_empty() {
+                true => format!("meta nfproto {protocol}"),
+                false => format!("{keyword} saddr != {}", set(&lent)),
+            };
+            rules.push(format!(
+                "oifname \"{}\" {others} counter drop",
+                tunnel.interface
+            ));
+        }
+    }
+    rules
 }
 
 /// An address that a peer lent is reached through its tunnel alone. Linux would take packets for it from
@@ -259,7 +299,7 @@ fn not_to_the_provider(inputs: &Inputs, server: &Server) -> Vec<String> {
     // A set of prefixes must not hold one inside another.
     let here = IpNet::aggregate(&here);
     let mut rules = Vec::new();
-    for (keyword, family, protocol) in [("ip", Family::V4, "ipv4"), ("ip6", Family::V6, "ipv6")] {
+    for (keyword, protocol, family) in FAMILIES {
         let here: Vec<IpNet> = (here.iter().copied())
             .filter(|net| Family::of_net(*net) == family)
             .collect();
@@ -284,12 +324,8 @@ fn not_to_the_provider(inputs: &Inputs, server: &Server) -> Vec<String> {
 fn translation(inputs: &Inputs) -> Vec<String> {
     let mut rules = Vec::new();
     for tunnel in &inputs.tunnels {
-        for (keyword, family) in [("ip", Family::V4), ("ip6", Family::V6)] {
-            let lent: Vec<&IpAddr> = tunnel
-                .virtual_addresses
-                .iter()
-                .filter(|a| Family::of(**a) == family)
-                .collect();
+        for (keyword, _, family) in FAMILIES {
+            let lent = lent(tunnel, family);
             if let Some(address) = lent.first() {
                 rules.push(format!(
                     "oifname \"{}\" {keyword} saddr != {} snat {keyword} to {address}",
@@ -475,9 +511,9 @@ fn ours(inputs: &Inputs) -> Vec<(&InterfaceName, u16)> {
 
 /// One rule for each family that has a network.
 fn per_family(nets: &[IpNet], rule: impl Fn(&str, String) -> String) -> Vec<String> {
-    [("ip", Family::V4), ("ip6", Family::V6)]
+    FAMILIES
         .into_iter()
-        .filter_map(|(keyword, family)| {
+        .filter_map(|(keyword, _, family)| {
             let nets: Vec<IpNet> = nets
                 .iter()
                 .filter(|n| Family::of_net(**n) == family)

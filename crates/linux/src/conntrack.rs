@@ -35,6 +35,8 @@ pub struct Connection {
     pub destination: IpAddr,
     /// Where answers are sent: to the sender, or to the address that its packets leave by.
     pub answered: IpAddr,
+    /// Who answers: the destination, or whoever its packets were redirected to.
+    pub answers: IpAddr,
 }
 
 /// Ends the connections that `which` says, of the network namespace of this thread; how many there were. One that
@@ -128,11 +130,13 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         _ => None,
     })?;
     let (source, destination) = ends(tuples);
-    let source = source?;
+    let (source, destination) = (source?, destination?);
+    let (answers, answered) = reply.unwrap_or_default();
     let connection = Connection {
         source,
-        destination: destination?,
-        answered: reply.and_then(|(_, answered)| answered).unwrap_or(source),
+        destination,
+        answered: answered.unwrap_or(source),
+        answers: answers.unwrap_or(destination),
     };
     let family = match connection.source {
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,

@@ -92,6 +92,11 @@ fn a_gateway_sends_the_lan_but_not_itself() {
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname \"cyg0\" ip saddr != { 10.99.0.2 } snat ip to 10.99.0.2\n\
          \t}\n\
+         \tchain lent {\n\
+         \t\ttype filter hook postrouting priority 101; policy accept;\n\
+         \t\toifname \"cyg0\" ip saddr != { 10.99.0.2 } counter drop\n\
+         \t\toifname \"cyg0\" meta nfproto ipv6 counter drop\n\
+         \t}\n\
          \tchain prerouting {\n\
          \t\ttype filter hook prerouting priority -300; policy accept;\n\
          \t\tiifname != \"cyg0\" ip daddr { 10.99.0.2/32 } fib saddr type != local counter drop\n\

@@ -3,6 +3,7 @@
 //! Needs root, `ip` and `nft`. Without root each test says so and passes, except in CI.
 
 mod guard;
+mod lent;
 mod map;
 mod plan;
 mod tun;

@@ -16,7 +16,7 @@ use cygnet_linux::{
 use crate::guard::{guard, lan, mac};
 use crate::world::{SERVER, WEB, World, root};
 
-fn tunnel(own_traffic: bool) -> Tunnel {
+pub(crate) fn tunnel(own_traffic: bool) -> Tunnel {
     Tunnel {
         interface: "cyg0".parse().unwrap(),
         mtu: 1400,
@@ -33,7 +33,7 @@ fn tunnel(own_traffic: bool) -> Tunnel {
     }
 }
 
-fn gateway_plan() -> NetworkPlan {
+pub(crate) fn gateway_plan() -> NetworkPlan {
     NetworkPlan::new(&Inputs {
         tunnels: vec![tunnel(false)],
         lan: Some(lan(Devices::default())),

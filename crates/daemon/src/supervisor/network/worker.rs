@@ -87,6 +87,8 @@ pub(super) struct Worker {
     live: BTreeMap<String, Live>,
     /// Addresses that tunnels had, by which connections may still leave.
     given_back: BTreeSet<IpAddr>,
+    /// A tunnel has addresses that it had not.
+    lent_anew: bool,
     machine: Machine,
     /// Where devices are answered that ask for names.
     listeners: Listeners,
@@ -167,6 +169,7 @@ impl Worker {
             not_ended: None,
             live: BTreeMap::new(),
             given_back: BTreeSet::new(),
+            lent_anew: false,
             machine: Machine::default(),
             listeners: Listeners::default(),
             held: Held::default(),
@@ -421,11 +424,11 @@ impl Worker {
                 if let Some(not_taken) = &not_taken {
                     tracing::warn!("{not_taken}");
                 }
-                let live = self.live.entry(connection).or_default();
+                let live = self.live.entry(connection.clone()).or_default();
                 let before = std::mem::replace(&mut live.addresses, taken);
                 live.not_taken = not_taken;
                 live.dns = dns;
-                self.given_back(before);
+                self.lent(&connection, before);
             }
             ToSupervisor::Reach {
                 connection,
@@ -471,7 +474,7 @@ impl Worker {
             Err(error) => Err(error),
         };
         match applied {
-            Ok(()) => self.end_given_back(),
+            Ok(()) => self.end_misled(),
             Err(error) => tracing::error!("cannot set routes and addresses: {error}"),
         }
     }

@@ -1,34 +1,161 @@
-//! Addresses that a tunnel got from its server and has no more: another server, or the same one later, lends others.
+//! Addresses that a tunnel got from its server, and connections that leave by others: another server, or the same one
+//! later, lends others, and of what an earlier process did nothing is known.
+//!
+//! The kernel translates a connection as it began. One that has another address than its tunnel's would get no answer,
+//! however long it goes on, and as long as its packets come it is not forgotten. It is ended; its next packet begins it
+//! anew.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use cygnet_gateway::{Lan, Way};
+use cygnet_linux::Connection;
+use ipnet::IpNet;
 
 use super::Worker;
 
 impl Worker {
-    /// A tunnel has these addresses now in the place of others.
-    pub(super) fn given_back(&mut self, before: Vec<IpAddr>) {
+    /// A tunnel has other addresses than `before`.
+    pub(super) fn lent(&mut self, connection: &str, before: Vec<IpAddr>) {
+        let now = self.live.get(connection);
+        let now = now
+            .map(|live| live.addresses.as_slice())
+            .unwrap_or_default();
+        self.lent_anew |= now.iter().any(|address| !before.contains(address));
         self.given_back.extend(before);
     }
 
-    /// Ends connections whose packets leave by an address that no tunnel has any more: the kernel translates a
-    /// connection as it began, so none of them would get an answer, however long it goes on. The next packet of each
-    /// begins it anew.
-    pub(super) fn end_given_back(&mut self) {
+    /// Ends connections whose packets leave by an address that no tunnel has any more, and, once a tunnel got one, those
+    /// of devices that have none of a tunnel though they belong into one.
+    pub(super) fn end_misled(&mut self) {
+        let lent: BTreeSet<IpAddr> = self
+            .live
+            .values()
+            .flat_map(|live| live.addresses.clone())
+            .collect();
         let mut gone = std::mem::take(&mut self.given_back);
-        for live in self.live.values() {
-            for held in &live.addresses {
-                gone.remove(held);
-            }
-        }
-        if gone.is_empty() {
+        gone.retain(|address| !lent.contains(address));
+        let anew = std::mem::take(&mut self.lent_anew)
+            .then(|| self.lan())
+            .flatten();
+        if gone.is_empty() && anew.is_none() {
             return;
         }
-        let ended = cygnet_linux::end_connections(|connection| gone.contains(&connection.answered));
+        let around = Around {
+            own: self
+                .machine
+                .addresses
+                .iter()
+                .map(|(_, net)| net.addr())
+                .collect(),
+            sites: self.sites(),
+            lent,
+        };
+        let owners = self.seen.owners();
+        let ended = cygnet_linux::end_connections(|connection| {
+            let mac = owners.get(&connection.source).copied();
+            let is_misled = |lan: &Lan| {
+                let way = lan.way(mac, connection.source, connection.destination);
+                around.is_misled(lan, way, connection)
+            };
+            gone.contains(&connection.answered) || anew.as_ref().is_some_and(is_misled)
+        });
         if let Err(error) = ended {
             tracing::warn!(
-                "a tunnel has another address, but running connections that left by the old one cannot be ended, and \
-                 may hang: {error}"
+                "a tunnel has another address, but running connections that left by an old one, or by none, cannot be \
+                 ended, and may hang: {error}"
             );
+        }
+    }
+
+    /// Networks that are reached untranslated.
+    fn sites(&self) -> Vec<IpNet> {
+        let config = self.config.iter();
+        let tunnels = config.flat_map(|config| config.tunnels.values());
+        let sites = tunnels.filter(|tunnel| !tunnel.virtual_address);
+        sites
+            .flat_map(|site| site.remote_networks.clone())
+            .collect()
+    }
+}
+
+/// What connections are judged by.
+struct Around {
+    /// This machine's addresses.
+    own: BTreeSet<IpAddr>,
+    /// Networks that are reached untranslated.
+    sites: Vec<IpNet>,
+    /// Addresses that tunnels have.
+    lent: BTreeSet<IpAddr>,
+}
+
+impl Around {
+    /// Whether a device's connection belongs into a tunnel and has no address of one. `way`: its packets'.
+    fn is_misled(&self, lan: &Lan, way: Way<'_>, connection: Connection) -> bool {
+        let Connection {
+            source,
+            destination,
+            answered,
+            answers,
+        } = connection;
+        let inside = |address: IpAddr| {
+            self.own.contains(&address) || lan.networks.iter().any(|net| net.contains(&address))
+        };
+        matches!(way, Way::Tunnelled | Way::Through(_))
+            && !self.own.contains(&source)
+            && inside(source)
+            // What is redirected (a question for a name) is answered here.
+            && answers == destination
+            && !inside(destination)
+            && !self.sites.iter().any(|net| net.contains(&destination))
+            && !self.lent.contains(&answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misled_is_what_belongs_into_a_tunnel_and_has_no_address_of_one() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let lan = Lan {
+            networks: vec!["192.168.1.0/24".parse().unwrap()],
+            ..Lan::default()
+        };
+        let around = Around {
+            own: [ip("192.168.1.2")].into(),
+            sites: vec!["10.202.1.0/24".parse().unwrap()],
+            lent: [ip("10.99.0.2")].into(),
+        };
+        let of = |source, destination, answered, answers| Connection {
+            source: ip(source),
+            destination: ip(destination),
+            answered: ip(answered),
+            answers: ip(answers),
+        };
+        let (laptop, web) = ("192.168.1.20", "198.51.100.80");
+        let untranslated = of(laptop, web, laptop, web);
+        let misled = |connection| around.is_misled(&lan, Way::Tunnelled, connection);
+        assert!(misled(untranslated));
+        assert!(
+            misled(of(laptop, web, "10.99.0.3", web)),
+            "by an address of another time"
+        );
+        assert!(
+            !misled(of(laptop, web, "10.99.0.2", web)),
+            "as it should be"
+        );
+        assert!(!around.is_misled(&lan, Way::Direct, untranslated));
+        for stays in [
+            of("192.168.1.2", web, "192.168.1.2", web),
+            of(laptop, "192.168.1.21", laptop, "192.168.1.21"),
+            of(laptop, "192.168.1.2", laptop, "192.168.1.2"),
+            of(laptop, "10.202.1.7", laptop, "10.202.1.7"),
+            of(laptop, "9.9.9.9", laptop, "192.168.1.2"),
+            of("203.0.113.7", web, "203.0.113.7", web),
+        ] {
+            assert!(!misled(stays), "{stays:?}");
         }
     }
 }
