@@ -80,6 +80,20 @@ fn peer_that_returns_within_ten_minutes_is_met_within_four_seconds() {
 }
 
 #[test]
+fn peer_that_returns_after_an_hour_is_met_within_half_a_minute() {
+    for seed in 0..8 {
+        let mut world = World::seeded(policy(patient()), policy(connection(B)), seed);
+        world.seconds(60);
+        world.assert_in_step(&["one"]);
+        world.fate = Box::new(|_| Fate::Drop);
+        world.run(Duration::from_millis(3_600_000 + 4_001 * seed));
+        world.fate = Box::new(|_| Fate::Deliver);
+        world.run(Duration::from_millis(30_100));
+        world.assert_in_step(&["one"]);
+    }
+}
+
+#[test]
 fn dead_addresses_before_a_live_one_cost_three_seconds_each() {
     let dead = ["203.0.113.1", "203.0.113.2"].map(|a| a.parse().unwrap());
     let mut a = patient();
