@@ -116,6 +116,8 @@ pub struct Tunnel {
     /// The peer lends us addresses (RFC 7296 §2.19), whether it has by now or not: what comes out
     /// is for this machine and for those who are translated, and for nobody else. False for a site.
     pub client: bool,
+    /// What enters it while it is down brings it up.
+    pub on_demand: bool,
     /// Addresses the peer lent us, at most one used per family for translation.
     pub virtual_addresses: Vec<IpAddr>,
     /// What lies behind it: the peer's selectors as prefixes.

@@ -116,7 +116,10 @@ fn lent(tunnel: &Tunnel, family: Family) -> Vec<IpAddr> {
 /// begins without translation has none for as long as it goes on. What is dropped here has not begun.
 fn only_by_what_is_lent(inputs: &Inputs) -> Vec<String> {
     let mut rules = Vec::new();
-    for tunnel in inputs.tunnels.iter().filter(|tunnel| tunnel.client) {
+    // What calls a tunnel has to enter it; what began so is ended when an address is lent.
+    let called = |tunnel: &&Tunnel| tunnel.on_demand && tunnel.virtual_addresses.is_empty();
+    let clients = inputs.tunnels.iter().filter(|tunnel| tunnel.client);
+    for tunnel in clients.filter(|tunnel| !called(tunnel)) {
         for (keyword, protocol, family) in FAMILIES {
             let lent = lent(tunnel, family);
             let others = match lent.is_empty() {

@@ -3,6 +3,7 @@
 //! with what is there, and does the next thing.
 
 mod call;
+mod moved;
 mod servers;
 mod silent;
 mod wishes;
@@ -21,6 +22,7 @@ use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
 use crate::time::Instant;
+use moved::Look;
 use servers::Return;
 use silent::Silent;
 
@@ -112,6 +114,7 @@ pub(crate) enum Dial {
         sa: IkeSaId,
         turn: Turn,
         until: Option<Instant>,
+        look: Look,
     },
 }
 
@@ -213,7 +216,12 @@ impl Kept {
             Dial::Resolving { until, .. } | Dial::Dialing { until, .. } => until,
             Dial::Idle | Dial::Waiting(_) => None,
         };
+        let look = match self.dial {
+            Dial::Dialing { look, .. } => look.deadline(),
+            _ => None,
+        };
         let others = [
+            look,
             self.next_try(),
             self.recheck,
             share,
@@ -400,7 +408,7 @@ impl Endpoint {
         let now = self.cx.boot();
         let due = |kept: &&mut Kept| kept.deadline().is_some_and(|at| at <= now);
         let mut names = Vec::new();
-        let (mut late, mut earlier) = (Vec::new(), Vec::new());
+        let (mut late, mut earlier, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         for kept in self.keeper.kept.values_mut().filter(due) {
             for retry in kept.retries.values_mut() {
                 retry.at.take_if(|at| *at <= now);
@@ -411,6 +419,11 @@ impl Endpoint {
             {
                 late.push(kept.connection.name.clone());
             }
+            if let Dial::Dialing { look, .. } = &kept.dial
+                && look.deadline().is_some_and(|at| at <= now)
+            {
+                moved.push(kept.connection.name.clone());
+            }
             if kept.way_back.take_due(now) {
                 earlier.push(kept.connection.name.clone());
             }
@@ -418,6 +431,9 @@ impl Endpoint {
         }
         for name in late {
             self.pass_over(&name);
+        }
+        for name in moved {
+            self.look_again(&name);
         }
         for name in earlier {
             self.call_earlier(&name);

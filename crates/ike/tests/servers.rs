@@ -291,6 +291,52 @@ fn a_server_that_hangs_has_one_share_whatever_addresses_it_has() {
     assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
 }
 
+fn connecting(world: &World) -> usize {
+    world
+        .a
+        .count(|kind| matches!(kind, EventKind::Connecting { .. }))
+}
+
+/// One server, by its name alone.
+fn by_name() -> Connection {
+    let servers = vec![Host::Name("vpn.example.org".to_owned()).into()];
+    Connection {
+        remote: Remote::Hosts { servers, port: 500 },
+        ..connection(A)
+    }
+}
+
+#[test]
+fn a_server_whose_name_moves_while_it_is_called_is_met_there_within_five_seconds() {
+    for after in [0, 700, 1400, 2900, 3100, 8000, 11_500, 300_000] {
+        let (mut world, _) = world(by_name(), &[FIRST]);
+        world.a.named = vec![ip(FIRST)];
+        world.run(Duration::from_millis(40_000 + after));
+        assert!(by(&world).is_empty(), "{}", world.tail());
+        world.a.named = vec![ip(SECOND)];
+        world.run(Duration::from_millis(5000));
+        assert_eq!(by(&world), [ip(SECOND)], "{after} ms: {}", world.tail());
+    }
+}
+
+#[test]
+fn a_name_that_leads_to_the_silent_server_still_or_nowhere_ends_no_call() {
+    for nowhere in [false, true] {
+        let (mut world, dead) = world(by_name(), &[FIRST]);
+        world.a.named = vec![ip(FIRST)];
+        world.run(Duration::from_millis(100));
+        let calls = connecting(&world);
+        world.a.unreachable = nowhere;
+        // It answers the call that began before the name was asked for again, and was repeated meanwhile.
+        world.run(Duration::from_millis(5000));
+        assert_eq!(connecting(&world), calls, "{}", world.tail());
+        dead.lock().unwrap().clear();
+        world.run(Duration::from_millis(2500));
+        assert_eq!(by(&world), [ip(FIRST)], "{}", world.tail());
+        assert!(world.a.resolves > 1, "the name was not asked for again");
+    }
+}
+
 #[test]
 fn a_name_that_nobody_looks_up_has_the_share_of_a_server() {
     let servers = vec![

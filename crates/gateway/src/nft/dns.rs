@@ -133,11 +133,14 @@ pub(super) fn refused(inputs: &Inputs) -> (Vec<String>, Vec<Chain>) {
         Way::Tunnelled => "goto encrypted_tunnelled".to_owned(),
         Way::Through(_) | Way::Direct | Way::Blocked => "return".to_owned(),
     });
-    let end = [
-        "meta l4proto tcp counter reject with tcp reset",
-        "counter reject",
-    ];
-    let end = end.map(str::to_owned).to_vec();
+    let mut end = failure::rule(lan, "return");
+    end.extend(
+        [
+            "meta l4proto tcp counter reject with tcp reset",
+            "counter reject",
+        ]
+        .map(str::to_owned),
+    );
     let chains = vec![
         ("encrypted".into(), "", encrypted),
         ("encrypted_tunnelled".into(), "", end),

@@ -22,6 +22,7 @@ fn tunnel() -> Tunnel {
         mtu: 1438,
         whole: 1438,
         client: true,
+        on_demand: false,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap()],
         remote: vec![net("0.0.0.0/0"), net("::/0")],
         reached: vec![net("0.0.0.0/0"), net("::/0")],
@@ -106,6 +107,25 @@ fn a_gateway_sends_the_lan_but_not_itself() {
     let from: Vec<_> = plan.rules.iter().filter(|r| r.priority == 160).collect();
     assert_eq!(from.len(), 1);
     assert_eq!(from[0].action, RuleAction::Lookup(SHARED_TABLE + 1));
+}
+
+/// It would not come up: what calls it is what enters it.
+#[test]
+fn what_is_not_translated_yet_enters_a_tunnel_that_it_calls() {
+    let drops = |inputs: &Inputs| {
+        let plan = NetworkPlan::new(inputs).unwrap();
+        let of_tunnel = plan.nft.lines().map(str::trim).map(str::to_owned);
+        of_tunnel
+            .filter(|line| line.starts_with("oifname \"cyg0\"") && line.ends_with("drop"))
+            .collect::<Vec<_>>()
+    };
+    let mut inputs = gateway();
+    inputs.tunnels[0].virtual_addresses.clear();
+    assert_eq!(drops(&inputs).len(), 2, "neither family");
+    inputs.tunnels[0].on_demand = true;
+    assert!(drops(&inputs).is_empty());
+    inputs.tunnels[0].virtual_addresses = gateway().tunnels[0].virtual_addresses.clone();
+    assert_eq!(drops(&inputs).len(), 2, "it is up");
 }
 
 /// RFC 8200 §5: no link has an MTU below 1280.
@@ -303,6 +323,7 @@ fn a_network_that_is_shown_as_another_is_translated_both_ways_in_its_own_tunnel_
     let map = |own: &str, shown: &str| Mapping::new(net(own), net(shown)).unwrap();
     inputs.tunnels = vec![Tunnel {
         client: false,
+        on_demand: false,
         virtual_addresses: Vec::new(),
         remote: vec![net("10.202.1.0/24"), net("fd00:2::/64")],
         maps: vec![
@@ -349,6 +370,7 @@ fn of_two_tunnels_to_the_same_network_the_one_that_is_up_carries_it() {
     let site = |interface: &str| Tunnel {
         interface: name(interface),
         client: false,
+        on_demand: false,
         virtual_addresses: Vec::new(),
         remote: vec![net("10.2.0.0/16"), net("10.3.0.0/16")],
         own_traffic: true,
@@ -474,6 +496,7 @@ fn what_goes_direct_enters_tunnels_between_sites_and_no_other() {
     let site = Tunnel {
         interface: name("cyg2"),
         client: false,
+        on_demand: false,
         virtual_addresses: Vec::new(),
         remote: vec![
             net("10.2.0.0/16"),

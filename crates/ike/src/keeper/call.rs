@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::moved::Look;
 use super::servers::SHARE;
 use super::{Dial, Kept, Turn};
 use crate::backoff::{self, Backoff};
@@ -67,8 +68,13 @@ impl Endpoint {
         let Some(kept) = self.keeper.kept.get_mut(name) else {
             return;
         };
-        let Dial::Resolving { ask, server, until } = kept.dial else {
-            return;
+        let (ask, server, until) = match kept.dial {
+            Dial::Resolving { ask, server, until } => (ask, server, until),
+            Dial::Dialing {
+                look: Look::Asked(ask),
+                ..
+            } if ask == id => return self.handle_looked(name, answer),
+            _ => return,
         };
         if ask != id || self.keeper.resting {
             return;
@@ -95,7 +101,7 @@ impl Endpoint {
     }
 
     /// Calls by the first path that is left.
-    fn dial(&mut self, name: &str, mut turn: Turn) {
+    pub(super) fn dial(&mut self, name: &str, mut turn: Turn) {
         let Some(path) = turn.rest.pop_front() else {
             return;
         };
@@ -159,6 +165,8 @@ impl Endpoint {
             (false, true) => None,
         };
         let retransmit = kept.call_retransmit(now, &turn, others_wait);
+        let host = kept.connection.remote.servers().get(server);
+        let look = Look::first(host.map(|s| &s.host), !turn.rest.is_empty(), now);
         match IkeSa::dial(&mut self.cx, call, path, retransmit) {
             Ok(sa) => {
                 let id = sa.id();
@@ -166,6 +174,7 @@ impl Endpoint {
                     sa: id,
                     turn,
                     until,
+                    look,
                 };
                 self.insert(sa);
             }

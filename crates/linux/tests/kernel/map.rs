@@ -52,6 +52,7 @@ fn site() -> NetworkPlan {
             mtu: 1400,
             whole: 1400,
             client: false,
+            on_demand: false,
             virtual_addresses: Vec::new(),
             remote: remote.clone(),
             reached: remote,

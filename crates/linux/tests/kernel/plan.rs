@@ -22,6 +22,7 @@ pub(crate) fn tunnel(own_traffic: bool) -> Tunnel {
         mtu: 1400,
         whole: 1400,
         client: true,
+        on_demand: false,
         virtual_addresses: vec!["10.99.0.2".parse().unwrap(), "fd99::2".parse().unwrap()],
         remote: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
         reached: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],

@@ -3,6 +3,7 @@
 mod changes;
 mod failure;
 mod lasting;
+mod on_demand;
 mod policies;
 mod setup;
 mod through;
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Scenario> {
         policies::scenarios(),
         changes::scenarios(),
         lasting::scenarios(),
+        on_demand::scenarios(),
         through::scenarios(),
         failure::scenarios(),
         setup::scenarios(),

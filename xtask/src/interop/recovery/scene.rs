@@ -157,7 +157,8 @@ impl Scene {
             Ok((sas.len() == 1).then_some(()))
         })?;
         self.rounds += 1;
-        let leaked = self.home.leaked()?;
+        // What somebody says to the home of a server that is gone is no packet of the home's.
+        let leaked = self.home.world.provider.leaked_near()?;
         Ok(Round {
             took: came.saturating_duration_since(over.from),
             leaked,

@@ -8,7 +8,7 @@ use cygnet_gateway::{
     DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, OnFailure, Server,
     Through, Tunnel, inner_mtu, is_private,
 };
-use cygnet_ike::policy::Remote;
+use cygnet_ike::policy::{Remote, Start};
 use ipnet::IpNet;
 
 use super::machine::Machine;
@@ -74,8 +74,7 @@ pub(super) fn inputs(
             .mtu
             .or(state.mtu.map(|mtu| mtu.max(LEAST_MTU)))
             .unwrap_or_else(|| default_mtu(outer_ipv6));
-        // Reach and addresses come one after the other. A connection that began between them would have no translation
-        // for as long as it goes on: nothing is led here before there is an address, nor after it is gone.
+        // Reach and addresses come one after the other: without an address it stands behind those that carry.
         let lends_none = tunnel.virtual_address && state.addresses.is_empty();
         tunnels.push(Tunnel {
             interface: interface(&tunnel.interface)?,
@@ -95,6 +94,8 @@ pub(super) fn inputs(
             source: source(&tunnel.local_networks, machine),
             maps: tunnel.maps.clone(),
             client: tunnel.virtual_address,
+            on_demand: connection
+                .is_some_and(|c| c.children.iter().any(|child| child.start == Start::Traffic)),
             virtual_addresses: state.addresses,
             endpoints,
         });
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_led_into_a_tunnel_that_has_no_address_yet() {
+    fn a_tunnel_that_has_no_address_yet_reaches_nothing() {
         let config = config(CLIENT);
         let reached = |addresses: &[&str]| {
             let live = Live {

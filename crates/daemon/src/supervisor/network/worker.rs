@@ -474,7 +474,7 @@ impl Worker {
             Err(error) => Err(error),
         };
         match applied {
-            Ok(()) => self.end_misled(),
+            Ok(()) => self.end_misled().await,
             Err(error) => tracing::error!("cannot set routes and addresses: {error}"),
         }
     }
@@ -525,7 +525,7 @@ fn plan(
     };
     if let Some(lan) = &mut inputs.lan {
         lan.direct_names.addresses = held.left(Instant::now());
-        failure.applied(lan);
+        failure.applied(config, lan);
     }
     let (inputs, left_out) = inputs.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;

@@ -1,7 +1,7 @@
 //! Questions for names.
 
 use super::*;
-use crate::inputs::Dns;
+use crate::inputs::{Dns, OnFailure};
 
 fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
     let named = named
@@ -181,6 +181,15 @@ fn dns_over_tls_is_refused_where_that_is_wanted_alone() {
             "meta l4proto tcp counter reject with tcp reset",
             "counter reject"
         ]
+    );
+    // Who is let out may do as one who goes direct.
+    let mut inputs = inputs;
+    if let Some(lan) = &mut inputs.lan {
+        lan.on_failure = OnFailure::Direct { open: false };
+    }
+    assert_eq!(
+        chain(&inputs, "encrypted_tunnelled")[0],
+        "meta nfproto @failure return"
     );
 }
 

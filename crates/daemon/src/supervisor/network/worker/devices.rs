@@ -49,7 +49,7 @@ pub(super) fn last_in_force(
 
 impl Worker {
     /// Takes note of this machine's neighbours in the LAN.
-    async fn learn(&mut self) {
+    pub(super) async fn learn(&mut self) {
         let gateway = self.config.as_ref().and_then(|c| c.gateway.as_ref());
         let Some(gateway) = gateway else { return };
         let netlink = self.network.netlink();
@@ -89,9 +89,9 @@ impl Worker {
 
     /// The LAN as it is to be.
     pub(super) fn lan(&self) -> Option<Lan> {
-        let gateway = self.config.as_ref()?.gateway.as_ref()?;
-        let mut lan = inputs::lan(gateway, &self.machine).ok()?;
-        self.failure.applied(&mut lan);
+        let config = self.config.as_ref()?;
+        let mut lan = inputs::lan(config.gateway.as_ref()?, &self.machine).ok()?;
+        self.failure.applied(config, &mut lan);
         Some(lan)
     }
 
@@ -263,10 +263,12 @@ impl Worker {
                 format!("`{tunnel}` is the gateway's tunnel: say `tunnelled` alone")
             }
             Some(known) if known.virtual_address => format!(
-                "tunnel `{tunnel}` is this machine's own: for devices to be given it write a section                  [gateway.through.{tunnel}], which may be empty, and `cygnet reload`"
+                "tunnel `{tunnel}` is this machine's own: for devices to be given it write a section \
+                 [gateway.through.{tunnel}], which may be empty, and `cygnet reload`"
             ),
             Some(_) => format!(
-                "tunnel `{tunnel}` is one between two networks: devices reach what lies behind it, and nothing else,                  through it by themselves; {expected}"
+                "tunnel `{tunnel}` is one between two networks: devices reach what lies behind it, and nothing else, \
+                 through it by themselves; {expected}"
             ),
             None => format!("there is no tunnel `{tunnel}`; {expected}"),
         };
@@ -286,7 +288,9 @@ impl Worker {
         let lost = given.filter(|(_, tunnel)| !gateway.devices.through.contains_key(*tunnel));
         lost.map(|(device, tunnel)| {
             format!(
-                "{device} is to go through tunnel `{tunnel}`, which the configuration does not give to devices any more: it                  goes nowhere until it is told otherwise (`cygnet device set` or `forget`), or a section                  [gateway.through.{tunnel}] is there again"
+                "{device} is to go through tunnel `{tunnel}`, which the configuration does not give to devices any more: it \
+                 goes nowhere until it is told otherwise (`cygnet device set` or `forget`), or a section \
+                 [gateway.through.{tunnel}] is there again"
             )
         })
         .collect()

@@ -34,7 +34,7 @@ impl Worker {
         let inputs = inputs::guard(&config.into(), machine)?;
         Ok(inputs.map(|mut inputs: GuardInputs| {
             inputs.lan.direct_names.addresses = self.held.left(Instant::now());
-            self.failure.applied(&mut inputs.lan);
+            self.failure.applied(config, &mut inputs.lan);
             GuardPlan::new(&inputs)
         }))
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use cygnet_config::Config;
 use cygnet_gateway::{GUARD_NFT_TABLE, Lan, OnFailure, PLAN_TABLE};
 use cygnet_linux::nft;
 use tokio::time::Instant;
@@ -44,10 +45,13 @@ impl Failure {
         self.let_out.is_some()
     }
 
-    /// For a plan or a guard: whether they are let out, where that may be.
-    pub(super) fn applied(&self, lan: &mut Lan) {
+    /// For a plan or a guard of `config`: whether they are let out, where that may be. What is known is of a tunnel: if
+    /// devices belong into another from now on, nobody is let out because of it.
+    pub(super) fn applied(&self, config: &Config, lan: &mut Lan) {
+        let gateway = config.gateway.as_ref();
+        let is_it = gateway.is_some_and(|gateway| gateway.tunnel == self.tunnel);
         if lan.on_failure.is_direct() {
-            let open = self.is_open();
+            let open = is_it && self.is_open();
             lan.on_failure = OnFailure::Direct { open };
         }
     }
@@ -204,19 +208,31 @@ mod tests {
         assert_eq!(failure.look("other", true, true, day), Say::Close);
     }
 
+    fn config(tunnel: &str) -> Config {
+        let text = format!(
+            "[tunnel.{tunnel}]\nremote = \"192.0.2.1\"\nremote_identity = \"vpn\"\nidentity = \"box\"\npsk = \"psk\"\n\
+             virtual_address = true\n[gateway]\ntunnel = \"{tunnel}\"\nlan = \"eth0\"\non_failure = \"direct\"\n"
+        );
+        Config::parse("t", &text, &mut |_| Ok(b"secret".to_vec())).unwrap()
+    }
+
     #[test]
-    fn a_plan_lets_nobody_out_but_by_the_configuration() {
+    fn a_plan_lets_nobody_out_but_by_the_configuration_and_because_of_its_tunnel() {
         let open = Failure {
+            tunnel: "home".to_owned(),
             let_out: Some(Instant::now()),
             ..Failure::default()
         };
+        let home = config("home");
         let mut lan = Lan::default();
-        open.applied(&mut lan);
+        open.applied(&home, &mut lan);
         assert_eq!(lan.on_failure, OnFailure::Blocked);
         lan.on_failure = OnFailure::Direct { open: false };
-        open.applied(&mut lan);
+        open.applied(&home, &mut lan);
         assert!(lan.on_failure.is_open());
-        Failure::default().applied(&mut lan);
-        assert!(lan.on_failure.is_direct() && !lan.on_failure.is_open());
+        for (failure, config) in [(&open, config("other")), (&Failure::default(), home)] {
+            failure.applied(&config, &mut lan);
+            assert!(lan.on_failure.is_direct() && !lan.on_failure.is_open());
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use cygnet_gateway::{Lan, Way};
 use cygnet_linux::Connection;
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use super::Worker;
 
@@ -27,7 +28,7 @@ impl Worker {
 
     /// Ends connections whose packets leave by an address that no tunnel has any more, and, once a tunnel got one, those
     /// of devices that have none of a tunnel though they belong into one.
-    pub(super) fn end_misled(&mut self) {
+    pub(super) async fn end_misled(&mut self) {
         let lent: BTreeSet<IpAddr> = self
             .live
             .values()
@@ -35,9 +36,14 @@ impl Worker {
             .collect();
         let mut gone = std::mem::take(&mut self.given_back);
         gone.retain(|address| !lent.contains(address));
-        let anew = std::mem::take(&mut self.lent_anew)
-            .then(|| self.lan())
-            .flatten();
+        let anew = match std::mem::take(&mut self.lent_anew) {
+            true => {
+                // Who goes direct by a MAC address is known by it alone.
+                self.learn().await;
+                self.lan_as_arranged()
+            }
+            false => None,
+        };
         if gone.is_empty() && anew.is_none() {
             return;
         }
@@ -66,6 +72,13 @@ impl Worker {
                  ended, and may hang: {error}"
             );
         }
+    }
+
+    /// The LAN with what goes direct by its name.
+    fn lan_as_arranged(&self) -> Option<Lan> {
+        let mut lan = self.lan()?;
+        lan.direct_names.addresses = self.held.left(Instant::now());
+        Some(lan)
     }
 
     /// Networks that are reached untranslated.

@@ -1,0 +1,38 @@
+//! A gateway's tunnel that comes up when a device wants it.
+
+use super::super::Scenario;
+use super::super::resilience::home::{Home, QUICK, SOON, gateway_setup};
+use super::super::resilience::restless::Restless;
+use crate::lab::{Lab, Result, wait_for};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![Scenario::new(
+        "gateway-on-demand",
+        "with `start = \"traffic\"` a device brings the tunnel up, and again when its server was gone; nothing goes beside it",
+        on_demand,
+    )]
+}
+
+fn on_demand(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::prepare(
+        lab,
+        &gateway_setup(&format!("start = \"traffic\"\n{QUICK}"), ""),
+    )?;
+    let laptop = home.world.laptop.clone();
+    home.gateway.restart()?;
+    home.world.provider.reset()?;
+    let busy = Restless::start(&laptop)?;
+    busy.flows()?;
+    home.online(&laptop)?;
+    home.server.stop()?;
+    wait_for("the tunnel is down", SOON, || {
+        let state = home.gateway.connection("home")?.state;
+        Ok((state != "up").then_some(()))
+    })?;
+    busy.tries_on()?;
+    home.server.restart()?;
+    busy.flows()?;
+    home.online(&laptop)?;
+    home.nothing_leaked("before, between and after")?;
+    Ok(format!("{} pages", busy.pages()))
+}
