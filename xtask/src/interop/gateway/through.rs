@@ -107,7 +107,11 @@ fn while_held(home: &Home, done: impl FnOnce() -> Result<()>) -> Result<()> {
     kill_process(pid, Signal::STOP)?;
     let result = done();
     kill_process(pid, Signal::CONT)?;
-    result
+    result?;
+    // Both layers: what is tried next takes another one away.
+    wait_for("the guard is whole again", SOON, || {
+        Ok((home.gateway.whole_status()?["guard"] == "on").then_some(()))
+    })
 }
 
 /// Deletes the rules by which the LAN is routed: the guard's, and the plan's own.
