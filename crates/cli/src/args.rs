@@ -128,6 +128,8 @@ pub(crate) enum Helper {
         config: PathBuf,
         /// The process that sets up
         setup: i32,
+        /// The trial
+        id: String,
     },
 }
 

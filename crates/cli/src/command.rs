@@ -67,7 +67,9 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::ServeDns => cygnet_daemon::serve_dns(),
         Helper::ServeDhcp => cygnet_daemon::serve_dhcp(),
         Helper::LookForDhcp { mac } => cygnet_daemon::look_for_dhcp(&mac),
-        Helper::WatchGatewaySetup { config, setup } => gateway::setup::watch::watch(&config, setup),
+        Helper::WatchGatewaySetup { config, setup, id } => {
+            gateway::setup::watch::watch(&config, setup, &id)
+        }
     })
 }
 

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 
 /// What the units' ProtectHome and PrivateTmp hide.
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+/// What the packaged units start, and with which configuration.
+const PACKAGED: &str = "ExecStart=/usr/local/bin/cygnet";
+const CONFIG: &str = "/etc/cygnet/cygnet.toml";
 /// Where units of the administrator's are.
 const UNITS: &str = "/etc/systemd/system";
 
@@ -36,12 +39,73 @@ impl Unit {
     }
 
     /// The packaged unit, for this program and this configuration.
-    pub(super) fn text(self, program: &Path, config: &Path) -> String {
+    ///
+    /// # Errors
+    /// A unit cannot name one of them.
+    pub(super) fn text(self, program: &Path, config: &Path) -> Result<String, String> {
         let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
-        self.text
-            .replace("/usr/local/bin/cygnet", &program.display().to_string())
-            .replace("/etc/cygnet/cygnet.toml", &config.display().to_string())
+        let (program, config) = (program_name(program)?, argument(&config)?);
+        let line = |line: &str| match line.strip_prefix(PACKAGED) {
+            Some(order) => format!("ExecStart={program}{}\n", order.replace(CONFIG, &config)),
+            None => format!("{line}\n"),
+        };
+        Ok(self.text.lines().map(line).collect())
     }
+
+    /// Whether an installed unit of this text is for this configuration.
+    pub(super) fn is_for(text: &str, config: &Path) -> bool {
+        let plain = config.to_str().map(str::to_owned);
+        let names = [plain, argument(config).ok()];
+        names.iter().flatten().any(|name| text.contains(name))
+    }
+}
+
+fn in_units(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| {
+        format!(
+            "systemd can start nothing by the name {}: expected UTF-8",
+            path.display()
+        )
+    })
+}
+
+/// A path as what `ExecStart=` starts: no `$` in it means a variable, and some things cannot be in it at all.
+fn program_name(path: &Path) -> Result<String, String> {
+    let name = in_units(path)?;
+    let never = |letter: char| letter.is_ascii_control() || ['"', '\'', '\\'].contains(&letter);
+    match name.contains(never) {
+        true => Err(format!(
+            "systemd starts no program with quotes, backslashes or control characters in its name, as {name:?} has: \
+             `install -m 755` it to /usr/local/bin/cygnet, then the same command by that"
+        )),
+        false => Ok(quoted(&name.replace('%', "%%"))),
+    }
+}
+
+/// A path as an argument in `ExecStart=` (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
+fn argument(path: &Path) -> Result<String, String> {
+    let path = in_units(path)?;
+    Ok(quoted(&path.replace('%', "%%").replace('$', "$$")))
+}
+
+/// One word of a command line, whatever is in it; as it stands where it is one by itself.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "/.-_+,:@%$=".contains(letter);
+    if word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut text = String::from("\"");
+    for letter in word.chars() {
+        match letter {
+            '"' | '\\' => text.extend(['\\', letter]),
+            letter if letter.is_ascii_control() => {
+                text.extend(format!("\\x{:02x}", u32::from(letter)).chars());
+            }
+            letter => text.push(letter),
+        }
+    }
+    text.push('"');
+    text
 }
 
 /// The program as a unit has to name it.
@@ -157,8 +221,52 @@ mod tests {
     fn the_units_start_this_program_with_this_configuration() {
         for (unit, order) in [(RUN, "run"), (GUARD, "gateway on")] {
             let text = unit.text(Path::new("/opt/cygnet"), Path::new("/srv/vpn.toml"));
+            let text = text.unwrap();
             let line = format!("\nExecStart=/opt/cygnet {order} --config /srv/vpn.toml\n");
             assert!(text.contains(&line), "{text}");
+            assert!(Unit::is_for(&text, Path::new("/srv/vpn.toml")));
+            assert!(!Unit::is_for(&text, Path::new("/etc/cygnet/cygnet.toml")));
+        }
+    }
+
+    #[test]
+    fn a_name_with_blanks_and_percent_signs_is_one_word_to_systemd() {
+        let config = Path::new("/srv/my 100%u $HOME \"x\"\n.toml");
+        let text = RUN
+            .text(Path::new("/opt/my vpn/50%/cygnet"), config)
+            .unwrap();
+        let line = "\nExecStart=\"/opt/my vpn/50%%/cygnet\" run --config \"/srv/my 100%%u $$HOME \\\"x\\\"\\x0a.toml\"\n";
+        assert!(text.contains(line), "{text}");
+        assert!(Unit::is_for(&text, config));
+        let odd = RUN.text(Path::new("/opt/\"x\"/cygnet"), config);
+        assert!(odd.unwrap_err().contains("quotes"));
+        let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"/srv/\xff");
+        let odd = RUN.text(
+            Path::new("/opt/cygnet"),
+            Path::new::<std::ffi::OsStr>(bytes),
+        );
+        assert!(odd.unwrap_err().contains("UTF-8"));
+    }
+
+    /// systemd itself, where it is installed.
+    #[test]
+    fn systemd_reads_the_name_as_it_is() {
+        let place = std::env::temp_dir().join(format!("cygnet 50%% $HOME {}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        let program = place.join("cygnet");
+        std::fs::copy("/bin/true", &program).unwrap();
+        let path = place.join("cygnet-test.service");
+        let text = RUN.text(&program, &place.join("my \"50%\".toml")).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let said = Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&path)
+            .output();
+        std::fs::remove_dir_all(&place).unwrap();
+        if let Ok(said) = said {
+            let told = String::from_utf8_lossy(&said.stderr).into_owned();
+            let ours: Vec<&str> = told.lines().filter(|it| it.contains("cygnet")).collect();
+            assert!(said.status.success() && ours.is_empty(), "{told}");
         }
     }
 }

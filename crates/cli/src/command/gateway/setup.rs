@@ -20,14 +20,13 @@ use std::time::Duration;
 use cygnet_config::Config;
 
 use super::super::import::sections::Sections;
-use super::super::systemd::{GUARD, RUN, Systemd, program_for_units};
+use super::super::systemd::{GUARD, RUN, Systemd, Unit, program_for_units};
 use super::super::{FAILED, fail, refuse};
 use crate::args::gateway::Setup;
 use ask::{Answers, yes_or_no};
 use facts::Facts;
-use keep::take_back;
 pub(in super::super) use keep::{Boot, after_reboot, off};
-use record::Place;
+use record::{Place, new_id};
 use wish::{NoWish, Present, Wish};
 use words::Told;
 
@@ -76,6 +75,8 @@ pub(super) fn setup(options: &Setup) -> ExitCode {
 
 /// All that is known before anything is changed.
 struct Prepared {
+    /// Of the trial that it becomes.
+    id: String,
     place: Place,
     sections: Sections,
     before: String,
@@ -159,6 +160,7 @@ fn run(options: &Setup) -> Result<(), Ended> {
         }
     }
     let prepared = Prepared {
+        id: new_id()?,
         place,
         sections,
         before,
@@ -204,7 +206,7 @@ fn validate(config: &Path, text: &str, facts: &Facts) -> Result<(), String> {
 fn check_units(systemd: Systemd, place: &Place) -> Result<(), String> {
     for unit in [GUARD, RUN] {
         match systemd.installed(unit) {
-            Some(text) if !text.contains(&*place.config.to_string_lossy()) => {
+            Some(text) if !Unit::is_for(&text, &place.config) => {
                 return Err(format!(
                     "{} is installed for another configuration than {} (`systemctl cat {0}`): name that one with --config",
                     unit.name,

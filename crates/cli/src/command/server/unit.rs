@@ -24,7 +24,7 @@ pub(super) fn enable(place: &Place, server: &mut Server) -> Result<ExitCode> {
         true => None,
         false => {
             let program = program_for_units().map_err(Error::Refused)?;
-            Some(RUN.text(&program, &place.config))
+            Some(RUN.text(&program, &place.config).map_err(Error::Refused)?)
         }
     };
     // Noted first: what a crash leaves is undone by `uninstall`.

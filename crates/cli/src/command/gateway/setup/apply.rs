@@ -12,7 +12,7 @@ use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::ask::{Answers, Line, yes_or_no};
-use super::keep::{self, Decided};
+use super::keep::{self, Decided, Which};
 use super::record::{Kept, Place, Record, Stage, Trial};
 use super::snapshot::{Snapshot, is_running, reload};
 use super::{Ended, Prepared, edit, verify, watch};
@@ -61,17 +61,17 @@ pub(super) fn apply<F: AsFd>(
     let stop = || wish.load(Ordering::Relaxed);
     // Nobody else decides until all is in place; if this process ends, the lock is free.
     let lock = begin(prepared)?;
-    let begun = watch::start(place, prepared.systemd);
+    let begun = watch::start(place, &prepared.id, prepared.systemd);
     let done = begun.and_then(|()| change(prepared, &stop));
     if let Err(why) = done {
         println!("\nIt did not work out: {why}");
         drop(lock);
-        return Err(taken_back(place));
+        return Err(taken_back(prepared));
     }
     let well = verify::verify(place, &prepared.wish.tunnel, prepared.systemd, &stop);
     if stop() {
         drop(lock);
-        return Err(taken_back(place));
+        return Err(taken_back(prepared));
     }
     if let Err(why) = keep::ask_from_now(place, lock, prepared.within) {
         println!("\n{why}");
@@ -82,7 +82,7 @@ pub(super) fn apply<F: AsFd>(
             true => confirm(prepared),
             false => {
                 println!("\nNot all is well, so it is taken back.");
-                Err(taken_back(place))
+                Err(taken_back(prepared))
             }
         };
     }
@@ -111,7 +111,11 @@ fn begin(prepared: &Prepared) -> Result<File, String> {
     drop(place.told());
     place.write(&Record {
         kept,
-        trial: Some(Trial::new(before, prepared.after.clone())),
+        trial: Some(Trial::new(
+            prepared.id.clone(),
+            before,
+            prepared.after.clone(),
+        )),
     })?;
     Ok(lock)
 }
@@ -154,7 +158,7 @@ fn change(prepared: &Prepared, stop: &dyn Fn() -> bool) -> Result<(), String> {
     if let Some(systemd) = systemd {
         for unit in [GUARD, RUN] {
             if systemd.installed(unit).is_none() {
-                systemd.write(unit, &unit.text(&program_for_units()?, config))?;
+                systemd.write(unit, &unit.text(&program_for_units()?, config)?)?;
             }
         }
         systemd.call(&["enable", GUARD.name])?;
@@ -202,7 +206,13 @@ fn ask<F: AsFd>(
     let mut asked = false;
     loop {
         let trial = match keep::trial(place) {
-            Ok(Some(trial)) if trial.stage == Stage::Asked && !trial.left().is_zero() => trial,
+            Ok(Some(trial))
+                if trial.id == prepared.id
+                    && trial.stage == Stage::Asked
+                    && !trial.left().is_zero() =>
+            {
+                trial
+            }
             _ => {
                 println!();
                 return decided(prepared);
@@ -210,7 +220,7 @@ fn ask<F: AsFd>(
         };
         if stop() {
             println!();
-            return Err(taken_back(place));
+            return Err(taken_back(prepared));
         }
         if !asked {
             print!(
@@ -227,7 +237,7 @@ fn ask<F: AsFd>(
                     println!("  {why}");
                     asked = false;
                 }
-                Ok(false) | Err(_) => return Err(taken_back(place)),
+                Ok(false) | Err(_) => return Err(taken_back(prepared)),
             },
             Line::End => {
                 println!(
@@ -247,14 +257,15 @@ fn kept() {
     );
 }
 
-fn taken_back(place: &Place) -> Ended {
+fn taken_back(prepared: &Prepared) -> Ended {
     println!("Taking it back …");
-    keep::tell(keep::take_back(place));
+    let own = Which::Own(&prepared.id);
+    keep::tell(keep::take_back(&prepared.place, own));
     Ended::TakenBack
 }
 
 fn confirm(prepared: &Prepared) -> Result<(), Ended> {
-    match keep::confirm(&prepared.place) {
+    match keep::confirm(&prepared.place, Which::Own(&prepared.id)) {
         Ok(()) => {
             kept();
             Ok(())
@@ -269,7 +280,7 @@ fn confirm(prepared: &Prepared) -> Result<(), Ended> {
 
 /// What somebody else decided.
 fn decided(prepared: &Prepared) -> Result<(), Ended> {
-    match keep::wait_for_decision(&prepared.place, &prepared.after) {
+    match keep::wait_for_decision(&prepared.place, &prepared.id, &prepared.after) {
         Ok(Decided::Kept) => {
             println!("It was confirmed from another terminal.");
             kept();

@@ -27,6 +27,24 @@ pub(super) fn trial(place: &Place) -> Result<Option<Trial>, String> {
     Ok(place.read()?.and_then(|record| record.trial))
 }
 
+/// Which trial is meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// This one: another that began since is another's.
+    Own(&'a str),
+    /// The one there is.
+    Any,
+}
+
+impl Which<'_> {
+    fn is(self, trial: &Trial) -> bool {
+        match self {
+            Self::Own(id) => trial.id == id,
+            Self::Any => true,
+        }
+    }
+}
+
 /// From now on it may be confirmed, and whoever gets the lock decides: it was held since the trial began.
 pub(super) fn ask_from_now(place: &Place, _lock: File, within: Duration) -> Result<(), String> {
     let late = || "it took too long, and was taken back".to_owned();
@@ -39,26 +57,27 @@ pub(super) fn ask_from_now(place: &Place, _lock: File, within: Duration) -> Resu
 }
 
 /// Keeps it.
-pub(super) fn confirm(place: &Place) -> Result<(), String> {
+pub(super) fn confirm(place: &Place, which: Which<'_>) -> Result<(), String> {
     let _lock = place.lock()?;
-    let record = place.read()?.unwrap_or(Record {
+    let mut record = place.read()?.unwrap_or(Record {
         kept: None,
         trial: None,
     });
+    record.trial = record.trial.filter(|trial| which.is(trial));
     place.write(&record.confirmed()?)
 }
 
 /// Takes the trial back. `None`: there is none any more, somebody else decided.
-pub(super) fn take_back(place: &Place) -> Result<Option<Restored>, String> {
-    back(place, When::Now)
+pub(super) fn take_back(place: &Place, which: Which<'_>) -> Result<Option<Restored>, String> {
+    back(place, which, When::Now)
 }
 
-fn back(place: &Place, when: When) -> Result<Option<Restored>, String> {
+fn back(place: &Place, which: Which<'_>, when: When) -> Result<Option<Restored>, String> {
     let _lock = place.lock()?;
     let Some(mut record) = place.read()? else {
         return Ok(None);
     };
-    let Some(mut trial) = record.trial.take() else {
+    let Some(mut trial) = record.trial.take().filter(|trial| which.is(trial)) else {
         return Ok(None);
     };
     // If this process ends before it is done, nobody confirms what is half taken back.
@@ -110,17 +129,17 @@ pub(super) fn tell(outcome: Result<Option<Restored>, String>) {
     }
 }
 
-/// Waits until somebody else has decided about the trial that left this configuration; does so itself where nobody is
+/// Waits until somebody else has decided about this trial, which left this configuration; does so itself where nobody is
 /// there to.
-pub(super) fn wait_for_decision(place: &Place, written: &str) -> Result<Decided, String> {
+pub(super) fn wait_for_decision(place: &Place, id: &str, written: &str) -> Result<Decided, String> {
     let until = Instant::now() + DECISION;
     loop {
         match place.read() {
             Ok(Some(Record {
                 trial: Some(trial), ..
-            })) => {
-                if trial.is_orphan(place.is_watched()) {
-                    let restored = take_back(place)?.unwrap_or_default();
+            })) if trial.id == id => {
+                if place.has_orphan(&trial) {
+                    let restored = take_back(place, Which::Own(id))?.unwrap_or_default();
                     let lines = [restored.notes, restored.problems].concat();
                     return Ok(Decided::TakenBack(lines));
                 }
@@ -147,19 +166,19 @@ pub(super) fn finish_earlier(place: &Place) -> Result<(), String> {
     let Some(trial) = trial(place)? else {
         return Ok(());
     };
-    if !trial.is_orphan(place.is_watched()) {
+    if !place.has_orphan(&trial) {
         return Err(format!(
             "another setup waits to be confirmed, for {} s: `cygnet gateway setup --confirm`, or `--take-back`",
             trial.left().as_secs()
         ));
     }
     println!("An earlier setup was not confirmed.");
-    tell(take_back(place));
+    tell(take_back(place, Which::Own(&trial.id)));
     Ok(())
 }
 
 pub(super) fn confirm_from_elsewhere(config: &Path) -> ExitCode {
-    match confirm(&Place::of(config)) {
+    match confirm(&Place::of(config), Which::Any) {
         Ok(()) => {
             println!("Kept. `cygnet gateway off` takes it back.");
             ExitCode::SUCCESS
@@ -169,7 +188,7 @@ pub(super) fn confirm_from_elsewhere(config: &Path) -> ExitCode {
 }
 
 pub(super) fn take_back_from_elsewhere(config: &Path) -> ExitCode {
-    match take_back(&Place::of(config)) {
+    match take_back(&Place::of(config), Which::Any) {
         Ok(None) => refuse(
             "there is nothing to take back: what was confirmed is taken back by `cygnet gateway off`",
         ),
@@ -266,13 +285,13 @@ pub(in super::super::super) fn after_reboot(config: &Path) -> Option<Boot> {
         }
     };
     // Who takes it back may be who starts this.
-    if !trial.is_orphan(place.is_watched()) || place.is_locked() {
+    if !place.has_orphan(&trial) || place.is_locked() {
         return None;
     }
     eprintln!(
         "cygnet: `gateway setup` was not confirmed before this machine, or what watched it, ended: it is taken back"
     );
-    match back(&place, When::AtBoot) {
+    match back(&place, Which::Own(&trial.id), When::AtBoot) {
         Ok(restored) => {
             let restored = restored.unwrap_or_default();
             for line in restored.notes.iter().chain(&restored.problems) {
@@ -306,7 +325,42 @@ fn wants_guard(config: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::Snapshot;
     use super::*;
+
+    #[test]
+    fn who_had_an_earlier_trial_decides_nothing_about_a_later_one() {
+        let name = format!("cygnet-setup-keep-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let place = Place {
+            config: directory.join("cygnet.toml"),
+            state_dir: directory.join("state"),
+            run_dir: directory.join("run"),
+        };
+        let mut trial = Trial::new("later".into(), Snapshot::default(), "after".into());
+        trial.ask(Duration::from_secs(600));
+        let record = Record {
+            kept: None,
+            trial: Some(trial),
+        };
+        place.write(&record).unwrap();
+        let own = Which::Own("earlier");
+        let taken = take_back(&place, own).map(|it| it.is_some());
+        let confirmed = confirm(&place, own);
+        let told = ["what came of it".to_owned()];
+        place.leave(&Restored {
+            notes: told.to_vec(),
+            ..Restored::default()
+        });
+        let decided = wait_for_decision(&place, "earlier", "before");
+        let still = place.read();
+        let kept = confirm(&place, Which::Own("later"));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(taken, Ok(false));
+        assert!(confirmed.unwrap_err().contains("no setup waits"));
+        assert!(matches!(decided, Ok(Decided::TakenBack(lines)) if lines == told));
+        assert_eq!((still, kept), (Ok(Some(record)), Ok(())));
+    }
 
     #[test]
     fn a_configuration_without_a_gateway_wants_no_guard() {

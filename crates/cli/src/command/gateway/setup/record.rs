@@ -2,7 +2,7 @@
 //! terminal or the machine, it can be taken back. One lock decides between keeping and taking back.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const APPLYING_MAX: Duration = Duration::from_secs(240);
 /// A watcher acts before anybody else does.
 const GRACE: u64 = 5;
+/// Locked by who watches a trial, with its id in it; in `run_dir`.
+const WATCH: &str = "gateway-setup.watch";
 
 /// Where one installation has what concerns a setup.
 #[derive(Debug, Clone)]
@@ -158,16 +160,25 @@ impl Place {
         is_held(&self.run_dir.join("gateway-setup.lock"))
     }
 
-    /// Held by the process that watches a trial, as long as it lives.
-    pub(super) fn watch(&self) -> Result<File, String> {
-        let file = self.open("gateway-setup.watch")?;
+    /// Held by the process that watches this trial, as long as it lives. Waits for one that watched another.
+    pub(super) fn watch(&self, id: &str) -> Result<File, String> {
+        let mut file = self.open(WATCH)?;
         flock(&file, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
+        file.set_len(0)
+            .and_then(|()| file.write_all(id.as_bytes()))
+            .map_err(|error| error.to_string())?;
         Ok(file)
     }
 
-    /// Whether a process watches a trial.
-    pub(super) fn is_watched(&self) -> bool {
-        is_held(&self.run_dir.join("gateway-setup.watch"))
+    /// Whether a process watches this trial.
+    pub(super) fn is_watched(&self, id: &str) -> bool {
+        let path = self.run_dir.join(WATCH);
+        is_held(&path) && std::fs::read_to_string(&path).is_ok_and(|watched| watched == id)
+    }
+
+    /// Whether whoever was to take this trial back did not, and will not.
+    pub(super) fn has_orphan(&self, trial: &Trial) -> bool {
+        trial.is_orphan(self.is_watched(&trial.id))
     }
 
     fn open(&self, name: &str) -> Result<File, String> {
@@ -207,6 +218,8 @@ pub(super) struct Kept {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Trial {
+    /// No other has it: whoever began or watches one decides about no later one.
+    pub(super) id: String,
     pub(super) before: Snapshot,
     pub(super) written: String,
     /// The boot it is of.
@@ -230,8 +243,9 @@ pub(super) enum Stage {
 
 impl Trial {
     /// One that begins now.
-    pub(super) fn new(before: Snapshot, written: String) -> Self {
+    pub(super) fn new(id: String, before: Snapshot, written: String) -> Self {
         Self {
+            id,
             before,
             written,
             boot: boot(),
@@ -256,7 +270,7 @@ impl Trial {
     }
 
     /// Whether whoever was to take it back did not: the machine was started anew, or there is no such process any more.
-    pub(super) fn is_orphan(&self, watched: bool) -> bool {
+    fn is_orphan(&self, watched: bool) -> bool {
         let late = now() >= self.until.saturating_add(GRACE);
         self.boot != boot() || !watched && (late || self.stage == Stage::TakenBack)
     }
@@ -293,6 +307,13 @@ fn is_held(path: &Path) -> bool {
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
+/// Names a trial that begins.
+pub(super) fn new_id() -> Result<String, String> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let id = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+    id.map(|id| id.trim().to_owned())
+}
+
 /// Names this boot; nothing survives it that this is compared with.
 fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
@@ -309,7 +330,7 @@ mod tests {
     use super::*;
 
     fn trial(stage: Stage) -> Trial {
-        let mut trial = Trial::new(Snapshot::default(), "after".into());
+        let mut trial = Trial::new("one".into(), Snapshot::default(), "after".into());
         trial.stage = stage;
         trial
     }
@@ -379,7 +400,16 @@ mod tests {
         place.write(&record).unwrap();
         let read = place.read();
         let lock = place.lock().unwrap();
-        let watch = (place.is_watched(), place.watch(), place.is_watched());
+        let watched = |id| place.is_watched(id);
+        let watch = (
+            watched("one"),
+            place.watch("another and longer"),
+            watched("another and longer"),
+            watched("one"),
+        );
+        drop(watch.1);
+        let next = place.watch("one");
+        let next = (next.is_ok(), watched("one"));
         place.remove().unwrap();
         let gone = place.read();
         std::fs::write(place.file(), "{").unwrap();
@@ -390,7 +420,8 @@ mod tests {
         drop(lock);
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!((absent, read, gone), (Ok(None), Ok(Some(record)), Ok(None)));
-        assert!(!watch.0 && watch.1.is_ok() && watch.2);
+        assert!(!watch.0 && watch.2 && !watch.3);
+        assert_eq!(next, (true, true));
         assert!(damaged.unwrap_err().contains("by hand"));
         // ELOOP: what it leads to was not read.
         assert!(linked.unwrap_err().contains("symbolic link"));

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::time::Timespec;
 
+use super::keep::{Which, take_back};
 use super::record::{Place, Stage};
-use super::take_back;
 use crate::command::systemd::Systemd;
 
 /// How long it may take to begin.
@@ -27,13 +27,15 @@ const TRIES: u32 = 60;
 const ORDER: &str = "watch-gateway-setup";
 
 /// Starts it, out of reach of this terminal and its session; returns once it watches. A record of the trial is there.
-pub(super) fn start(place: &Place, systemd: Option<Systemd>) -> Result<(), String> {
+pub(super) fn start(place: &Place, id: &str, systemd: Option<Systemd>) -> Result<(), String> {
     let config = place.config.as_os_str();
     let own = std::process::id().to_string();
     // A unit of its own outlives a session that systemd-logind ends with everything in it.
     let as_unit = systemd.is_some()
         && std::env::current_exe().is_ok_and(|program| {
             let path = std::env::var("PATH").unwrap_or_default();
+            // systemd reads variables into arguments, whoever gave them.
+            let config = place.config.to_string_lossy().replace('$', "$$");
             let mut command = Command::new("systemd-run");
             command
                 .args(["--quiet", "--collect", "--property=Type=exec"])
@@ -41,8 +43,7 @@ pub(super) fn start(place: &Place, systemd: Option<Systemd>) -> Result<(), Strin
                 .arg("--")
                 .arg(program)
                 .args([ORDER, "--"])
-                .arg(config)
-                .arg(&own);
+                .args([&config, &own, id]);
             quiet(&mut command)
                 .status()
                 .is_ok_and(|status| status.success())
@@ -53,14 +54,14 @@ pub(super) fn start(place: &Place, systemd: Option<Systemd>) -> Result<(), Strin
             .arg0("cygnet")
             .args([ORDER, "--"])
             .arg(config)
-            .arg(&own)
+            .args([&own, id])
             .current_dir("/");
         quiet(&mut command).spawn().map_err(|error| {
             format!("cannot start the process that would take it back: {error}")
         })?;
     }
     let until = Instant::now() + BEGIN;
-    while !place.is_watched() {
+    while !place.is_watched(id) {
         if Instant::now() >= until {
             return Err("the process that would take it back has not started".into());
         }
@@ -76,20 +77,20 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
-/// The process. Returns the exit code.
-pub(crate) fn watch(config: &Path, setup: i32) -> u8 {
+/// The process; it decides about this one trial alone. Returns the exit code.
+pub(crate) fn watch(config: &Path, setup: i32, id: &str) -> u8 {
     // As a unit it leads a session already.
     let _ = setsid();
     let place = Place::of(config);
     let setup = Pid::from_raw(setup).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let Ok(_watched) = place.watch() else {
+    let Ok(_watched) = place.watch(id) else {
         return 1;
     };
     for _ in 0..TRIES {
-        if !is_over(&place, setup.as_ref()) {
+        if !is_over(&place, setup.as_ref(), id) {
             return 0;
         }
-        match take_back(&place) {
+        match take_back(&place, Which::Own(id)) {
             Ok(_) => return 0,
             // It is in the record, for whoever looks.
             Err(_) => std::thread::sleep(AGAIN),
@@ -99,7 +100,7 @@ pub(crate) fn watch(config: &Path, setup: i32) -> u8 {
 }
 
 /// Waits until it is to be taken back, or there is nothing to be taken back any more: `false`.
-fn is_over(place: &Place, setup: Option<&OwnedFd>) -> bool {
+fn is_over(place: &Place, setup: Option<&OwnedFd>, id: &str) -> bool {
     loop {
         // A record that cannot be read now may be so the next time.
         let record = match place.read() {
@@ -109,7 +110,7 @@ fn is_over(place: &Place, setup: Option<&OwnedFd>) -> bool {
         };
         let gone = setup.is_none_or(|setup| has_ended(setup, Duration::ZERO));
         if let Some(record) = record {
-            let Some(trial) = record.trial else {
+            let Some(trial) = record.trial.filter(|trial| trial.id == id) else {
                 return false;
             };
             let late = trial.left().is_zero();
@@ -141,4 +142,32 @@ fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
     let fd = process.as_fd();
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Record, Trial};
+    use super::super::snapshot::Snapshot;
+    use super::*;
+
+    #[test]
+    fn a_later_trial_is_not_watched_by_who_watched_an_earlier_one() {
+        let name = format!("cygnet-setup-watch-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let place = Place {
+            config: directory.join("cygnet.toml"),
+            state_dir: directory.join("state"),
+            run_dir: directory.join("run"),
+        };
+        // Nobody sets up any more: half of it is in place.
+        let trial = Trial::new("later".into(), Snapshot::default(), String::new());
+        let record = Record {
+            kept: None,
+            trial: Some(trial),
+        };
+        place.write(&record).unwrap();
+        let over = ["earlier", "later"].map(|id| is_over(&place, None, id));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(over, [false, true]);
+    }
 }
