@@ -118,6 +118,30 @@ pub(in super::super) fn remove_folder(folder: &Path) {
 mod tests {
     use super::*;
 
+    /// As root, another's stays another's; otherwise it is one's own.
+    #[test]
+    fn a_changed_configuration_belongs_to_whom_it_did() {
+        let name = format!("cygnet-commit-owner-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        fs::create_dir(&place).expect("a folder");
+        let config = place.join("cygnet.toml");
+        fs::write(&config, "# before\n").expect("written");
+        let whose = match rustix::process::geteuid() {
+            root if root.is_root() => (1234, 5678),
+            own => (own.as_raw(), rustix::process::getegid().as_raw()),
+        };
+        std::os::unix::fs::chown(&config, Some(whose.0), Some(whose.1)).expect("given away");
+        fs::set_permissions(&config, Permissions::from_mode(0o640)).expect("set");
+        let before = Sections::read(&config).expect("good");
+        let done = replace(&config, &before, "# after\n");
+        let text = fs::read_to_string(&config).expect("still there");
+        let now = fs::metadata(&config).expect("still there");
+        let _ = fs::remove_dir_all(&place);
+        assert_eq!((done, text.as_str()), (Ok(()), "# after\n"));
+        let mode = now.permissions().mode() & 0o7777;
+        assert_eq!((now.uid(), now.gid(), mode), (whose.0, whose.1, 0o640));
+    }
+
     #[test]
     fn what_somebody_else_wrote_meanwhile_is_not_lost() {
         let name = format!("cygnet-commit-{}", std::process::id());
