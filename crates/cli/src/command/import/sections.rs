@@ -111,7 +111,12 @@ impl Sections {
         };
         let rest = [before, after.unwrap_or_default()].concat();
         let folder = folder_of(&tunnel, name);
-        let is_named = |folder: &String| rest.contains(&format!("\"{folder}/"));
+        // What cannot be read any more may name it.
+        let others: Option<Table> = rest.parse().ok();
+        let is_named = |folder: &String| {
+            let mut values = others.iter().flat_map(Table::values);
+            others.is_none() || values.any(|value| leads_through(value, folder))
+        };
         Ok(Site {
             folder: folder.filter(|folder| !is_named(folder)),
             rest,
@@ -351,6 +356,19 @@ impl Sections {
     }
 }
 
+/// Whether a path through a folder of this name is anywhere in it.
+fn leads_through(value: &Value, folder: &str) -> bool {
+    match value {
+        Value::String(path) => {
+            let mut folders = Path::new(path).parent().into_iter().flat_map(Path::iter);
+            folders.any(|name| name == folder)
+        }
+        Value::Array(values) => values.iter().any(|value| leads_through(value, folder)),
+        Value::Table(table) => table.values().any(|value| leads_through(value, folder)),
+        _ => false,
+    }
+}
+
 /// The folder of a tunnel's files, if it was made for them.
 fn folder_of(tunnel: &Table, name: &str) -> Option<String> {
     let mut files = ["certificate", "psk", "password"].into_iter();
@@ -504,6 +522,17 @@ mod tests {
         let both = Sections::of(used.into()).with_site("c", SITE);
         let site = Sections::of(both).site("c").expect("ours");
         assert_eq!((site.rest.as_str(), site.folder), (used, None));
+        // However the path is written; in a comment it is none.
+        for (text, kept) in [
+            ("psk = './c-2/shared.psk'\n", true),
+            ("psk = \"\\u0063-2/shared.psk\"\n", true),
+            ("[a]\nx = [{ ca = \"/etc/cygnet/c-2/ca.crt\" }]\n", true),
+            ("# psk = \"c-2/shared.psk\"\nx = \"c-2\"\n", false),
+        ] {
+            let both = Sections::of(text.into()).with_site("c", SITE);
+            let site = Sections::of(both).site("c").expect("ours");
+            assert_eq!(site.folder.is_none(), kept, "{text}");
+        }
 
         let server = format!("{SECTION}virtual_address = true\n");
         for (text, told) in [
