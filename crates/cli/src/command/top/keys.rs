@@ -9,7 +9,10 @@ use tokio::sync::mpsc::{self, Receiver};
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// To end, or to close the help where it is open.
     Quit,
+    /// To end, whatever is shown.
+    Interrupt,
     /// To stop until the shell continues it.
     Suspend,
     Next,
@@ -31,7 +34,7 @@ impl Action {
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
-                KeyCode::Char('c') => Some(Self::Quit),
+                KeyCode::Char('c') => Some(Self::Interrupt),
                 KeyCode::Char('z') => Some(Self::Suspend),
                 _ => None,
             };
@@ -60,7 +63,7 @@ pub(super) const HELP: [(&str, &str); 8] = [
     ("p", "pause, and go on"),
     ("+ -", "longer, shorter interval"),
     ("Ctrl-Z", "suspend; `fg` continues"),
-    ("?", "this help; any key closes it"),
+    ("?", "this help; any key but Ctrl-C closes it"),
 ];
 
 /// Reads keys, and changes of the terminal's size, until nobody wants them any more or the terminal is gone. On a
@@ -91,7 +94,7 @@ mod tests {
         for code in [KeyCode::Char('q'), KeyCode::Esc] {
             assert_eq!(plain(code), Some(Action::Quit));
         }
-        assert_eq!(control('c'), Some(Action::Quit));
+        assert_eq!(control('c'), Some(Action::Interrupt));
         assert_eq!(control('z'), Some(Action::Suspend));
         assert_eq!(control('d'), None);
         assert_eq!(plain(KeyCode::Char('x')), None);

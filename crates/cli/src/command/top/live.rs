@@ -58,7 +58,7 @@ async fn show(options: &Top, look: &Look) -> io::Result<()> {
                     continue;
                 };
                 match Action::of(key) {
-                    Some(Action::Quit) if !model.help => return Ok(()),
+                    Some(action) if model.is_ended_by(action) => return Ok(()),
                     Some(Action::Suspend) => screen.suspend()?,
                     Some(action) => {
                         model.handle_action(action);

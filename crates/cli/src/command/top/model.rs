@@ -125,6 +125,11 @@ impl Model {
         }
     }
 
+    /// Whether a key ends the program, rather than the help.
+    pub(super) fn is_ended_by(&self, action: Action) -> bool {
+        action == Action::Interrupt || action == Action::Quit && !self.help
+    }
+
     /// What a key asks for, as far as it concerns what is shown.
     pub(super) fn handle_action(&mut self, action: Action) {
         // Any key does away with the help.
@@ -150,7 +155,7 @@ impl Model {
                 let next = INTERVALS.into_iter().rev().find(|one| *one < self.interval);
                 self.interval = next.unwrap_or(self.interval);
             }
-            Action::Quit | Action::Suspend => {}
+            Action::Quit | Action::Interrupt | Action::Suspend => {}
         }
     }
 
@@ -335,7 +340,9 @@ mod tests {
         assert_eq!(model.device, 0);
         model.handle_action(Action::Help);
         assert!(model.help);
+        assert!(model.is_ended_by(Action::Interrupt) && !model.is_ended_by(Action::Quit));
         model.handle_action(Action::History);
+        assert!(model.is_ended_by(Action::Interrupt) && model.is_ended_by(Action::Quit));
         assert!(!model.help && model.page == Page::Devices);
         model.handle_action(Action::History);
         model.handle_action(Action::History);

@@ -218,6 +218,23 @@ mod tests {
         model.handle_answer(*START + Duration::from_secs(second), answer);
     }
 
+    /// What cygnet says of the LAN's devices.
+    fn two_devices() -> Vec<u8> {
+        let devices = json!({"default": "tunnelled", "direct_networks": [], "problem": null, "devices": [
+            {"device": "02:00:00:00:00:01", "name": "tv", "addresses": ["192.168.1.9"], "policy": "direct", "from": "command",
+             "last_seen_s": 61.0},
+            {"device": "02:00:00:00:00:02", "name": null, "host_name": "phone", "addresses": [], "policy": "tunnelled",
+             "from": "default", "last_seen_s": null},
+        ]});
+        devices.to_string().into_bytes()
+    }
+
+    fn some_changes() -> Vec<serde_json::Value> {
+        (0..20)
+            .map(|n| json!({"at": null, "what": "down", "text": format!("why {n}")}))
+            .collect()
+    }
+
     /// Received 8 Mbit/s and sent 800 kbit/s in the last second.
     fn busy(tunnels: &[&str]) -> (Model, Status) {
         let mut model = Model::new(Duration::from_secs(1));
@@ -350,14 +367,25 @@ mod tests {
         for number in 0..30 {
             testing::drop(&mut status, &format!("reason{number}"), number + 1);
         }
+        let history = json!([{"name": "home", "changes": some_changes()}]);
+        status.history = serde_json::from_value(history).unwrap();
         know(&mut model, 2, &status);
+        let devices = Answer {
+            status: Ok(serde_json::to_vec(&status).unwrap()),
+            devices: Some(Ok(two_devices())),
+        };
+        model.handle_answer(Instant::now(), devices);
         let turns = [
             Action::Devices,
+            Action::Next,
             Action::History,
             Action::Help,
-            Action::Pause,
+            Action::Interrupt,
         ];
-        for turn in turns {
+        let large = ["> home", "> tv", "(phone)", "why 19", "this help"];
+        for (turn, shown) in turns.into_iter().zip(large) {
+            let all = frame(&model, &testing::LOOK, (80, 24)).join("\n");
+            assert!(all.contains(shown), "{shown} is not in {all}");
             for width in (0..50).step_by(3) {
                 for height in (0..30).step_by(2) {
                     let area = Rect::new(0, 0, width, height);
@@ -402,17 +430,11 @@ mod tests {
         model.handle_action(Action::Devices);
         let all = frame(&model, &testing::LOOK, (80, 24)).join("\n");
         assert!(all.contains("asking"), "{all}");
-        let devices = json!({"default": "tunnelled", "direct_networks": [], "problem": null, "devices": [
-            {"device": "02:00:00:00:00:01", "name": "tv", "addresses": ["192.168.1.9"], "policy": "direct", "from": "command",
-             "last_seen_s": 61.0},
-            {"device": "02:00:00:00:00:02", "name": null, "host_name": "phone", "addresses": [], "policy": "tunnelled",
-             "from": "default", "last_seen_s": null},
-        ]});
         let with = |devices: Result<Vec<u8>, String>| Answer {
             status: Ok(serde_json::to_vec(&status).unwrap()),
             devices: Some(devices),
         };
-        model.handle_answer(Instant::now(), with(Ok(devices.to_string().into_bytes())));
+        model.handle_answer(Instant::now(), with(Ok(two_devices())));
         for size in SIZES {
             let lines = frame(&model, &testing::LOOK, size);
             let all = lines.join("\n");
@@ -435,10 +457,7 @@ mod tests {
     #[test]
     fn history_tells_the_last_of_it() {
         let (mut model, mut status) = busy(&["home"]);
-        let changes: Vec<_> = (0..20)
-            .map(|n| json!({"at": null, "what": "down", "text": format!("why {n}")}))
-            .collect();
-        let history = json!([{"name": "home", "changes": changes}]);
+        let history = json!([{"name": "home", "changes": some_changes()}]);
         status.history = serde_json::from_value(history).unwrap();
         know(&mut model, 2, &status);
         model.handle_action(Action::History);
