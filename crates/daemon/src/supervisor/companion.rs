@@ -1,12 +1,12 @@
 //! A process of this program that stays beside the supervisor, without its rights: started, told, listened to, ended.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
 
 use crate::ipc::Channel;
@@ -57,13 +57,25 @@ impl Companion {
             pid: child.id(),
             pidfd,
         };
-        let channel = Arc::clone(&companion.channel);
-        let listener = std::thread::Builder::new().name(order.to_owned());
-        if let Err(error) = listener.spawn(move || listen(&channel, child)) {
-            companion.kill();
-            return Err(error);
-        }
+        let thread = std::thread::Builder::new().name(order.to_owned());
+        companion.listened_to_by(thread, child, listen)?;
         Ok(companion)
+    }
+
+    /// Starts the thread; where there can be none the process is ended, and waited for.
+    fn listened_to_by(
+        &self,
+        thread: std::thread::Builder,
+        child: Child,
+        listen: impl FnOnce(&Channel, Child) + Send + 'static,
+    ) -> io::Result<()> {
+        let channel = Arc::clone(&self.channel);
+        let started = thread.spawn(move || listen(&channel, child));
+        started.map(drop).inspect_err(|_| {
+            // The child itself went with the closure.
+            self.kill();
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        })
     }
 
     pub(super) fn send<M: Serialize>(&self, message: &M, fds: &[OwnedFd]) -> io::Result<()> {
@@ -104,5 +116,30 @@ fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_nobody_can_listen_to_is_ended_and_waited_for() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let (channel, _theirs) = Channel::pair().unwrap();
+        let companion = Companion {
+            channel: Arc::new(channel),
+            pid: child.id(),
+            pidfd: pidfd(&child).unwrap(),
+        };
+        // No address space is that large.
+        let thread = std::thread::Builder::new().stack_size(1 << 60);
+        let started = companion.listened_to_by(thread, child, |_, _| {});
+        assert!(started.is_err());
+        let left = waitid(
+            WaitId::PidFd(companion.pidfd.as_fd()),
+            WaitIdOptions::EXITED,
+        );
+        assert_eq!(left.err(), Some(rustix::io::Errno::CHILD), "nobody is left");
     }
 }
