@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// Who has no more than this going on has few.
+const FEW: usize = 4;
+
 /// Counts what goes on.
 #[derive(Debug)]
 pub(super) struct Bounds {
@@ -32,11 +35,16 @@ impl Bounds {
         })
     }
 
-    /// A place for one more, if there is one.
+    /// A place for one more, if there is one. The last quarter is for those who have few: a device may have several
+    /// addresses, and with all that each may have they leave room for others.
     pub(super) fn take(self: &Rc<Self>, client: IpAddr) -> Option<Place> {
         let mut now = self.now.borrow_mut();
         let has = now.get(&client).copied().unwrap_or(0);
-        if self.all.get() >= self.in_all || has >= self.of_one {
+        let most = match has < FEW {
+            true => self.in_all,
+            false => self.in_all - self.in_all / 4,
+        };
+        if self.all.get() >= most || has >= self.of_one {
             return None;
         }
         now.insert(client, has + 1);
@@ -80,5 +88,19 @@ mod tests {
         places.clear();
         assert!(bounds.now.borrow().is_empty(), "nobody is remembered");
         assert_eq!(bounds.all.get(), 0);
+    }
+
+    #[test]
+    fn a_device_of_several_addresses_leaves_room_for_others() {
+        let bounds = Bounds::new(512, 128);
+        let mut places = Vec::new();
+        for n in 1..=8 {
+            while let Some(place) = bounds.take(IpAddr::from([192, 168, 1, n])) {
+                places.push(place);
+            }
+        }
+        let other = IpAddr::from([192, 168, 1, 100]);
+        let its: Vec<Place> = (0..512).map_while(|_| bounds.take(other)).collect();
+        assert_eq!((places.len(), its.len()), (384 + 5 * FEW, FEW));
     }
 }
