@@ -20,8 +20,10 @@ const MESSAGE_MAX: usize = 64 << 10;
 /// Reports are not read faster than this; it has one to say in a second. Once it was taken over it might say them
 /// without end.
 const SELDOM: Duration = Duration::from_millis(50);
-/// After it was done that something goes direct, until it may ask for more.
-const REST: Duration = Duration::from_millis(5);
+/// After it was done that something goes direct, until it may ask for more: so long at least and at most, and
+/// otherwise this many times as long as it took.
+const REST: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+const REST_TIMES: u32 = 3;
 
 /// A running one.
 pub(super) struct Process {
@@ -101,11 +103,13 @@ fn listen(
                 *heard.lock().unwrap_or_else(PoisonError::into_inner) = report;
             }
             Ok(Some(FromResolver::LetOut { id, asked })) => {
+                let begun = Instant::now();
                 let done = let_out(asked);
+                let rest = rest_after(begun.elapsed());
                 if let Err(error) = channel.send(&ToResolver::LetOut { id, done }, &[]) {
                     break Err(error);
                 }
-                std::thread::sleep(REST);
+                std::thread::sleep(rest);
             }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
@@ -114,4 +118,57 @@ fn listen(
     // One that has closed its end is of no use any more.
     let _ = child.kill();
     companion::end(child, understood)
+}
+
+/// Who changes the kernel for it is at its service for a part of the time, whatever it asks for.
+fn rest_after(took: Duration) -> Duration {
+    let (least, most) = REST;
+    took.saturating_mul(REST_TIMES).clamp(least, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::Channel;
+
+    #[test]
+    fn what_takes_longer_is_done_less_often() {
+        let millis = Duration::from_millis;
+        for (took, rest) in [(0, 5), (1, 5), (10, 30), (60, 180), (100, 250), (9000, 250)] {
+            assert_eq!(rest_after(millis(took)), millis(rest), "{took}");
+        }
+    }
+
+    #[test]
+    fn wishes_without_end_are_done_one_after_the_other_with_rests() {
+        const WISHES: u64 = 8;
+        let (channel, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs).unwrap();
+        for id in 0..WISHES {
+            let asked = FromResolver::LetOut {
+                id,
+                asked: Vec::new(),
+            };
+            theirs.send(&asked, &[]).unwrap();
+        }
+        // It asks for no more, and hears what comes of these.
+        rustix::net::shutdown(&theirs, rustix::net::Shutdown::Write).unwrap();
+        let child = std::process::Command::new("true").spawn().unwrap();
+        let took = Duration::from_millis(10);
+        let begun = Instant::now();
+        let heard = Mutex::new(Report::default());
+        listen(&channel, child, &heard, |_| {
+            std::thread::sleep(took);
+            true
+        });
+        assert!(begun.elapsed() >= (took + took * REST_TIMES) * (WISHES as u32));
+        drop(channel);
+        let told = std::iter::from_fn(|| theirs.receive_bare(MESSAGE_MAX).unwrap());
+        let done = told.map(|told| match told {
+            ToResolver::LetOut { id, done } => (id, done),
+            other => panic!("{other:?}"),
+        });
+        let all: Vec<(u64, bool)> = (0..WISHES).map(|id| (id, true)).collect();
+        assert_eq!(done.collect::<Vec<_>>(), all);
+    }
 }

@@ -18,6 +18,8 @@ const OF_ONE: usize = 256;
 const IN_ALL: usize = 4096;
 /// What was held anew so lately is not again.
 const LATELY: Duration = Duration::from_secs(300);
+/// Whatever is sent there: an address that no name was answered with for so long goes direct no more.
+const OLDEST: Duration = Duration::from_secs(24 * 3600);
 /// So many of a domain's addresses are shown.
 const SHOWN: usize = 16;
 /// How long it is told that a domain has more addresses than are held.
@@ -35,6 +37,8 @@ pub(super) struct Held {
 struct Address {
     /// The listed domains of the names that have it.
     domains: BTreeSet<String>,
+    /// When one of these names was last answered with it.
+    answered: Instant,
     until: Instant,
 }
 
@@ -69,6 +73,7 @@ impl Held {
     ) {
         let until = now + DirectNames::HELD;
         if let Some(known) = self.addresses.get_mut(&address) {
+            known.answered = now;
             if known.until + LATELY < until {
                 known.until = until;
                 change.held.insert(address);
@@ -79,7 +84,13 @@ impl Held {
             return;
         }
         let domains = BTreeSet::from([domain.to_owned()]);
-        self.addresses.insert(address, Address { domains, until });
+        let answered = now;
+        let new = Address {
+            domains,
+            answered,
+            until,
+        };
+        self.addresses.insert(address, new);
         change.gone.remove(&address);
         change.held.insert(address);
         self.make_room(domain, address, now, change);
@@ -113,10 +124,9 @@ impl Held {
             let held = known.domains.iter().filter_map(|d| domains.above(d));
             let held: BTreeSet<String> = held.map(str::to_owned).collect();
             if !held.is_empty() {
-                let until = known.until;
                 let known = Address {
                     domains: held,
-                    until,
+                    ..known.clone()
                 };
                 within.addresses.insert(*address, known);
             }
@@ -124,6 +134,11 @@ impl Held {
         let crowded = self.crowded.iter().filter(|(d, _)| domains.hold(d));
         within.crowded = crowded.map(|(d, at)| (d.clone(), *at)).collect();
         within
+    }
+
+    /// Ends what may not go direct.
+    pub(super) fn end(&mut self, may_not: impl Fn(IpAddr) -> bool) {
+        self.addresses.retain(|address, _| !may_not(*address));
     }
 
     /// What is held by `self` and not by `other`.
@@ -139,8 +154,8 @@ impl Held {
         self.addresses.values().any(|address| address.until <= now)
     }
 
-    /// The kernel lists these, each with how much longer. What should have ended by now and was not held longer has;
-    /// gives that.
+    /// The kernel lists these, each with how much longer. What should have ended by now and was not held longer has, and
+    /// what nobody asked for since long ago ends; gives that.
     pub(super) fn learn(
         &mut self,
         listed: &[(IpAddr, Option<Duration>)],
@@ -148,7 +163,7 @@ impl Held {
     ) -> BTreeSet<IpAddr> {
         for (address, left) in listed {
             if let (Some(known), Some(left)) = (self.addresses.get_mut(address), left) {
-                known.until = now + *left;
+                known.until = (now + *left).min(known.answered + OLDEST);
             }
         }
         let ended: BTreeSet<IpAddr> = (self.addresses.iter())
@@ -302,5 +317,35 @@ mod tests {
         assert_eq!(ended, BTreeSet::from([address(2)]));
         assert_eq!(held.left(then), BTreeMap::from([(address(1), left)]));
         assert!(!held.is_due(then) && !held.is_empty());
+    }
+
+    #[test]
+    fn what_is_used_for_ever_without_being_asked_for_ends_all_the_same() {
+        let (mut held, begun) = (Held::default(), Instant::now());
+        for n in [1, 2] {
+            admit(&mut held, "a.example", n, begun);
+        }
+        let in_use = [1, 2].map(|n| (address(n), Some(DirectNames::HELD)));
+        let mut now = begun;
+        while now + DirectNames::HELD < begun + OLDEST {
+            now += DirectNames::HELD / 2;
+            assert!(held.learn(&in_use, now).is_empty());
+        }
+        admit(&mut held, "a.example", 2, now);
+        now = begun + OLDEST;
+        assert!(held.is_due(now));
+        assert_eq!(held.learn(&in_use, now), BTreeSet::from([address(1)]));
+        assert_eq!(held.left(now).len(), 1);
+    }
+
+    #[test]
+    fn what_may_go_direct_no_more_ends() {
+        let (mut held, now) = (Held::default(), Instant::now());
+        for n in [1, 2] {
+            admit(&mut held, "a.example", n, now);
+        }
+        let before = held.clone();
+        held.end(|a| a == address(2));
+        assert_eq!(before.without(&held), BTreeSet::from([address(2)]));
     }
 }

@@ -295,7 +295,7 @@ impl Worker {
         let guarded_before = self.guard_present().await.unwrap_or(true);
         self.listeners.follow(&config, &machine, LETTING_GO)?;
         self.follow_held();
-        let kept = direct_names::kept(&self.held, &config);
+        let kept = direct_names::kept(&self.held, &config, &self.live, &machine)?;
         let mut closed = self.held.without(&kept);
         let around = (&machine, &self.listeners, &self.failure);
         let (plan, clashes) = plan(&config, &self.live, around, &kept)?;
@@ -462,10 +462,10 @@ impl Worker {
     /// Makes the kernel obey it.
     async fn apply(&mut self) {
         self.heard.doubt();
-        self.follow_held();
         let Some(config) = self.config.clone() else {
             return;
         };
+        self.judge_held(&config);
         let applied = match self.present_plan(&config, &self.held) {
             Ok((plan, clashes)) => {
                 self.clashes = clashes;

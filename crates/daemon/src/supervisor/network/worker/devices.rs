@@ -10,7 +10,7 @@ use cygnet_config::{Config, Gateway};
 use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
 use ipnet::IpNet;
 
-use super::{Worker, direct_names, guard, inputs, plan};
+use super::{Worker, guard, inputs, plan};
 use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
@@ -413,10 +413,7 @@ impl Worker {
         };
         let config = effective(&written, &self.policies);
         self.config = Some(Arc::clone(&config));
-        self.follow_held();
-        let kept = direct_names::kept(&self.held, &config);
-        let closed = self.held.without(&kept);
-        self.held = kept;
+        self.judge_held(&config);
         let machine = self.machine.clone();
         // What the operator took away stays away.
         if self.guard_present().await? {
@@ -428,7 +425,6 @@ impl Worker {
         self.clashes = clashes;
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
-        self.end_connections_to(&closed);
         self.arranged = self.lan();
         Ok(self.end_changed().await)
     }

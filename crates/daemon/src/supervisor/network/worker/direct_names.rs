@@ -3,9 +3,8 @@
 //! Who asks for it is the process that answers devices, which talks to strangers: each name is looked up in the
 //! configuration here, and each address judged, again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use cygnet_config::{Config, GuardSections};
 use cygnet_gateway::{
@@ -19,6 +18,7 @@ use crate::api::{DirectDomain, Guard};
 use crate::dns::domains::Domains;
 use crate::dns::messages::LetOut;
 use crate::supervisor::network::direct_names::Change;
+use crate::supervisor::network::inputs::Live;
 use crate::supervisor::network::machine::Machine;
 
 /// So often a change is tried: what ends while it is made spoils it.
@@ -45,7 +45,7 @@ impl Worker {
             return false;
         };
         let listed = listed(&config);
-        let forbidden = match Forbidden::new(&config, self) {
+        let forbidden = match Forbidden::new(&config, &self.live, &self.machine) {
             Ok(forbidden) => forbidden,
             Err(error) => {
                 tracing::warn!("nothing is let out by its name: {error}");
@@ -111,10 +111,42 @@ impl Worker {
         // Of a table that is gone only what is known here counts.
         let listed = elements(table).unwrap_or_default();
         let ended = self.held.learn(&listed, Instant::now());
+        // What ends because it is old is in use, and so in the tables.
+        let used = listed.iter().map(|(address, _)| *address);
+        self.close(used.filter(|address| ended.contains(address)).collect());
         self.end_connections_to(&ended);
     }
 
-    /// The same, where something should have ended by now.
+    /// The same; and what may go direct no more ends: a tunnel was lent a network, or the LAN is another one.
+    pub(super) fn judge_held(&mut self, config: &Config) {
+        self.follow_held();
+        match kept(&self.held, config, &self.live, &self.machine) {
+            Ok(kept) => {
+                let gone = self.held.without(&kept);
+                self.held = kept;
+                self.close(gone.clone());
+                self.end_connections_to(&gone);
+            }
+            // The next look judges it.
+            Err(error) => {
+                tracing::debug!("cannot judge what goes direct by its name: {error}");
+                self.heard.doubt();
+            }
+        }
+    }
+
+    /// Takes these out of the tables.
+    fn close(&mut self, gone: BTreeSet<IpAddr>) {
+        let change = Change {
+            gone,
+            ..Change::default()
+        };
+        if !change.is_empty() {
+            self.tell_kernel(&change);
+        }
+    }
+
+    /// Follows what is held, where something should have ended by now.
     pub(super) fn follow_due(&mut self) {
         if self.held.is_due(Instant::now()) {
             self.follow_held();
@@ -174,18 +206,21 @@ struct Forbidden {
 }
 
 impl Forbidden {
-    fn new(config: &Arc<Config>, worker: &Worker) -> Result<Self, String> {
-        let machine = &worker.machine;
+    fn new(
+        config: &Config,
+        live: &BTreeMap<String, Live>,
+        machine: &Machine,
+    ) -> Result<Self, String> {
         let own = machine.addresses.iter().map(|(_, net)| net.addr());
         let dns = config
             .gateway
             .iter()
             .filter_map(|gateway| gateway.dns.as_ref());
         let written = dns.flat_map(|dns| dns.resolvers.iter().chain(&dns.direct_resolvers));
-        let lent = worker.live.values().flat_map(|live| &live.dns);
+        let lent = live.values().flat_map(|live| &live.dns);
         Ok(Self {
-            inputs: inputs::inputs(config, &worker.live, machine)?,
-            sections: GuardSections::from(&**config),
+            inputs: inputs::inputs(config, live, machine)?,
+            sections: GuardSections::from(config),
             resolvers: written.chain(lent).copied().collect(),
             machine: own.chain(machine.routers.iter().copied()).collect(),
         })
@@ -223,7 +258,73 @@ impl Forbidden {
     }
 }
 
-/// What was held, as far as this configuration goes on letting it out.
-pub(super) fn kept(held: &Held, config: &Config) -> Held {
-    held.within(&listed(config))
+/// What was held, as far as this configuration goes on letting it out, with what is around now.
+pub(super) fn kept(
+    held: &Held,
+    config: &Config,
+    live: &BTreeMap<String, Live>,
+    machine: &Machine,
+) -> Result<Held, String> {
+    let mut kept = held.within(&listed(config));
+    if !kept.is_empty() {
+        let forbidden = Forbidden::new(config, live, machine)?;
+        kept.end(|address| forbidden.why(address).is_some());
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+                        [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndirect_domains = [\"tv.example\"]\n";
+
+    fn config(more: &str) -> Config {
+        let text = format!("{TEXT}{more}");
+        Config::parse("t", &text, &mut |p| Err(format!("no {p}"))).unwrap()
+    }
+
+    fn machine(addresses: &[&str]) -> Machine {
+        let on_lan = |net: &&str| ("eth0".to_owned(), net.parse().unwrap());
+        Machine {
+            addresses: addresses.iter().map(on_lan).collect(),
+            uplink: Some("eth0".to_owned()),
+            routers: vec!["192.168.1.1".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_judged_again_by_what_is_around_now() {
+        let mut held = Held::default();
+        let all = ["198.51.100.7", "198.51.100.8", "198.51.100.9"];
+        for address in all {
+            let (now, mut change) = (Instant::now(), Change::default());
+            held.admit("tv.example", address.parse().unwrap(), now, &mut change);
+        }
+        let plain = "[gateway.dns]\n";
+        let lan = ["192.168.1.2/24"];
+        let ends = |more: &str, live: Live, lan: &[&str]| {
+            let live = [("home".to_owned(), live)].into();
+            let kept = kept(&held, &config(more), &live, &machine(lan)).unwrap();
+            let gone = held.without(&kept).into_iter();
+            gone.map(|address| address.to_string()).collect::<Vec<_>>()
+        };
+        assert!(ends(plain, Live::default(), &lan).is_empty());
+        // This machine got such an address; the peer lends one, names a resolver there, or is there; the
+        // configuration names one.
+        let own = ["192.168.1.2/24", "198.51.100.7/32"];
+        assert_eq!(ends(plain, Live::default(), &own), [all[0]]);
+        let address = |n: usize| all[n].parse::<IpAddr>().unwrap();
+        let live = Live {
+            addresses: vec![address(0)],
+            dns: vec![address(1)],
+            endpoint: Some(address(2)),
+            up: true,
+            ..Live::default()
+        };
+        assert_eq!(ends(plain, live, &lan), all);
+        let resolvers = "[gateway.dns]\nresolvers = \"198.51.100.9\"\n";
+        assert_eq!(ends(resolvers, Live::default(), &lan), [all[2]]);
+    }
 }

@@ -191,7 +191,7 @@ impl Worker {
 
     /// Makes the guard fit this machine's addresses, unless the operator has taken it away.
     async fn renew_guard(&mut self, config: &Config) {
-        self.follow_held();
+        self.judge_held(config);
         let machine = self.machine.clone();
         let renewed = match self.guard_present().await {
             Ok(true) => self.apply_guard(config, &machine).await,
