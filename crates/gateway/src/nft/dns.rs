@@ -83,11 +83,18 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
 }
 
 /// Who goes direct is answered at both ports, who is tunnelled at the one, and who is blocked at none. Also where nobody
-/// goes direct: a connection that was turned while somebody did is held to it.
+/// goes direct: a connection that was turned while somebody did is held to it. From elsewhere nobody is let in, as whomever
+/// he asks: Linux would take what is for our address on the LAN from any interface.
 fn let_in(lan: &Lan, dns: &Dns) -> Vec<Chain> {
     let from = format!("iifname {}", names(&lan.interfaces));
-    let mut asked = vec![format!("{from} {ANY} th dport 53 jump asking")];
+    let here = lan.interfaces.iter().map(InterfaceName::as_str);
+    let here: Vec<String> = here.chain(["lo"]).map(|it| format!("\"{it}\"")).collect();
+    let elsewhere = format!("iifname != {}", super::set(&here));
     let port = Dns::DIRECT_PORT;
+    let mut asked = per_family(&ours(dns), |keyword, ours| {
+        format!("{elsewhere} {keyword} daddr {ours} {ANY} th dport {{ 53, {port} }} counter drop")
+    });
+    asked.push(format!("{from} {ANY} th dport 53 jump asking"));
     asked.extend(per_family(&ours(dns), |keyword, ours| {
         format!("{from} {keyword} daddr {ours} {ANY} th dport {port} jump asking")
     }));

@@ -6,6 +6,7 @@
 
 mod direct_domains;
 mod policies;
+mod strangers;
 
 use super::Scenario;
 use super::resilience::home::{Home, SOON, gateway_setup, server_setup, wait_for_state};
@@ -26,6 +27,7 @@ const HOST: &str = "www.test.example";
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = policies::scenarios();
     all.extend(direct_domains::scenarios());
+    all.extend(strangers::scenarios());
     all.extend([
         Scenario::new(
             "dns-through-the-tunnel",

@@ -120,9 +120,9 @@ fn each_device_asks_as_its_policy_says() {
         ]
     );
     let asked = chain(&inputs, "asked");
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 5);
     assert_eq!(
-        asked[0],
+        asked[2],
         "iifname { \"eth0\", \"eth1\" } meta l4proto { tcp, udp } th dport 53 jump asking"
     );
     assert_eq!(
@@ -214,4 +214,24 @@ fn without_a_resolver_here_no_question_is_turned() {
     });
     let text = NetworkPlan::new(&inputs).unwrap().nft;
     assert!(!text.contains("dnat") && !text.contains("853"), "{text}");
+}
+
+#[test]
+fn from_elsewhere_nobody_asks_us_as_whomever() {
+    for direct in [DevicePolicy::Tunnelled, DevicePolicy::Direct] {
+        let inputs = answering(devices(direct, &[]), false);
+        let asked = chain(&inputs, "asked");
+        let elsewhere = "iifname != { \"eth0\", \"eth1\", \"lo\" }";
+        let port = "meta l4proto { tcp, udp } th dport { 53, 985 } counter drop";
+        assert_eq!(
+            asked[..2],
+            [
+                format!(
+                    "{elsewhere} ip daddr {{ 192.168.1.2/32, 192.168.1.3/32, 192.168.1.130/32 }} {port}"
+                ),
+                format!("{elsewhere} ip6 daddr {{ fd00::2/128 }} {port}"),
+            ]
+        );
+        assert!(asked[2].contains("jump asking"), "{asked:?}");
+    }
 }
