@@ -4,6 +4,7 @@
 mod chain;
 mod config;
 mod dhcp;
+mod dns;
 mod eap;
 mod endpoint;
 mod input;
@@ -17,6 +18,7 @@ mod wire;
 pub use chain::{chain, chain_holds};
 pub use config::config;
 pub use dhcp::dhcp;
+pub use dns::{dns, dns_tells};
 pub use eap::eap;
 pub use endpoint::{endpoint_auth, endpoint_established, endpoint_init, establishes};
 pub use ipc::ipc;
@@ -27,7 +29,7 @@ pub use wire::{wire_chain, wire_message};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("wire_message", wire_message),
     ("wire_chain", wire_chain),
     ("endpoint_init", endpoint_init),
@@ -40,4 +42,5 @@ pub const TARGETS: [Target; 12] = [
     ("ipc", ipc),
     ("eap", eap),
     ("dhcp", dhcp),
+    ("dns", dns),
 ];

@@ -49,6 +49,7 @@ pub fn all() -> Vec<Seed> {
     crate::ipc::seeds(&mut seeds);
     crate::eap::seeds(&mut seeds);
     crate::dhcp::seeds(&mut seeds);
+    crate::dns::seeds(&mut seeds);
     seeds
 }
 

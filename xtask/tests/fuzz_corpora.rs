@@ -69,3 +69,25 @@ fn every_setup_comes_up() {
         assert!(cygnet_fuzz::establishes(setup), "setup {setup}");
     }
 }
+
+#[test]
+fn questions_to_begin_with_lead_to_the_end() {
+    let header = 12;
+    // Once as it was said, and once as it was kept; too many are not kept.
+    for (named, let_out) in [
+        ("address", &[1, 1][..]),
+        ("ipv6", &[1, 1]),
+        ("aliases", &[1, 1]),
+        ("hints", &[2, 2]),
+        ("many", &[32]),
+        ("none", &[0, 0]),
+        ("another", &[0, 0]),
+        ("zone", &[0]),
+        ("an_answer", &[]),
+    ] {
+        let told = cygnet_fuzz::dns_tells(named);
+        let of: Vec<usize> = told.iter().map(|(_, let_out)| *let_out).collect();
+        assert_eq!(of, let_out, "{named}");
+        assert!(told.iter().all(|(sent, _)| *sent >= header), "{named}");
+    }
+}

@@ -1,5 +1,5 @@
 //! For the fuzz targets: the parsers of the supervisor that read what the engine, and the process that lends addresses,
-//! have written.
+//! have written; and what the process that answers for names makes of strangers' messages.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +8,8 @@ use cygnet_gateway::Mac;
 
 use crate::api::{ConnectionStatus, EngineStatus};
 use crate::dhcp::{FromDhcp, State};
+use crate::dns::messages::{LetOut, NoWay, Ways};
+use crate::dns::{Handled, handle as dns_handle};
 use crate::ipc::{Carried, CarriedChild, Changed, Selector, SupervisorAsk, ToSupervisor};
 
 /// A message of the engine, written again after it was read; `None`: the bytes are none.
@@ -22,6 +24,65 @@ pub fn engine_message(body: &[u8]) -> Option<Vec<u8>> {
 pub fn dhcp_message(body: &[u8]) -> Option<Vec<u8>> {
     let message: FromDhcp = postcard::from_bytes(body).ok()?;
     postcard::to_allocvec(&message).ok()
+}
+
+/// In the configuration of [`dns`], what goes direct by its name.
+pub const DNS_DIRECT_DOMAIN: &str = "tv.example";
+
+/// What became of a device's question.
+#[derive(Debug)]
+pub struct DnsHandled {
+    /// What the device is sent.
+    pub sent: Option<Vec<u8>>,
+    /// Octets of that at most.
+    pub most: usize,
+    /// What goes direct before.
+    pub let_out: Vec<DnsLetOut>,
+}
+
+/// A name, and addresses that go direct for it.
+#[derive(Debug)]
+pub struct DnsLetOut {
+    /// As domains are written.
+    pub name: String,
+    /// At least one.
+    pub addresses: Vec<IpAddr>,
+}
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a thread can have a runtime");
+}
+
+/// A device asks `question`, and whoever is asked for it says `said`: what came of it, and the same from what was kept.
+///
+/// # Panics
+/// Where a thread can have no runtime.
+#[must_use]
+pub fn dns(question: &[u8], said: &[u8]) -> Vec<DnsHandled> {
+    let ways = Ways {
+        tunnel: Err(NoWay::Down("home".to_owned())),
+        tls: None,
+        direct: vec!["corp.example".to_owned()],
+        direct_resolvers: Vec::new(),
+        direct_domains: vec![DNS_DIRECT_DOMAIN.to_owned()],
+        lan_domains: vec!["lan".to_owned()],
+        cache: 1,
+    };
+    let handled = RUNTIME.with(|runtime| runtime.block_on(dns_handle(&ways, question, said)));
+    let public = |Handled { sent, let_out }| {
+        let let_out =
+            (let_out.into_iter()).map(|LetOut { name, addresses }| DnsLetOut { name, addresses });
+        let (sent, most) = sent.unzip();
+        DnsHandled {
+            sent,
+            most: most.unwrap_or_default(),
+            let_out: let_out.collect(),
+        }
+    };
+    handled.into_iter().map(public).collect()
 }
 
 /// One message of each kind of the process that lends addresses.

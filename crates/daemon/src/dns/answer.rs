@@ -196,11 +196,21 @@ impl Resolver {
             None => Answer::of(nobody),
         };
         // Who goes direct by itself is answered by resolvers whose word counts for nobody else.
-        let listed = name.filter(|name| {
-            let asked = matches!(way, Way::Tunnel | Way::Direct);
-            asked && !direct && asking.policy.goes_direct(name)
-        });
-        match listed {
+        match !direct && matches!(way, Way::Tunnel | Way::Direct) {
+            true => self.told(&asking.policy, name, question, answer).await,
+            false => answer,
+        }
+    }
+
+    /// What a device that is tunnelled may be told of what was answered about this name.
+    async fn told(
+        &self,
+        policy: &Policy,
+        name: Option<String>,
+        question: &Question,
+        answer: Answer,
+    ) -> Answer {
+        match name.filter(|name| policy.goes_direct(name)) {
             Some(name) => self.let_out(name, question, answer).await,
             None => answer,
         }
@@ -230,10 +240,14 @@ impl Resolver {
             return answer_of(said);
         }
         let said = source.upstream.ask(query.clone(), dnssec).await;
-        if may_be_kept(&said) {
-            kept.insert(query, said.clone(), Instant::now());
-        }
+        keep(kept, query, &said);
         answer_of(said)
+    }
+}
+
+fn keep(kept: &ResponseCache, query: Query, said: &Result<Message, NetError>) {
+    if may_be_kept(said) {
+        kept.insert(query, said.clone(), Instant::now());
     }
 }
 
@@ -288,6 +302,70 @@ fn answer_of(said: Result<Message, NetError>) -> Answer {
             Answer::of(ResponseCode::ServFail)
         }
     }
+}
+
+/// What came of a device's question and a resolver's answer, for the fuzz target.
+#[cfg(feature = "fuzzing")]
+#[derive(Debug)]
+pub(crate) struct Handled {
+    /// What the device is sent, and how long that may be.
+    pub(crate) sent: Option<(Vec<u8>, usize)>,
+    /// What the supervisor is asked to let out.
+    pub(crate) let_out: Vec<LetOut>,
+}
+
+/// A device asks `question`; whoever is asked for it says `said`. Once more, then, from what was kept.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn handle(ways: &Ways, question: &[u8], said: &[u8]) -> Vec<Handled> {
+    use super::query::{Asked, UDP_MAX, emit};
+    use hickory_resolver::proto::op::DnsResponse;
+
+    let question = match Asked::parse(question) {
+        Asked::Nothing => return Vec::new(),
+        Asked::Refused(answer) => {
+            let most = usize::from(UDP_MAX);
+            let sent = emit(&answer, most).map(|bytes| (bytes, most));
+            let let_out = Vec::new();
+            return vec![Handled { sent, let_out }];
+        }
+        Asked::Question(question) => question,
+    };
+    let policy = Policy::new(ways, &[]);
+    let name = domains::text(question.query.name());
+    let _ = policy.way(
+        name.as_deref(),
+        question.asks_for_addresses(),
+        &BlockList::default(),
+    );
+    let said = match Message::from_vec(said) {
+        Ok(said) => DnsResponse::from_message(said)
+            .map_err(NetError::from)
+            .and_then(|said| Ok(DnsError::from_response(said)?.into_message())),
+        Err(_) => Err(NetError::Timeout),
+    };
+    let cache = ResponseCache::new(1, TtlConfig::default());
+    keep(&cache, question.query.clone(), &said);
+    let mut handled = Vec::new();
+    for said in [Some(said), cache.get(&question.query, Instant::now())] {
+        let Some(said) = said else { continue };
+        let resolver = Resolver::default();
+        let told = resolver.told(&policy, name.clone(), &question, answer_of(said));
+        let supervisor = async {
+            let (id, asked) = resolver.gate.next().await;
+            resolver.gate.done(id, true);
+            asked
+        };
+        tokio::pin!(told, supervisor);
+        let (told, let_out) = tokio::select! {
+            biased;
+            asked = &mut supervisor => (told.await, asked),
+            told = &mut told => (told, Vec::new()),
+        };
+        let most = question.udp_max();
+        let sent = emit(&question.answer(told), most).map(|bytes| (bytes, most));
+        handled.push(Handled { sent, let_out });
+    }
+    handled
 }
 
 #[cfg(test)]

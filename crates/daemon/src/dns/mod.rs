@@ -31,6 +31,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use self::answer::Resolver;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::answer::{Handled, handle};
 use self::block::{BlockList, NAMES_MAX};
 use self::messages::{FromResolver, Place, Report, ToResolver, Ways};
 use self::serve::Server;
