@@ -27,13 +27,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// A real dnsmasq, that lends other addresses than the box would.
-fn dnsmasq(host: &Namespace) -> Result<Process> {
-    dnsmasq_with(host, &[])
+/// A real dnsmasq on this interface of a home's router, that lends other addresses than the box would.
+pub(in crate::interop) fn dnsmasq(host: &Namespace, interface: &str) -> Result<Process> {
+    dnsmasq_with(host, interface, &[])
 }
 
 /// The same, with more options.
-pub(super) fn dnsmasq_with(host: &Namespace, more: &[&str]) -> Result<Process> {
+pub(super) fn dnsmasq_with(host: &Namespace, interface: &str, more: &[&str]) -> Result<Process> {
+    let interface = format!("--interface={interface}");
     let mut argv = vec![
         "dnsmasq",
         "--keep-in-foreground",
@@ -46,7 +47,7 @@ pub(super) fn dnsmasq_with(host: &Namespace, more: &[&str]) -> Result<Process> {
         "--user=root",
         "--leasefile-ro",
         "--dhcp-authoritative",
-        "--interface=eth0",
+        &interface,
         "--dhcp-range=192.168.1.20,192.168.1.29,1h",
     ];
     argv.extend(more);
@@ -63,7 +64,7 @@ fn of_dnsmasq(address: &str) -> bool {
 
 fn beside(lab: &mut Lab) -> Result<String> {
     let lan = Lan::build(lab)?;
-    let _dnsmasq = dnsmasq(&lan.router)?;
+    let _dnsmasq = dnsmasq(&lan.router, "eth0")?;
     let cygnet = Cygnet::start(lab, &lan.gateway, &setup(""))?;
     wait_for_state(&cygnet, "silent")?;
     let warning = cygnet.wait_for_warning("another DHCP server answers on eth0", LOOKED)?;
@@ -93,7 +94,7 @@ fn appears(lab: &mut Lab) -> Result<String> {
     let cygnet = serving(lab, &lan, "")?;
     let (laptop, phone) = (Client::on(lab, &lan.laptop)?, Client::on(lab, &lan.phone)?);
     by_the_box(&laptop.udhcpc(&[])?)?;
-    let _dnsmasq = dnsmasq(&lan.router)?;
+    let _dnsmasq = dnsmasq(&lan.router, "eth0")?;
     // It takes the other's offer, and everybody hears that.
     let (_dhclient, lease) = phone.dhclient("reject 192.168.1.2;\n")?;
     ensure!(of_dnsmasq(&lease.address), "{lease:?}");
@@ -109,7 +110,7 @@ fn appears(lab: &mut Lab) -> Result<String> {
 
 fn here(lab: &mut Lab) -> Result<String> {
     let lan = Lan::build(lab)?;
-    let mut other = dnsmasq(&lan.gateway)?;
+    let mut other = dnsmasq(&lan.gateway, "eth0")?;
     let cygnet = Cygnet::start(lab, &lan.gateway, &setup(""))?;
     let warning = cygnet.wait_for_warning("UDP port 67 is in use", SOON)?;
     other.stop();

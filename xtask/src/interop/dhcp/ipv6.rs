@@ -125,7 +125,7 @@ fn alone(lab: &mut Lab) -> Result<String> {
     let _radvd = radvd(lab, &lan.router, "eth0")?;
     // The second way: the router lends addresses and names the box.
     let option = format!("--dhcp-option=3,{GATEWAY}");
-    let _dnsmasq = super::beside::dnsmasq_with(&lan.router, &[&option])?;
+    let _dnsmasq = super::beside::dnsmasq_with(&lan.router, "eth0", &[&option])?;
     let cygnet = Cygnet::start(lab, &lan.gateway, &advertised("", ""))?;
     let (gateway, router) = (link_local(&lan.gateway)?, link_local(&lan.router)?);
     let routes = knows_both(&lan, &gateway, &router)?;

@@ -8,7 +8,7 @@
 //!  router ──┘ 192.168.1.1, fd00:192:168:1::1
 //! ```
 
-mod beside;
+pub(super) mod beside;
 pub(super) mod client;
 mod ipv6;
 mod lending;

@@ -1,7 +1,8 @@
 //! What is confirmed works, and `gateway off` leaves everything as it was.
 
 use super::super::super::Scenario;
-use super::super::super::resilience::home::{SERVER6, SOON, WEB6, seen_by};
+use super::super::super::dhcp::beside::dnsmasq;
+use super::super::super::resilience::home::{GATEWAY6, SERVER6, SOON, WEB6, seen_by, server_setup};
 use super::machine::Machine;
 use super::typist::Typist;
 use crate::ensure;
@@ -21,6 +22,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "setup-two-legs",
             "two legs, without questions, beside other programs' rules: the LAN is online, and `gateway off` leaves all as before",
             two_legs,
+        ),
+        Scenario::new(
+            "setup-without-ipv6",
+            "a tunnel that has no IPv6: devices' IPv6 goes nowhere once it is set up, and `gateway off` leaves all as before",
+            without_ipv6,
         ),
         Scenario::new(
             "setup-by-hand",
@@ -62,24 +68,9 @@ fn online(device: &Namespace, families: &[&str]) -> Result<()> {
 
 fn typed(lab: &mut Lab) -> Result<String> {
     let machine = Machine::new(lab)?;
-    let _dnsmasq = machine.world.router.spawn([
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--log-facility=-",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--port=0",
-        "--user=root",
-        "--leasefile-ro",
-        "--dhcp-authoritative",
-        "--interface=lan",
-        "--dhcp-range=192.168.1.120,192.168.1.129,1h",
-    ])?;
-    wait_for("dnsmasq listens", SOON, || {
-        let listening = machine.world.router.exec(["ss", "-Hlun", "sport = :67"])?;
-        Ok((!listening.is_empty()).then_some(()))
-    })?;
+    // It is to be told by the advertisement.
+    machine.world.laptop.ip("-6 route del default")?;
+    let _dnsmasq = dnsmasq(&machine.world.router, "lan")?;
     let mut typist = Typist::start(&machine, &[])?;
     typist.answers("Through which tunnel? [home", "work")?;
     typist.reads("there is no tunnel `work`; there is home")?;
@@ -137,10 +128,8 @@ fn typed(lab: &mut Lab) -> Result<String> {
     let code = typist.ends()?;
     ensure!(code == 0, "it ended with {code}");
     machine.watcher_has_ended()?;
-    for device in [&machine.world.laptop, &machine.world.phone] {
-        online(device, &[WEB])?;
-    }
-    // What was not set by hand is by the advertisement.
+    online(&machine.world.phone, &[WEB, WEB6])?;
+    online(&machine.world.laptop, &[WEB])?;
     wait_for("the laptop is told a router for IPv6", SOON, || {
         let way = machine.world.laptop.ip("-6 route show default")?;
         Ok(way.contains("pref high").then_some(()))
@@ -167,10 +156,34 @@ fn two_legs(lab: &mut Lab) -> Result<String> {
         plan.contains("two legs: the LAN is at eth1, and eth0 leads to the router 192.168.1.1"),
         "{plan}"
     );
-    online(machine.inside()?, &[WEB])?;
+    online(machine.inside()?, &[WEB, WEB6])?;
     machine.expect(&["off"], 0, "is taken back")?;
     machine.is_as_before("after `gateway off`")?;
     Ok("online at eth1, and as before".to_owned())
+}
+
+fn without_ipv6(lab: &mut Lab) -> Result<String> {
+    let mut server = server_setup();
+    server.config = server.config.replace(", \"fd99::/112\"", "");
+    let mut machine = Machine::with_server(lab, &server)?;
+    machine.world.provider.add_ends(&[GATEWAY6], &[SERVER6])?;
+    // A machine that forwards already: what a device sends leaves in clear.
+    machine.world.gateway.forward_packets()?;
+    machine.remember()?;
+    let clear = seen_by(&machine.world.laptop, WEB6)?;
+    ensure!(clear.contains(':'), "the web host sees {clear}");
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    online(&machine.world.laptop, &[WEB])?;
+    machine.world.provider.reset()?;
+    let refused = seen_by(&machine.world.laptop, WEB6)?;
+    ensure!(refused.starts_with("curl:"), "the web host sees {refused}");
+    let leaked = machine.world.provider.counters()?.leaked;
+    ensure!(leaked == 0, "{leaked} packets left in clear");
+    machine.expect(&["off"], 0, "is taken back")?;
+    machine.is_as_before("after `gateway off`")?;
+    let clear = seen_by(&machine.world.laptop, WEB6)?;
+    ensure!(clear.contains(':'), "afterwards the web host sees {clear}");
+    Ok("IPv6 blocked, and as before".to_owned())
 }
 
 fn by_hand(lab: &mut Lab) -> Result<String> {
@@ -210,7 +223,7 @@ fn twice(lab: &mut Lab) -> Result<String> {
     let mut machine = Machine::with_two_legs(lab)?;
     let before_both = machine.known()?;
     machine.expect(&["setup", "--yes", "--lan", "eth0"], 0, "Kept.")?;
-    online(&machine.world.laptop, &[WEB])?;
+    online(&machine.world.laptop, &[WEB, WEB6])?;
     machine.remember()?;
     let config = machine.cygnet.config_path();
     let first = fs::read_to_string(&config)?;
@@ -242,10 +255,10 @@ fn twice(lab: &mut Lab) -> Result<String> {
         fs::read_to_string(&config)? == first,
         "the configuration is not that of the first setup"
     );
-    online(&machine.world.laptop, &[WEB])?;
+    online(&machine.world.laptop, &[WEB, WEB6])?;
     // The third is confirmed.
     machine.expect(&["setup", "--yes", "--lan", "eth1"], 0, "Kept.")?;
-    online(machine.inside()?, &[WEB])?;
+    online(machine.inside()?, &[WEB, WEB6])?;
     machine.expect(&["off"], 0, "is taken back")?;
     before_both.expect_same(&machine.known()?, "after `gateway off`")?;
     Ok("back to the first, then to before both".to_owned())
@@ -274,7 +287,7 @@ fn without_systemd(lab: &mut Lab) -> Result<String> {
     ] {
         ensure!(said.contains(part), "it does not say \"{part}\":\n{said}");
     }
-    online(&machine.world.laptop, &[WEB])?;
+    online(&machine.world.laptop, &[WEB, WEB6])?;
     machine.expect(&["off"], 0, "is taken back")?;
     up(&machine.cygnet)?;
     ensure!(machine.cygnet.pid() == pid, "another cygnet runs");

@@ -4,7 +4,9 @@
 //! which units are enabled, starts and ends the program, and writes down each call. That the units themselves are what
 //! systemd takes is shown by `systemd-units`.
 
-use super::super::super::resilience::home::{QUICK, SOON, TUNNEL, add_ipv6, server_setup};
+use super::super::super::resilience::home::{
+    GATEWAY6, QUICK, SOON, TUNNEL, add_ipv6, server_setup,
+};
 use super::super::super::resilience::state::State;
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::world::{SERVER, World};
@@ -110,23 +112,31 @@ virtual_address = true
 impl Machine {
     /// One leg, and systemd.
     pub(super) fn new(lab: &Lab) -> Result<Self> {
-        Self::build(lab, true, false)
+        Self::build(lab, true, false, &server_setup())
+    }
+
+    /// The same, with this server at the other end.
+    pub(super) fn with_server(lab: &Lab, server: &Setup) -> Result<Self> {
+        Self::build(lab, true, false, server)
     }
 
     /// One leg, and nothing that starts the program.
     pub(super) fn without_systemd(lab: &Lab) -> Result<Self> {
-        Self::build(lab, false, false)
+        Self::build(lab, false, false, &server_setup())
     }
 
     /// A second leg, `eth1`, with a host in the LAN there.
     pub(super) fn with_two_legs(lab: &Lab) -> Result<Self> {
-        Self::build(lab, true, true)
+        Self::build(lab, true, true, &server_setup())
     }
 
-    fn build(lab: &Lab, systemd: bool, two_legs: bool) -> Result<Self> {
+    fn build(lab: &Lab, systemd: bool, two_legs: bool, server: &Setup) -> Result<Self> {
         let world = World::build(lab)?;
         add_ipv6(&world)?;
         world.route_through_gateway()?;
+        for device in [&world.laptop, &world.phone] {
+            device.default_route(GATEWAY6)?;
+        }
         let mut inside = None;
         if two_legs {
             let host = lab.host("inside")?;
@@ -136,9 +146,10 @@ impl Machine {
                 &End::new(&host, "eth0", &other),
             )?;
             host.default_route("10.7.0.1")?;
+            host.default_route("fd07::1")?;
             inside = Some(host);
         }
-        let server = Cygnet::start(lab, &world.server, &server_setup())?;
+        let server = Cygnet::start(lab, &world.server, server)?;
         let cygnet = Cygnet::prepare(lab, &world.gateway, &setup())?;
         fs::set_permissions(cygnet.config_path(), fs::Permissions::from_mode(0o640))?;
         let (bin, state) = (lab.subdirectory("bin")?, lab.subdirectory("systemd")?);
@@ -162,22 +173,20 @@ impl Machine {
         // What the kernel has from its first look at a rule or a table on.
         let box_ = &world.gateway;
         box_.shell("nft list ruleset; ip rule; ip -6 rule")?;
-        let mut machine = Self {
+        Ok(Self {
             path: format!(
                 "{}:{}",
                 bin.display(),
                 std::env::var("PATH").unwrap_or_default()
             ),
             lab: lab.directory().to_owned(),
+            before: Known::of(&world.gateway, &cygnet, &state)?,
             systemd: state,
-            before: Known::of(&world.gateway, &cygnet, Path::new("/nonexistent"))?,
             world,
             server,
             cygnet,
             inside,
-        };
-        machine.remember()?;
-        Ok(machine)
+        })
     }
 
     /// The host behind the second leg.
