@@ -10,7 +10,7 @@ use super::*;
 use crate::alone::alone;
 use crate::supervisor::network::Network;
 
-const SETUP: &str = "ip link set lo up; ip link add eth0 type veth peer name far0; ip link set far0 up; ip addr add 192.168.1.2/24 dev eth0; \
+const SETUP: &str = "ip link set lo up; ip link add eth0 type veth peer name far0; ip link set far0 addrgenmode none up; ip addr add 192.168.1.2/24 dev eth0; \
     ip link set eth0 up; ip neigh add 192.168.1.77 lladdr 02:00:00:00:00:77 dev eth0 nud reachable; \
     ip neigh add 192.168.1.1 lladdr 02:00:00:00:00:01 dev eth0 nud reachable; \
     ip route add default via 192.168.1.1";
