@@ -7,6 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
@@ -91,19 +92,30 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     }
 }
 
+/// What a supervisor was about to start when it was killed has its files, and with them the directory, until it is
+/// another program.
+const LEFT: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// Takes the directory for this process alone, until the file is closed or the process ends in
 /// whatever way. Asking whether somebody answers on the socket would not do: of two that start
 /// together, one would remove the other's.
 pub(super) fn lock(run_dir: &Path) -> Result<File, String> {
     let failed = |e: &dyn std::fmt::Display| format!("cannot lock {}: {e}", run_dir.display());
     let directory = File::open(run_dir).map_err(|e| failed(&e))?;
-    match directory.try_lock() {
-        Ok(()) => Ok(directory),
-        Err(TryLockError::WouldBlock) => Err(format!(
-            "another cygnet runs with {}: stop it first, or choose another [daemon] run_dir",
-            run_dir.display()
-        )),
-        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    let until = Instant::now() + LEFT;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(AGAIN),
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!(
+                    "another cygnet runs with {}: stop it first, or choose another [daemon] run_dir",
+                    run_dir.display()
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
     }
 }
 
@@ -320,6 +332,23 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_killed_one_is_waited_for_and_one_that_runs_is_not() {
+        let run_dir = std::env::temp_dir().join(format!("cygnet-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&run_dir).unwrap();
+        let held = lock(&run_dir).unwrap();
+        let refused = lock(&run_dir).map(drop);
+        let left = std::thread::spawn(move || {
+            std::thread::sleep(AGAIN * 5);
+            drop(held);
+        });
+        let taken = lock(&run_dir).map(drop);
+        left.join().unwrap();
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        assert!(refused.unwrap_err().contains("another cygnet runs"));
+        assert_eq!(taken, Ok(()));
+    }
 
     #[test]
     fn a_directory_that_others_may_write_is_refused() {
