@@ -15,6 +15,7 @@ use crate::lab::strongswan::{self, Auth, Child, Config, Connection, StrongSwan};
 use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
 use crate::lab::{End, Failure, Lab, Namespace, Result, nat, wait_for, wire};
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 
 /// The other server, a strongSwan that lends IPv4 alone.
 const OTHER: &str = "192.0.2.34";
@@ -105,6 +106,9 @@ fn while_held(home: &Home, done: impl FnOnce() -> Result<()>) -> Result<()> {
     let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let pid = pid.ok_or_else(|| Failure::new("cygnet does not run"))?;
     kill_process(pid, Signal::STOP)?;
+    wait_for("every thread stands still", SOON, || {
+        Ok(stands_still(pid)?.then_some(()))
+    })?;
     let result = done();
     kill_process(pid, Signal::CONT)?;
     result?;
@@ -112,6 +116,18 @@ fn while_held(home: &Home, done: impl FnOnce() -> Result<()>) -> Result<()> {
     wait_for("the guard is whole again", SOON, || {
         Ok((home.gateway.whole_status()?["guard"] == "on").then_some(()))
     })
+}
+
+/// Whether each of its threads is stopped: one that was about to do something may do it after the signal was sent.
+fn stands_still(pid: Pid) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        if !state.starts_with('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Deletes the rules by which the LAN is routed: the guard's, and the plan's own.
