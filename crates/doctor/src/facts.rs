@@ -93,8 +93,19 @@ pub(crate) enum Units {
     NoSystemd,
     /// They start it with another configuration.
     OtherConfiguration,
-    /// Each unit, and what `systemctl is-enabled` says of it.
-    Are(Vec<(&'static str, String)>),
+    /// Each unit that is needed, and whether it is started at boot.
+    Are(Vec<(&'static str, bool)>),
+}
+
+/// A unit of the program's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// `cygnet.service`.
+    pub name: &'static str,
+    /// Its text, with what is dropped in; `None`: it is not installed.
+    pub text: Option<String>,
+    /// systemd starts it at boot.
+    pub enabled: bool,
 }
 
 /// The date.
@@ -289,8 +300,8 @@ pub(crate) fn healthy() -> Facts {
         },
         status: serde_json::from_value(status).map_err(|e| e.to_string()),
         units: Units::Are(vec![
-            ("cygnet.service", "enabled".into()),
-            ("cygnet-guard.service", "enabled".into()),
+            ("cygnet.service", true),
+            ("cygnet-guard.service", true),
         ]),
         clock: Clock {
             date: Ok(1_795_651_200),

@@ -18,6 +18,7 @@ use std::path::Path;
 use cygnet_daemon::api::Status;
 
 pub use check::NAMES;
+pub use facts::Unit;
 pub use report::{Check, Report, State};
 
 use probe::web::Url;
@@ -29,6 +30,8 @@ pub struct Options<'a> {
     pub config: &'a Path,
     /// What the running program says; the error is one sentence why it says nothing.
     pub status: Result<Status, String>,
+    /// `cygnet.service` and `cygnet-guard.service`; `None`: systemd does not run here.
+    pub units: Option<[Unit; 2]>,
     /// A web host that answers with the address it sees: `http://HOST/PATH`.
     pub url: Option<&'a str>,
     /// Pseudonyms for addresses and names.
@@ -44,7 +47,12 @@ pub fn examine(options: Options<'_>) -> Result<Report, String> {
         return Err("what is to be looked at is root's alone; try again with sudo".to_owned());
     }
     let url = options.url.map(Url::parse).transpose()?;
-    let gathered = gather::gather(options.config, options.status, url.as_ref())?;
+    let gathered = gather::gather(
+        options.config,
+        options.status,
+        options.units.as_ref(),
+        url.as_ref(),
+    )?;
     let report = Report::new(check::all(&gathered.facts));
     Ok(match options.mask {
         true => report.mask(gathered.names),

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cygnet_config::GuardSections;
-use cygnet_doctor::{Options, examine};
+use cygnet_doctor::{Options, Unit, examine};
 use hyper::Method;
 
 use super::status;
+use super::systemd::{GUARD, RUN, Systemd};
 use crate::args::Doctor;
 use crate::client;
 
@@ -19,6 +20,13 @@ pub(super) fn doctor(options: &Doctor) -> ExitCode {
     let report = examine(Options {
         config,
         status: said.and_then(|body| status::parse(&body)),
+        units: Systemd::find().map(|systemd| {
+            [RUN, GUARD].map(|unit| Unit {
+                name: unit.name,
+                text: systemd.installed(unit),
+                enabled: systemd.is_enabled(unit),
+            })
+        }),
         url: options.url.as_deref(),
         mask: options.mask,
     });

@@ -12,7 +12,7 @@ const SHARE: u64 = 1000;
 
 /// Reasons that something can be done about; the others are a matter of course (what came while the tunnel was down,
 /// say), or a matter of another check.
-const REASONS: [(&str, &str, &str); 9] = [
+const REASONS: [(&str, &str, &str); 11] = [
     (
         "queue-delay",
         "waited too long to be opened",
@@ -52,6 +52,16 @@ const REASONS: [(&str, &str, &str); 9] = [
         "too-big",
         "were longer than the way takes, and must not be cut",
         "does ICMP reach the devices? see `mtu`",
+    ),
+    (
+        "esp-replayed",
+        "had come before",
+        "none of them was let in. Where a link is doubled (bonding, a mirrored port), let it carry each packet once; else somebody on the way sends what they recorded: `tcpdump -n udp port 4500` shows from where",
+    ),
+    (
+        "esp-too-old",
+        "came so late that nobody can tell whether they had come before",
+        "something on the way, such as two uplinks that share the load, changes their order: send a tunnel by one of them, or write a larger `replay_window`",
     ),
     (
         "truncated",

@@ -87,16 +87,14 @@ pub(super) fn units(facts: &Facts) -> Check {
             return Check::unknown(
                 name,
                 format!(
-                    "the packaged units start cygnet with another file than {}",
+                    "systemd's units start cygnet with another file than {}",
                     facts.configuration.path
                 ),
             );
         }
         Units::Are(units) => units,
     };
-    let missing = units
-        .iter()
-        .filter(|(_, state)| !state.starts_with("enabled"));
+    let missing = units.iter().filter(|(_, enabled)| !enabled);
     let missing: Vec<&str> = missing.map(|(unit, _)| *unit).collect();
     if missing.is_empty() {
         let all: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
@@ -261,8 +259,8 @@ mod tests {
     #[test]
     fn units_that_do_not_start_it() {
         let disabled = Units::Are(vec![
-            ("cygnet.service", "enabled".into()),
-            ("cygnet-guard.service", "disabled".into()),
+            ("cygnet.service", true),
+            ("cygnet-guard.service", false),
         ]);
         expect(
             |f| f.units = disabled,

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cygnet_config::{Config, Daemon};
 use cygnet_crypto::suite::aes_is_fast;
 use cygnet_linux::UdpOffloads;
 
-use crate::facts::{Machine, Units};
+use crate::facts::{Machine, Unit, Units};
 
 /// Settings that are looked at, of `all` and of each interface.
 const SETTINGS: [(&str, &[&str]); 2] = [
@@ -25,8 +24,8 @@ const SETTINGS: [(&str, &[&str]); 2] = [
     ("net/ipv6/conf", &["forwarding", "accept_redirects"]),
 ];
 
-/// Only a machine that was booted by systemd has it (sd_booted(3)).
-const BOOTED: &str = "/run/systemd/system";
+/// The configuration that the packaged units name, and that the program takes where none is named.
+const PACKAGED: &str = "/etc/cygnet/cygnet.toml";
 
 /// Seconds since 1970, as the clock says.
 pub(super) fn now() -> i64 {
@@ -53,25 +52,42 @@ pub(super) fn settings() -> BTreeMap<String, String> {
     settings
 }
 
-/// What starts cygnet at boot. `packaged`: the configuration is the one that the packaged units name.
-pub(super) fn units(packaged: bool, config: Option<&Config>) -> Units {
-    if !Path::new(BOOTED).is_dir() {
+/// What starts cygnet at boot with the configuration of this path.
+pub(super) fn units(units: Option<&[Unit; 2]>, path: &Path, config: Option<&Config>) -> Units {
+    let Some([run, guard]) = units else {
         return Units::NoSystemd;
-    }
-    if !packaged {
+    };
+    let guarded = config.is_some_and(|c| c.gateway.as_ref().is_some_and(|g| g.guard));
+    let needed: Vec<&Unit> = [Some(run), guarded.then_some(guard)]
+        .into_iter()
+        .flatten()
+        .collect();
+    // Whoever has a file elsewhere and no unit for it starts the program in some other way.
+    let starts = |unit: &&Unit| {
+        let text = unit.text.as_deref();
+        text.map_or(Path::new(PACKAGED), starts_with) == path
+    };
+    if !needed.iter().all(starts) {
         return Units::OtherConfiguration;
     }
-    let guarded = config.is_some_and(|c| c.gateway.as_ref().is_some_and(|g| g.guard));
-    let guard = guarded.then_some("cygnet-guard.service");
-    let units = std::iter::once("cygnet.service").chain(guard);
-    let state = |unit: &'static str| {
-        let asked = Command::new("systemctl")
-            .args(["is-enabled", unit])
-            .output();
-        let said = asked.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned());
-        (unit, said.unwrap_or_default())
-    };
-    Units::Are(units.map(state).collect())
+    let state = |unit: &Unit| (unit.name, unit.enabled);
+    Units::Are(needed.into_iter().map(state).collect())
+}
+
+/// The configuration that a unit names, what is dropped in counted; without one the program takes the packaged one.
+fn starts_with(unit: &str) -> &Path {
+    let mut lines = unit
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("ExecStart="));
+    // An empty one takes back those before it.
+    let command = lines.rfind(|line| !line.trim().is_empty());
+    let mut words = command.unwrap_or_default().split_whitespace();
+    let named = words.find_map(|word| match word.strip_prefix("--config")? {
+        "" => Some(None),
+        rest => rest.strip_prefix('=').map(Some),
+    });
+    let named = named.and_then(|named| named.or_else(|| words.next()));
+    Path::new(named.unwrap_or(PACKAGED))
 }
 
 /// Whether a program of this machine's answers others at the port of DNS.
@@ -231,6 +247,40 @@ mod tests {
         assert_eq!(passed(&["cyg-a"]), 12);
         assert_eq!(passed(&["cyg-a", "cyg-b", "cyg-c"]), 12 + 1002);
         assert_eq!(passed(&[]), 0);
+    }
+
+    #[test]
+    fn units_are_judged_by_the_configuration_that_they_start_with() {
+        let unit = |name, text: Option<&str>, enabled| Unit {
+            name,
+            text: text.map(str::to_owned),
+            enabled,
+        };
+        let judged = |text: Option<&str>, path: &str| {
+            let both = [unit("run", text, true), unit("guard", None, false)];
+            units(Some(&both), Path::new(path), None)
+        };
+        let own = "[Service]\nExecStart=/usr/local/bin/cygnet run --config /srv/vpn.toml\n";
+        let are = || Units::Are(vec![("run", true)]);
+        assert_eq!(judged(Some(own), "/srv/vpn.toml"), are());
+        assert_eq!(judged(Some(own), PACKAGED), Units::OtherConfiguration);
+        let dropped_in = format!("{own}[Service]\nExecStart=\nExecStart=/c run --config=/a.toml\n");
+        assert_eq!(judged(Some(&dropped_in), "/a.toml"), are());
+        let plain = "ExecStart=/usr/local/bin/cygnet run\n";
+        assert_eq!(judged(Some(plain), PACKAGED), are());
+        // Nothing is installed: that is wrong of the usual file, and somebody's own affair of another one.
+        assert_eq!(judged(None, PACKAGED), are());
+        assert_eq!(judged(None, "/srv/vpn.toml"), Units::OtherConfiguration);
+        assert_eq!(units(None, Path::new(PACKAGED), None), Units::NoSystemd);
+        let guarded = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+            [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
+        let config = Config::parse("t", guarded, &mut |p| Err(format!("no {p}"))).unwrap();
+        let both = [
+            unit("run", Some(plain), true),
+            unit("guard", Some(plain), false),
+        ];
+        let judged = units(Some(&both), Path::new(PACKAGED), Some(&config));
+        assert_eq!(judged, Units::Are(vec![("run", true), ("guard", false)]));
     }
 
     #[test]

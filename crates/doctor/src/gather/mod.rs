@@ -18,12 +18,10 @@ use cygnet_linux::Netlink;
 
 use crate::check::framing_of;
 use crate::facts::{
-    Asked, Clock, Configuration, Facts, Leaks, Lends, Network, Own, Resolver, Tunnel,
+    Asked, Clock, Configuration, Facts, Leaks, Lends, Network, Own, Resolver, Tunnel, Unit, Units,
 };
 use crate::probe::web::Url;
 
-/// The configuration that the packaged units name.
-const PACKAGED: &str = "/etc/cygnet/cygnet.toml";
 /// Of links whose MTU nobody told.
 const LINK_MTU: u16 = 1500;
 /// The first address of the IPv6 internet (RFC 4291 §2.4): a route to it is one to everywhere.
@@ -42,6 +40,7 @@ pub(crate) struct Gathered {
 pub(crate) fn gather(
     path: &Path,
     status: Asked<Status>,
+    units: Option<&[Unit; 2]>,
     url: Option<&Url>,
 ) -> Result<Gathered, String> {
     // As the running program names it.
@@ -58,7 +57,8 @@ pub(crate) fn gather(
     let facts = runtime.block_on(async {
         // The connection to the kernel lives on this runtime.
         let netlink = Netlink::connect().map_err(|e| e.to_string())?;
-        all(&path, config.as_ref(), read, status, url, &netlink).await
+        let units = machine::units(units, &path, config.as_ref());
+        all(&path, config.as_ref(), read, status, units, url, &netlink).await
     })?;
     let mut names = names::of(config.as_ref(), &facts, url);
     if config.is_none() {
@@ -85,6 +85,7 @@ async fn all(
     config: Option<&Config>,
     read: Asked<String>,
     status: Asked<Status>,
+    units: Units,
     url: Option<&Url>,
     netlink: &Netlink,
 ) -> Result<Facts, String> {
@@ -152,7 +153,7 @@ async fn all(
     );
     Ok(Facts {
         configuration,
-        units: machine::units(path == Path::new(PACKAGED), config),
+        units,
         clock: Clock {
             date: config.map_or_else(|| Ok(machine::now()), survey::date),
             synchronised: cygnet_linux::clock::is_synchronised(),
