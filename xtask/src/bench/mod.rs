@@ -45,7 +45,7 @@ pub struct Options {
     /// Measure instead what one tunnel and each of a thousand take of memory
     #[arg(long)]
     pub memory: bool,
-    /// Measure instead what a network that is known by other addresses costs
+    /// Measure instead what two offices carry to each other, with networks of their own and with mapped ones
     #[arg(long, conflicts_with = "memory")]
     pub map: bool,
     /// Only install and build what the bench runs

@@ -16,6 +16,7 @@ pub mod offices;
 pub mod own_server;
 pub mod pki;
 pub mod process;
+pub(crate) mod sites;
 pub mod strongswan;
 pub mod terminal;
 pub mod traffic;

@@ -3,14 +3,13 @@
 use super::super::Scenario;
 use super::super::pair::SOON;
 use crate::ensure;
-use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::cygnet::Cygnet;
 use crate::lab::nat::masquerade;
-use crate::lab::offices::{Nat, Office, Offices};
-use crate::lab::strongswan::StrongSwan;
+use crate::lab::offices::{Nat, Offices};
+use crate::lab::sites::{self, BRANCH, Networks, SHOWN_A, SHOWN_B};
 use crate::lab::traffic::{Direction, ping, ping_all, ping_until_answered, throughput_by};
-use crate::lab::{Failure, Lab, Namespace, Result, wait_for};
+use crate::lab::{Lab, Namespace, Result, wait_for};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -53,66 +52,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// What the tunnel is called.
-const BRANCH: &str = "branch";
 /// Any host of the internet.
 const INTERNET: &str = "198.51.100.10";
-
-/// A Cygnet that is not configured yet.
-fn unconfigured(lab: &Lab, office: &Office) -> Result<Cygnet> {
-    let mut setup = Setup::new("");
-    setup.daemon.push_str("log = \"debug\"\n");
-    Cygnet::prepare(lab, &office.gateway, &setup)
-}
-
-/// `cygnet site add` at an office; the folder for the other one.
-fn add(lab: &Lab, at: &Cygnet, options: &[&str]) -> Result<PathBuf> {
-    let out = lab.directory().join("other-end");
-    let shown = out.to_string_lossy();
-    let mut line = vec!["site", "add", BRANCH, "--out", &*shown];
-    line.extend(options);
-    said(at, &line)?;
-    Ok(out)
-}
-
-/// What a command prints; it has to succeed.
-fn said(at: &Cygnet, line: &[&str]) -> Result<String> {
-    let finished = at.configured(line)?;
-    ensure!(
-        finished.success(),
-        "cygnet {}: {}{}",
-        line.join(" "),
-        finished.stdout,
-        finished.stderr
-    );
-    Ok(finished.stdout)
-}
-
-/// The other office takes what was handed over.
-fn import(at: &Cygnet, folder: &Path) -> Result<()> {
-    let file = folder.join(format!("{BRANCH}.cygnet"));
-    said(at, &["import", &file.to_string_lossy()]).map(drop)
-}
-
-/// A strongSwan whose `conf.d` holds what was handed over.
-fn swan(lab: &Lab, office: &Office, folder: &Path) -> Result<StrongSwan> {
-    let etc = lab.subdirectory("etc-swanctl")?;
-    fs::write(etc.join("swanctl.conf"), "include conf.d/*.conf\n")?;
-    for (to, name) in [
-        ("conf.d", format!("{BRANCH}.conf")),
-        ("x509", format!("{BRANCH}.crt")),
-        ("x509ca", format!("{BRANCH}-ca.crt")),
-        ("private", format!("{BRANCH}.key")),
-    ] {
-        let (from, to) = (folder.join(&name), etc.join(to));
-        // Without certificates there is one alone.
-        if from.exists() {
-            fs::create_dir(&to)?;
-            fs::copy(from, to.join(&name))?;
-        }
-    }
-    StrongSwan::start_with_files(lab, &office.gateway, &etc)
-}
+/// Lines of `[daemon]`: what is wrong is to be seen.
+const DEBUG: &str = "log = \"debug\"\n";
 
 /// Both offices reach each other and their gateways, and what they send to the internet leaves in clear.
 fn internet_stays_local(offices: &Offices) -> Result<()> {
@@ -149,6 +92,14 @@ fn reach_each_other(offices: &Offices) -> Result<()> {
     Ok(())
 }
 
+/// TCP between the hosts of both offices, up and down as seen from the first; what it carried.
+fn carries(offices: &Offices, host_b: &str) -> Result<String> {
+    let Offices { a, b, .. } = offices;
+    let [up, down] = [Direction::Upload, Direction::Download]
+        .map(|direction| throughput_by(&a.host, &b.host, (b.host4, host_b), 1, direction));
+    Ok(format!("{:.0} Mbit/s up, {:.0} down", up?, down?))
+}
+
 /// Kills a Cygnet and starts it again; how long until hosts reach each other.
 fn back_after(cygnet: &mut Cygnet, from: &Namespace, to: &str) -> Result<Duration> {
     cygnet.kill_supervisor()?;
@@ -159,85 +110,52 @@ fn back_after(cygnet: &mut Cygnet, from: &Namespace, to: &str) -> Result<Duratio
 }
 
 fn two_cygnets(lab: &mut Lab) -> Result<String> {
-    let (offices, a, b) = two_by(lab, "psk")?;
+    let (offices, a, b) = sites::two_cygnets(lab, Networks::Own, "psk", DEBUG)?;
     came_back(&offices, a, b)
 }
 
-/// Both ends, running, that prove themselves this way.
-fn two_by(lab: &Lab, auth: &str) -> Result<(Offices, Cygnet, Cygnet)> {
-    let offices = Offices::build(lab, Nat::None)?;
-    let (mut a, mut b) = (
-        unconfigured(lab, &offices.a)?,
-        unconfigured(lab, &offices.b)?,
-    );
-    let networks = [
-        "--local-net",
-        offices.a.lan4,
-        "--remote-net",
-        offices.b.lan4,
-    ];
-    let folder = add(
-        lab,
-        &a,
-        &[
-            &networks[..],
-            &["--remote", offices.b.public4, "--auth", auth],
-        ]
-        .concat(),
-    )?;
-    import(&b, &folder)?;
-    a.restart()?;
-    b.restart()?;
-    reach_each_other(&offices)?;
-    Ok((offices, a, b))
-}
-
 fn came_back(offices: &Offices, mut a: Cygnet, mut b: Cygnet) -> Result<String> {
+    reach_each_other(offices)?;
+    let carried = carries(offices, offices.b.host4)?;
     let first = back_after(&mut a, &offices.b.host, offices.a.host4)?;
     let other = back_after(&mut b, &offices.a.host, offices.b.host4)?;
     reach_each_other(offices)?;
     internet_stays_local(offices)?;
     Ok(format!(
-        "back after {:.1} and {:.1} s",
+        "{carried}; back after {:.1} and {:.1} s",
         first.as_secs_f32(),
         other.as_secs_f32()
     ))
 }
 
 fn certificates_cygnets(lab: &mut Lab) -> Result<String> {
-    let (offices, mut a, b) = two_by(lab, "certificates")?;
+    let (offices, mut a, b) = sites::two_cygnets(lab, Networks::Own, "certificates", DEBUG)?;
+    reach_each_other(&offices)?;
     let config = fs::read_to_string(a.config_path())?;
     ensure!(
         config.contains("certificate = \"branch/client.crt\"") && !config.contains("psk"),
         "{config}"
     );
     // Who has a pair of the same names that another authority vouches for is nobody here.
-    said(&a, &["site", "remove", BRANCH, "--yes"])?;
-    let networks = [
-        "--local-net",
-        offices.a.lan4,
-        "--remote-net",
-        offices.b.lan4,
-    ];
+    sites::said(&a, &["site", "remove", BRANCH, "--yes"])?;
     let out = lab.directory().join("another-pair");
-    let out = out.to_string_lossy();
+    let shown = out.to_string_lossy();
     let again = [
-        &["site", "add", BRANCH, "--out", &*out][..],
-        &networks,
-        &["--remote", offices.b.public4, "--auth", "certificates"],
+        &["site", "add", BRANCH, "--out", &*shown][..],
+        &sites::between(&offices),
+        &["--auth", "certificates"],
     ]
     .concat();
-    said(&a, &again)?;
+    sites::said(&a, &again)?;
     a.restart()?;
     b.wait_for_log("AUTHENTICATION_FAILED", SOON)?;
     ensure!(
         ping(&offices.a.host, offices.b.host4, 2)?.received == 0,
         "another authority's certificate is taken"
     );
-    said(&b, &["site", "remove", BRANCH, "--yes"])?;
-    import(&b, Path::new(&*out))?;
+    sites::said(&b, &["site", "remove", BRANCH, "--yes"])?;
+    sites::import(&b, &out)?;
     b.reload()?;
-    reach_each_other(&offices)?;
     came_back(&offices, a, b)
 }
 
@@ -250,24 +168,9 @@ fn certificates_strongswan(lab: &mut Lab) -> Result<String> {
 }
 
 fn strongswan_by(lab: &Lab, auth: &str) -> Result<String> {
-    let offices = Offices::build(lab, Nat::None)?;
-    let mut a = unconfigured(lab, &offices.a)?;
-    let networks = [
-        "--local-net",
-        offices.a.lan4,
-        "--remote-net",
-        offices.b.lan4,
-    ];
-    let options = [
-        &networks[..],
-        &["--remote", offices.b.public4, "--for", "swanctl"],
-        &["--auth", auth],
-    ]
-    .concat();
-    let folder = add(lab, &a, &options)?;
-    let mut swan = swan(lab, &offices.b, &folder)?;
-    a.restart()?;
+    let (offices, mut a, mut swan) = sites::with_strongswan(lab, Networks::Own, auth, DEBUG)?;
     reach_each_other(&offices)?;
+    let carried = carries(&offices, offices.b.host4)?;
     let first = back_after(&mut a, &offices.a.host, offices.b.host4)?;
     // What ends properly says so, and is called again at once.
     swan.stop();
@@ -278,71 +181,17 @@ fn strongswan_by(lab: &Lab, auth: &str) -> Result<String> {
     reach_each_other(&offices)?;
     internet_stays_local(&offices)?;
     Ok(format!(
-        "back after {:.1} and {:.1} s",
+        "{carried}; back after {:.1} and {:.1} s",
         first.as_secs_f32(),
         other.as_secs_f32()
     ))
-}
-
-/// Gives both offices the same network, gateways and hosts the same addresses.
-fn same_network(offices: &mut Offices) -> Result<()> {
-    for office in [&mut offices.a, &mut offices.b] {
-        let (host, gateway) = (&office.host, &office.gateway);
-        gateway.ip(&format!("address del {}/24 dev lan", office.inner4))?;
-        host.ip(&format!("address del {}/24 dev eth0", office.host4))?;
-        gateway.ip("address add 192.168.1.1/24 dev lan")?;
-        host.ip("address add 192.168.1.10/24 dev eth0")?;
-        host.default_route("192.168.1.1")?;
-        (office.lan4, office.inner4, office.host4) =
-            ("192.168.1.0/24", "192.168.1.1", "192.168.1.10");
-    }
-    Ok(())
-}
-
-/// Takes what is offered where both offices have the same network.
-fn add_as_offered(lab: &Lab, a: &Cygnet, offices: &Offices, program: &str) -> Result<PathBuf> {
-    let options = [
-        "--local-net",
-        offices.a.lan4,
-        "--remote-net",
-        offices.b.lan4,
-    ];
-    let options = [
-        &options[..],
-        &["--remote", offices.b.public4, "--for", program],
-    ]
-    .concat();
-    let refused = a.configured(&[&["site", "add", BRANCH][..], &options[..]].concat())?;
-    ensure!(!refused.success(), "it was not refused: {}", refused.stdout);
-    let words: Vec<&str> = refused.stderr.split_whitespace().collect();
-    let offered = |option: &str| {
-        let at = words.iter().position(|word| *word == option);
-        at.and_then(|at| words.get(at + 1).copied())
-            .ok_or_else(|| Failure::new(format!("{option} is not offered: {}", refused.stderr)))
-    };
-    let maps = [
-        "--local-map",
-        offered("--local-map")?,
-        "--remote-map",
-        offered("--remote-map")?,
-    ];
-    ensure!(
-        maps == [
-            "--local-map",
-            "10.201.1.0/24",
-            "--remote-map",
-            "10.202.1.0/24"
-        ],
-        "offered: {maps:?}"
-    );
-    add(lab, a, &[&options[..], &maps].concat())
 }
 
 /// Every host is reached by the address that it has in the other office, errors are told, and TCP carries.
 fn mapped_reach_each_other(offices: &Offices) -> Result<String> {
     let Offices { a, b, .. } = offices;
     let ([host_a, gateway_a], [host_b, gateway_b]) =
-        (["10.201.1.10", "10.201.1.1"], ["10.202.1.10", "10.202.1.1"]);
+        ([SHOWN_A, "10.201.1.1"], [SHOWN_B, "10.202.1.1"]);
     ping_until_answered(&a.host, host_b, SOON)?;
     offices.reset_counters()?;
     for (from, to) in [
@@ -374,15 +223,15 @@ fn mapped_reach_each_other(offices: &Offices) -> Result<String> {
             from.name()
         );
     }
-    for direction in [Direction::Upload, Direction::Download] {
-        throughput_by(&a.host, &b.host, (b.host4, host_b), 1, direction)?;
-    }
+    let carried = carries(offices, host_b)?;
     let counters = offices.counters()?;
     ensure!(
         counters.leaked == 0 && counters.tunnel >= 20,
         "beside the tunnel: {counters:?}"
     );
-    Ok("hosts, gateways, errors and TCP by the other addresses".to_owned())
+    Ok(format!(
+        "hosts, gateways and errors by the other addresses; {carried}"
+    ))
 }
 
 /// What hosts send to an office that is gone, by the addresses that are shown here, does not go to the router instead,
@@ -393,7 +242,7 @@ fn nothing_leaves_while_down(offices: &Offices, a: &Cygnet, b: &mut Cygnet) -> R
         Ok(a.children(BRANCH)?.is_empty().then_some(()))
     })?;
     offices.reset_counters()?;
-    for to in ["10.202.1.10", "10.202.1.1"] {
+    for to in [SHOWN_B, "10.202.1.1"] {
         let answered = ping(&offices.a.host, to, 2)?.received;
         ensure!(answered == 0, "{to} answers without a tunnel");
     }
@@ -403,66 +252,36 @@ fn nothing_leaves_while_down(offices: &Offices, a: &Cygnet, b: &mut Cygnet) -> R
         "what is for the other office went past the tunnel: {counters:?}"
     );
     b.restart()?;
-    ping_until_answered(&offices.a.host, "10.202.1.10", SOON)
+    ping_until_answered(&offices.a.host, SHOWN_B, SOON)
 }
 
 fn mapped_cygnets(lab: &mut Lab) -> Result<String> {
-    let mut offices = Offices::build(lab, Nat::None)?;
-    same_network(&mut offices)?;
-    let (mut a, mut b) = (
-        unconfigured(lab, &offices.a)?,
-        unconfigured(lab, &offices.b)?,
-    );
-    let folder = add_as_offered(lab, &a, &offices, "cygnet")?;
-    import(&b, &folder)?;
-    a.restart()?;
-    b.restart()?;
+    let (offices, mut a, mut b) = sites::two_cygnets(lab, Networks::Same, "psk", DEBUG)?;
     mapped_reach_each_other(&offices)?;
     internet_stays_local(&offices)?;
     nothing_leaves_while_down(&offices, &a, &mut b)?;
-    back_after(&mut a, &offices.b.host, "10.201.1.10")?;
-    back_after(&mut b, &offices.a.host, "10.202.1.10")?;
+    back_after(&mut a, &offices.b.host, SHOWN_A)?;
+    back_after(&mut b, &offices.a.host, SHOWN_B)?;
     mapped_reach_each_other(&offices)
 }
 
 fn mapped_strongswan(lab: &mut Lab) -> Result<String> {
-    let mut offices = Offices::build(lab, Nat::None)?;
-    same_network(&mut offices)?;
-    let mut a = unconfigured(lab, &offices.a)?;
-    let folder = add_as_offered(lab, &a, &offices, "swanctl")?;
-    let rules = folder.join(format!("{BRANCH}.nft"));
-    let gateway = &offices.b.gateway;
-    gateway.exec(["nft", "-f", &rules.to_string_lossy()])?;
-    // Its ESP in user space goes by a route, for which it looks for an address of its own in what it negotiates. The
-    // kernel's needs none.
-    gateway.ip("address add 10.202.1.1/32 dev lo")?;
-    let mut swan = swan(lab, &offices.b, &folder)?;
-    a.restart()?;
+    let (offices, mut a, mut swan) = sites::with_strongswan(lab, Networks::Same, "psk", DEBUG)?;
     mapped_reach_each_other(&offices)?;
     swan.stop();
     swan.restart()?;
-    back_after(&mut a, &offices.a.host, "10.202.1.10")?;
+    back_after(&mut a, &offices.a.host, SHOWN_B)?;
     mapped_reach_each_other(&offices)
 }
 
 fn on_demand(lab: &mut Lab) -> Result<String> {
     let offices = Offices::build(lab, Nat::None)?;
     let (mut a, mut b) = (
-        unconfigured(lab, &offices.a)?,
-        unconfigured(lab, &offices.b)?,
+        sites::unconfigured(lab, &offices.a, DEBUG)?,
+        sites::unconfigured(lab, &offices.b, DEBUG)?,
     );
-    let networks = [
-        "--local-net",
-        offices.a.lan4,
-        "--remote-net",
-        offices.b.lan4,
-    ];
-    let options = [
-        &networks[..],
-        &["--remote", offices.b.public4, "--on-demand"],
-    ]
-    .concat();
-    import(&b, &add(lab, &a, &options)?)?;
+    let options = [&sites::between(&offices)[..], &["--on-demand"]].concat();
+    sites::import(&b, &sites::add(lab, &a, &options)?)?;
     a.restart()?;
     b.restart()?;
     let mut waits = Vec::new();
