@@ -1,7 +1,8 @@
 //! Both ends of the tunnel: how the box is configured, and the server, Cygnet or strongSwan.
 
-use super::world::{Legs, SERVERS};
+use super::world::{Legs, OTHERS_MACS, RESOLVERS, SERVERS};
 use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::namespace::mac_text;
 use crate::lab::pki::{Authority, Credential, KeyKind, Request, Validity};
 use crate::lab::process::last_lines;
 use crate::lab::strongswan::{self, Auth, Child, Config, Connection, StrongSwan};
@@ -73,10 +74,20 @@ impl Broken {
     }
 }
 
+/// What the box does beside the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extras {
+    /// It answers the devices' questions for names.
+    pub(super) answers: bool,
+    /// One device goes direct, one is blocked.
+    pub(super) policies: bool,
+}
+
 /// The box's configuration.
 pub(super) fn box_setup(
     certificates: &Certificates,
     legs: Legs,
+    extras: Extras,
     guarded: bool,
     variant: Variant,
 ) -> Setup {
@@ -95,6 +106,17 @@ pub(super) fn box_setup(
     };
     let [server, _] = SERVERS;
     let lan = legs.lan();
+    let policies = match extras.policies {
+        true => {
+            let [direct, blocked] = OTHERS_MACS.map(mac_text);
+            format!("direct = \"{direct}\"\nblocked = \"{blocked}\"\n")
+        }
+        false => String::new(),
+    };
+    let dns = match extras.answers {
+        true => "\n[gateway.dns]\n",
+        false => "",
+    };
     let config = format!(
         "[tunnel.{TUNNEL}]
 remote = \"{server}\"
@@ -113,7 +135,7 @@ retransmit = {{ first = \"0.2s\", factor = 1.3, most = \"0.5s\", tries = 4 }}
 tunnel = \"{TUNNEL}\"
 lan = \"{lan}\"
 guard = {guarded}
-"
+{policies}{dns}"
     );
     let own = match variant {
         Variant::ClockBehind => &certificates.of_tomorrow,
@@ -192,6 +214,7 @@ impl Server {
 
 fn cygnet_setup(certificates: &Certificates) -> Setup {
     let [v4, v6] = POOLS;
+    let [dns4, dns6] = RESOLVERS;
     let config = format!(
         "[server]
 identity = \"{SERVER_NAME}\"
@@ -199,6 +222,7 @@ certificate = \"own.crt\"
 key = \"own.key\"
 ca = \"ca.crt\"
 pools = [\"{v4}\", \"{v6}\"]
+dns = [\"{dns4}\", \"{dns6}\"]
 "
     );
     Setup::new(config)
@@ -220,8 +244,12 @@ fn strongswan_setup(certificates: &Certificates) -> strongswan::Setup {
         .set("mobike", "yes")
         .child(child);
     let [v4, v6] = POOLS;
+    let mut config = Config::of(connection).pool("pool4", v4).pool("pool6", v6);
+    for (pool, resolver) in config.pools.iter_mut().zip(RESOLVERS) {
+        pool.dns = vec![resolver.to_owned()];
+    }
     strongswan::Setup {
-        config: Config::of(connection).pool("pool4", v4).pool("pool6", v6),
+        config,
         credentials: vec![("own".to_owned(), certificates.server.clone())],
         authorities: vec![certificates.authority.clone()],
         ..strongswan::Setup::default()

@@ -89,7 +89,8 @@ pub fn smoke() -> Result<Vec<(String, Option<String>)>> {
         .collect())
 }
 
-/// What the rounds are like. Servers take turns, and so do boxes with one leg and with two.
+/// What the rounds are like. Servers take turns, and so do boxes with one leg and with two, and boxes that answer for names
+/// and that do not. In every fourth round there is a device that goes direct, and one that is blocked.
 fn plans(seed: u64, rounds: u32) -> Vec<Plan> {
     let plan = |(number, steps): (u32, _)| Plan {
         number,
@@ -101,6 +102,9 @@ fn plans(seed: u64, rounds: u32) -> Vec<Plan> {
             1 | 2 => Legs::One,
             _ => Legs::Two,
         },
+        // Four rounds with, four without: with each server, and each number of legs.
+        answers: number % 8 < 4,
+        policies: matches!(number % 8, 4 | 5),
         steps,
     };
     (1..).zip(events::deal(seed, rounds)).map(plan).collect()
@@ -177,7 +181,9 @@ mod tests {
                 let of = plans
                     .iter()
                     .filter(|plan| plan.server == server && plan.legs == legs);
-                assert_eq!(of.count(), 2, "{server:?} {legs:?}");
+                let answers: Vec<bool> = of.map(|plan| plan.answers).collect();
+                let both = answers.contains(&true) && answers.contains(&false);
+                assert!(answers.len() == 2 && both, "{server:?} {legs:?}");
             }
         }
     }

@@ -59,13 +59,20 @@ impl Round {
             number,
             server,
             legs,
+            answers,
+            policies,
             steps,
         } = &self.plan;
         let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
         println!(
-            "{mark} {number:>3}  {:<10} {:<8} {:>5.1} s  {}; {}",
+            "{mark} {number:>3}  {:<10} {:<8} {:<8} {:>5.1} s  {}; {}",
             server.name(),
             legs.name(),
+            match (answers, policies) {
+                (true, _) => "names",
+                (_, true) => "policies",
+                _ => "",
+            },
             self.elapsed.as_secs_f64(),
             self.counts(),
             steps.join(", ")
@@ -217,6 +224,8 @@ mod tests {
                 number: 7,
                 server: Program::Cygnet,
                 legs: Legs::One,
+                answers: false,
+                policies: false,
                 steps: Vec::new(),
             },
             guarded,

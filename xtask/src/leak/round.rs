@@ -2,11 +2,11 @@
 //! befell it.
 
 use super::capture::Capture;
-use super::ends::{Certificates, Program, Server, TUNNEL, Variant, box_setup};
+use super::ends::{Certificates, Extras, Program, Server, TUNNEL, Variant, box_setup};
 use super::events::{Event, Step};
 use super::traffic::Traffic;
 use super::verdict::{Judge, Verdict};
-use super::world::{Legs, Machine, Network, SERVERS, box_addresses};
+use super::world::{DIRECT, Legs, Machine, Network, SERVERS, box_addresses};
 use crate::ensure;
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::process::last_lines;
@@ -26,6 +26,10 @@ pub(super) struct Plan {
     pub(super) number: u32,
     pub(super) server: Program,
     pub(super) legs: Legs,
+    /// The box answers the devices' questions for names.
+    pub(super) answers: bool,
+    /// There are devices with other policies, too.
+    pub(super) policies: bool,
     pub(super) steps: Vec<Step>,
 }
 
@@ -65,7 +69,7 @@ pub(super) fn play(
     certificates: &Certificates,
     guarded: bool,
 ) -> Result<Played> {
-    let network = Network::build(lab, plan.legs)?;
+    let network = Network::build(lab, plan.legs, plan.policies)?;
     if !guarded {
         network.refuse_redirects()?;
     }
@@ -75,6 +79,7 @@ pub(super) fn play(
     let mut scene = Scene {
         lab,
         certificates,
+        answers: plan.answers,
         guarded,
         network,
         server,
@@ -95,19 +100,25 @@ pub(super) fn play(
     } = scene;
     drop(traffic);
     let judge = Judge {
+        direct: plan.policies.then_some(DIRECT),
         boxes: box_addresses()?,
         servers: SERVERS
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?,
     };
-    let (mut leaks, mut tunnelled) = (Vec::new(), 0);
+    let (mut leaks, mut tunnelled, mut direct) = (Vec::new(), 0, 0);
     capture.finish(|at, frame| match judge.judge(frame) {
         Verdict::Tunnel => tunnelled += 1,
+        Verdict::Direct => direct += 1,
         Verdict::Error | Verdict::Neighbours | Verdict::Elsewhere => {}
         Verdict::Leak(what) => leaks.push(diary.leak(at, what)),
     })?;
     drop(running);
+    ensure!(
+        !plan.policies || direct > 0,
+        "nothing came of the device that goes direct"
+    );
     Ok(Played {
         leaks,
         tunnelled,
@@ -162,6 +173,7 @@ struct Running {
 struct Scene<'a> {
     lab: &'a Lab,
     certificates: &'a Certificates,
+    answers: bool,
     guarded: bool,
     network: Network,
     server: Server,
@@ -367,6 +379,10 @@ impl Scene<'_> {
         box_setup(
             self.certificates,
             self.network.legs,
+            Extras {
+                answers: self.answers,
+                policies: self.network.others.is_some(),
+            },
             self.guarded,
             self.configured,
         )

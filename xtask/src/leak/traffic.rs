@@ -1,7 +1,7 @@
 //! Laptop and phone, which never stop: UDP, TCP and ICMP over IPv4 and IPv6, every packet with a mark that
 //! is known again wherever it turns up.
 //!
-//! To the DNS host as DNS does (UDP and TCP 53, 853 for DoT), and to UDP 500 and 4500 of everybody, the VPN
+//! To the DNS host and to the box as DNS does (UDP and TCP 53, 853 for DoT), and to UDP 500 and 4500 of everybody, the VPN
 //! server included: what a rule that looks at ports alone would let pass.
 
 use super::world::{Network, Targets};
@@ -31,6 +31,9 @@ pub(super) struct Traffic {
     _pings: Vec<Process>,
 }
 
+/// What a device does until it is told to stop.
+type Work = fn(&str, Targets, &AtomicBool, &Counts) -> Result<()>;
+
 /// Of one device in one family.
 #[derive(Debug, Clone, Default)]
 struct Counts {
@@ -55,33 +58,44 @@ impl Traffic {
             threads: Vec::new(),
             _pings: Vec::new(),
         };
-        for device in [&network.laptop, &network.phone] {
-            for targets in Targets::both()? {
-                all.add(device, targets)?;
+        for targets in Targets::both(network.legs)? {
+            for device in [&network.laptop, &network.phone] {
+                let counts = all.add(device, targets, &[datagrams, streams, pages]);
+                all.ping(device, targets)?;
+                let family = match targets.web {
+                    IpAddr::V4(_) => "IPv4",
+                    IpAddr::V6(_) => "IPv6",
+                };
+                all.counts
+                    .push((format!("{} over {family}", device.name()), counts));
+            }
+            if let Some([direct, blocked]) = &network.others {
+                // What has no mark cannot be told from what is somebody else's.
+                all.add(direct, targets, &[marked_datagrams]);
+                all.add(blocked, targets, &[datagrams, streams, pages]);
+                all.ping(blocked, targets)?;
             }
         }
         Ok(all)
     }
 
-    fn add(&mut self, device: &Namespace, targets: Targets) -> Result<()> {
+    fn add(&mut self, device: &Namespace, targets: Targets, works: &[Work]) -> Counts {
         let (counts, name) = (Counts::default(), device.name().to_owned());
-        type Work = fn(&str, Targets, &AtomicBool, &Counts) -> Result<()>;
-        for work in [datagrams as Work, streams, pages] {
-            let (stop, counts, name) = (Arc::clone(&self.stop), counts.clone(), name.clone());
+        for work in works {
+            let (work, stop, counts) = (*work, Arc::clone(&self.stop), counts.clone());
+            let name = name.clone();
             self.threads.push(on_host(device, move || {
                 work(&name, targets, &stop, &counts)
             }));
         }
+        counts
+    }
+
+    fn ping(&mut self, device: &Namespace, targets: Targets) -> Result<()> {
         let pattern: String = MARK.iter().map(|octet| format!("{octet:02x}")).collect();
         let web = targets.web.to_string();
         self._pings
             .push(device.spawn(["ping", "-n", "-q", "-i", "0.02", "-p", &pattern, &web])?);
-        let family = if targets.web.is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        self.counts.push((format!("{name} over {family}"), counts));
         Ok(())
     }
 
@@ -130,24 +144,19 @@ impl Drop for Traffic {
     }
 }
 
-/// A flow that goes on for the whole round, and one of a fresh port for each turn: a filter that knows
-/// connections may treat the two in different ways.
 fn datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) -> Result<()> {
-    let any: IpAddr = match targets.web {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = || UdpSocket::bind(SocketAddr::new(any, 0));
     let Targets {
         web,
         other,
         dns,
         server,
+        gateway,
     } = targets;
     let to = [
         (web, 9),
         (dns, 53),
         (dns, 853),
+        (gateway, 53),
         (web, 500),
         (web, 4500),
         (other, 500),
@@ -155,6 +164,26 @@ fn datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) ->
         (server, 500),
         (server, 4500),
     ];
+    send(who, &to, stop, counts)
+}
+
+/// To hosts that do not answer: what the device said to that would have no mark.
+fn marked_datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) -> Result<()> {
+    let Targets {
+        web, other, dns, ..
+    } = targets;
+    let to = [(web, 9), (dns, 53), (dns, 853), (other, 500), (other, 4500)];
+    send(who, &to, stop, counts)
+}
+
+/// A flow that goes on for the whole round, and one of a fresh port for each turn: a filter that knows
+/// connections may treat the two in different ways.
+fn send(who: &str, to: &[(IpAddr, u16)], stop: &AtomicBool, counts: &Counts) -> Result<()> {
+    let any: IpAddr = match to.first() {
+        Some((IpAddr::V6(_), _)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let socket = || UdpSocket::bind(SocketAddr::new(any, 0));
     let lasting = socket()?;
     while !stop.load(Ordering::Relaxed) {
         let fresh = socket()?;
@@ -169,7 +198,7 @@ fn datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) ->
             };
             for socket in [&lasting, &fresh] {
                 if socket
-                    .send_to(&payload, SocketAddr::new(host, port))
+                    .send_to(&payload, SocketAddr::new(*host, *port))
                     .is_ok()
                 {
                     counts.sent_one();
@@ -184,7 +213,7 @@ fn datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) ->
 /// DNS over TCP, and DoT as far as the port goes.
 fn streams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        for port in [53, 853] {
+        for (host, port) in [(targets.dns, 53), (targets.dns, 853), (targets.gateway, 53)] {
             interrupt::check()?;
             let payload = match port {
                 53 => dns_query(who),
@@ -192,7 +221,7 @@ fn streams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) -> R
             };
             counts.sent_one();
             if let Ok(mut stream) =
-                TcpStream::connect_timeout(&SocketAddr::new(targets.dns, port), PATIENCE)
+                TcpStream::connect_timeout(&SocketAddr::new(host, port), PATIENCE)
             {
                 let length = (payload.len() as u16).to_be_bytes();
                 // Gone in the middle is what this is about.
@@ -234,6 +263,14 @@ fn page(who: &str, host: IpAddr) -> std::io::Result<String> {
 /// What is found again: the mark, who sent it, and for what.
 fn canary(who: &str, what: &str) -> Vec<u8> {
     [MARK, format!(" of {who}, {what}").as_bytes()].concat()
+}
+
+/// How everything begins that a device of this name sends: a canary, and a name that is asked for.
+pub(super) fn marks_of(who: &str) -> [Vec<u8>; 2] {
+    let mut name = MARK.to_vec();
+    name.push(who.len() as u8);
+    name.extend(who.as_bytes());
+    [canary(who, ""), name]
 }
 
 /// A query (RFC 1035 §4) for the address of a name that begins with the mark.

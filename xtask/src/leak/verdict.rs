@@ -1,6 +1,6 @@
 //! What a frame is that arrived at the home router. Whatever is not known to be right is a leak.
 
-use super::traffic::MARK;
+use super::traffic::{MARK, marks_of};
 use super::world::ROUTER_MAC;
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
 use std::fmt::Write;
@@ -15,6 +15,8 @@ pub(super) enum Verdict {
     Error,
     /// ARP, neighbour discovery, multicast listeners: no router forwards them.
     Neighbours,
+    /// What a device sends that goes direct.
+    Direct,
     /// For somebody else in the LAN: the switch did not know where that is.
     Elsewhere,
     /// What it was.
@@ -26,6 +28,8 @@ pub(super) enum Verdict {
 pub(super) struct Judge {
     pub(super) boxes: Vec<IpAddr>,
     pub(super) servers: Vec<IpAddr>,
+    /// The device that goes direct, if there is one: known by its mark alone.
+    pub(super) direct: Option<&'static str>,
 }
 
 impl Judge {
@@ -39,6 +43,10 @@ impl Judge {
         let to = link.destination();
         if to != ROUTER_MAC && to[0] & 1 == 0 {
             return Verdict::Elsewhere;
+        }
+        let is_direct = |who| marks_of(who).iter().any(|mark| contains(frame, mark));
+        if self.direct.is_some_and(is_direct) {
+            return Verdict::Direct;
         }
         if contains(frame, MARK) {
             return Verdict::Leak(told(&packet, frame));
@@ -118,8 +126,10 @@ fn is_neighbours(packet: &LaxSlicedPacket<'_>) -> bool {
     }
 }
 
+/// Whether it is in there, in whatever letters: who asks on for a name may change them (draft-vixie-dnsext-dns0x20).
 fn contains(octets: &[u8], what: &[u8]) -> bool {
-    octets.windows(what.len()).any(|window| window == what)
+    let mut windows = octets.windows(what.len());
+    windows.any(|window| window.eq_ignore_ascii_case(what))
 }
 
 /// From whom to whom, which protocol, and what of the traffic it was.
@@ -150,7 +160,8 @@ fn told(packet: &LaxSlicedPacket<'_>, frame: &[u8]) -> String {
         Some(TransportSlice::Icmpv6(icmp)) => write!(text, " ICMPv6 type {}", icmp.type_u8()),
         _ => Ok(()),
     };
-    if let Some(at) = frame.windows(MARK.len()).position(|window| window == MARK) {
+    let mut windows = frame.windows(MARK.len());
+    if let Some(at) = windows.position(|window| window.eq_ignore_ascii_case(MARK)) {
         let canary = frame[at..].iter().take(48);
         let canary = canary.map(|octet| match octet {
             b' '..=b'~' => char::from(*octet),
@@ -176,6 +187,7 @@ mod tests {
         let judge = Judge {
             boxes: vec![BOX.into(), "fd00::2".parse().unwrap()],
             servers: vec![SERVER.into()],
+            direct: Some("tv"),
         };
         judge.judge(frame)
     }
@@ -226,6 +238,31 @@ mod tests {
     fn a_mark_is_a_leak_whoever_seems_to_send_it() {
         let masqueraded = udp(BOX, SERVER, (4500, 4500), b"\0\0\0\0cygnet-canary of phone");
         assert!(is_leak(&masqueraded, "\"cygnet-canary of phone\""));
+    }
+
+    #[test]
+    fn a_query_that_the_box_asks_on_is_a_leak_in_whatever_letters() {
+        let query = b"cy\x01\0\0\x01\0\0\0\0\0\0\x0dcYgNeT-cAnArY\x06laptop\x07example\0";
+        let asked_on = udp(BOX, [198, 51, 100, 53], (40_000, 53), query);
+        assert!(is_leak(&asked_on, "\"cYgNeT-cAnArY.laptop.example"));
+    }
+
+    #[test]
+    fn who_goes_direct_is_known_by_the_mark_and_by_nothing_else() {
+        let tv = [192, 168, 1, 22];
+        for mark in [
+            &b"cygnet-canary of tv, UDP"[..],
+            b"\x0dcygnet-canary\x02tv\x07example\0",
+        ] {
+            assert_eq!(judge(&udp(tv, WEB, (9, 9), mark)), Verdict::Direct);
+        }
+        for mark in [
+            &b"cygnet-canary of tvs, UDP"[..],
+            b"cygnet-canary of laptop",
+            b"else",
+        ] {
+            assert!(is_leak(&udp(tv, WEB, (9, 9), mark), "UDP"));
+        }
     }
 
     #[test]

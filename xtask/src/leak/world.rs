@@ -29,7 +29,7 @@ const WEBS: [&str; 2] = [WEB, "2001:db8:80::80"];
 /// A host that is no part of anything.
 const OTHERS: [&str; 2] = ["198.51.100.81", "2001:db8:80::81"];
 /// The DNS host.
-const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:80::53"];
+pub(super) const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:80::53"];
 
 /// The router's interface at home.
 pub(super) const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -39,6 +39,11 @@ const BOX_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const BOX_LINK_LOCAL: &str = "fe80::ff:fe00:2";
 /// With two legs, the box's interface to the router.
 const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+
+/// The device that goes direct, and the one that is blocked, where there are such.
+pub(super) const OTHERS_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0x16], [2, 0, 0, 0, 0, 0x17]];
+/// What the one that goes direct is called.
+pub(super) const DIRECT: &str = "tv";
 
 /// The network between box and router.
 const HOME: u8 = 1;
@@ -115,6 +120,8 @@ pub(super) struct Network {
     pub(super) legs: Legs,
     pub(super) laptop: Namespace,
     pub(super) phone: Namespace,
+    /// A device that goes direct, and one that is blocked.
+    pub(super) others: Option<[Namespace; 2]>,
     /// The home router; `lan` is where everything from the home arrives.
     pub(super) router: Namespace,
     pub(super) server: Namespace,
@@ -128,7 +135,8 @@ pub(super) struct Network {
 
 impl Network {
     /// Builds it. Laptop and phone send all that is not for the LAN to a box that is not there yet.
-    pub(super) fn build(lab: &Lab, legs: Legs) -> Result<Self> {
+    /// `others`: there are devices with other policies, too.
+    pub(super) fn build(lab: &Lab, legs: Legs, others: bool) -> Result<Self> {
         let (laptop, phone) = (lab.host("laptop")?, lab.host("phone")?);
         let (router, internet) = (lab.router("router")?, lab.router("internet")?);
         let (web, server) = (lab.host("web")?, lab.host("server")?);
@@ -149,8 +157,20 @@ impl Network {
             ))?;
             laptop.default_route(&router)?;
         }
-        phone.default_route(&v4(network, BOX[0]))?;
-        phone.default_route(&format!("{BOX_LINK_LOCAL} dev eth0"))?;
+        let others = match others {
+            true => {
+                let others = [lab.host(DIRECT)?, lab.host("camera")?];
+                for ((device, host), mac) in others.iter().zip([22, 23]).zip(OTHERS_MACS) {
+                    devices.plug(&end(device, "eth0", &both(network, host)).mac(mac))?;
+                }
+                Some(others)
+            }
+            false => None,
+        };
+        for device in others.iter().flatten().chain([&phone]) {
+            device.default_route(&v4(network, BOX[0]))?;
+            device.default_route(&format!("{BOX_LINK_LOCAL} dev eth0"))?;
+        }
 
         let everybody = [
             "198.51.100.80/24",
@@ -200,6 +220,7 @@ impl Network {
             legs,
             laptop,
             phone,
+            others,
             router,
             server,
             home,
@@ -314,17 +335,21 @@ pub(super) struct Targets {
     pub(super) other: IpAddr,
     pub(super) dns: IpAddr,
     pub(super) server: IpAddr,
+    /// The box, at the address that it has at first: it may answer for names.
+    pub(super) gateway: IpAddr,
 }
 
 impl Targets {
     /// IPv4, and IPv6.
-    pub(super) fn both() -> Result<[Self; 2]> {
+    pub(super) fn both(legs: Legs) -> Result<[Self; 2]> {
+        let gateway = [v4(legs.network(), BOX[0]), v6(legs.network(), BOX[0])];
         let of = |family: usize| -> Result<Self> {
             Ok(Self {
                 web: WEBS[family].parse()?,
                 other: OTHERS[family].parse()?,
                 dns: RESOLVERS[family].parse()?,
                 server: SERVERS[family].parse()?,
+                gateway: gateway[family].parse()?,
             })
         };
         Ok([of(0)?, of(1)?])
