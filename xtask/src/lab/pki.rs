@@ -50,6 +50,8 @@ pub enum Validity {
     NotYet,
     /// From this second since 1970 on.
     From(i64),
+    /// Until this second since 1970.
+    Until(i64),
 }
 
 /// What a certificate is to say.
@@ -257,6 +259,10 @@ fn period(validity: Validity) -> (OffsetDateTime, OffsetDateTime) {
         Validity::From(second) => {
             let from = OffsetDateTime::from_unix_timestamp(second).unwrap_or(now);
             (from, from + Duration::days(30))
+        }
+        Validity::Until(second) => {
+            let until = OffsetDateTime::from_unix_timestamp(second).unwrap_or(now);
+            (until - Duration::days(30), until)
         }
     }
 }

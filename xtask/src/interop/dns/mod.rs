@@ -69,12 +69,12 @@ pub(super) fn all() -> Vec<Scenario> {
 }
 
 /// A dnsmasq that knows these names and asks nobody.
-struct Dnsmasq {
+pub(super) struct Dnsmasq {
     process: Process,
 }
 
 impl Dnsmasq {
-    fn start(host: &Namespace, addresses: &[&str], records: &[&str]) -> Result<Self> {
+    pub(super) fn start(host: &Namespace, addresses: &[&str], records: &[&str]) -> Result<Self> {
         let mut argv = vec![
             "dnsmasq".to_owned(),
             "--keep-in-foreground".to_owned(),
@@ -210,7 +210,13 @@ fn start(lab: &Lab, keys: &str, files: &[(&str, &str)]) -> Result<Home> {
 }
 
 /// Waits until a name has these addresses at a resolver.
-fn expect(host: &Namespace, at: &str, name: &str, more: &[&str], addresses: &[&str]) -> Result<()> {
+pub(super) fn expect(
+    host: &Namespace,
+    at: &str,
+    name: &str,
+    more: &[&str],
+    addresses: &[&str],
+) -> Result<()> {
     let mut last = String::new();
     let what = format!("{name} is {addresses:?} at {at} {more:?}");
     wait_for(&what, SOON, || {

@@ -4,15 +4,15 @@
 use super::super::Scenario;
 use super::super::pair::Pair;
 use super::super::plan::{Plan, Role};
+use super::checkup::{BEYOND, Check, Doctor, web};
 use super::home::{
-    Home, QUICK, TUNNEL, forwarding_world, gateway_setup, guard, server_setup, wait_for_state,
+    Home, QUICK, SOON, TUNNEL, forwarding_world, gateway_setup, guard, server_setup, wait_for_state,
 };
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::pki::{Authority, KeyKind, Request, Validity};
 use crate::lab::world::{ROUTER, SERVER, WEB};
-use crate::lab::{Context, Exec, Failure, Finished, Lab, Result, nat, wait_for};
+use crate::lab::{Context, Lab, Result, nat, wait_for};
 use crate::{ensure, project};
-use serde::Deserialize;
 use std::fs;
 use std::time::Duration;
 
@@ -59,131 +59,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             expired,
         ),
     ]
-}
-
-/// Long enough for servers that keep silent.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// A resolver beyond the tunnel.
-const BEYOND: &str = "9.9.9.9";
-
-/// What `cygnet doctor --json` says, as far as scenarios look at it.
-#[derive(Debug, Deserialize)]
-struct Report {
-    masked: bool,
-    wrong: usize,
-    checks: Vec<Check>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Check {
-    name: String,
-    subject: Option<String>,
-    state: String,
-    says: String,
-    remedy: Option<String>,
-}
-
-impl Report {
-    /// Fails unless this check is wrong and says so, with a remedy.
-    fn names(&self, fault: &str, check: &str, says: &str) -> Result<String> {
-        let of_check = |it: &&Check| it.name == check && it.state == "wrong";
-        let named = self.checks.iter().filter(of_check);
-        let named = named.map(|it| {
-            let subject = it.subject.as_deref().unwrap_or_default();
-            let remedy = it.remedy.as_deref().unwrap_or_default();
-            format!("{subject}: {} -> {remedy}", it.says)
-        });
-        let mut named = named.filter(|line| line.contains(says) && !line.ends_with("-> "));
-        named.next().ok_or_else(|| {
-            Failure::new(format!(
-                "{fault}: no check `{check}` is wrong and says \"{says}\": {:#?}",
-                self.bad()
-            ))
-        })
-    }
-
-    /// Fails unless this check is good and says so; what it says.
-    fn good(&self, check: &str, says: &str) -> Result<&str> {
-        let mut of_check = self.checks.iter().filter(|it| it.name == check);
-        let good = of_check.find(|it| it.state == "good" && it.says.contains(says));
-        good.map(|it| &*it.says).ok_or_else(|| {
-            Failure::new(format!(
-                "no check `{check}` is good and says \"{says}\": {:#?}",
-                self.checks
-            ))
-        })
-    }
-
-    /// What is not good.
-    fn bad(&self) -> Vec<&Check> {
-        let bad = self.checks.iter().filter(|it| it.state != "good");
-        bad.collect()
-    }
-
-    /// Fails unless all is good. What starts programs at boot, and what keeps the clock right, is not the lab's
-    /// business, and may be unknown.
-    fn is_healthy(&self, when: &str) -> Result<()> {
-        let may_be = |it: &Check| it.state == "unknown" && ["units", "clock"].contains(&&*it.name);
-        let mut bad = self.bad();
-        bad.retain(|it| !may_be(it));
-        ensure!(bad.is_empty(), "{when}: {bad:#?}");
-        Ok(())
-    }
-}
-
-/// A check-up of one end, in surroundings that a scenario chooses.
-struct Doctor<'a> {
-    cygnet: &'a Cygnet,
-    /// A line of shell that ends in `"$@"`.
-    behind: String,
-}
-
-impl<'a> Doctor<'a> {
-    /// With a resolver of this address; `before` goes before the program, such as another mount.
-    fn new(cygnet: &'a Cygnet, resolver: &str, before: &str) -> Result<Self> {
-        let resolvers = cygnet.directory().join("resolv.conf");
-        fs::write(&resolvers, format!("nameserver {resolver}\n"))?;
-        // Where it is a link to a file that is not there, nothing can be mounted on it.
-        let mount = format!("mount --bind {} /etc/resolv.conf", resolvers.display());
-        Ok(Self {
-            cygnet,
-            behind: format!("{mount}; {before} \"$@\""),
-        })
-    }
-
-    fn run(&self, options: &[&str]) -> Result<Finished> {
-        let (program, config) = (project::cygnet(), self.cygnet.config_path());
-        let mut command = Exec::new(["sh", "-ec", &self.behind, "sh"])
-            .arg(program.to_string_lossy())
-            .arg("doctor")
-            .arg("--config")
-            .arg(config.to_string_lossy())
-            .patience(PATIENCE);
-        for option in options {
-            command = command.arg(*option);
-        }
-        self.cygnet.namespace().place(command).finish()
-    }
-
-    /// The report, which agrees with the exit code.
-    fn report(&self, options: &[&str]) -> Result<Report> {
-        let finished = self.run(&[&["--json"][..], options].concat())?;
-        let (said, complained) = (&finished.stdout, finished.stderr.trim());
-        let report: Report =
-            serde_json::from_str(said).context(format!("it said {said}{complained}"))?;
-        let expected = i32::from(report.wrong > 0);
-        ensure!(
-            finished.status.code() == Some(expected),
-            "{} wrong, and it ended with {}",
-            report.wrong,
-            finished.status
-        );
-        Ok(report)
-    }
-}
-
-fn web() -> String {
-    format!("http://{WEB}/")
 }
 
 fn healthy(lab: &mut Lab) -> Result<String> {
@@ -271,7 +146,7 @@ fn devices(lab: &mut Lab) -> Result<String> {
     let set = |device: &str, policy: &str| home.gateway.command(&["device", "set", device, policy]);
     set(laptop, "direct")?;
     set(phone, "blocked")?;
-    let report = doctor.report(&[])?;
+    let report = doctor.report(&["--url", &web()])?;
     report.is_healthy("with devices of all kinds")?;
     let told = report.good(
         "devices",
@@ -329,7 +204,16 @@ virtual_address = true
 
 fn site(lab: &mut Lab) -> Result<String> {
     let pair = Pair::connected(lab, Plan::shared_key(Role::Initiator))?;
-    let report = Doctor::new(&pair.cygnet, BEYOND, "exec")?.report(&[])?;
+    // The office's own host tells the time.
+    let near = pair.near();
+    let listen = format!("{}:80", near.host4);
+    let host = project::own_command(&["webhost", "--listen", &listen]);
+    let _host = near.host.spawn_exec(host)?;
+    wait_for("the office's web host listens", SOON, || {
+        Ok(near.host.listens_tcp(80)?.then_some(()))
+    })?;
+    let url = format!("http://{}/", near.host4);
+    let report = Doctor::new(&pair.cygnet, BEYOND, "exec")?.report(&["--url", &url])?;
     report.is_healthy("a site")?;
     let says: Vec<&str> = report.checks.iter().map(|it| &*it.says).collect();
     for expected in [
@@ -385,7 +269,8 @@ fn path(lab: &mut Lab) -> Result<String> {
         "`mtu = 1338` in [tunnel.home]",
     )?;
     rule("")?;
-    doctor.report(&[])?.is_healthy("with nothing in the way")?;
+    let report = doctor.report(&["--url", &web()])?;
+    report.is_healthy("with nothing in the way")?;
     router.ip("link set wan mtu 1400")?;
     let report = doctor.report(&[])?;
     told.push(report.names("a narrow link", "mtu", narrow)?);
@@ -397,7 +282,7 @@ fn machine(lab: &mut Lab) -> Result<String> {
     let home = Home::start(lab, &gateway_setup(&aes, ""))?;
     let plain = || Doctor::new(&home.gateway, BEYOND, "exec");
     plain()?
-        .report(&[])?
+        .report(&["--url", &web()])?
         .is_healthy("before anything is planted")?;
     let mut told = Vec::new();
 
@@ -482,7 +367,8 @@ fn healthy_again(home: &Home, doctor: &Doctor<'_>) -> Result<()> {
     wait_for("no more warnings", Duration::from_secs(15), || {
         Ok(home.gateway.status()?.warnings.is_empty().then_some(()))
     })?;
-    doctor.report(&[])?.is_healthy("with all taken back")
+    let report = doctor.report(&["--url", &web()])?;
+    report.is_healthy("with all taken back")
 }
 
 fn clock(lab: &mut Lab) -> Result<String> {

@@ -3,13 +3,16 @@
 //!
 //! Cygnet is at both ends, in the demo's world; only what leaves the home's router is believed.
 
+pub(super) mod checkup;
 mod control;
 mod crash;
 mod doctor;
+mod doctor_faults;
 mod failover;
 mod firewall;
 mod guard;
 pub(super) mod home;
+mod https;
 mod mtu;
 mod recovery;
 mod refusals;
@@ -35,5 +38,6 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(recovery::scenarios());
     all.extend(systemd::scenarios());
     all.extend(doctor::scenarios());
+    all.extend(doctor_faults::scenarios());
     all
 }

@@ -4,15 +4,14 @@
 use super::super::Scenario;
 use super::super::pair::{Pair, same};
 use super::super::plan::{Plan, Role};
-use super::home::{Home, SERVER6, SOON, TUNNEL, WEB6, gateway_setup};
+use super::home::{Home, SERVER6, TUNNEL, WEB6, gateway_setup};
+use super::https::{Https, LARGE};
 use crate::ensure;
 use crate::lab::link::counter;
 use crate::lab::world::{SERVER, WEB};
 use crate::lab::{Failure, Lab, Link, Namespace, Process, Result, wait_for};
 use std::time::{Duration, Instant};
 
-/// Octets of a transfer.
-const LARGE: usize = 10_000_000;
 /// How far below its MTU the packets of a transfer over a link may be: inner TCP is rounded to the cipher's blocks.
 const SLACK: u32 = 40;
 /// Packets of this length and more that a transfer consists of, at least.
@@ -20,7 +19,7 @@ const FULL: u64 = 6000;
 
 /// How a link treats what is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub(super) enum Manner {
     /// The router before it says so by ICMP.
     Tells,
     /// It is dropped.
@@ -60,11 +59,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 /// What has passed, or has not, since a link is narrow.
 #[derive(Debug, Clone, Copy)]
-struct Passed {
+pub(super) struct Passed {
     /// IP fragments.
     fragments: u64,
     /// Dropped for their length.
-    dropped: u64,
+    pub(super) dropped: u64,
     /// Of the full length, nearly.
     full: u64,
     /// IKE messages of more than 700 octets.
@@ -75,7 +74,7 @@ struct Passed {
 
 /// Nothing longer than `mtu` passes this link from now on, and all that passes is counted; without a word, or
 /// by the word of the routers before it, which are not touched here.
-fn narrow(link: &Link, mtu: u32, manner: Manner) -> Result<()> {
+pub(super) fn narrow(link: &Link, mtu: u32, manner: Manner) -> Result<()> {
     let too_long = match manner {
         Manner::Tells => String::new(),
         Manner::Silent => format!("meta length > {mtu} counter name dropped drop\n"),
@@ -124,7 +123,7 @@ const COUNTERS: [&str; 6] = [
     "filled_far",
 ];
 
-fn passed(link: &Link) -> Result<Passed> {
+pub(super) fn passed(link: &Link) -> Result<Passed> {
     let text = link
         .namespace()
         .exec(["nft", "-j", "list", "counters", "table", "netdev", "narrow"])?;
@@ -138,39 +137,21 @@ fn passed(link: &Link) -> Result<Passed> {
     })
 }
 
-/// Takes and gives large files by HTTPS.
-const HTTPS: &str = r"
-import hashlib, http.server, socket, ssl, sys
-large = bytes(range(251)) * (int(sys.argv[1]) // 251 + 1)
-large = large[:int(sys.argv[1])]
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self, body):
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        self.answer(large)
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers['Content-Length']))
-        self.answer(hashlib.sha256(body).hexdigest().encode())
-    def log_message(self, *_):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6
-server = Server(('::', 443), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[2], sys.argv[3])
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
-";
+/// Makes these interfaces cut what they send: a batch would pass a link as one packet.
+pub(super) fn single(hosts: &[(&Namespace, &[&str])]) -> Result<()> {
+    for (host, interfaces) in hosts {
+        for interface in *interfaces {
+            let off = "tso off gso off gro off tx-udp-segmentation off";
+            host.shell(&format!("ethtool -K {interface} {off}"))?;
+        }
+    }
+    Ok(())
+}
 
 /// A home beyond a link of which something is known.
 struct Narrow {
     home: Home,
-    _web: Process,
-    file: String,
-    sum: String,
+    https: Https,
 }
 
 impl Narrow {
@@ -180,8 +161,7 @@ impl Narrow {
         setup.config = setup.config.replace(SERVER, server);
         let home = Home::prepare(lab, &setup)?;
         let world = &home.world;
-        // Batches would pass a link as one.
-        let single: [(&Namespace, &[&str]); 8] = [
+        single(&[
             (&world.laptop, &["eth0"]),
             (&world.gateway, &["eth0"]),
             (&world.router, &["lan", "wan"]),
@@ -190,51 +170,9 @@ impl Narrow {
             (&world.server_router, &["inside", "outside"]),
             (&world.server, &["eth0"]),
             (world.provider.namespace(), &["near", "far"]),
-        ];
-        for (host, interfaces) in single {
-            for interface in interfaces {
-                let off = "tso off gso off gro off tx-udp-segmentation off";
-                host.shell(&format!("ethtool -K {interface} {off}"))?;
-            }
-        }
-        let directory = lab.directory();
-        let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
-        let (key, certificate, file) = (at("web.key"), at("web.crt"), at("large"));
-        world.web.exec([
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=web.lab",
-            "-days",
-            "2",
-            "-keyout",
-            &key,
-            "-out",
-            &certificate,
         ])?;
-        let large: Vec<u8> = (0..LARGE).map(|n| (n % 251) as u8).collect();
-        std::fs::write(&file, large)?;
-        let sum = world.web.exec(["sha256sum", &file])?;
-        let sum = sum.split(' ').next().unwrap_or_default().to_owned();
-        let octets = LARGE.to_string();
-        let web = world
-            .web
-            .spawn(["python3", "-c", HTTPS, &octets, &certificate, &key])?;
-        wait_for("the HTTPS host listens", SOON, || {
-            Ok(world.web.listens_tcp(443)?.then_some(()))
-        })?;
-        Ok(Self {
-            home,
-            _web: web,
-            file,
-            sum,
-        })
+        let https = Https::start(lab, &world.web)?;
+        Ok(Self { home, https })
     }
 
     /// Nothing longer than `mtu` passes between home and provider from now on.
@@ -276,16 +214,8 @@ impl Narrow {
 
     /// Takes the file from the web host, or gives it.
     fn start(&self, host: &str, gives: bool, more: &str) -> Result<Process> {
-        let url = match host.contains(':') {
-            true => format!("https://[{host}]/"),
-            false => format!("https://{host}/"),
-        };
-        let what = match gives {
-            true => format!("-T {} {url}", self.file),
-            false => format!("{url} | sha256sum"),
-        };
-        let line = format!("curl -sS -g -k --fail --max-time 60 {more} {what}");
-        self.home.world.laptop.spawn(["sh", "-c", &line])
+        self.https
+            .start_transfer(&self.home.world.laptop, host, gives, more)
     }
 
     fn ends(&self, mut transfer: Process, what: &str) -> Result<()> {
@@ -293,13 +223,7 @@ impl Narrow {
             let log = crate::lab::process::last_lines(&self.home.gateway.log(), 20);
             failure.while_doing(format!("{what}; the gateway's last words:\n{log}\n"))
         };
-        transfer.wait(Duration::from_secs(70)).map_err(with_log)?;
-        let said = transfer.log();
-        if !said.contains(&self.sum) {
-            let failure = Failure::new(format!("what came is not what was sent: {said}"));
-            return Err(with_log(failure));
-        }
-        Ok(())
+        self.https.ends(&mut transfer).map_err(with_log)
     }
 
     /// What `status` of both ends says.
@@ -374,7 +298,7 @@ impl Narrow {
 }
 
 /// How long the search may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn transfers(lab: &Lab, server: &str, mtu: u32, manner: Manner) -> Result<String> {
     let mut narrow = Narrow::prepare(lab, server)?;
@@ -478,7 +402,7 @@ fn strongswan(lab: &Lab, fragmentation: bool) -> Result<String> {
     ))
 }
 
-fn first(pair: &mut Pair) -> Result<&mut Link> {
+pub(super) fn first(pair: &mut Pair) -> Result<&mut Link> {
     let link = pair.offices.links.first_mut();
     link.ok_or_else(|| Failure::new("the offices are not joined"))
 }

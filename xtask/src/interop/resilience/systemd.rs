@@ -19,6 +19,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             units,
         ),
         Scenario::new(
+            "systemd-enabled",
+            "`systemctl enable` links the guard where it is started before the network, and cygnet behind it",
+            enabled,
+        ),
+        Scenario::new(
             "systemd-notify",
             "READY=1, WATCHDOG=1 and STOPPING=1 arrive on NOTIFY_SOCKET",
             notify,
@@ -78,6 +83,49 @@ fn units(lab: &mut Lab) -> Result<String> {
         finished.status
     );
     Ok(format!("{} units", UNITS.len()))
+}
+
+/// In a root of its own, as an image is made: nothing of this machine is looked at or changed.
+fn enabled(lab: &mut Lab) -> Result<String> {
+    let root = lab.subdirectory("root")?;
+    let etc = root.join("etc/systemd/system");
+    fs::create_dir_all(&etc)?;
+    for name in UNITS {
+        fs::write(etc.join(name), unit(name)?)?;
+    }
+    let argv = [
+        "systemctl".to_owned(),
+        format!("--root={}", root.display()),
+        "enable".to_owned(),
+    ];
+    Exec::new(argv.into_iter().chain(UNITS.map(str::to_owned))).run()?;
+    for link in [
+        "sysinit.target.wants/cygnet-guard.service",
+        "multi-user.target.wants/cygnet.service",
+    ] {
+        let path = etc.join(link);
+        let name = link.split('/').next_back().unwrap_or_default();
+        let to = fs::read_link(&path).context(path.display())?;
+        ensure!(
+            to.file_name().is_some_and(|to| to == name),
+            "{link} leads to {}",
+            to.display()
+        );
+    }
+    // What is started in sysinit.target is before what brings the network up by this alone.
+    for (name, key, wanted) in [
+        ("cygnet-guard.service", "Before=", "network-pre.target"),
+        ("cygnet-guard.service", "Wants=", "network-pre.target"),
+        ("cygnet.service", "After=", "cygnet-guard.service"),
+    ] {
+        let text = unit(name)?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(key));
+        ensure!(
+            lines.any(|line| line.split_whitespace().any(|word| word == wanted)),
+            "{name} has no {key}{wanted}"
+        );
+    }
+    Ok("guard in sysinit.target before network-pre.target, cygnet behind it".to_owned())
 }
 
 fn notify(lab: &mut Lab) -> Result<String> {

@@ -8,6 +8,7 @@ mod fetched;
 mod networking;
 mod overlap;
 mod speedtest;
+mod speedtest_unshaped;
 
 use super::Scenario;
 use super::resilience::home::{ROUTER6, add_ipv6};
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(overlap::scenarios());
     all.extend(fetched::scenarios());
     all.extend(speedtest::scenarios());
+    all.extend(speedtest_unshaped::scenarios());
     all
 }
 

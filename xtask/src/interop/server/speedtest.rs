@@ -55,7 +55,7 @@ const HALF_BUSY: f64 = 0.5;
 /// For a run with two ways.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-fn server_setup(lines: &str) -> Setup {
+pub(super) fn server_setup(lines: &str) -> Setup {
     Setup::new(format!(
         "[server]
 identity = \"vpn.lab\"
@@ -67,7 +67,7 @@ pools = [\"10.99.0.0/24\", \"fd99::/112\"]
 }
 
 /// The box as a client whose own traffic goes through the tunnel.
-fn client_setup() -> Setup {
+pub(super) fn client_setup() -> Setup {
     Setup::new(format!(
         "[tunnel.home]
 remote = \"{SERVER}\"
@@ -93,7 +93,7 @@ fn speedtest(cygnet: &Cygnet, arguments: &[&str]) -> Result<Finished> {
 }
 
 /// What `cygnet speedtest … --json` says.
-fn measured(cygnet: &Cygnet, arguments: &[&str]) -> Result<Value> {
+pub(super) fn measured(cygnet: &Cygnet, arguments: &[&str]) -> Result<Value> {
     let finished = speedtest(cygnet, &[arguments, &["--json"]].concat())?;
     ensure!(
         finished.success(),
@@ -106,7 +106,7 @@ fn measured(cygnet: &Cygnet, arguments: &[&str]) -> Result<Value> {
 }
 
 /// A large file on a web server; what the process logs says who fetched it.
-fn web_server(lab: &Lab, on: &Namespace, address: &str) -> Result<Process> {
+pub(super) fn web_server(lab: &Lab, on: &Namespace, address: &str) -> Result<Process> {
     let directory = lab.subdirectory("files")?;
     let big = fs::File::create(directory.join("big"))?;
     big.set_len(4 << 30)?;
@@ -266,7 +266,7 @@ fn limit(direction: &Value, direct_mbit_s: f64) -> Result<Value> {
     Ok(json!({ "is": is, "direct_mbit_s": direct_mbit_s }))
 }
 
-fn mbit_s(run: &Value, path: usize, direction: &str) -> Result<f64> {
+pub(super) fn mbit_s(run: &Value, path: usize, direction: &str) -> Result<f64> {
     let figure = run["paths"][path][direction]["mbit_s"].as_f64();
     figure.ok_or_else(|| Failure::new(format!("there is no figure for {direction}: {run}")))
 }

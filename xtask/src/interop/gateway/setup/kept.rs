@@ -2,6 +2,7 @@
 
 use super::super::super::Scenario;
 use super::super::super::dhcp::beside::dnsmasq;
+use super::super::super::resilience::checkup::{BEYOND, Doctor, web};
 use super::super::super::resilience::home::{GATEWAY6, SERVER6, SOON, WEB6, seen_by, server_setup};
 use super::machine::Machine;
 use super::typist::Typist;
@@ -135,6 +136,10 @@ fn typed(lab: &mut Lab) -> Result<String> {
         Ok(way.contains("pref high").then_some(()))
     })?;
     online(&machine.world.laptop, &[WEB6])?;
+    let doctor = Doctor::with_path(&machine.cygnet, BEYOND, "exec", &machine.path)?;
+    doctor
+        .report(&["--url", &web()])?
+        .is_healthy("what was set up and kept")?;
     machine.expect(&["off"], 0, "is taken back")?;
     machine.is_as_before("after `gateway off`")?;
     // There is nothing of a setup left: it is the old command again.

@@ -6,9 +6,15 @@ use super::typist::{CTRL_C, Typist};
 use crate::ensure;
 use crate::lab::{Lab, Result, on_host};
 use std::fs;
+use std::time::{Duration, Instant};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
+        Scenario::new(
+            "setup-unconfirmed-by-default",
+            "without --within and without an answer it is taken back after the minute that was told",
+            a_minute,
+        ),
         Scenario::new(
             "setup-unconfirmed",
             "without an answer, by a no and by Ctrl-C, all is as before",
@@ -44,6 +50,32 @@ fn asked(machine: &Machine, flags: &[&str]) -> Result<Typist> {
     typist.types("y\n")?;
     typist.reads("Keep this?")?;
     Ok(typist)
+}
+
+/// From the yes to what was planned, to the question at most, and from the question on, to what is told then.
+const A_MINUTE: Duration = Duration::from_secs(60);
+/// Of what happens after the minute: it says so once the rules are taken back.
+const TAKES: Duration = Duration::from_secs(15);
+
+fn a_minute(lab: &mut Lab) -> Result<String> {
+    let machine = Machine::new(lab)?;
+    let mut typist = Typist::start(&machine, &[])?;
+    typist.takes_defaults()?;
+    let begun = Instant::now();
+    typist.types("y\n")?;
+    typist.reads("Keep this?")?;
+    let asked = Instant::now();
+    typist.reads("It was not confirmed.")?;
+    let (since_yes, since_question) = (begun.elapsed(), asked.elapsed());
+    ensure!(
+        since_yes >= A_MINUTE && since_question <= A_MINUTE + TAKES,
+        "it was not confirmed {since_yes:?} after the yes, {since_question:?} after the question"
+    );
+    typist.reads("Taken back: all is as before.")?;
+    let code = typist.ends()?;
+    ensure!(code == 1, "without an answer it ended with {code}");
+    machine.is_taken_back("without an answer for a minute")?;
+    Ok(format!("after {:.1} s", since_question.as_secs_f32()))
 }
 
 fn unconfirmed(lab: &mut Lab) -> Result<String> {
