@@ -164,7 +164,8 @@ fn mtu(facts: &Facts, tunnel: &Tunnel, server: &Server, found: &Found) -> Option
                     "write `mtu = {write}` in [tunnel.{}]{note}, and `cygnet reload`{}",
                     tunnel.name,
                     match tunnel.searches_mtu {
-                        true => "; its server does not help the tunnel to find that out",
+                        true =>
+                            "; but look once more in a minute: what became narrow just now the tunnel finds out by itself, unless its server does not help",
                         false =>
                             "; or take `search_mtu = false` out there, and the tunnel finds it out",
                     }
