@@ -2,6 +2,7 @@
 
 mod advertise;
 mod auth;
+mod claims;
 mod dhcp;
 mod dns;
 mod hook;
@@ -83,6 +84,8 @@ impl<'r> Builder<'r> {
             .as_ref()
             .and_then(|g| self.gateway(g.get_ref(), &raw.tunnel, &tunnels, server.as_ref()));
         self.interfaces_differ(raw, &tunnels, server.as_ref());
+        self.standbys(raw);
+        self.one_way_each(raw, &tunnels);
         if self.mistakes.is_empty() {
             Ok(Config {
                 server,

@@ -159,6 +159,8 @@ pub struct Tunnel {
     pub maps: Vec<Mapping>,
     /// Whether the peer lends us addresses.
     pub virtual_address: bool,
+    /// The tunnel whose networks it carries while that one is down.
+    pub standby_for: Option<String>,
     /// Run when the tunnel goes up or down.
     pub hook: Option<Hook>,
 }

@@ -302,6 +302,7 @@ pub(crate) struct RawTunnel {
     pub(crate) local_networks: Option<Vec<Spanned<String>>>,
     pub(crate) local_map: Option<OneOrMany>,
     pub(crate) remote_networks: Option<Vec<Spanned<String>>>,
+    pub(crate) standby_for: Option<Spanned<String>>,
     pub(crate) start: Option<Spanned<String>>,
     pub(crate) ike: Option<Vec<Spanned<String>>>,
     pub(crate) esp: Option<Vec<Spanned<String>>>,

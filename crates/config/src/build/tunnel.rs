@@ -123,6 +123,7 @@ impl Builder<'_> {
             local_networks: as_here(fixed_networks(&children, |c| &c.local), &maps),
             maps,
             virtual_address: !request_virtual.is_empty(),
+            standby_for: raw.standby_for.as_ref().map(|w| w.get_ref().clone()),
             hook,
         };
         let connection = Connection {

@@ -1,5 +1,6 @@
 //! Configurations good and bad, as a person would write them.
 
+mod claims;
 mod gateway;
 mod hook;
 mod map;

@@ -86,12 +86,18 @@ impl Wanted<'_> {
             }
         }
         for net in &remote {
-            let other = claimed.iter().find(|(_, other)| *other == net.shown);
-            if let Some((tunnel, _)) = other {
+            // A tunnel to everything leaves room for an office; a network within another is written by hand.
+            let other = (claimed.iter()).find(|(_, other)| {
+                *other == net.shown || (other.prefix_len() > 0 && overlap(other, &net.shown))
+            });
+            if let Some((tunnel, other)) = other {
+                let what = match *other == net.shown {
+                    true => format!("{other} already"),
+                    false => format!("{other}, which overlaps {}", net.shown),
+                };
                 return Err(format!(
-                    "the tunnel {tunnel} leads to {} already: take that one out of the configuration, or have the other office \
+                    "the tunnel {tunnel} leads to {what}: take that one out of the configuration, or have the other office \
                      known by another network{}",
-                    net.shown,
                     self.offer("--remote-map", self.remote, machine, claimed)
                 ));
             }
@@ -332,6 +338,14 @@ mod tests {
             (
                 judge(same, &[], &["10.3.0.0/24"], &[]),
                 "the tunnel third leads to 10.3.0.0/24 already",
+            ),
+            (
+                judge(same, &[], &["10.3.0.64/26"], &[]),
+                "the tunnel third leads to 10.3.0.0/24, which overlaps 10.3.0.64/26: take that one out",
+            ),
+            (
+                judge(same, &[], &["10.2.0.0/15"], &[]),
+                "which overlaps 10.2.0.0/15: take that one out",
             ),
         ] {
             let told = told.expect_err(expected);

@@ -51,7 +51,10 @@ pub(super) fn inputs(
     machine: &Machine,
 ) -> Result<Inputs, String> {
     let mut tunnels = Vec::new();
-    for (name, tunnel) in &config.tunnels {
+    // Of several that are up the first carries what they have in common.
+    let (first, standby): (Vec<_>, Vec<_>) =
+        (config.tunnels.iter()).partition(|(_, tunnel)| tunnel.standby_for.is_none());
+    for (name, tunnel) in first.into_iter().chain(standby) {
         let state = live.get(name).cloned().unwrap_or_default();
         let connection = config.policy.connection(name);
         let servers = connection.map_or(&[][..], |c| c.remote.servers());
@@ -371,6 +374,21 @@ mod tests {
         assert_eq!(addresses("listen = [\"192.168.1.2\"]"), ["192.168.1.2"]);
         let mixed = addresses("listen = [\"10.1.0.1\", \"::\"]");
         assert_eq!(mixed, ["10.1.0.1", "fd00::2"]);
+    }
+
+    #[test]
+    fn who_stands_in_for_another_comes_after_it_whatever_its_name() {
+        let site = |name: &str, more: &str| {
+            format!(
+                "[tunnel.{name}]\nremote = \"203.0.113.5\"\npsk = \"k\"\nremote_networks = [\"10.2.0.0/24\"]\n{more}\n"
+            )
+        };
+        let config = config(&(site("a", "standby_for = \"z\"") + &site("z", "")));
+        let inputs = inputs(&config, &BTreeMap::new(), &machine()).unwrap();
+        let names: Vec<&str> = (inputs.tunnels.iter())
+            .map(|tunnel| tunnel.interface.as_str())
+            .collect();
+        assert_eq!(names, ["cyg-z", "cyg-a"]);
     }
 
     #[test]
