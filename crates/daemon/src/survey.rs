@@ -31,6 +31,21 @@ pub fn configuration(path: &Path) -> Result<(Config, String), StartError> {
     Ok((loaded.config, summary))
 }
 
+/// A sentence for each interface of the LAN that is not there: it may be plugged in later, or be mistyped.
+#[must_use]
+pub fn lan_missing(config: &Config) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let missing = |runtime: tokio::runtime::Runtime| {
+        runtime.block_on(supervisor::network::lan_missing(config))
+    };
+    runtime.map_or_else(
+        |_| Vec::new(),
+        |runtime| missing(runtime).into_values().collect(),
+    )
+}
+
 /// The date, in seconds since 1970.
 ///
 /// # Errors

@@ -10,14 +10,18 @@ use super::import::sections::Sections;
 use crate::args::ConfigFile;
 
 pub(super) fn check(file: &ConfigFile) -> ExitCode {
-    match cygnet_daemon::check(&file.config) {
-        Ok(summary) => {
+    match cygnet_daemon::survey::configuration(&file.config) {
+        Ok((config, summary)) => {
             println!("{}: good. {summary}", file.config.display());
             // A link is read as well; only an import does not follow it.
             let text = std::fs::read_to_string(&file.config).unwrap_or_default();
             let beside = file.config.parent().unwrap_or(Path::new("."));
             let content = |path: &str| std::fs::read(beside.join(path)).ok();
-            for warning in Sections::of(text).warnings(&content) {
+            let missing = cygnet_daemon::survey::lan_missing(&config);
+            for warning in missing
+                .into_iter()
+                .chain(Sections::of(text).warnings(&content))
+            {
                 eprintln!("cygnet: warning: {warning}");
             }
             ExitCode::SUCCESS

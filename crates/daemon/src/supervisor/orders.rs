@@ -122,6 +122,15 @@ impl Supervisor {
                     .to_owned(),
             );
         }
+        // Devices behind the old one would be open from now on; at a start a card may come late.
+        let before = self.loaded.config.gateway.as_ref();
+        let is_new = |name: &String| before.is_none_or(|gateway| !gateway.lan.contains(name));
+        let missing = super::network::lan_missing(&loaded.config).await;
+        if let Some((_, told)) = missing.into_iter().find(|(name, _)| is_new(name)) {
+            return Err(format!(
+                "{told}; plug it in first, or start cygnet with this: `systemctl restart cygnet-guard cygnet`"
+            ));
+        }
         let (tuns, fds) = self.network.reconfigure(&loaded.config).await?;
         self.take_up(loaded, tuns, &fds);
         Ok(())

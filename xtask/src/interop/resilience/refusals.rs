@@ -21,7 +21,7 @@ use std::time::Duration;
 type Spoil = fn(&Box_) -> Result<()>;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    let mistakes: [(&str, &str, Spoil, &[&str]); 18] = [
+    let mistakes: [(&str, &str, Spoil, &[&str]); 19] = [
         (
             "key-missing",
             "the private key is not there",
@@ -120,6 +120,25 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["cygnet.toml:", "hoem", "expected one of: home"],
         ),
         (
+            "two-tunnels-one-network",
+            "two tunnels claim one network",
+            |at| {
+                let site = |name: &str, remote: &str| {
+                    format!(
+                        "[tunnel.{name}]\nremote = \"{remote}\"\npsk = \"psk\"\nremote_networks = [\"10.2.0.0/24\"]\n"
+                    )
+                };
+                at.write("psk", "a good long secret\n", 0o600)?;
+                let both = [site("branch", "192.0.2.77"), site("office", "192.0.2.78")].concat();
+                at.replace("[gateway]", &format!("{both}[gateway]"))
+            },
+            &[
+                "cygnet.toml:",
+                "`10.2.0.0/24` is the other side of tunnel `branch` already",
+                "standby_for",
+            ],
+        ),
+        (
             "config-missing",
             "the configuration is not there",
             |at| Ok(fs::remove_file(at.path("cygnet.toml"))?),
@@ -205,6 +224,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "bad-lan-interface",
             "`lan` names an interface that is not there yet: closed, with a warning",
             lan_interface,
+        ),
+        Scenario::new(
+            "bad-lan-interface-by-reload",
+            "a running gateway is reloaded to a `lan` that is not there: refused, the guard and all else as before",
+            lan_interface_by_reload,
         ),
     ]);
     all
@@ -533,5 +557,34 @@ fn lan_interface(lab: &mut Lab) -> Result<String> {
     if !(warning.contains("lan") && warning.contains("ip link")) {
         bail!("the warning does not say where and what to do: {warning}");
     }
+    const NONE: &str = "lan = \"eth9\": there is no such interface";
+    let checked = check(&gateway)?;
+    ensure!(
+        checked.success() && checked.stderr.contains(NONE),
+        "`cygnet check` says {}{}",
+        checked.stdout,
+        checked.stderr
+    );
     Ok(warning)
+}
+
+/// What is mistyped while the gateway runs does not leave the devices behind the right one open.
+fn lan_interface_by_reload(lab: &mut Lab) -> Result<String> {
+    let home = Home::start(lab, &gateway_setup(QUICK, ""))?;
+    let mut setup = gateway_setup(QUICK, "default = \"direct\"\n");
+    setup.config = setup.config.replace("lan = \"eth0\"", "lan = \"eth9\"");
+    home.gateway.write(&setup)?;
+    let before = home.state()?;
+    home.world.provider.reset()?;
+    let told = home.gateway.control(&["reload"])?;
+    ensure!(
+        !told.success() && told.stderr.contains("lan = \"eth9\""),
+        "`cygnet reload` says {}{}",
+        told.stdout,
+        told.stderr
+    );
+    before.expect_same(&home.state()?, "after a reload to eth9")?;
+    home.online(&home.world.laptop)?;
+    home.nothing_leaked("after a reload to eth9")?;
+    Ok(told.stderr.trim().to_owned())
 }

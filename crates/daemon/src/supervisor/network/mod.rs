@@ -258,6 +258,14 @@ impl Network {
     }
 }
 
+/// What of the LAN is not there, each interface with a sentence; nothing where the kernel does not tell.
+pub(crate) async fn lan_missing(config: &Config) -> BTreeMap<String, String> {
+    match Netlink::connect() {
+        Ok(netlink) => worker::look::lan_missing(config, &netlink).await,
+        Err(_) => BTreeMap::new(),
+    }
+}
+
 /// Whether this configuration contradicts what this machine is: for `cygnet check`. What overlaps is refused
 /// here; a daemon that finds it so does what can be done.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {

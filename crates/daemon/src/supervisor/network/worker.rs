@@ -4,7 +4,7 @@ mod devices;
 mod direct_names;
 mod failure;
 mod lent;
-mod look;
+pub(super) mod look;
 mod maps;
 mod watch;
 

@@ -1,32 +1,15 @@
 //! What hinders: a guard that is not whole, interfaces that are not there, firewalls of others.
 
+use std::collections::BTreeMap;
+
 use cygnet_config::Config;
+use cygnet_linux::Netlink;
 use tokio::time::Instant;
 
 use super::{Worker, firewalls};
 use crate::api::Guard;
 
 impl Worker {
-    /// Interfaces of the LAN that are not there: plugged in later, or mistyped. The guard waits for them.
-    async fn lan_missing(&self, config: &Config) -> Vec<String> {
-        let (Some(gateway), Ok(links)) = (&config.gateway, self.network.netlink().links().await)
-        else {
-            return Vec::new();
-        };
-        let missing = gateway
-            .lan
-            .iter()
-            .filter(|name| !links.iter().any(|link| link.name == **name));
-        missing
-            .map(|name| {
-                format!(
-                    "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; \
-                     `ip link` shows those there are"
-                )
-            })
-            .collect()
-    }
-
     /// Looks once more where something hindered: whoever asks may have set it right.
     pub(super) async fn look_again(&mut self) {
         if !self.warnings.is_empty() && !self.heard.has_just_looked() {
@@ -81,7 +64,11 @@ impl Worker {
             warnings.extend(self.without_tunnel());
             warnings.extend(self.held.troubles());
         }
-        warnings.extend(self.lan_missing(&config).await);
+        warnings.extend(
+            lan_missing(&config, self.network.netlink())
+                .await
+                .into_values(),
+        );
         warnings.extend(self.clashes.iter().cloned());
         warnings.extend(self.listeners.trouble.clone());
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
@@ -97,4 +84,28 @@ impl Worker {
         }
         self.warnings = warnings;
     }
+}
+
+/// Interfaces of the LAN that are not there, each with a sentence: plugged in later, or mistyped. The guard waits for
+/// them.
+pub(in super::super) async fn lan_missing(
+    config: &Config,
+    netlink: &Netlink,
+) -> BTreeMap<String, String> {
+    let (Some(gateway), Ok(links)) = (&config.gateway, netlink.links().await) else {
+        return BTreeMap::new();
+    };
+    let missing = gateway
+        .lan
+        .iter()
+        .filter(|name| !links.iter().any(|link| link.name == **name));
+    missing
+        .map(|name| {
+            let told = format!(
+                "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; `ip link` \
+                 shows those there are"
+            );
+            (name.clone(), told)
+        })
+        .collect()
 }
