@@ -1,7 +1,7 @@
 //! The guard: each layer by itself keeps tunnelled devices in, and nobody else out.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cygnet_gateway::{
     DevicePolicy, Devices, DirectNames, GUARD_NFT_TABLE, GuardInputs, GuardPlan, Lan,
@@ -646,6 +646,25 @@ fn a_name_that_goes_direct_does_by_its_addresses_as_long_as_they_are_held() {
     change(&[v6], &[v4]);
     change(&[], &[v4, v6]);
     assert_eq!(world.canaries(), [0, 0]);
+    // What nothing is sent to any more ends by itself. One datagram holds nothing longer.
+    apply(&world, &of(&[], &[(v4, 5)]));
+    let before = world.seen();
+    let socket = world.laptop.udp("0.0.0.0:0");
+    socket.send_to(b"canary", (v4, 7)).unwrap();
+    let until = Instant::now() + Duration::from_secs(4);
+    while world.seen()[0] == before[0] {
+        assert!(Instant::now() < until, "what is held does not go direct");
+    }
+    let held = || {
+        let listed = world.gateway.run(|| nft::list_table(GUARD_NFT_TABLE));
+        nft::elements(&listed.unwrap().unwrap(), DirectNames::SETS[0]).len()
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while held() > 0 {
+        assert!(Instant::now() < until, "it does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(world.canaries(), [0, 0], "what ended goes direct");
     // Blocked is blocked.
     let blocked = of(
         &[(&mac(&world), DevicePolicy::Blocked)],

@@ -219,7 +219,8 @@ impl World {
         [after[0] - before[0], after[1] - before[1]]
     }
 
-    fn seen(&self) -> [u64; 2] {
+    /// Canaries of each family that the router has seen.
+    pub(crate) fn seen(&self) -> [u64; 2] {
         let list = self.router.sh("nft list table inet watch");
         let mut counts = list.lines().filter_map(|l| {
             let after = l.split("counter packets ").nth(1)?;
