@@ -3,12 +3,12 @@
 use super::super::Scenario;
 use super::home::{Home, QUICK, SOON, TUNNEL, reaches_web, seen_by, server_setup, wait_for_state};
 use super::restless::Restless;
-use crate::ensure;
 use crate::lab::cygnet::Setup;
 use crate::lab::process::last_lines;
 use crate::lab::strongswan::{self, Auth, Child, Config, Connection, StrongSwan};
 use crate::lab::world::{SERVER, WEB};
 use crate::lab::{End, Lab, Namespace, Result, nat, wait_for, wire};
+use crate::{bail, ensure};
 use std::time::Duration;
 
 /// The second server.
@@ -148,7 +148,41 @@ fn first_dies(lab: &mut Lab) -> Result<String> {
     busy.tries_on()?;
     told(&home, "up", &format!("second server ({SPARE})"))?;
     home.nothing_leaked("from one server to the other")?;
-    Ok("the second server took over".to_owned())
+    as_a_person_reads_it(&home)
+}
+
+/// `cygnet status --history` tells why it was down and what came then, each with its time.
+fn as_a_person_reads_it(home: &Home) -> Result<String> {
+    let text = home.gateway.command(&["status", "--history"])?;
+    let why = format!("no answer from {SERVER} for ");
+    let then = format!("second server ({SPARE})");
+    let down = told_when(&text, "down ", &why);
+    let up = told_when(&text, "up again ", &then);
+    let (Some(down), Some(up)) = (down, up) else {
+        bail!("`cygnet status --history` says\n{text}");
+    };
+    let (_, silent) = down.split_once(&why).unwrap_or_default();
+    let seconds = silent.strip_suffix(" s");
+    ensure!(
+        seconds.is_some_and(|number| number.parse::<u32>().is_ok()),
+        "for how long? {down}"
+    );
+    Ok(format!("{down}; {up}"))
+}
+
+/// The line of the history that begins with this and a time, and tells that.
+fn told_when(text: &str, what: &str, words: &str) -> Option<String> {
+    let is_time = |word: &str| {
+        let parts: Vec<&str> = word.split(':').collect();
+        let two = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+        parts.len() == 3 && parts.iter().all(two)
+    };
+    let mut lines = text.lines().filter_map(|line| {
+        let (when, told) = line.trim().strip_prefix(what)?.split_once(": ")?;
+        let when = when.split(' ').any(is_time);
+        (when && told.contains(words)).then(|| line.trim().to_owned())
+    });
+    lines.next()
 }
 
 fn refused(lab: &mut Lab) -> Result<String> {
