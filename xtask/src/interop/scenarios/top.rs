@@ -9,6 +9,7 @@ use super::super::resilience::home::{Home, QUICK, gateway_setup};
 use crate::ensure;
 use crate::lab::cygnet::Cygnet;
 use crate::lab::terminal::Terminal;
+use crate::lab::traffic::ping;
 use crate::lab::{Exec, Failure, Lab, Process, Result, wait_for};
 use crate::project;
 use rustix::process::Signal;
@@ -96,6 +97,23 @@ fn tunnel(lab: &mut Lab) -> Result<String> {
     let flow = Flow::start((&near.host, near.host4), (&far.host, far.host4), 10)?;
     let flowing = wait_for_tunnel(&terminal, "a rate", carries)?;
     terminal.wait_for_line(&["in", "Mbit/s, scale to"], SOON)?;
+    terminal.wait_for_line_where("a graph", SOON, |line| {
+        line.contains(['█', '▁']) && !line.contains("bit/s")
+    })?;
+    // Into the tunnel, and for nobody that a policy takes.
+    let tun = "cyg-office";
+    pair.near()
+        .gateway
+        .ip(&format!("route add 10.77.0.0/24 dev {tun}"))?;
+    let lost = ping(&pair.near().gateway, "10.77.0.1", 10)?;
+    ensure!(lost.received == 0, "10.77.0.1 answers");
+    terminal.wait_for_line_where("what was dropped", SOON, |line| {
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| *word != "no-policy")
+            .skip(1);
+        line.starts_with("dropped") && words.next().and_then(|n| n.parse().ok()) >= Some(10)
+    })?;
     pair.cygnet.request(OFFICE, "rekey", Some(NET))?;
     wait_for_tunnel(&terminal, "new keys", |words| {
         carries(words) && words.get(5..) == Some(&["1", "1"])
