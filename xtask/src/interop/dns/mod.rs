@@ -244,9 +244,9 @@ fn take_down(home: &Home) -> Result<()> {
 }
 
 fn through_the_tunnel(lab: &mut Lab) -> Result<String> {
-    let home = start(lab, "", &[])?;
+    let mut home = start(lab, "", &[])?;
     let far = far_resolver(&home)?;
-    let (laptop, phone) = (&home.world.laptop, &home.world.phone);
+    let (laptop, phone) = (&home.world.laptop.clone(), &home.world.phone.clone());
     expect(laptop, GATEWAY, HOST, &["A"], &[WEB])?;
     expect(laptop, GATEWAY, HOST, &["AAAA"], &["2001:db8:80::80"])?;
     expect(phone, GATEWAY, HOST, &["A", "+tcp"], &[WEB])?;
@@ -290,6 +290,27 @@ fn through_the_tunnel(lab: &mut Lab) -> Result<String> {
     ensure!(hits > 0, "nothing came from the cache");
     let text = home.gateway.command(&["status"])?;
     ensure!(text.contains("dns: answers at 192.168.1.2"), "{text}");
+    // A resolver that is written down, where the server hands out none.
+    home.server.write(&server_setup())?;
+    home.server.reload()?;
+    let keys = format!("[gateway.dns]\nresolvers = [\"{WEB}\"]\ncache = 0\n");
+    home.gateway.write(&gateway_setup("", &keys))?;
+    home.gateway.restart()?;
+    wait_for_state(&home.gateway, "home", "up")?;
+    let heard = far.asked_for("other.test.example").len();
+    expect(
+        laptop,
+        GATEWAY,
+        "other.test.example",
+        &["A"],
+        &["198.51.100.81"],
+    )?;
+    let asked_then = far.asked_for("other.test.example").split_off(heard);
+    ensure!(
+        !asked_then.is_empty() && asked_then.iter().all(|from| from == SERVER),
+        "by the configured resolver: asked by {asked_then:?}"
+    );
+    home.nothing_leaked("by the configured resolver")?;
     Ok(format!(
         "asked {} times by the server, {hits} answers from the cache",
         asked.len()
