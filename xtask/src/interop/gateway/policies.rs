@@ -2,7 +2,8 @@
 
 use super::super::Scenario;
 use super::super::resilience::home::{
-    GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, check, gateway_setup, guard, seen_by,
+    GATEWAY6, Home, QUICK, SERVER6, SOON, TUNNEL, WEB6, check, gateway_setup, guard, seen_by,
+    wait_for_state,
 };
 use super::super::resilience::restless::Restless;
 use super::{another_device, blocked, direct, told};
@@ -193,7 +194,22 @@ fn new_address(lab: &mut Lab) -> Result<String> {
 fn direct_networks(lab: &mut Lab) -> Result<String> {
     let networks = "direct_networks = [\"198.51.100.0/24\", \"198.51.100.64/26\"]\n";
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, networks))?;
+    // Behind the home's router, as a modem's page: nobody on the internet has it.
+    let modem = "10.20.0.1";
+    home.world
+        .router
+        .ip(&format!("addr add {modem}/24 dev lo"))?;
     home.gateway.restart()?;
+    wait_for_state(&home.gateway, TUNNEL, "up")?;
+    let reached = |home: &Home| -> Result<bool> {
+        let argv = ["ping", "-n", "-c3", "-i0.2", "-W1", modem];
+        Ok(home.world.laptop.finish(argv)?.success())
+    };
+    ensure!(!reached(&home)?, "{modem} is reached without the key");
+    let with_modem = networks.replace("[", "[\"10.20.0.0/24\", ");
+    home.gateway.write(&gateway_setup(QUICK, &with_modem))?;
+    home.gateway.reload()?;
+    ensure!(reached(&home)?, "{modem} is not reached with the key");
     let laptop = &home.world.laptop;
     let mut last = [String::new(), String::new()];
     wait_for("one network goes direct, the rest not", SOON, || {
@@ -264,7 +280,8 @@ fn other_tunnels(lab: &mut Lab) -> Result<String> {
 }
 
 fn mistakes(lab: &mut Lab) -> Result<String> {
-    let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let good = gateway_setup(QUICK, "");
+    let mut home = Home::prepare(lab, &good)?;
     let mut seen = 0;
     for (section, told) in [
         (
@@ -279,6 +296,7 @@ fn mistakes(lab: &mut Lab) -> Result<String> {
     ] {
         let setup = gateway_setup(QUICK, section);
         home.gateway.write(&setup)?;
+        let before = home.state()?;
         let finished = check(&home.gateway)?;
         let text = std::fs::read_to_string(home.gateway.config_path())?;
         let line = text.lines().position(|line| line.starts_with("blocked"));
@@ -293,6 +311,36 @@ fn mistakes(lab: &mut Lab) -> Result<String> {
         );
         let run = home.gateway.run_to_its_end()?;
         ensure!(run.status.code() == Some(2), "it runs with {section}");
+        before.expect_same(&home.state()?, &format!("after a run with {section}"))?;
+        // A gateway that runs goes on as it was.
+        home.gateway.write(&good)?;
+        home.gateway.restart()?;
+        home.online(&home.world.laptop)?;
+        let devices = || home.gateway.command(&["device", "list", "--json"]);
+        let policies = || -> Result<Vec<_>> {
+            let devices = super::listed(&home)?.devices.into_iter();
+            Ok(devices.map(|it| (it.device, it.policy, it.from)).collect())
+        };
+        let (running, before) = (home.state()?, policies()?);
+        home.world.provider.reset()?;
+        home.gateway.write(&setup)?;
+        let refused = home.gateway.control(&["reload"])?;
+        ensure!(
+            !refused.success() && refused.stderr.contains(told),
+            "a reload to {section} says {}{}",
+            refused.stdout,
+            refused.stderr
+        );
+        running.expect_same(&home.state()?, &format!("after a reload to {section}"))?;
+        ensure!(
+            policies()? == before,
+            "devices after {section}: {}",
+            devices()?
+        );
+        home.online(&home.world.laptop)?;
+        home.nothing_leaked(&format!("after a reload to {section}"))?;
+        home.gateway.stop()?;
+        guard(&home.gateway, "off")?;
         seen += 1;
     }
     Ok(format!("{seen} refused, each with its line"))
