@@ -3,9 +3,9 @@
 use super::super::Scenario;
 use super::super::pair::SOON;
 use crate::ensure;
-use crate::lab::cygnet::Cygnet;
+use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::nat::masquerade;
-use crate::lab::offices::{Nat, Offices};
+use crate::lab::offices::{Nat, Office, Offices};
 use crate::lab::sites::{self, BRANCH, Networks, SHOWN_A, SHOWN_B};
 use crate::lab::traffic::{Direction, ping, ping_all, ping_until_answered, throughput_by};
 use crate::lab::{Lab, Namespace, Result, wait_for};
@@ -43,6 +43,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "site-mapped-strongswan",
             "the same with a strongSwan, whose firewall translates by the rules that site add wrote",
             mapped_strongswan,
+        ),
+        Scenario::new(
+            "site-standby",
+            "a second tunnel to the same office carries while the first is down, and gives back; nothing goes in clear",
+            standby,
         ),
         Scenario::new(
             "site-on-demand",
@@ -268,10 +273,76 @@ fn mapped_cygnets(lab: &mut Lab) -> Result<String> {
 fn mapped_strongswan(lab: &mut Lab) -> Result<String> {
     let (offices, mut a, mut swan) = sites::with_strongswan(lab, Networks::Same, "psk", DEBUG)?;
     mapped_reach_each_other(&offices)?;
+    internet_stays_local(&offices)?;
     swan.stop();
     swan.restart()?;
     back_after(&mut a, &offices.a.host, SHOWN_B)?;
     mapped_reach_each_other(&offices)
+}
+
+fn standby(lab: &mut Lab) -> Result<String> {
+    let offices = Offices::build(lab, Nat::None)?;
+    let Offices { a, b, .. } = &offices;
+    // By its name the standby would come first.
+    let setup = |own: &Office, other: &Office, start: &str| {
+        let tunnel = |name: &str, more: &str| {
+            format!(
+                "[tunnel.{name}]\nremote = \"{}\"\nidentity = \"{name}-{}\"\nremote_identity = \"{name}-{}\"\n\
+                 psk = \"psk\"\nstart = \"{start}\"\nlocal_networks = [\"{}\"]\nremote_networks = [\"{}\"]\n{more}",
+                other.outer4,
+                own.gateway.name(),
+                other.gateway.name(),
+                own.lan4,
+                other.lan4
+            )
+        };
+        let both = tunnel("line", "") + &tunnel("backup", "standby_for = \"line\"\n");
+        Setup::new(both).file("psk", "correct horse battery staple\n")
+    };
+    let _other = Cygnet::start(lab, &b.gateway, &setup(b, a, "manual"))?;
+    let own = Cygnet::start(lab, &a.gateway, &setup(a, b, "always"))?;
+    for tunnel in ["line", "backup"] {
+        wait_for("both are up", SOON, || {
+            Ok((!own.children(tunnel)?.is_empty()).then_some(()))
+        })?;
+    }
+    let carried = |tunnel: &str| -> Result<u64> {
+        let children = own.children(tunnel)?;
+        Ok(children.iter().map(|child| child.packets_out).sum())
+    };
+    let only_by = |tunnel: &str, other: &str| -> Result<()> {
+        ping_until_answered(&a.host, b.host4, SOON)?;
+        offices.reset_counters()?;
+        let before = [carried(tunnel)?, carried(other)?];
+        ping_all(&a.host, b.host4, 3)?;
+        let now = [carried(tunnel)?, carried(other)?];
+        ensure!(
+            now[0] >= before[0] + 3 && now[1] == before[1],
+            "{tunnel} and {other} had {before:?} packets, and have {now:?}"
+        );
+        let counters = offices.counters()?;
+        ensure!(counters.leaked == 0, "by {tunnel}: {counters:?}");
+        Ok(())
+    };
+    only_by("line", "backup")?;
+    offices.reset_counters()?;
+    own.down("line")?;
+    only_by("backup", "line")?;
+    own.up("line")?;
+    wait_for("the first is up again", SOON, || {
+        Ok((!own.children("line")?.is_empty()).then_some(()))
+    })?;
+    only_by("line", "backup")?;
+    own.down("line")?;
+    own.down("backup")?;
+    offices.reset_counters()?;
+    let answered = ping(&a.host, b.host4, 2)?.received;
+    let counters = offices.counters()?;
+    ensure!(
+        answered == 0 && counters.leaked == 0,
+        "with both down: {answered} answers, {counters:?}"
+    );
+    Ok("there and back, and nowhere with both down".to_owned())
 }
 
 fn on_demand(lab: &mut Lab) -> Result<String> {
