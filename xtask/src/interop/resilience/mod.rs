@@ -14,6 +14,7 @@ mod guard;
 pub(super) mod home;
 mod https;
 mod mtu;
+mod mtu_strongswan;
 mod recovery;
 mod refusals;
 mod reload;
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(crash::scenarios());
     all.extend(guard::scenarios());
     all.extend(mtu::scenarios());
+    all.extend(mtu_strongswan::scenarios());
     all.extend(firewall::scenarios());
     all.extend(refusals::scenarios());
     all.extend(reload::scenarios());
