@@ -171,6 +171,9 @@ fn as_iperf3(lab: &mut Lab) -> Result<String> {
     );
 
     let _iperf = world.server.spawn(["iperf3", "-s", "-B", INSIDE[0]])?;
+    wait_for("iperf3 listens", SOON, || {
+        Ok(world.server.listens_tcp(5201)?.then_some(()))
+    })?;
     let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     let mut run = whole;
     for round in 0..ROUNDS {
