@@ -11,6 +11,7 @@ mod gather;
 mod mask;
 mod probe;
 mod report;
+mod unit;
 mod words;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use cygnet_daemon::api::Status;
 pub use check::NAMES;
 pub use facts::Unit;
 pub use report::{Check, Report, State};
+pub use unit::configuration_of_unit;
 
 use probe::web::Url;
 

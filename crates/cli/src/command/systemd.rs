@@ -54,9 +54,7 @@ impl Unit {
 
     /// Whether an installed unit of this text is for this configuration.
     pub(super) fn is_for(text: &str, config: &Path) -> bool {
-        let plain = config.to_str().map(str::to_owned);
-        let names = [plain, argument(config).ok()];
-        names.iter().flatten().any(|name| text.contains(name))
+        cygnet_doctor::configuration_of_unit(text) == config
     }
 }
 

@@ -9,6 +9,7 @@ use cygnet_crypto::suite::aes_is_fast;
 use cygnet_linux::UdpOffloads;
 
 use crate::facts::{Machine, Unit, Units};
+use crate::unit::{PACKAGED, configuration_of_unit};
 
 /// Settings that are looked at, of `all` and of each interface.
 const SETTINGS: [(&str, &[&str]); 2] = [
@@ -23,9 +24,6 @@ const SETTINGS: [(&str, &[&str]); 2] = [
     ),
     ("net/ipv6/conf", &["forwarding", "accept_redirects"]),
 ];
-
-/// The configuration that the packaged units name, and that the program takes where none is named.
-const PACKAGED: &str = "/etc/cygnet/cygnet.toml";
 
 /// Seconds since 1970, as the clock says.
 pub(super) fn now() -> i64 {
@@ -65,29 +63,13 @@ pub(super) fn units(units: Option<&[Unit; 2]>, path: &Path, config: Option<&Conf
     // Whoever has a file elsewhere and no unit for it starts the program in some other way.
     let starts = |unit: &&Unit| {
         let text = unit.text.as_deref();
-        text.map_or(Path::new(PACKAGED), starts_with) == path
+        text.map_or_else(|| PACKAGED.into(), configuration_of_unit) == path
     };
     if !needed.iter().all(starts) {
         return Units::OtherConfiguration;
     }
     let state = |unit: &Unit| (unit.name, unit.enabled);
     Units::Are(needed.into_iter().map(state).collect())
-}
-
-/// The configuration that a unit names, what is dropped in counted; without one the program takes the packaged one.
-fn starts_with(unit: &str) -> &Path {
-    let mut lines = unit
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("ExecStart="));
-    // An empty one takes back those before it.
-    let command = lines.rfind(|line| !line.trim().is_empty());
-    let mut words = command.unwrap_or_default().split_whitespace();
-    let named = words.find_map(|word| match word.strip_prefix("--config")? {
-        "" => Some(None),
-        rest => rest.strip_prefix('=').map(Some),
-    });
-    let named = named.and_then(|named| named.or_else(|| words.next()));
-    Path::new(named.unwrap_or(PACKAGED))
 }
 
 /// Whether a program of this machine's answers others at the port of DNS.
