@@ -19,8 +19,8 @@
 //! that are the box's own and no way for the LAN are closed to all of its devices.
 //!
 //! What the box itself says about such packets is held to the same: an ICMP error quotes the packet it
-//! is about, so it goes to the LAN or into a tunnel. Apart from those errors only forwarded packets are
-//! concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
+//! is about, so it goes to the LAN or into a tunnel. Its other answers go where a device's packet says it comes from: on
+//! two legs that has to be the LAN. Apart from those only forwarded packets are concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
 //! before any rule of ours, and its own packets come in nowhere.
 
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct GuardInputs {
     pub sites: Vec<IpNet>,
     /// Networks that the configuration calls local. What lies in one of `sites` and is narrower is no site's.
     pub local: Vec<IpNet>,
+    /// Interface of the default route: one of the LAN's on one leg, another on two. `None`: that is not known (yet).
+    pub uplink: Option<InterfaceName>,
 }
 
 /// What stays in place until `cygnet gateway off`.
@@ -190,6 +192,7 @@ mod tests {
             closed: Vec::new(),
             sites: Vec::new(),
             local: Vec::new(),
+            uplink: Some("eth0".parse().unwrap()),
         }
     }
 
@@ -327,6 +330,9 @@ mod tests {
              \t\toifname { \"cyg0\" } return\n\
              \t\tct original ip saddr { 192.168.1.0/24 } counter drop\n\
              \t\tct original ip6 saddr { fd00:1::/64 } counter drop\n\
+             \t\toifname { \"eth0\" } ct original ip daddr { 192.168.1.0/24 } counter drop\n\
+             \t\toifname { \"eth0\" } ct original ip6 daddr { fd00:1::/64 } counter drop\n\
+             \t\toifname { \"eth0\" } counter drop\n\
              \t}\n\
              \tchain leaving {\n\
              \t\ttype filter hook postrouting priority 110; policy accept;\n\
@@ -527,6 +533,48 @@ mod tests {
         let direct = [("02:00:00:00:00:01", DevicePolicy::Direct)];
         let nft = guard_of(devices(DevicePolicy::Tunnelled, &direct), &[]).nft;
         assert!(nft.contains(rule), "{rule}\nnot in\n{nft}");
+    }
+
+    #[test]
+    fn on_two_legs_what_comes_from_the_lan_is_asked_where_it_says_it_comes_from() {
+        let mut inputs = inputs_of(Devices::default(), &[]);
+        let chain = "\tchain sources {\n\
+             \t\ttype filter hook prerouting priority -300; policy accept;\n";
+        assert!(!GuardPlan::new(&inputs).nft.contains(chain), "one leg");
+        let asked = "\t\tiifname != { \"eth0\" } return\n\
+             \t\tip saddr { 192.168.1.0/24 } return\n\
+             \t\tip6 saddr { fd00:1::/64 } return\n\
+             \t\tip saddr { 0.0.0.0, 169.254.0.0/16 } return\n\
+             \t\tip6 saddr { ::, fe80::/10 } return\n\
+             \t\tfib saddr . iif oif missing counter drop\n";
+        inputs.uplink = None;
+        let nft = GuardPlan::new(&inputs).nft;
+        assert!(nft.contains(&format!("{chain}{asked}")), "{nft}");
+        inputs.uplink = Some("wan0".parse().unwrap());
+        let nft = GuardPlan::new(&inputs).nft;
+        let from_outside = "\
+             \t\tiifname \"wan0\" ip saddr { 192.168.1.0/24 } fib saddr oifname { \"eth0\" } counter drop\n\
+             \t\tiifname \"wan0\" ip6 saddr { fd00:1::/64 } fib saddr oifname { \"eth0\" } counter drop\n";
+        assert!(
+            nft.contains(&format!("{chain}{from_outside}{asked}")),
+            "{nft}"
+        );
+        assert!(!nft.contains("\t\toifname { \"eth0\" } counter drop\n"));
+    }
+
+    #[test]
+    fn on_one_leg_only_errors_about_sites_and_clients_leave_for_outside() {
+        let mut inputs = inputs_of(Devices::default(), &[]);
+        inputs.sites = ["10.99.0.0/24", "0.0.0.0/0"]
+            .map(|n| n.parse().unwrap())
+            .to_vec();
+        let nft = GuardPlan::new(&inputs).nft;
+        let end = "\t\toifname { \"eth0\" } ct original ip6 daddr { fd00:1::/64 } counter drop\n\
+             \t\tct original ip saddr { 10.99.0.0/24 } return\n\
+             \t\tct original ip daddr { 10.99.0.0/24 } return\n\
+             \t\toifname { \"eth0\" } counter drop\n\
+             \t}\n";
+        assert!(nft.contains(end), "{nft}");
     }
 
     #[test]

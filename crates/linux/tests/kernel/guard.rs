@@ -26,7 +26,7 @@ pub(crate) fn guard() -> GuardPlan {
     GuardPlan::new(&inputs(Devices::default()))
 }
 
-fn inputs(devices: Devices) -> GuardInputs {
+pub(crate) fn inputs(devices: Devices) -> GuardInputs {
     GuardInputs {
         lan: lan(devices),
         tunnels: vec!["cyg0".parse().unwrap()],
@@ -34,10 +34,11 @@ fn inputs(devices: Devices) -> GuardInputs {
         closed: Vec::new(),
         sites: Vec::new(),
         local: Vec::new(),
+        uplink: Some("eth0".parse().unwrap()),
     }
 }
 
-fn apply(world: &World, guard: &GuardPlan) {
+pub(crate) fn apply(world: &World, guard: &GuardPlan) {
     world.gateway.block_on(|| async {
         let mut network = Network::open(world.directory()).unwrap();
         network.apply_guard(guard).await.unwrap();
@@ -52,7 +53,7 @@ fn state(world: &World) -> GuardState {
     })
 }
 
-fn forward(world: &World) {
+pub(crate) fn forward(world: &World) {
     world
         .gateway
         .sh("echo 1 > /proc/sys/net/ipv4/conf/all/forwarding; \

@@ -6,6 +6,7 @@ mod guard;
 mod lent;
 mod map;
 mod plan;
+mod sources;
 mod tun;
 mod udp;
 mod world;

@@ -194,6 +194,21 @@ impl World {
         this
     }
 
+    /// Gives the gateway a way out of its own, `wan0`: two legs.
+    pub(crate) fn second_leg(&self) {
+        self.gateway.sh(&format!(
+            "ip link add wan0 type veth peer name wan0 netns {}; \
+             ip address add 192.0.2.2/24 dev wan0; ip address add fd00:99::2/64 dev wan0 nodad; \
+             ip link set wan0 up; ip route replace default via 192.0.2.1; \
+             ip -6 route replace default via fd00:99::1",
+            self.router.name
+        ));
+        self.router.sh(
+            "ip address add 192.0.2.1/24 dev wan0; ip address add fd00:99::1/64 dev wan0 nodad; \
+             ip link set wan0 up",
+        );
+    }
+
     /// Where the journal goes.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory

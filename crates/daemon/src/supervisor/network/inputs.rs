@@ -179,6 +179,7 @@ pub(super) fn guard(
         closed: names(closed)?,
         sites: sections.sites.clone(),
         local: sections.local.clone(),
+        uplink: machine.uplink.as_deref().map(interface).transpose()?,
     }))
 }
 

@@ -51,6 +51,7 @@ fn guard_of(inputs: &Inputs) -> GuardPlan {
         closed: Vec::new(),
         sites: vec![net("10.20.5.0/24")],
         local: Vec::new(),
+        uplink: None,
     })
 }
 
