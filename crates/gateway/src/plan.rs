@@ -506,6 +506,11 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
     if inputs.lan.is_none() && inputs.server.is_none() && !site {
         return all;
     }
+    // Behind the LAN's interface of a box with two legs is nobody's router: whoever announces himself there would be ours,
+    // and his prefixes the LAN's networks.
+    let lan = inputs.lan.iter().flat_map(|lan| &lan.interfaces);
+    let inside = lan.filter(|name| inputs.uplink.as_ref().is_some_and(|uplink| uplink != *name));
+    all.extend(inside.map(|name| set(&format!("net/ipv6/conf/{name}/accept_ra"), "0")));
     // A router ignores router advertisements unless told 2; told later, the kernel has already
     // dropped the default route it learned.
     all.push(Sysctl {

@@ -152,6 +152,30 @@ fn forwarding_comes_before_what_it_resets_and_after_what_it_would_lose() {
 }
 
 #[test]
+fn on_two_legs_nobody_in_the_lan_is_our_router() {
+    let mut inputs = gateway();
+    let lan = inputs.lan.clone().unwrap().interfaces[0].clone();
+    let path = format!("net/ipv6/conf/{lan}/accept_ra");
+    for (uplink, closed) in [
+        (Some(lan), false),
+        (None, false),
+        (Some(name("wan0")), true),
+    ] {
+        inputs.uplink = uplink;
+        let plan = NetworkPlan::new(&inputs).unwrap();
+        let at = |path: &str| plan.sysctls.iter().position(|s| s.path == path);
+        let found = at(&path);
+        assert_eq!(found.is_some(), closed, "{:?}", inputs.uplink);
+        // Before those are told 2 that stand at 1.
+        if let Some(found) = found {
+            assert!(Some(found) < at("net/ipv6/conf/*/accept_ra"));
+            let setting = &plan.sysctls[found];
+            assert!(setting.value == "0" && setting.only_if.is_none() && setting.optional);
+        }
+    }
+}
+
+#[test]
 fn a_client_goes_out_by_tunnel_and_keeps_its_own_networks() {
     let mut inputs = gateway();
     inputs.lan = None;
