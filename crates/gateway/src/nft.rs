@@ -579,14 +579,15 @@ fn per_family(nets: &[IpNet], rule: impl Fn(&str, String) -> String) -> Vec<Stri
     FAMILIES
         .into_iter()
         .filter_map(|(keyword, _, family)| {
-            let nets: Vec<IpNet> = nets
-                .iter()
-                .filter(|n| Family::of_net(**n) == family)
-                .map(IpNet::trunc)
-                .collect();
+            let nets = of_family(nets, family);
             (!nets.is_empty()).then(|| rule(keyword, set(&nets)))
         })
         .collect()
+}
+
+fn of_family(nets: &[IpNet], family: Family) -> Vec<IpNet> {
+    let nets = nets.iter().filter(|net| Family::of_net(**net) == family);
+    nets.map(IpNet::trunc).collect()
 }
 
 fn set<T: Display>(items: &[T]) -> String {

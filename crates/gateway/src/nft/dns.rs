@@ -1,14 +1,14 @@
 //! Questions for names: whomever a tunnelled device asks, this machine answers.
 //!
-//! A question that is not turned here (of a family in which this machine has no address on the LAN, say) is traffic
-//! like any other: it goes where its device may go.
+//! A question that is not turned here (of a family in which this machine has no address on the LAN, say, or to a network
+//! that has a tunnel of its own) is traffic like any other: it goes where its device may go.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::devices::sorted;
-use super::{Chain, failure, names, per_family};
+use super::{Chain, FAMILIES, failure, names, of_family, per_family, set};
 use crate::devices::Way;
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan};
 use crate::plan::Family;
@@ -20,12 +20,40 @@ pub(super) fn chains(inputs: &Inputs) -> Vec<Chain> {
     let Some((lan, dns)) = inputs.lan.as_ref().zip(inputs.dns.as_ref()) else {
         return Vec::new();
     };
-    let mut chains = turned(lan, dns);
+    let mut chains = turned(lan, dns, &elsewhere(inputs, lan));
     chains.extend(let_in(lan, dns));
     chains
 }
 
-fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
+/// What tunnelled devices ask a resolver in a network that was given a tunnel, or is a site's, goes there by that tunnel,
+/// as all else that they send there: names of that network are nothing for the resolver of the gateway's tunnel.
+/// This machine's own addresses, and the LAN's resolvers, are not meant, whatever lies around them.
+fn elsewhere(inputs: &Inputs, lan: &Lan) -> Vec<String> {
+    let sites = inputs.tunnels.iter().filter(|tunnel| tunnel.is_site());
+    let sites = sites.flat_map(|tunnel| &tunnel.remote).copied();
+    let given = lan.given().map(|(net, _)| net);
+    // Of a site that is everything nothing is told from the internet.
+    let nets: Vec<IpNet> = (sites.chain(given))
+        .filter(|net| net.prefix_len() > 0)
+        .collect();
+    let nets = IpNet::aggregate(&nets);
+    let rules = FAMILIES.into_iter().filter_map(|(keyword, _, family)| {
+        let nets = of_family(&nets, family);
+        let lan = match of_family(&lan.networks, family) {
+            lan if lan.is_empty() => String::new(),
+            lan => format!("{keyword} daddr != {} ", set(&lan)),
+        };
+        (!nets.is_empty()).then(|| {
+            format!(
+                "{keyword} daddr {} {lan}fib daddr type != local return",
+                set(&nets)
+            )
+        })
+    });
+    rules.collect()
+}
+
+fn turned(lan: &Lan, dns: &Dns, elsewhere: &[String]) -> Vec<Chain> {
     let places = places(lan, dns);
     if places.is_empty() {
         return Vec::new();
@@ -46,6 +74,7 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
         true => failure::rule(lan, "goto question_direct"),
         false => Vec::new(),
     };
+    tunnelled.extend(elsewhere.iter().cloned());
     tunnelled.extend(each(&into_us));
     let mut chains: Vec<Chain> = vec![
         (
@@ -74,7 +103,7 @@ fn turned(lan: &Lan, dns: &Dns) -> Vec<Chain> {
             let ours: Vec<&IpNet> = ours.collect();
             format!(
                 "{from} {keyword} daddr {} {ANY} dnat {keyword} to {at}",
-                super::set(&ours)
+                set(&ours)
             )
         });
         chains.push(("question_direct".into(), "", to_us));

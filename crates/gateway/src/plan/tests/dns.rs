@@ -1,6 +1,7 @@
 //! Questions for names.
 
 use super::*;
+use crate::Through;
 use crate::inputs::{Dns, OnFailure};
 
 fn devices(default: DevicePolicy, named: &[(&str, DevicePolicy)]) -> Devices {
@@ -47,6 +48,34 @@ fn chain(inputs: &Inputs, name: &str) -> Vec<String> {
     let (rules, _) = rest.split_once("\t}\n").unwrap_or_default();
     let rules = rules.lines().map(|line| line.trim().to_owned());
     rules.filter(|rule| !rule.starts_with("type ")).collect()
+}
+
+#[test]
+fn a_resolver_in_a_network_that_has_a_tunnel_of_its_own_is_asked_there() {
+    let mut inputs = answering(Devices::default(), false);
+    let turned = chain(&inputs, "question_tunnelled");
+    inputs.lan.as_mut().unwrap().through = vec![Through {
+        tunnel: "work".to_owned(),
+        interface: name("cyg-work"),
+        networks: vec![net("10.20.0.0/16"), net("fd20::/32")],
+    }];
+    inputs.tunnels.push(Tunnel {
+        interface: name("cyg-site"),
+        client: false,
+        own_traffic: true,
+        virtual_addresses: Vec::new(),
+        remote: vec![net("10.30.0.0/24"), net("::/0")],
+        ..tunnel()
+    });
+    let mut expected = vec![
+        "ip daddr { 10.20.0.0/16, 10.30.0.0/24 } ip daddr != { 192.168.1.0/24 } \
+         fib daddr type != local return"
+            .to_owned(),
+        "ip6 daddr { fd20::/32 } ip6 daddr != { fd00::/64 } fib daddr type != local return"
+            .to_owned(),
+    ];
+    expected.extend(turned);
+    assert_eq!(chain(&inputs, "question_tunnelled"), expected);
 }
 
 #[test]
