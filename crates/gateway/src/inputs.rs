@@ -288,28 +288,18 @@ impl Lan {
         })
     }
 
-    /// Whether such a packet may go another way now than it might `before`. Of a sender whose MAC address is not
-    /// known, whatever is said of MAC addresses may be.
+    /// Whose packets may go another way now than they might `before`.
     #[must_use]
-    pub fn has_another_way(
-        &self,
-        before: &Self,
-        mac: Option<Mac>,
-        source: IpAddr,
-        destination: IpAddr,
-    ) -> bool {
-        let inside = |address: IpAddr| self.networks.iter().any(|net| net.contains(&address));
-        if inside(destination) || (mac.is_none() && !inside(source)) {
-            return false;
-        }
-        fn by_mac(lan: &Lan) -> Vec<(Device, Way<'_>)> {
+    pub fn since<'l>(&'l self, before: &'l Self) -> Changes<'l> {
+        fn by_mac(lan: &Lan) -> impl Iterator<Item = (Device, Way<'_>)> {
             let named = lan.devices.ways();
-            named
-                .filter(|(device, _)| matches!(device, Device::Mac(_)))
-                .collect()
+            named.filter(|(device, _)| matches!(device, Device::Mac(_)))
         }
-        self.way(mac, source, destination) != before.way(mac, source, destination)
-            || (mac.is_none() && by_mac(self) != by_mac(before))
+        Changes {
+            now: self,
+            before,
+            by_mac: by_mac(self).ne(by_mac(before)),
+        }
     }
 
     /// Whether not everything is tunnelled, so that packets are marked.
@@ -329,6 +319,29 @@ impl Lan {
     /// Whether what has no mark must not enter the gateway's tunnel: somebody is blocked, or goes through another.
     pub(crate) fn needs_marks(&self) -> bool {
         self.devices.any(DevicePolicy::Blocked) || self.devices.any_through()
+    }
+}
+
+/// What became of the ways of packets, for a look at many: see [`Lan::since`].
+#[derive(Debug, Clone, Copy)]
+pub struct Changes<'l> {
+    now: &'l Lan,
+    before: &'l Lan,
+    /// Something is said otherwise of a MAC address.
+    by_mac: bool,
+}
+
+impl Changes<'_> {
+    /// Whether such a packet may go another way now. `mac`: of its sender. Of one whose MAC address is not known,
+    /// whatever is said of MAC addresses may be; only those in the LAN are of it.
+    #[must_use]
+    pub fn concern(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> bool {
+        let inside = |address: IpAddr| self.now.networks.iter().any(|net| net.contains(&address));
+        if (mac.is_none() && !inside(source)) || inside(destination) {
+            return false;
+        }
+        (mac.is_none() && self.by_mac)
+            || self.now.way(mac, source, destination) != self.before.way(mac, source, destination)
     }
 }
 
@@ -375,7 +388,8 @@ mod tests {
         };
         let mac = |last: u8| Mac::new([2, 0, 0, 0, 0, last]);
         let changed = |before: &Lan, now: &Lan, mac, source: &str, to: &str| {
-            now.has_another_way(before, mac, source.parse().unwrap(), to.parse().unwrap())
+            now.since(before)
+                .concern(mac, source.parse().unwrap(), to.parse().unwrap())
         };
         let plain = lan(&[], &[]);
         let by_mac = lan(&[("02:00:00:00:00:01", DevicePolicy::Blocked)], &[]);
@@ -452,7 +466,9 @@ mod tests {
             .give(device, DevicePolicy::Tunnelled, Some("work".to_owned()));
         other.networks = vec!["192.168.1.0/24".parse().unwrap()];
         let changed = |source: &str, to: &str| {
-            other.has_another_way(&lan, None, source.parse().unwrap(), to.parse().unwrap())
+            other
+                .since(&lan)
+                .concern(None, source.parse().unwrap(), to.parse().unwrap())
         };
         assert!(changed("192.168.1.7", "203.0.113.1"));
         assert!(!changed("192.168.1.7", "10.20.1.1") && !changed("192.168.1.6", "203.0.113.1"));

@@ -47,7 +47,7 @@ pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac, Way};
 pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
-pub use inputs::{Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
+pub use inputs::{Changes, Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
 pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use plan::{

@@ -461,6 +461,7 @@ impl Worker {
         let own = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
         let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
+        let changes = wanted.since(&before);
         let changed = |from: IpAddr, to: IpAddr| {
             let mac = owners.get(&from).copied();
             // What it asks us goes on to where its other traffic goes.
@@ -468,7 +469,7 @@ impl Worker {
                 true => Family::of(to).default_route().addr(),
                 false => to,
             };
-            !own.contains(&from) && wanted.has_another_way(&before, mac, from, to)
+            !own.contains(&from) && changes.concern(mac, from, to)
         };
         let ended = cygnet_linux::end_connections(|connection| {
             let (source, destination) = (connection.source, connection.destination);
