@@ -27,6 +27,8 @@ pub struct GuardSections {
     pub interfaces: Vec<String>,
     /// Networks behind tunnels between sites (but for one that is the LAN's way out), and the server's pools.
     pub sites: Vec<IpNet>,
+    /// Those of them that are behind a tunnel.
+    pub between: Vec<IpNet>,
     /// Networks that are called local: the tunnels', and the LAN's.
     pub local: Vec<IpNet>,
 }
@@ -151,7 +153,7 @@ impl GuardSections {
         let between = || tunnels.iter().filter(|t| !t.client && !is_the_lans(t));
         let inside = between().map(|t| t.interface.clone());
         let all = tunnels.iter().map(|t| t.interface.clone());
-        let sites = between().flat_map(|t| t.remote.iter().copied());
+        let sites: Vec<IpNet> = between().flat_map(|t| t.remote.iter().copied()).collect();
         let of_gateway = gateway.iter().filter_map(|g| g.networks.as_ref());
         let local = tunnels.iter().map(|t| &t.local).chain(of_gateway).flatten();
         let servers = || server.iter().map(|s| s.interface.clone());
@@ -162,7 +164,8 @@ impl GuardSections {
             ways_out: ways_out.chain(servers()).collect(),
             inside: inside.chain(servers()).collect(),
             interfaces: all.chain(servers()).collect(),
-            sites: sites.chain(pools).collect(),
+            sites: sites.iter().copied().chain(pools).collect(),
+            between: sites,
             local: local.copied().collect(),
             gateway,
         }
@@ -268,8 +271,10 @@ laptop = "02:00:00:00:00:01"
             sections.ways_out.sort();
             sections.inside.sort();
             sections.interfaces.sort();
-            sections.sites.sort();
-            sections.sites.dedup();
+            for networks in [&mut sections.sites, &mut sections.between] {
+                networks.sort();
+                networks.dedup();
+            }
             sections.local.sort();
             sections.local.dedup();
             sections

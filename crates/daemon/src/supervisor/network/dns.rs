@@ -16,7 +16,8 @@ use cygnet_config::{Config, Dns, Dot};
 use cygnet_gateway::{DevicePolicy, InterfaceName};
 use ipnet::IpNet;
 
-use super::inputs::{self, Live, lan};
+use super::inputs::{self, Live};
+use super::lan;
 use super::machine::Machine;
 use crate::dns::messages::{Inside, NoWay, Place};
 
@@ -187,8 +188,7 @@ fn dns(config: &Config) -> Option<&Dns> {
 }
 
 fn clients(config: &Config, machine: &Machine) -> Vec<IpNet> {
-    let gateway = config.gateway.as_ref();
-    let lan = gateway.and_then(|gateway| lan(gateway, machine).ok());
+    let lan = lan::of(config, machine).and_then(Result::ok);
     lan.map(|lan| lan.networks).unwrap_or_default()
 }
 

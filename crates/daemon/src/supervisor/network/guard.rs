@@ -199,6 +199,8 @@ struct Last {
     #[serde(default)]
     sites: Vec<ipnet::IpNet>,
     #[serde(default)]
+    between: Vec<ipnet::IpNet>,
+    #[serde(default)]
     local: Vec<ipnet::IpNet>,
     #[serde(default)]
     devices: Devices,
@@ -221,6 +223,7 @@ impl Last {
             ways_out: sections.ways_out.clone(),
             interfaces: sections.interfaces.clone(),
             sites: sections.sites.clone(),
+            between: sections.between.clone(),
             local: sections.local.clone(),
             devices: gateway.devices.policies.clone(),
             direct_networks: gateway.devices.direct_networks.clone(),
@@ -251,6 +254,7 @@ impl Last {
         GuardSections {
             interfaces,
             sites: self.sites.clone(),
+            between: self.between.clone(),
             local: self.local.clone(),
             inside: self.inside.clone(),
             gateway: Some(Gateway {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_config::{Config, Gateway, GuardSections, Nat};
+use cygnet_config::{Config, GuardSections, Nat};
 use cygnet_gateway::{
-    DirectNames, EspFraming, Family, GuardInputs, Inputs, InterfaceName, Lan, OnFailure, Server,
-    Through, Tunnel, inner_mtu, is_private,
+    EspFraming, Family, GuardInputs, Inputs, InterfaceName, Server, Tunnel, inner_mtu,
 };
 use cygnet_ike::policy::{Remote, Start};
 use ipnet::IpNet;
 
+use super::lan;
 use super::machine::Machine;
 use crate::supervisor::leases::own_address;
 
@@ -136,11 +136,7 @@ pub(super) fn inputs(
     Ok(Inputs {
         tunnels,
         server,
-        lan: config
-            .gateway
-            .as_ref()
-            .map(|gateway| lan(gateway, machine))
-            .transpose()?,
+        lan: lan::of(config, machine).transpose()?,
         local_networks: machine.addresses.iter().map(|(_, net)| *net).collect(),
         named: named(config),
         closed: Vec::new(),
@@ -173,72 +169,14 @@ pub(super) fn guard(
         names.into_iter().map(|name| interface(name)).collect()
     };
     Ok(Some(GuardInputs {
-        lan: lan(gateway, machine)?,
+        lan: lan::lan(gateway, sections, machine)?,
         tunnels: names(tunnels)?,
         inside: names(sections.inside.iter().collect())?,
         closed: names(closed)?,
         sites: sections.sites.clone(),
         local: sections.local.clone(),
-        uplink: machine.uplink.as_deref().map(interface).transpose()?,
+        uplink: (machine.uplink.as_deref()).map(interface).transpose()?,
     }))
-}
-
-pub(super) fn lan(gateway: &Gateway, machine: &Machine) -> Result<Lan, String> {
-    let interfaces = gateway
-        .lan
-        .iter()
-        .map(|i| interface(i))
-        .collect::<Result<Vec<_>, _>>()?;
-    let networks = match &gateway.networks {
-        Some(networks) => networks.clone(),
-        None => {
-            let mut found: Vec<IpNet> = machine
-                .addresses
-                .iter()
-                .filter(|(i, _)| gateway.lan.contains(i))
-                .map(|(_, n)| n.trunc())
-                .filter(may_be_a_lan)
-                .collect();
-            found.sort();
-            found.dedup();
-            found
-        }
-    };
-    let through = gateway.devices.through.iter();
-    let through = through.map(|(tunnel, through)| {
-        Ok(Through {
-            tunnel: tunnel.clone(),
-            interface: interface(&through.interface)?,
-            networks: through.networks.clone(),
-        })
-    });
-    Ok(Lan {
-        through: through.collect::<Result<Vec<_>, String>>()?,
-        // Whether they are let out by whoever knows whether the tunnel is down.
-        on_failure: match gateway.devices.direct_on_failure {
-            true => OnFailure::Direct { open: false },
-            false => OnFailure::Blocked,
-        },
-        interfaces,
-        networks,
-        devices: gateway.devices.policies.clone(),
-        direct_networks: gateway.devices.direct_networks.clone(),
-        // The addresses by whoever knows them.
-        direct_names: DirectNames {
-            listed: !gateway.devices.direct_domains.is_empty(),
-            ..DirectNames::default()
-        },
-    })
-}
-
-/// Whether a network is believed to be the LAN's because an interface has it: the LAN's DHCP server says
-/// so, and might as well say `128.0.0.0/1` to have half of the internet pass the tunnel.
-fn may_be_a_lan(net: &IpNet) -> bool {
-    match net {
-        IpNet::V4(_) => is_private(net),
-        // A prefix of the provider's is usual, and no longer than an interface's.
-        IpNet::V6(net) => net.prefix_len() >= 64,
-    }
 }
 
 /// Networks that the configuration itself calls ours.
@@ -273,7 +211,7 @@ pub(super) fn source(networks: &[IpNet], machine: &Machine) -> Vec<IpAddr> {
     found
 }
 
-fn interface(name: &str) -> Result<InterfaceName, String> {
+pub(super) fn interface(name: &str) -> Result<InterfaceName, String> {
     InterfaceName::new(name).map_err(|e| e.to_string())
 }
 
@@ -498,22 +436,6 @@ mod tests {
                     local_networks = [\"10.1.0.0/24\"]\nremote_networks = [\"10.0.0.0/8\"]\n";
         for lent in ["10.2.0.9/25", "10.2.0.9/8"] {
             assert_eq!(thrown(site, BTreeMap::new(), lent), ["10.1.0.0/24"]);
-        }
-    }
-
-    #[test]
-    fn half_of_the_internet_is_no_lan_because_dhcp_says_so() {
-        for (net, believed) in [
-            ("192.168.1.0/24", true),
-            ("10.0.0.0/8", true),
-            ("100.64.0.0/24", true),
-            ("2001:db8:1::/64", true),
-            ("128.0.0.0/1", false),
-            ("192.0.0.0/8", false),
-            ("203.0.113.0/24", false),
-            ("2000::/3", false),
-        ] {
-            assert_eq!(may_be_a_lan(&net.parse().unwrap()), believed, "{net}");
         }
     }
 }

@@ -10,6 +10,7 @@ pub(super) mod dns;
 pub(crate) mod guard;
 mod heard;
 mod inputs;
+mod lan;
 mod machine;
 mod neighbourhood;
 mod policies;

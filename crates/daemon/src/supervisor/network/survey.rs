@@ -6,6 +6,7 @@ use cygnet_linux::{GuardState, Netlink};
 use ipnet::IpNet;
 
 use super::inputs;
+use super::lan;
 use super::machine::Machine;
 use super::policies::Policies;
 use super::worker;
@@ -48,7 +49,7 @@ pub async fn network(config: &Config, netlink: &Netlink) -> Result<Network, Stri
         }
     };
     let gateway = config.gateway.as_ref();
-    let lan = gateway.map(|gateway| inputs::lan(gateway, &machine));
+    let lan = lan::of(&config, &machine);
     let found: Result<Vec<_>, String> = worker::firewalls(&config, &machine).into_iter().collect();
     Ok(Network {
         guard,

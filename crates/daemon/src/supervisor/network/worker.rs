@@ -26,6 +26,7 @@ use super::dns::Listeners;
 use super::guard;
 use super::heard::{Heard, Look};
 use super::inputs::{self, Live};
+use super::lan;
 use super::machine::Machine;
 use super::neighbourhood::Neighbourhood;
 use super::policies::Policies;
@@ -416,8 +417,7 @@ impl Worker {
                 if !wanted {
                     return;
                 }
-                let gateway = config.gateway.as_ref();
-                let lan = gateway.and_then(|gateway| inputs::lan(gateway, &self.machine).ok());
+                let lan = lan::of(config, &self.machine).and_then(Result::ok);
                 let lan = lan.map(|lan| lan.networks).unwrap_or_default();
                 let (taken, why_not) = self.machine.take_lent(&addresses, &lan);
                 let not_taken = why_not.map(|why| format!("{connection}: {why}"));
@@ -537,5 +537,7 @@ fn plan(
     });
     let not_around = inputs.not_around();
     let not_around = not_around.iter().map(ToString::to_string);
-    Ok((plan, left_out.chain(not_around).collect()))
+    let not_the_lans = lan::claimed_by_tunnels(config, machine);
+    let told = left_out.chain(not_around).chain(not_the_lans);
+    Ok((plan, told.collect()))
 }

@@ -10,7 +10,7 @@ use cygnet_config::{Config, Gateway};
 use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
 use ipnet::IpNet;
 
-use super::{Worker, guard, inputs, plan};
+use super::{Worker, guard, lan, plan};
 use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
@@ -38,7 +38,7 @@ pub(super) fn last_in_force(
     let mut gateway = written.gateway.clone()?;
     gateway.devices = guard::last_devices(&written.daemon.state_dir)?;
     policies.applied(&mut gateway);
-    let mut lan = inputs::lan(&gateway, machine).ok()?;
+    let mut lan = lan::lan(&gateway, &written.into(), machine).ok()?;
     let on_failure = written.gateway.as_ref()?.devices.direct_on_failure;
     if on_failure {
         // Perhaps they had been let out, which nobody wrote down.
@@ -90,7 +90,7 @@ impl Worker {
     /// The LAN as it is to be.
     pub(super) fn lan(&self) -> Option<Lan> {
         let config = self.config.as_ref()?;
-        let mut lan = inputs::lan(config.gateway.as_ref()?, &self.machine).ok()?;
+        let mut lan = lan::of(config, &self.machine)?.ok()?;
         self.failure.applied(config, &mut lan);
         Some(lan)
     }
