@@ -118,7 +118,7 @@ fn let_in(lan: &Lan, dns: &Dns) -> Vec<Chain> {
     let from = format!("iifname {}", names(&lan.interfaces));
     let here = lan.interfaces.iter().map(InterfaceName::as_str);
     let here: Vec<String> = here.chain(["lo"]).map(|it| format!("\"{it}\"")).collect();
-    let elsewhere = format!("iifname != {}", super::set(&here));
+    let elsewhere = format!("iifname != {}", set(&here));
     let port = Dns::DIRECT_PORT;
     let mut asked = per_family(&ours(dns), |keyword, ours| {
         format!("{elsewhere} {keyword} daddr {ours} {ANY} th dport {{ 53, {port} }} counter drop")

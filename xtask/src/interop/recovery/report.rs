@@ -45,10 +45,14 @@ impl Row {
 
     /// Why it is not good.
     pub(super) fn fault(&self) -> Option<String> {
+        self.failure().or_else(|| self.delay())
+    }
+
+    /// Why it is not good on whatever machine: a hand was needed, or something leaked.
+    pub(super) fn failure(&self) -> Option<String> {
         if let Err(failure) = &self.ended {
             return Some(failure.to_string());
         }
-        let (worst, promised) = (self.worst(), self.event.promised().as_secs_f64());
         if self.rounds.is_empty() {
             return Some("it was not played".to_owned());
         }
@@ -60,6 +64,11 @@ impl Row {
                 which.join(" ")
             ));
         }
+        None
+    }
+
+    fn delay(&self) -> Option<String> {
+        let (worst, promised) = (self.worst(), self.event.promised().as_secs_f64());
         let late = worst > promised;
         late.then(|| format!("back after {worst:.2} s, where {promised} s are promised"))
     }
