@@ -78,7 +78,7 @@ impl Namespace {
     /// Everything a plan may touch, as text to compare.
     pub(crate) fn state(&self) -> String {
         self.sh(
-            "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft list ruleset; \
+            "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft -s list ruleset; \
              grep -H . /proc/sys/net/ipv[46]/conf/*/forwarding /proc/sys/net/ipv[46]/conf/*/accept_redirects \
              /proc/sys/net/ipv4/conf/*/send_redirects /proc/sys/net/ipv6/conf/*/accept_ra \
              /proc/sys/net/ipv4/conf/*/rp_filter",

@@ -335,6 +335,7 @@ mod tests {
         let config = config(CLIENT);
         let live = Live {
             up: true,
+            addresses: vec!["10.99.0.2".parse().unwrap()],
             reached: vec!["10.0.0.0/8".parse().unwrap()],
             ..Live::default()
         };
