@@ -105,10 +105,18 @@ fn plans(seed: u64, rounds: u32) -> Vec<Plan> {
         },
         // Four rounds with, four without: with each server, and each number of legs.
         answers: number % 8 < 4,
-        policies: matches!(number % 8, 4 | 5),
+        policies: policies(number),
         steps,
     };
-    (1..).zip(events::deal(seed, rounds)).map(plan).collect()
+    (1..)
+        .zip(events::deal(seed, rounds, policies))
+        .map(plan)
+        .collect()
+}
+
+/// Of two in eight rounds: one with each server.
+fn policies(number: u32) -> bool {
+    matches!(number % 8, 4 | 5)
 }
 
 fn play_all(plans: Vec<Plan>, keep: Option<&Path>) -> Result<Vec<Round>> {
