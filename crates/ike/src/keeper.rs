@@ -129,6 +129,18 @@ pub(crate) struct Turn {
     ends: Instant,
 }
 
+impl Turn {
+    /// By these paths.
+    fn new(server: usize, paths: Vec<Path>, ends: Instant) -> Self {
+        Self {
+            server,
+            parts: u32::try_from(paths.len()).unwrap_or(u32::MAX),
+            rest: paths.into(),
+            ends,
+        }
+    }
+}
+
 impl Keeper {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if self.resting {
@@ -212,13 +224,10 @@ impl Kept {
 
     fn deadline(&self) -> Option<Instant> {
         let retries = self.retries.values().filter_map(|retry| retry.at);
-        let share = match self.dial {
-            Dial::Resolving { until, .. } | Dial::Dialing { until, .. } => until,
-            Dial::Idle | Dial::Waiting(_) => None,
-        };
-        let look = match self.dial {
-            Dial::Dialing { look, .. } => look.deadline(),
-            _ => None,
+        let (share, look) = match self.dial {
+            Dial::Resolving { until, .. } => (until, None),
+            Dial::Dialing { until, look, .. } => (until, look.deadline()),
+            Dial::Idle | Dial::Waiting(_) => (None, None),
         };
         let others = [
             look,

@@ -237,27 +237,33 @@ fn one_in_use_that_ends_while_an_earlier_one_is_asked_is_called_in_the_same_roun
     assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());
 }
 
-/// A name in the place of the first server, which has these addresses.
-fn named(addresses: &[&str], dead: &[&str]) -> World {
-    let servers = vec![
-        Host::Name("vpn.example.org".to_owned()).into(),
-        Host::Address(ip(SECOND)).into(),
-    ];
-    let a = Connection {
+fn by_name() -> Host {
+    Host::Name("vpn.example.org".to_owned())
+}
+
+fn to(hosts: Vec<Host>) -> Connection {
+    let servers = hosts.into_iter().map(Into::into).collect();
+    Connection {
         remote: Remote::Hosts { servers, port: 500 },
         ..connection(A)
-    };
-    let (mut world, _) = world(
-        Connection {
-            remote: Remote::Any,
-            ..connection(A)
-        },
-        dead,
-    );
+    }
+}
+
+/// Calls nobody yet.
+fn to_nobody() -> Connection {
+    Connection {
+        remote: Remote::Any,
+        ..connection(A)
+    }
+}
+
+/// A name in the place of the first server, which has these addresses.
+fn named(addresses: &[&str], dead: &[&str]) -> World {
+    let (mut world, _) = world(to_nobody(), dead);
     world.a.named = addresses.iter().map(|a| ip(a)).collect();
     let all = addresses.iter().map(|a| ip(a));
     world.b.own = all.chain([ip(SECOND)]).collect();
-    world.policy(A, policy(a));
+    world.policy(A, policy(to(vec![by_name(), Host::Address(ip(SECOND))])));
     world
 }
 
@@ -297,19 +303,10 @@ fn connecting(world: &World) -> usize {
         .count(|kind| matches!(kind, EventKind::Connecting { .. }))
 }
 
-/// One server, by its name alone.
-fn by_name() -> Connection {
-    let servers = vec![Host::Name("vpn.example.org".to_owned()).into()];
-    Connection {
-        remote: Remote::Hosts { servers, port: 500 },
-        ..connection(A)
-    }
-}
-
 #[test]
 fn a_server_whose_name_moves_while_it_is_called_is_met_there_within_five_seconds() {
     for after in [0, 700, 1400, 2900, 3100, 8000, 11_500, 300_000] {
-        let (mut world, _) = world(by_name(), &[FIRST]);
+        let (mut world, _) = world(to(vec![by_name()]), &[FIRST]);
         world.a.named = vec![ip(FIRST)];
         world.run(Duration::from_millis(40_000 + after));
         assert!(by(&world).is_empty(), "{}", world.tail());
@@ -322,7 +319,7 @@ fn a_server_whose_name_moves_while_it_is_called_is_met_there_within_five_seconds
 #[test]
 fn a_name_that_leads_to_the_silent_server_still_or_nowhere_ends_no_call() {
     for nowhere in [false, true] {
-        let (mut world, dead) = world(by_name(), &[FIRST]);
+        let (mut world, dead) = world(to(vec![by_name()]), &[FIRST]);
         world.a.named = vec![ip(FIRST)];
         world.run(Duration::from_millis(100));
         let calls = connecting(&world);
@@ -339,23 +336,9 @@ fn a_name_that_leads_to_the_silent_server_still_or_nowhere_ends_no_call() {
 
 #[test]
 fn a_name_that_nobody_looks_up_has_the_share_of_a_server() {
-    let servers = vec![
-        Host::Name("vpn.example.org".to_owned()).into(),
-        Host::Address(ip(SECOND)).into(),
-    ];
-    let a = Connection {
-        remote: Remote::Hosts { servers, port: 500 },
-        ..connection(A)
-    };
-    let (mut world, _) = world(
-        Connection {
-            remote: Remote::Any,
-            ..connection(A)
-        },
-        &[],
-    );
+    let (mut world, _) = world(to_nobody(), &[]);
     world.a.no_resolver = true;
-    world.policy(A, policy(a));
+    world.policy(A, policy(to(vec![by_name(), Host::Address(ip(SECOND))])));
     world.a.no_resolver = false;
     world.seconds(16);
     assert_eq!(by(&world), [ip(SECOND)], "{}", world.tail());

@@ -212,14 +212,11 @@ impl Guesses {
         source: IpAddr,
     ) -> (Vec<(&mut Place, Measure, bool)>, Option<&mut Home>) {
         let of = self.home(user, source);
-        let user = user.to_lowercase();
+        let [anywhere, near] = self.of_user(user, source);
         let hash = |bits| self.hasher.hash_one(network(source, bits));
         let keys = [
-            (Some(self.hasher.hash_one(&user)), true),
-            (
-                Some(self.hasher.hash_one((&user, network(source, 48)))),
-                true,
-            ),
+            (Some(anywhere), true),
+            (Some(near), true),
             (Some(hash(64)), false),
             (source.is_ipv6().then(|| hash(56)), false),
             (source.is_ipv6().then(|| hash(48)), false),
@@ -232,6 +229,15 @@ impl Guesses {
         });
         let home = self.homes.get_mut(index(of));
         (places.collect(), home.filter(|home| home.of == Some(of)))
+    }
+
+    /// What a user is known by, and by a source of about that place.
+    fn of_user(&self, user: &str, source: IpAddr) -> [u64; 2] {
+        let user = user.to_lowercase();
+        [
+            self.hasher.hash_one(&user),
+            self.hasher.hash_one((&user, network(source, 48))),
+        ]
     }
 
     /// A user is one in whatever case the name is written.
@@ -271,6 +277,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn source(n: u8) -> IpAddr {
@@ -374,6 +382,38 @@ mod tests {
         assert!((20..120).contains(&hour), "{hour}");
     }
 
+    /// Made-up names, each of which has its places in the tables for itself, as all had in tables without end: where two
+    /// share one by chance, both wait for it, and whoever compares two of these tables sees the chance.
+    struct MadeUp {
+        taken: [BTreeSet<usize>; 2],
+        number: u32,
+    }
+
+    impl MadeUp {
+        fn beside(guesses: &Guesses, user: &str) -> Self {
+            let taken = guesses.of_user(user, source(1));
+            Self {
+                taken: taken.map(|hash| [index(hash)].into()),
+                number: 0,
+            }
+        }
+
+        fn next(&mut self, guesses: &Guesses) -> String {
+            loop {
+                self.number += 1;
+                let name = format!("user{}", self.number);
+                let places = guesses.of_user(&name, source(1)).map(index);
+                let pairs = || self.taken.iter().zip(places);
+                if pairs().all(|(taken, place)| !taken.contains(&place)) {
+                    for (taken, place) in self.taken.iter_mut().zip(places) {
+                        taken.insert(place);
+                    }
+                    return name;
+                }
+            }
+        }
+    }
+
     #[test]
     fn who_shares_a_source_with_a_user_cannot_tell_who_is_one() {
         // Attempts under made-up names, then such under one; then seconds that pass.
@@ -386,11 +426,12 @@ mod tests {
             let answered = |name: &str| {
                 let mut guesses = Guesses::default();
                 guesses.was_right("alice", source(1), Admission::Now);
+                let mut made_up = MadeUp::beside(&guesses, name);
                 let (mut now, mut answered, mut waiting) =
                     (Duration::from_secs(100), Vec::new(), Vec::new());
-                for (n, (others, own, pass)) in steps.iter().enumerate() {
-                    let others = (0..*others).map(|i| format!("{n}-{i}"));
-                    for user in others.chain((0..*own).map(|_| name.to_owned())) {
+                for (others, own, pass) in steps {
+                    let others: Vec<_> = (0..*others).map(|_| made_up.next(&guesses)).collect();
+                    for user in others.into_iter().chain((0..*own).map(|_| name.to_owned())) {
                         let admitted = guesses.admit(now, &user, source(1));
                         answered.push((now, admitted.wait()));
                         waiting.extend(admitted.wait().map(|wait| (now + wait, admitted)));

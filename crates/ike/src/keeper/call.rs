@@ -84,13 +84,8 @@ impl Endpoint {
         };
         match paths {
             Ok(paths) if !paths.is_empty() => {
-                let turn = Turn {
-                    server,
-                    parts: u32::try_from(paths.len()).unwrap_or(u32::MAX),
-                    rest: paths.into(),
-                    ends: until.unwrap_or(self.cx.boot() + SHARE),
-                };
-                self.dial(name, turn);
+                let ends = until.unwrap_or(self.cx.boot() + SHARE);
+                self.dial(name, Turn::new(server, paths, ends));
             }
             Ok(_) => {
                 let error = "the peer's name has no address that is reachable from here";

@@ -8,7 +8,7 @@ use super::{Dial, Turn};
 use crate::context::Waiting;
 use crate::endpoint::Endpoint;
 use crate::event::Reason;
-use crate::io::{Answer, Ask, AskId, Path};
+use crate::io::{Answer, Ask, AskId};
 use crate::policy::Host;
 use crate::sa::{IkeSa, State};
 use crate::time::Instant;
@@ -85,23 +85,11 @@ impl Endpoint {
         if paths.iter().any(|path| path.remote.ip() == at) {
             return;
         }
-        let (sa, turn) = (*sa, turn.anew(paths));
+        let (sa, turn) = (*sa, Turn::new(turn.server, paths, turn.ends));
         kept.dial = Dial::Idle;
         let reason = format!("its name leads elsewhere than to {at} now");
         self.delete_ike_sa(sa, Reason::Unreachable(reason));
         self.dial(name, turn);
-    }
-}
-
-impl Turn {
-    /// It goes on by these paths.
-    fn anew(&self, paths: Vec<Path>) -> Self {
-        Self {
-            server: self.server,
-            parts: u32::try_from(paths.len()).unwrap_or(u32::MAX),
-            rest: paths.into(),
-            ends: self.ends,
-        }
     }
 }
 

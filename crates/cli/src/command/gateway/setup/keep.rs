@@ -330,13 +330,7 @@ mod tests {
 
     #[test]
     fn who_had_an_earlier_trial_decides_nothing_about_a_later_one() {
-        let name = format!("cygnet-setup-keep-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let place = Place {
-            config: directory.join("cygnet.toml"),
-            state_dir: directory.join("state"),
-            run_dir: directory.join("run"),
-        };
+        let (directory, place) = Place::of_test("keep");
         let mut trial = Trial::new("later".into(), Snapshot::default(), "after".into());
         trial.ask(Duration::from_secs(600));
         let record = Record {

@@ -45,6 +45,19 @@ impl Place {
         }
     }
 
+    /// In a directory of its own, which the test of this name removes.
+    #[cfg(test)]
+    pub(super) fn of_test(name: &str) -> (PathBuf, Self) {
+        let name = format!("cygnet-setup-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let place = Self {
+            config: directory.join("cygnet.toml"),
+            state_dir: directory.join("state"),
+            run_dir: directory.join("run"),
+        };
+        (directory, place)
+    }
+
     /// The running program's control socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.run_dir.join("control.sock")
@@ -385,13 +398,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let name = format!("cygnet-setup-record-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let place = Place {
-            config: directory.join("cygnet.toml"),
-            state_dir: directory.join("state"),
-            run_dir: directory.join("run"),
-        };
+        let (directory, place) = Place::of_test("record");
         let absent = place.read();
         let record = Record {
             kept: None,

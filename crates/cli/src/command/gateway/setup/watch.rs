@@ -152,13 +152,7 @@ mod tests {
 
     #[test]
     fn a_later_trial_is_not_watched_by_who_watched_an_earlier_one() {
-        let name = format!("cygnet-setup-watch-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let place = Place {
-            config: directory.join("cygnet.toml"),
-            state_dir: directory.join("state"),
-            run_dir: directory.join("run"),
-        };
+        let (directory, place) = Place::of_test("watch");
         // Nobody sets up any more: half of it is in place.
         let trial = Trial::new("later".into(), Snapshot::default(), String::new());
         let record = Record {
