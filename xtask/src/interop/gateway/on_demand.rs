@@ -1,9 +1,12 @@
 //! A gateway's tunnel that comes up when a device wants it.
 
 use super::super::Scenario;
-use super::super::resilience::home::{Home, QUICK, SOON, gateway_setup};
+use super::super::recovery::asker::Asker;
+use super::super::resilience::home::{Home, QUICK, SERVER6, SOON, gateway_setup};
 use super::super::resilience::restless::Restless;
+use crate::lab::world::SERVER;
 use crate::lab::{Lab, Result, wait_for};
+use std::time::Instant;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![Scenario::new(
@@ -21,6 +24,10 @@ fn on_demand(lab: &mut Lab) -> Result<String> {
     let laptop = home.world.laptop.clone();
     home.gateway.restart()?;
     home.world.provider.reset()?;
+    // Two flows that never end, and began before there was an address to translate them to.
+    let asker = Asker::start(&laptop, &home.world.web)?;
+    let seen_as = [SERVER.parse()?, SERVER6.parse()?];
+    asker.answered_since(Instant::now(), seen_as, SOON)?;
     let busy = Restless::start(&laptop)?;
     busy.flows()?;
     home.online(&laptop)?;
@@ -32,6 +39,7 @@ fn on_demand(lab: &mut Lab) -> Result<String> {
     busy.tries_on()?;
     home.server.restart()?;
     busy.flows()?;
+    asker.answered_since(Instant::now(), seen_as, SOON)?;
     home.online(&laptop)?;
     home.nothing_leaked("before, between and after")?;
     Ok(format!("{} pages", busy.pages()))

@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks, and answers, until it is dropped. Each family has one flow that goes on all the time: whatever befalls the
 /// tunnel, the device begins nothing anew.
-pub(super) struct Asker {
+pub(in crate::interop) struct Asker {
     stop: Arc<AtomicBool>,
     answers: [Arc<Mutex<Vec<Answer>>>; 2],
     threads: Vec<JoinHandle<Result<()>>>,
@@ -33,7 +33,7 @@ struct Answer {
 
 impl Asker {
     /// `device` asks `host`, which has the lab's two addresses of a web host.
-    pub(super) fn start(device: &Namespace, host: &Namespace) -> Result<Self> {
+    pub(in crate::interop) fn start(device: &Namespace, host: &Namespace) -> Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let mut all = Self {
             stop: Arc::clone(&stop),
@@ -51,7 +51,7 @@ impl Asker {
 
     /// Waits until a question of each family that was asked after `since` has been answered to `seen`; when the later
     /// of the two answers came.
-    pub(super) fn answered_since(
+    pub(in crate::interop) fn answered_since(
         &self,
         since: Instant,
         seen: [IpAddr; 2],

@@ -5,7 +5,7 @@
 //! asks a host of the internet all the time; from the moment at which nothing hinders the tunnel any more it is counted
 //! until both of its flows, IPv4 and IPv6, are answered through the tunnel. Beside it nothing may leave the home meanwhile.
 
-mod asker;
+pub(super) mod asker;
 mod events;
 mod report;
 mod scene;
