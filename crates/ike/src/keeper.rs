@@ -3,26 +3,28 @@
 //! with what is there, and does the next thing.
 
 mod call;
+mod dial;
 mod moved;
 mod servers;
 mod silent;
 mod wishes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, EventKind, Failed, Reason};
-use crate::io::{AskId, IkeSaId, Path};
+use crate::io::IkeSaId;
 use crate::narrowing::{Narrowing, Packet};
 use crate::policy::{ChildPolicy, Connection, Remote, Start};
 use crate::sa::IkeSa;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Task, Tries};
 use crate::time::Instant;
-use moved::Look;
+pub(crate) use dial::Dial;
+use dial::Turn;
 use servers::Return;
 use silent::Silent;
 
@@ -98,47 +100,6 @@ struct Retry {
     at: Option<Instant>,
     /// Where it failed last.
     on: IkeSaId,
-}
-
-/// The call.
-pub(crate) enum Dial {
-    Idle,
-    Waiting(Instant),
-    Resolving {
-        ask: AskId,
-        server: usize,
-        /// When the next is called whatever comes of this.
-        until: Option<Instant>,
-    },
-    Dialing {
-        sa: IkeSaId,
-        turn: Turn,
-        until: Option<Instant>,
-        look: Look,
-    },
-}
-
-/// The turn of one server in a round of calls.
-pub(crate) struct Turn {
-    server: usize,
-    /// How many addresses it has.
-    parts: u32,
-    /// Those that have not been called.
-    rest: VecDeque<Path>,
-    /// When it is over if others wait.
-    ends: Instant,
-}
-
-impl Turn {
-    /// By these paths.
-    fn new(server: usize, paths: Vec<Path>, ends: Instant) -> Self {
-        Self {
-            server,
-            parts: u32::try_from(paths.len()).unwrap_or(u32::MAX),
-            rest: paths.into(),
-            ends,
-        }
-    }
 }
 
 impl Keeper {
