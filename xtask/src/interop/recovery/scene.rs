@@ -12,7 +12,9 @@ use crate::lab::pki::{Authority, Credential, KeyKind, Request, Validity};
 use crate::lab::process::last_lines;
 use crate::lab::world::{GATEWAY, ROUTER, SERVER};
 use crate::lab::{Failure, Lab, Process, Result, interrupt, wait_for};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -276,21 +278,23 @@ impl Scene {
         Ok(Over::now())
     }
 
+    /// All that runs on the box stands still; what began or ended while it was stopped is no matter.
     fn sleeps(&self) -> Result<Over> {
-        let pids = self.home.world.gateway.pids()?;
-        let all = |signal| -> Result<()> {
-            let pids = pids
-                .iter()
-                .filter_map(|pid| Pid::from_raw(pid.cast_signed()));
-            Ok(pids
-                .into_iter()
-                .try_for_each(|pid| kill_process(pid, signal))?)
-        };
-        ensure!(pids.len() > 1, "only {pids:?} run on the box");
-        all(Signal::STOP)?;
+        let host = &self.home.world.gateway;
+        let mut stopped = BTreeSet::new();
+        loop {
+            let pids = BTreeSet::from_iter(host.pids()?);
+            let new: Vec<u32> = pids.difference(&stopped).copied().collect();
+            if new.is_empty() {
+                ensure!(pids.len() > 1, "only {pids:?} run on the box");
+                break;
+            }
+            signal_each(&new, Signal::STOP)?;
+            stopped.extend(new);
+        }
         let slept = interrupt::pause(ASLEEP);
         let over = Over::now();
-        all(Signal::CONT)?;
+        signal_each(&Vec::from_iter(stopped), Signal::CONT)?;
         slept?;
         Ok(over)
     }
@@ -386,6 +390,20 @@ fn first_start(home: &mut Home, event: Event) -> Result<Option<Process>> {
 
 fn hosts(home: &Home) -> PathBuf {
     home.gateway.directory().join("hosts")
+}
+
+/// Of processes that may have ended.
+fn signal_each(pids: &[u32], signal: Signal) -> Result<()> {
+    for pid in pids
+        .iter()
+        .filter_map(|pid| Pid::from_raw(pid.cast_signed()))
+    {
+        match kill_process(pid, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The mount is of the file, so it has to stay the same one.

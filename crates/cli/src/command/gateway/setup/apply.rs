@@ -202,7 +202,6 @@ fn ask<F: AsFd>(
     let place = &prepared.place;
     // What was typed before the question is no answer to it.
     answers.forget();
-    let left = |trial: &Trial| trial.left().as_secs();
     let mut asked = false;
     loop {
         let trial = match keep::trial(place) {
@@ -225,7 +224,7 @@ fn ask<F: AsFd>(
         if !asked {
             print!(
                 "\nKeep this? Without an answer it is taken back in {} s. [y/N]: ",
-                left(&trial)
+                trial.seconds_left()
             );
             asked = true;
         }
@@ -243,7 +242,7 @@ fn ask<F: AsFd>(
                 println!(
                     "\nNo answer can come from here any more. In {} s it is taken back, unless `cygnet gateway setup \
                      --confirm` keeps it.",
-                    left(&trial)
+                    trial.seconds_left()
                 );
                 return Err(Ended::TakenBack);
             }

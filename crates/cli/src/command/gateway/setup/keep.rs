@@ -169,7 +169,7 @@ pub(super) fn finish_earlier(place: &Place) -> Result<(), String> {
     if !place.has_orphan(&trial) {
         return Err(format!(
             "another setup waits to be confirmed, for {} s: `cygnet gateway setup --confirm`, or `--take-back`",
-            trial.left().as_secs()
+            trial.seconds_left()
         ));
     }
     println!("An earlier setup was not confirmed.");

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long it may take until all is in place and looked at.
 pub(super) const APPLYING_MAX: Duration = Duration::from_secs(240);
 /// A watcher acts before anybody else does.
-const GRACE: u64 = 5;
+const GRACE: Duration = Duration::from_secs(5);
 /// Locked by who watches a trial, with its id in it; in `run_dir`.
 const WATCH: &str = "gateway-setup.watch";
 
@@ -237,8 +237,8 @@ pub(super) struct Trial {
     pub(super) written: String,
     /// The boot it is of.
     boot: String,
-    /// Until when, in seconds since that boot.
-    until: u64,
+    /// Until when, since that boot.
+    until: Duration,
     pub(super) stage: Stage,
     /// Why it could not be taken back.
     pub(super) problem: Option<String>,
@@ -262,7 +262,7 @@ impl Trial {
             before,
             written,
             boot: boot(),
-            until: now() + APPLYING_MAX.as_secs(),
+            until: now() + APPLYING_MAX,
             stage: Stage::Applying,
             problem: None,
         }
@@ -271,15 +271,20 @@ impl Trial {
     /// From now on it can be confirmed, for so long.
     pub(super) fn ask(&mut self, within: Duration) {
         self.stage = Stage::Asked;
-        self.until = now() + within.as_secs();
+        self.until = now() + within;
     }
 
     /// The time that is left.
     pub(super) fn left(&self) -> Duration {
         match self.boot == boot() {
-            true => Duration::from_secs(self.until.saturating_sub(now())),
+            true => self.until.saturating_sub(now()),
             false => Duration::ZERO,
         }
+    }
+
+    /// The same in seconds, as people are told: none is left only where no time is.
+    pub(super) fn seconds_left(&self) -> u64 {
+        self.left().as_millis().div_ceil(1000) as u64
     }
 
     /// Whether whoever was to take it back did not: the machine was started anew, or there is no such process any more.
@@ -333,9 +338,9 @@ fn boot() -> String {
     id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }
 
-/// Seconds since the machine was started, those it slept included.
-fn now() -> u64 {
-    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
+/// Time since the machine was started, what it slept included.
+fn now() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -360,13 +365,25 @@ mod tests {
             assert!(told.contains(expected), "{told}");
         }
         let mut late = trial(Stage::Asked);
-        late.until = 0;
+        late.until = Duration::ZERO;
         assert!(record(Some(late)).confirmed().is_err());
         let kept = record(Some(trial(Stage::Asked))).confirmed().unwrap();
         assert_eq!(
             (kept.trial, kept.kept.unwrap().written),
             (None, "after".into())
         );
+    }
+
+    #[test]
+    fn the_time_that_was_told_is_given_wholly() {
+        let within = Duration::from_secs(60);
+        let mut asked = trial(Stage::Applying);
+        let before = now();
+        asked.ask(within);
+        assert!(asked.until >= before + within);
+        assert!(asked.seconds_left() <= 60);
+        asked.until = Duration::ZERO;
+        assert_eq!(asked.seconds_left(), 0);
     }
 
     #[test]
@@ -387,7 +404,7 @@ mod tests {
     fn nobody_takes_back_what_another_watches() {
         let mut asked = trial(Stage::Asked);
         assert!(!asked.is_orphan(true) && !asked.is_orphan(false));
-        asked.until = 0;
+        asked.until = Duration::ZERO;
         assert!(!asked.is_orphan(true));
         // Since the machine was started some seconds have passed, as a rule.
         assert_eq!(asked.is_orphan(false), now() >= GRACE);
