@@ -43,7 +43,7 @@
 //!     let max_inner =
 //!         outlet.sa.overhead().max_inner_len(path_mtu, Encapsulation::Udp, Version::V4);
 //!     match toobig::fit(&mut segments, max_inner) {
-//!         Fit::Fits => {}
+//!         Fit::Fits | Fit::Fragments => {}
 //!         // Written out with `write_next`, each packet is a `Segments::plain` of its own.
 //!         Fit::OneByOne => return Ok(()),
 //!         Fit::TooBig => {

@@ -20,6 +20,9 @@ pub const IPV4_MIN_MTU: usize = 68;
 pub enum Fit {
     /// Its packets can be sealed; where it was allowed, they are now cut so that they fit.
     Fits,
+    /// Its packets can be sealed, and do not fit: they are of IPv6, which no path has to be too narrow for
+    /// ([`IPV6_MIN_MTU`]). What they are sealed into leaves in fragments.
+    Fragments,
     /// Its sender has to be told, see [`packet_too_big`], and it is dropped.
     TooBig,
     /// Equal UDP datagrams without DF: each has to be written out, and fitted by itself.
@@ -33,12 +36,17 @@ pub fn fit(segments: &mut Segments<'_>, max_inner: usize) -> Fit {
         Version::V4 => max_inner,
         Version::V6 => max_inner.max(IPV6_MIN_MTU),
     };
-    if longest <= allowed {
+    if longest <= max_inner {
         Fit::Fits
+    } else if longest <= allowed {
+        Fit::Fragments
     } else if segments.packet().dont_fragment {
         Fit::TooBig
     } else if segments.shrink_to(allowed) || segments.fragment_to(allowed) {
-        Fit::Fits
+        match allowed <= max_inner {
+            true => Fit::Fits,
+            false => Fit::Fragments,
+        }
     } else if segments.remaining() > 1 {
         Fit::OneByOne
     } else {

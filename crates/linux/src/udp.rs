@@ -19,7 +19,7 @@ mod probe;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
@@ -137,6 +137,8 @@ pub enum SendError {
 pub struct UdpSocket {
     fd: OwnedFd,
     local: SocketAddr,
+    /// Whoever has it may let the IP layer fragment.
+    fragments: Mutex<()>,
 }
 
 impl UdpSocket {
@@ -237,7 +239,11 @@ impl UdpSocket {
                 what: "use a descriptor as UDP socket".to_owned(),
                 source: io::ErrorKind::InvalidInput.into(),
             })?;
-        Ok(Self { fd, local })
+        Ok(Self {
+            fd,
+            local,
+            fragments: Mutex::new(()),
+        })
     }
 
     /// Address and port it is bound to.
@@ -329,31 +335,25 @@ impl UdpSocket {
         result.map_err(|e| SendError::sort(e, transmit.segment.is_some()))
     }
 
-    /// Sends one datagram that the IP layer may fragment. The socket's option is switched for the
-    /// moment: another thread's send may be affected, which costs an ESP datagram that fragments.
+    /// Sends one datagram that the IP layer may fragment: here, where this machine knows that the path is narrower,
+    /// and (IPv4) on its way. The socket's option is switched for the moment, by one caller at a time; what another
+    /// thread sends by [`UdpSocket::send`] meanwhile may be fragmented, too.
     ///
     /// # Errors
     /// See [`SendError`].
     pub fn send_fragmenting(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
-        let (level, name, may, must_not) = if self.local.is_ipv6() {
-            (
-                libc::SOL_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_WANT,
-                libc::IPV6_PMTUDISC_DO,
-            )
-        } else {
-            (
-                libc::SOL_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_WANT,
-                libc::IP_PMTUDISC_DO,
-            )
+        let discover = |v4, v6| match self.local.is_ipv6() {
+            true => set_int(&self.fd, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, v6),
+            false => set_int(&self.fd, libc::SOL_IP, libc::IP_MTU_DISCOVER, v4),
         };
-        set_int(&self.fd, level, name, may).map_err(SendError::Other)?;
+        let _alone = self
+            .fragments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        discover(libc::IP_PMTUDISC_DONT, libc::IPV6_PMTUDISC_DONT).map_err(SendError::Other)?;
         let result = self.send(transmit);
-        set_int(&self.fd, level, name, must_not).map_err(SendError::Other)?;
-        result
+        let as_before = discover(libc::IP_PMTUDISC_DO, libc::IPV6_PMTUDISC_DO);
+        result.and(as_before.map_err(SendError::Other))
     }
 
     fn send_once(&self, transmit: &Transmit<'_>) -> io::Result<()> {

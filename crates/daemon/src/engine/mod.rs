@@ -2,7 +2,8 @@
 //! it was handed, runs the IKE core, and seals and opens packets.
 //!
 //! One thread runs the core, in [`Engine::serve`]; whatever else happens reaches it as an
-//! [`Input`]. Packets are sealed and opened by threads of the [`datapath`], which share no lock.
+//! [`Input`]. Packets are sealed and opened by threads of the [`datapath`], which take no lock for a
+//! packet that none of them waits for.
 
 mod ask;
 mod carried;

@@ -151,6 +151,57 @@ fn flows_join_in_both_families_and_protocols() {
     }
 }
 
+/// Changes a 16-bit word of a TCP packet, and its checksum so that it stays right (RFC 1624).
+fn with_word(packet: &mut [u8], tcp: usize, at: usize, change: impl Fn(u16) -> u16) {
+    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let old = word(packet, tcp + at);
+    let new = change(old);
+    let mut sum = [!word(packet, tcp + 16), !old, new]
+        .into_iter()
+        .map(u32::from)
+        .sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[tcp + at..][..2].copy_from_slice(&new.to_be_bytes());
+    packet[tcp + 16..][..2].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+#[test]
+fn what_a_cut_would_not_bring_back_is_not_joined() {
+    type Change = fn(&mut [u8], usize);
+    let changes: [(&str, Change); 4] = [
+        ("urgent data", |packet, tcp| {
+            with_word(packet, tcp, 12, |word| word | 0x20);
+            with_word(packet, tcp, 18, |_| 1);
+        }),
+        ("an urgent pointer alone", |packet, tcp| {
+            with_word(packet, tcp, 18, |_| 1);
+        }),
+        ("a reserved bit", |packet, tcp| {
+            with_word(packet, tcp, 12, |word| word | 0x0800);
+        }),
+        ("accurate ECN", |packet, tcp| {
+            with_word(packet, tcp, 12, |word| word | 0x0100);
+        }),
+    ];
+    for v6 in [false, true] {
+        let tcp = if v6 { 40 } else { 20 };
+        for (what, change) in changes {
+            let mut packets = bytes_of(&tcp_flow(v6, 3, 100));
+            change(&mut packets[1], tcp);
+            let writes = join(BOTH, &packets);
+            assert_eq!(split(&writes), packets, "{what}");
+            assert_eq!(writes.len(), 3, "{what}");
+        }
+    }
+    let mut packets = bytes_of(&tcp_flow(true, 3, 100));
+    packets[1][3] = 1;
+    let writes = join(BOTH, &packets);
+    assert_eq!(split(&writes), packets);
+    assert_eq!(writes.len(), 3, "another flow label");
+}
+
 #[test]
 fn push_and_fin_end_a_super_packet() {
     for last in [PSH, FIN, PSH | FIN] {
@@ -165,7 +216,7 @@ fn push_and_fin_end_a_super_packet() {
 #[test]
 fn whatever_differs_is_not_joined() {
     type Change = fn(&mut Spec);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 13] = [
         ("DSCP", |s| s.tos = 0xb8),
         ("ECN", |s| s.tos = 1),
         ("TTL", |s| s.ttl = 63),
@@ -179,6 +230,11 @@ fn whatever_differs_is_not_joined() {
         ("TCP options", |s| {
             if let Upper::Tcp { options, .. } = &mut s.upper {
                 options[7] = 9;
+            }
+        }),
+        ("acknowledgement", |s| {
+            if let Upper::Tcp { ack, .. } = &mut s.upper {
+                *ack = 78;
             }
         }),
         ("window", |s| {

@@ -131,9 +131,10 @@ fn each_kind_of_read_is_treated_as_its_family_and_df_say() {
     let least = Spec::udp(true, &[0; 1232]);
     assert_eq!(
         segments_of(&least, None, 600),
-        (Fit::Fits, 1280, 1),
+        (Fit::Fragments, 1280, 1),
         "IPv6 always gets 1280"
     );
+    assert_eq!(segments_of(&least, None, 1280), (Fit::Fits, 1280, 1));
     let tcp = Spec {
         dont_fragment: false,
         ..Spec::tcp(false, &[0; 5000])

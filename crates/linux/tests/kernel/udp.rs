@@ -114,6 +114,27 @@ fn a_batch_crosses_a_link_in_one_piece() {
     }
 }
 
+/// Nothing has told this machine yet that the path is narrow, as where its routers are silent.
+#[test]
+fn what_may_be_fragmented_crosses_a_narrow_path_that_nobody_knows_of() {
+    if !root() {
+        return;
+    }
+    let line = Line::new("cut");
+    let (near, far) = (
+        bind(&line.near, "0.0.0.0:4500"),
+        bind(&line.far, "0.0.0.0:4500"),
+    );
+    let payload = [7; 1440];
+    let parts = [IoSlice::new(&payload)];
+    let destination = "10.8.2.2:4500".parse().unwrap();
+    near.send_fragmenting(&transmit(destination, None, &parts))
+        .unwrap();
+    let mut buf = [0; 2000];
+    assert_eq!(recv(&far, &mut buf).expect("in fragments").len, 1440);
+    assert_eq!(near.poll_error().unwrap(), None);
+}
+
 #[test]
 fn a_narrow_path_is_reported_and_then_known() {
     if !root() {

@@ -31,6 +31,8 @@ const RECEIVE_MAX: usize = 65_535;
 /// A train from this length or number of datagrams on says that more is waiting.
 const LONG: usize = RECEIVE_MAX / 2;
 const MANY: usize = 32;
+/// So does one that waited for so long, however short: trains of many peers are. Waking a thread takes a tenth of it.
+const WAITED: Duration = Duration::from_micros(500);
 /// Parts of one write: a packet, and what was joined to it (a super-packet has 64 segments at most).
 const PARTS: usize = 64;
 /// Shorter packets are not dropped for the queue's sake: names, calls and acknowledgements are not what
@@ -201,7 +203,9 @@ impl Inbound {
             }
         };
         let segment = received.segment.max(1);
-        let many = received.len >= LONG || received.len >= MANY * segment;
+        let many = received.len >= LONG
+            || received.len >= MANY * segment
+            || received.waited.is_some_and(|waited| waited >= WAITED);
         if lane.workers > 1
             && many
             && let Some(next) = lead.take()
@@ -543,7 +547,7 @@ fn write_singly(
 mod tests {
     use super::*;
     use crate::engine::datapath::testing::udp_packet;
-    use crate::engine::datapath::tests::{LEFT, RIGHT, pair};
+    use crate::engine::datapath::tests::{LEFT, RIGHT, connect, end, end_that_notes_times, pair};
 
     #[test]
     fn datagrams_are_told_apart() {
@@ -561,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lead_is_given_away_for_a_long_train_alone() {
+    fn the_lead_is_given_away_for_a_train_that_is_long_or_has_waited() {
         let (mut left, mut right) = pair();
         let socket = Arc::clone(&right.inbound.lane.socket);
         let lane = Arc::new(Lane::new(socket, 2));
@@ -578,5 +582,13 @@ mod tests {
         right.inbound.turn().unwrap();
         let next = lane.lead.try_take();
         assert!(right.inbound.lead.is_none() && next.is_some_and(|next| next.ticket == 4));
+
+        let (mut left, mut right) = connect(end(), end_that_notes_times());
+        let lane = Arc::new(Lane::new(Arc::clone(&right.inbound.lane.socket), 2));
+        right.inbound = Inbound::new(Arc::clone(&right.datapath.shared), Arc::clone(&lane), 0);
+        left.send(&udp_packet(LEFT, RIGHT, true, &[1; 1000]));
+        std::thread::sleep(WAITED);
+        right.inbound.turn().unwrap();
+        assert!(right.inbound.lead.is_none() && lane.lead.try_take().is_some());
     }
 }

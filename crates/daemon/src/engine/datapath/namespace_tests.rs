@@ -5,8 +5,8 @@ use cygnet_linux::inject::{Call, before, inject, seen};
 use cygnet_wire::ip::{GsoType, VirtioNetHeader};
 use rustix::io::Errno;
 
-use super::testing::udp_packet;
-use super::tests::{LEFT, RIGHT, pair};
+use super::testing::{child, connection, path, udp_packet};
+use super::tests::{End, LEFT, RIGHT, end, pair};
 use super::*;
 use crate::alone::alone;
 
@@ -92,6 +92,50 @@ fn a_path_turns_out_narrow() {
         "engine::datapath::namespace_tests::a_path_turns_out_narrow",
         "ip link set lo mtu 1300 up",
         on_a_narrow_loopback,
+    );
+}
+
+/// IPv6 packets of 1280 octets, which no path may refuse: sealed, they leave in fragments.
+fn least_of_ipv6() {
+    const NEAR: [u8; 16] = [0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const FAR: [u8; 16] = [0xfd, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let (mut left, mut right) = (end(), end());
+    let (here, there) = (left.local, right.local);
+    for (end, (local, remote), (spi_in, spi_out), peer) in [
+        (&mut left, ("fd01::/16", "fd02::/16"), (1, 2), there),
+        (&mut right, ("fd02::/16", "fd01::/16"), (2, 1), here),
+    ] {
+        let connection = connection("tunnel", local, remote);
+        let path = path(end.local, peer);
+        end.install(
+            child(1, &connection, spi_in, spi_out, path),
+            spi_in as u8,
+            spi_out as u8,
+        );
+    }
+    let mut packet = vec![0x60, 0, 0, 0, 0x04, 0xd8, 59, 64];
+    packet.extend(NEAR);
+    packet.extend(FAR);
+    packet.resize(1280, 7);
+    let numbers = |end: &End| end.datapath.traffic(ChildSaId(1)).unwrap().packets_out;
+    left.send(&packet);
+    assert!(right.receive() == packet);
+    let before = numbers(&left);
+    left.send_burst(&[&packet; 3]);
+    for _ in 0..3 {
+        assert!(right.receive() == packet);
+    }
+    assert_eq!(numbers(&left), before + 3, "each is sealed once");
+    assert_eq!(left.datapath.drops(), []);
+}
+
+/// The loopback interface has an MTU of 1300.
+#[test]
+fn ipv6_gets_its_least_mtu_on_any_path() {
+    alone(
+        "engine::datapath::namespace_tests::ipv6_gets_its_least_mtu_on_any_path",
+        "ip link set lo mtu 1300 up",
+        least_of_ipv6,
     );
 }
 

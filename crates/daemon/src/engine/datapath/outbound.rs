@@ -1,8 +1,8 @@
 //! From the TUN queues to the network: read, look up, fit, seal, send.
 //!
 //! A worker serves any number of queues. It reads a queue in [`Burst`]s; those packets of one that leave by
-//! the same Child SA with the same TOS are sealed together, under consecutive numbers. Several workers may
-//! seal for one Child SA at once; their batches enter the socket in the order of their numbers, since peers'
+//! the same Child SA with the same TOS are sealed together, under consecutive numbers, but for those that would
+//! overtake a packet between the same hosts. Several workers may seal for one Child SA at once; their batches enter the socket in the order of their numbers, since peers'
 //! replay windows are as small as 32.
 //!
 //! A batch may outlive its burst ([`Open`]), so that the next fills it up. It holds its numbers, and stays open
@@ -82,6 +82,8 @@ struct Pending<'b, 'o> {
     left: Progress,
     /// All of it left, or was dropped.
     done: bool,
+    /// Of the group that is being sent.
+    member: bool,
     /// To be written out first ([`Fit::OneByOne`]).
     singly: bool,
 }
@@ -98,9 +100,14 @@ enum After {
 }
 
 impl Pending<'_, '_> {
-    /// Whether it waits to leave by this SA with this TOS.
-    fn is_of(&self, outlet: *const Outlet<Way>, tos: u8) -> bool {
-        !self.done && std::ptr::from_ref(self.outlet) == outlet && self.segments.packet().tos == tos
+    /// Whether it waits to leave with the group that is being sent.
+    fn waits(&self) -> bool {
+        self.member && !self.done
+    }
+
+    fn hosts(&self) -> (IpAddr, IpAddr) {
+        let packet = self.segments.packet();
+        (packet.src, packet.dst)
     }
 
     /// It was cut for a wider path: understands it anew, without what has left.
@@ -250,6 +257,7 @@ impl Sealer {
             outlet,
             left: Progress::default(),
             done: false,
+            member: false,
             singly: false,
         })
     }
@@ -292,13 +300,16 @@ impl Sealer {
         let Some(first) = pending.first() else {
             return;
         };
-        let (outlet, tos) = (first.outlet, first.segments.packet().tos);
+        let outlet = first.outlet;
+        choose(pending);
         for cut in 1..=CUTS {
             let max_inner = outlet.path.road.max_inner(&outlet.sa);
             let (mut packets, mut bytes) = (0, 0);
-            for packet in members(pending, outlet, tos) {
+            let mut fragments = false;
+            for packet in members(pending) {
                 match toobig::fit(&mut packet.segments, max_inner) {
-                    Fit::Fits => {
+                    fit @ (Fit::Fits | Fit::Fragments) => {
+                        fragments |= fit == Fit::Fragments;
                         packet.done = packet.segments.remaining() == 0;
                         packets += packet.segments.remaining() as u64;
                         bytes += packet.segments.len_of_next(usize::MAX) as u64;
@@ -314,12 +325,12 @@ impl Sealer {
                     }
                 }
             }
-            let after = match (cut, more) {
-                (CUTS, _) => After::SendAnyhow,
-                (_, true) => After::KeepOpen,
-                (_, false) => After::Send,
+            let after = match (fragments || cut == CUTS, more) {
+                (true, _) => After::SendAnyhow,
+                (false, true) => After::KeepOpen,
+                (false, false) => After::Send,
             };
-            if packets == 0 || self.seal(pending, outlet, tos, (packets, bytes), after) {
+            if packets == 0 || self.seal(pending, outlet, (packets, bytes), after) {
                 return;
             }
         }
@@ -331,7 +342,6 @@ impl Sealer {
         &mut self,
         pending: &mut [Pending<'_, '_>],
         outlet: &Outlet<Way>,
-        tos: u8,
         (packets, bytes): (u64, u64),
         after: After,
     ) -> bool {
@@ -341,7 +351,7 @@ impl Sealer {
             Ok(reserved) => reserved,
             Err(error) => {
                 tracing::trace!("not sealed: {error}");
-                members(pending, outlet, tos).for_each(|packet| packet.done = true);
+                members(pending).for_each(|packet| packet.done = true);
                 self.shared.drops.add(Reason::NotSealed, packets as usize);
                 return true;
             }
@@ -369,7 +379,7 @@ impl Sealer {
         while let Some(packet) = pending.get_mut(number)
             && !narrowed
         {
-            if !packet.is_of(outlet, tos) {
+            if !packet.waits() {
                 number += 1;
                 continue;
             }
@@ -381,14 +391,14 @@ impl Sealer {
                 Ok(None) => number += 1,
                 Ok(Some(_)) => {
                     let flush = flush(&mut self.sender, seqs.start);
-                    narrowed = note_left(members(pending, outlet, tos), flush);
+                    narrowed = note_left(members(pending), flush);
                 }
                 Err(error) => {
                     tracing::trace!("not sealed: {error}");
                     let lost = packet.segments.remaining().max(1);
                     // What of it is in the batch has to be told from what is not.
                     let flush = flush(&mut self.sender, seqs.start);
-                    narrowed = note_left(members(pending, outlet, tos), flush);
+                    narrowed = note_left(members(pending), flush);
                     if !narrowed && let Some(packet) = pending.get_mut(number) {
                         self.shared.drops.add(Reason::NotSealed, lost);
                         packet.done = true;
@@ -399,7 +409,7 @@ impl Sealer {
         // Where nobody else waits for its numbers, and it has some.
         let may_wait = seqs.is_empty() && !self.sender.batch().is_empty() && sa.next_seq() == end;
         if !narrowed && after == After::KeepOpen && may_wait {
-            members(pending, outlet, tos).for_each(|packet| packet.done = true);
+            members(pending).for_each(|packet| packet.done = true);
             self.open = Some(Open {
                 road: Arc::clone(&way.road),
                 turn: Arc::clone(&way.turn),
@@ -410,14 +420,14 @@ impl Sealer {
         if !narrowed {
             // Numbers that were not used are skipped.
             let flush = flush(&mut self.sender, end);
-            narrowed = note_left(members(pending, outlet, tos), flush);
+            narrowed = note_left(members(pending), flush);
         }
         if waiting != end {
             way.turn.wait(waiting);
             way.turn.pass_to(end);
         }
         if narrowed {
-            members(pending, outlet, tos).for_each(Pending::understand_anew);
+            members(pending).for_each(Pending::understand_anew);
         }
         !narrowed
     }
@@ -438,7 +448,7 @@ impl Sealer {
             return;
         };
         whole.done = true;
-        let (outlet, tos) = (whole.outlet, whole.segments.packet().tos);
+        let outlet = whole.outlet;
         let max_inner = outlet.path.road.max_inner(&outlet.sa);
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(len) = whole.segments.write_next(&mut scratch) {
@@ -459,15 +469,10 @@ impl Sealer {
                 outlet,
                 left: Progress::default(),
                 done: false,
+                member: true,
                 singly: false,
             }];
-            self.seal(
-                &mut single,
-                outlet,
-                tos,
-                (packets, bytes),
-                After::SendAnyhow,
-            );
+            self.seal(&mut single, outlet, (packets, bytes), After::SendAnyhow);
         }
         self.scratch = scratch;
     }
@@ -494,16 +499,37 @@ impl Sealer {
     }
 }
 
-/// The packets of a group, up to one that has to be written out first.
+/// Chooses those that may leave together with the first: by the same Child SA with the same TOS. Between the same
+/// two hosts none overtakes another, whatever its TOS: one sender's ECN marks and DSCPs change within a flow.
+fn choose(pending: &mut [Pending<'_, '_>]) {
+    let Some(first) = pending.first() else {
+        return;
+    };
+    let (outlet, tos) = (
+        std::ptr::from_ref(first.outlet),
+        first.segments.packet().tos,
+    );
+    let mut passed = ArrayVec::<_, READS>::new();
+    for packet in pending {
+        packet.member = false;
+        if packet.done || std::ptr::from_ref(packet.outlet) != outlet {
+            continue;
+        }
+        packet.member = packet.segments.packet().tos == tos
+            && (passed.is_empty() || !passed.contains(&packet.hosts()));
+        if !packet.member {
+            passed.push(packet.hosts());
+        }
+    }
+}
+
+/// The packets of a group that wait, up to one that has to be written out first.
 fn members<'p, 'b, 'o>(
     pending: &'p mut [Pending<'b, 'o>],
-    outlet: &Outlet<Way>,
-    tos: u8,
 ) -> impl Iterator<Item = &'p mut Pending<'b, 'o>> + use<'p, 'b, 'o> {
-    let outlet = std::ptr::from_ref(outlet);
     pending
         .iter_mut()
-        .filter(move |packet| packet.is_of(outlet, tos))
+        .filter(|packet| packet.waits())
         .take_while(|packet| !packet.singly)
 }
 

@@ -188,12 +188,16 @@ impl Road {
         transmit: &Transmit<'_>,
         patience: &mut Patience,
     ) -> Result<(), SendError> {
-        loop {
-            match self.socket.udp.send(transmit) {
-                Err(SendError::Full) if patience.wait(&self.socket.udp) => {}
-                other => return other,
-            }
-        }
+        patience.with(&self.socket.udp, |socket| socket.send(transmit))
+    }
+
+    /// The same for a datagram that the IP layer may cut.
+    pub(super) fn send_fragmenting(
+        &self,
+        transmit: &Transmit<'_>,
+        patience: &mut Patience,
+    ) -> Result<(), SendError> {
+        patience.with(&self.socket.udp, |socket| socket.send_fragmenting(transmit))
     }
 }
 
@@ -210,6 +214,19 @@ impl Patience {
     /// Between two looks at a full queue that is not the socket's own (`ENOBUFS`), which cannot be waited
     /// for.
     const LOOK: Duration = Duration::from_millis(1);
+
+    fn with(
+        &mut self,
+        socket: &UdpSocket,
+        send: impl Fn(&UdpSocket) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        loop {
+            match send(socket) {
+                Err(SendError::Full) if self.wait(socket) => {}
+                other => return other,
+            }
+        }
+    }
 
     /// Waits until the socket takes more; false once the time is over.
     fn wait(&mut self, socket: &UdpSocket) -> bool {

@@ -47,6 +47,12 @@ impl Sender {
     /// `earlier` cannot, as what they were read into is gone; none can with `anyhow`, nor while nobody knows what
     /// would fit.
     pub(super) fn flush(&mut self, road: &Road, earlier: usize, anyhow: bool) -> Flush {
+        if anyhow && road.packet_len(self.batch.segment_len()) > road.mtu() as usize {
+            // That is known beforehand.
+            self.send_fragmenting(road, 0..self.batch.segments());
+            self.batch.clear();
+            return Flush::Done;
+        }
         let mut flush = self.try_send(road);
         if let Flush::TooBig { left } = flush {
             let known = self.shared.learn_mtu(road, self.batch.segment_len());
@@ -111,10 +117,11 @@ impl Sender {
         let Some(outer) = self.batch.outer() else {
             return;
         };
+        let mut patience = Patience::default();
         for datagram in self.batch.datagrams().take(which.end).skip(which.start) {
             let parts = [IoSlice::new(datagram)];
             let transmit = road.transmit(outer.tos, None, &parts);
-            if let Err(error) = road.socket.udp.send_fragmenting(&transmit) {
+            if let Err(error) = road.send_fragmenting(&transmit, &mut patience) {
                 self.lost(&error, 1);
             }
         }

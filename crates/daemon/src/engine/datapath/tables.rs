@@ -85,7 +85,8 @@ impl Limiter {
     }
 }
 
-/// The newest snapshot. Its lock is taken when the number has changed, so never on the packet path.
+/// The newest snapshot. Its lock is taken when the number has changed, and by a worker that had to wait for
+/// the lead: never for each packet.
 #[derive(Default)]
 pub(super) struct Published {
     number: AtomicU64,
@@ -104,7 +105,7 @@ impl Published {
 #[derive(Default)]
 pub(super) struct Reader {
     number: u64,
-    tables: Arc<Tables>,
+    tables: Option<Arc<Tables>>,
 }
 
 impl Reader {
@@ -112,14 +113,16 @@ impl Reader {
     /// message that let the peer use it left.
     pub(super) fn current(&mut self, published: &Published) -> &Tables {
         if published.number.load(Ordering::Acquire) != self.number {
+            self.tables = None;
+        }
+        self.tables.get_or_insert_with(|| {
             let place = published
                 .tables
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            self.tables = Arc::clone(&place);
             self.number = published.number.load(Ordering::Acquire);
-        }
-        &self.tables
+            Arc::clone(&place)
+        })
     }
 
     /// Lets go of it, for as long as nothing is looked up.

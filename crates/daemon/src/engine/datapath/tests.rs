@@ -87,7 +87,7 @@ fn end_on(socket: Arc<Socket>, refuses_joined: bool) -> End {
 }
 
 impl End {
-    fn install(&mut self, params: ChildSaParameters, key_in: u8, key_out: u8) {
+    pub(super) fn install(&mut self, params: ChildSaParameters, key_in: u8, key_out: u8) {
         let keys = |byte| Secret::new(vec![byte; params.suite.key_material_len()]);
         let shared = Arc::new(params.clone());
         for command in [
@@ -478,6 +478,32 @@ fn what_is_left_open_leaves_before_what_cannot_join_it() {
     left.send_burst(&packets);
     for (number, packet) in packets.iter().enumerate() {
         assert!(right.receive() == *packet, "{number}");
+    }
+    assert_eq!(left.datapath.drops(), []);
+    assert_eq!(right.datapath.drops(), []);
+}
+
+/// As of a flow of which routers have marked some packets (ECN), between others that may go first.
+#[test]
+fn packets_between_two_hosts_do_not_overtake_one_another() {
+    const OTHER: [u8; 4] = [10, 2, 0, 9];
+    let (mut left, mut right) = connect(end(), end_that(true));
+    let packets: Vec<_> = (0..24u8)
+        .map(|n| {
+            let to = if n % 4 == 3 { OTHER } else { RIGHT };
+            let packet = udp_packet(LEFT, to, true, &[n; 400]);
+            let marked = [2, 2, 3, 2, 3][usize::from(n) % 5];
+            with_header(packet, |header| header[1] = marked)
+        })
+        .collect();
+    left.send_burst(&packets);
+    let came: Vec<_> = packets.iter().map(|_| right.receive()).collect();
+    for to in [RIGHT, OTHER] {
+        let between = |packets: &[Vec<u8>]| -> Vec<u8> {
+            let those = packets.iter().filter(|packet| packet[16..20] == to);
+            those.map(|packet| packet[28]).collect()
+        };
+        assert_eq!(between(&came), between(&packets), "{to:?}");
     }
     assert_eq!(left.datapath.drops(), []);
     assert_eq!(right.datapath.drops(), []);
