@@ -81,6 +81,14 @@ impl Datagrams {
         least + (mix(self.octets.seed ^ 0x5eed, drawn) % choices) as usize
     }
 
+    /// What a router that marks some packets of a flow makes of its ECN field (RFC 3168 §5).
+    pub(super) fn ecn(&self, number: u64) -> u8 {
+        const ECT_0: u8 = 2;
+        const CE: u8 = 3;
+        let drawn = mix(self.octets.seed ^ 0xec4, number);
+        if drawn.is_multiple_of(4) { CE } else { ECT_0 }
+    }
+
     /// Appends the datagram with this number.
     pub(super) fn append(&self, number: u64, to: &mut Vec<u8>) {
         let (length, start) = (self.length(number), to.len());

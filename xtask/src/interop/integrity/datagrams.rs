@@ -223,6 +223,13 @@ impl Flow {
     fn send_next(&self, buffer: &mut Vec<u8>) -> Result<usize> {
         let first = self.sent.load(Ordering::Relaxed);
         buffer.clear();
+        // Whoever groups packets by their TOS must not let one overtake another.
+        let ecn = self.content.ecn(first);
+        if self.kind.v6 {
+            sockopt::set_ipv6_tclass(&self.sender, ecn.into())?;
+        } else {
+            sockopt::set_ip_tos(&self.sender, ecn)?;
+        }
         let count = match self.kind.how {
             How::Plain | How::MayFragment => 1,
             How::Batches => {
