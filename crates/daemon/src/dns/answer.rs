@@ -25,6 +25,9 @@ const KEPT_OCTETS: usize = 2048;
 const KEPT_RECORDS: usize = 32;
 /// Devices keep what goes direct by its name no longer, in seconds: far less than its addresses are held.
 const DIRECT_TTL: u32 = 300;
+/// Nor what was found beside the tunnel for a device that goes direct itself, which may be so while the tunnel is down
+/// alone: whatever a resolver of the network between makes of its names is not to last longer than that.
+const BESIDE_TTL: u32 = 60;
 /// Of the responses of this machine's own resolvers so many are kept at most, of each kind of them.
 const OWN_KEPT: u32 = 1024;
 
@@ -191,14 +194,20 @@ impl Resolver {
             // RFC 6303 §3: who has no such zone says so, rather than ask the world.
             Way::Lan => (&asking.lan, ResponseCode::NXDomain),
         };
-        let answer = match source {
+        let mut answer = match source {
             Some(source) => self.ask(source, question).await,
             None => Answer::of(nobody),
         };
-        // Who goes direct by itself is answered by resolvers whose word counts for nobody else.
-        match !direct && matches!(way, Way::Tunnel | Way::Direct) {
-            true => self.told(&asking.policy, name, question, answer).await,
-            false => answer,
+        match (way, direct) {
+            (Way::Tunnel | Way::Direct, false) => {
+                self.told(&asking.policy, name, question, answer).await
+            }
+            // Who goes direct by itself is answered by resolvers whose word counts for nobody else.
+            (Way::Tunnel | Way::Direct, true) => {
+                answer.keep_for(BESIDE_TTL);
+                answer
+            }
+            _ => answer,
         }
     }
 
@@ -218,9 +227,7 @@ impl Resolver {
 
     /// An answer about a name that goes direct: its addresses do before a device hears of them, or it hears of none.
     async fn let_out(&self, name: String, question: &Question, mut answer: Answer) -> Answer {
-        for record in &mut answer.answers {
-            record.ttl = record.ttl.min(DIRECT_TTL);
-        }
+        answer.keep_for(DIRECT_TTL);
         let mut addresses = addresses(question.query.name(), &answer.answers);
         addresses.truncate(LetOut::ADDRESSES);
         if addresses.is_empty() || self.gate.let_out(LetOut { name, addresses }).await {
@@ -487,6 +494,35 @@ mod tests {
         let none = Answer::of(ResponseCode::NXDomain);
         let none = resolver.let_out("none.tv.example".to_owned(), &asked, none);
         assert_eq!(none.await.code, ResponseCode::NXDomain);
+    }
+
+    #[tokio::test]
+    async fn who_goes_direct_keeps_what_was_found_beside_the_tunnel_for_a_minute() {
+        let resolver = resolver();
+        let direct_resolvers = vec!["192.168.1.1".parse().unwrap()];
+        resolver.ask_by(
+            &Ways {
+                direct_resolvers,
+                ..ways()
+            },
+            &[],
+        );
+        let asked = question("www.example.", RecordType::A);
+        let name = asked.query.name().clone();
+        let record = Record::from_rdata(name.clone(), 86_400, RData::A(A::new(192, 0, 2, 1)));
+        let mut message = Message::response(1, OpCode::Query);
+        message.add_query(Query::query(name.clone(), RecordType::A));
+        message.add_answer(record);
+        let asking = resolver.asking.borrow().clone().unwrap();
+        let kept = &asking.direct.as_ref().unwrap().kept[0];
+        kept.insert(
+            Query::query(name, RecordType::A),
+            Ok(message),
+            Instant::now(),
+        );
+        let answer = resolver.answer(&asked, true).await;
+        assert_eq!(answer.answers[0].ttl, BESIDE_TTL);
+        assert_eq!(resolver.counters().cache_hits, 1);
     }
 
     #[test]

@@ -104,6 +104,13 @@ impl Answer {
             authorities: Vec::new(),
         }
     }
+
+    /// Whoever hears it keeps it for so many seconds at most.
+    pub(super) fn keep_for(&mut self, ttl: u32) {
+        for record in self.answers.iter_mut().chain(&mut self.authorities) {
+            record.ttl = record.ttl.min(ttl);
+        }
+    }
 }
 
 /// Links of a chain of aliases that are followed.
