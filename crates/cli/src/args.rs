@@ -93,6 +93,11 @@ pub(crate) enum Helper {
         /// Where from
         url: String,
     },
+    /// Asks time servers for the date, unprivileged
+    AskTime {
+        /// Their names, separated by spaces
+        servers: String,
+    },
     /// Serves a server's clients that measure their speed, unprivileged
     SpeedtestEndpoint {
         /// An interface, and the addresses to answer at

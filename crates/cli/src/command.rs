@@ -60,6 +60,7 @@ pub(crate) fn help(helper: Helper) -> ExitCode {
         Helper::Engine => cygnet_daemon::engine(),
         Helper::Resolve { name } => cygnet_daemon::resolve(&name),
         Helper::FetchCrl { url } => cygnet_daemon::fetch_crl(&url),
+        Helper::AskTime { servers } => cygnet_daemon::ask_time(&servers),
         Helper::SpeedtestEndpoint { place } => cygnet_daemon::speedtest::endpoint(&place),
         Helper::SpeedtestMeasure { interface } => cygnet_daemon::speedtest::measure(&interface),
         Helper::ProbeIke { errand } => cygnet_doctor::probe_ike(&errand),

@@ -18,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ike::policy::{
-    CredentialId, Lifetime, Limits, Policy, PoolId, Ports, Retransmit, SelectorTemplate, TrustId,
+    CredentialId, Host, Lifetime, Limits, Policy, PoolId, Ports, Retransmit, SelectorTemplate,
+    TrustId,
 };
 use ipnet::IpNet;
 use toml::Spanned;
 
-use crate::raw::{RawConfig, RawDaemon, RawGateway, RawTunnel};
+use crate::raw::{OneOrMany, RawConfig, RawDaemon, RawGateway, RawTunnel};
 use crate::{
     Config, CredentialFile, Daemon, Gateway, LanDevices, LogLevel, Mistake, Pool, Server, Trust,
     Tunnel, parse, units,
@@ -219,6 +220,7 @@ impl<'r> Builder<'r> {
         });
         Daemon {
             workers,
+            time_servers: self.time_servers(raw.time_servers.as_ref()),
             run_dir: text(&raw.run_dir, RUN_DIR),
             state_dir: text(&raw.state_dir, STATE_DIR),
             log,
@@ -227,6 +229,34 @@ impl<'r> Builder<'r> {
             natt_port,
             listen,
         }
+    }
+
+    fn time_servers(&mut self, raw: Option<&OneOrMany>) -> Vec<String> {
+        let Some(written) = raw else {
+            return Daemon::TIME_SERVERS.map(str::to_owned).to_vec();
+        };
+        let mut servers: Vec<String> = Vec::new();
+        for (nth, one) in written.iter().enumerate() {
+            if nth >= Daemon::MAX_TIME_SERVERS {
+                let most = Daemon::MAX_TIME_SERVERS;
+                self.mistake(one.span(), format!("time_servers: expected {most} at most"));
+                break;
+            }
+            let Some(host) = self.value(one, parse::host) else {
+                continue;
+            };
+            let name = match host {
+                Host::Address(address) => address.to_string(),
+                Host::Name(name) => name.to_ascii_lowercase(),
+            };
+            if servers.contains(&name) {
+                let twice =
+                    format!("time_servers: {name} is named twice; it cannot agree with itself");
+                self.mistake(one.span(), twice);
+            }
+            servers.push(name);
+        }
+        servers
     }
 
     fn gateway(

@@ -80,11 +80,22 @@ pub struct Daemon {
     pub listen: Vec<IpAddr>,
     /// Threads that seal, and as many that open; `None`: by the number of processors.
     pub workers: Option<usize>,
+    /// Who is asked for the date while the machine's clock cannot be right: names and addresses; none: nobody is.
+    pub time_servers: Vec<String>,
 }
 
 impl Daemon {
     /// More threads in a direction than this help nobody.
     pub const MAX_WORKERS: u16 = 64;
+    /// More time servers than this need not agree.
+    pub const MAX_TIME_SERVERS: usize = 8;
+    /// Time servers where none are named: of four operators in three countries, each open to everybody.
+    pub const TIME_SERVERS: [&str; 4] = [
+        "time.cloudflare.com",
+        "time.google.com",
+        "ptbtime1.ptb.de",
+        "ntp.se",
+    ];
 }
 
 /// Levels of the log.

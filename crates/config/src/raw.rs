@@ -239,6 +239,7 @@ pub(crate) struct RawDaemon {
     pub(crate) natt_port: Option<Spanned<u16>>,
     pub(crate) listen: Option<OneOrMany>,
     pub(crate) workers: Option<Spanned<u16>>,
+    pub(crate) time_servers: Option<OneOrMany>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -31,6 +31,10 @@ pub struct Status {
     pub let_out: bool,
     /// What hinders the program, each with what to do.
     pub warnings: Vec<String>,
+    /// By whose date certificates are judged while nobody keeps this machine's clock right; `None`: by its own, or nobody
+    /// knows the date (a warning says so).
+    #[serde(default)]
+    pub clock: Option<ClockStatus>,
     /// `None` while the engine is being restarted.
     pub engine: Option<EngineStatus>,
     /// How devices are answered that ask for names; `None`: they are not.
@@ -50,6 +54,17 @@ pub struct Status {
     /// This machine as router for IPv6; `None`: this machine has no `[gateway.advertise]`.
     #[serde(default)]
     pub advertise: Option<AdvertiseStatus>,
+}
+
+/// The date that time servers agree on. Shown it is a sentence with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// In seconds since 1970.
+    pub date: i64,
+    /// Who says so, as they are named in the configuration.
+    pub servers: Vec<String>,
+    /// By how many seconds this machine's clock is behind; negative: ahead.
+    pub behind_s: i64,
 }
 
 /// What happened to a tunnel.

@@ -1,105 +1,252 @@
-//! The clocks the core is told, and whether the date can be believed.
+//! Whether the date can be believed, and which one counts while the machine's cannot.
 //!
 //! A board without a battery begins in 1970, or when its image was made, or, with `fake-hwclock`, when it
 //! was last switched off. Judged by such a date, good certificates are refused as "not yet valid", and
 //! revoked ones are not known to be. So a date that cannot be right counts as unknown, and whoever needs
-//! one waits.
+//! one waits: until the clock is set, or until time servers agree (decision 33). What these say sets no clock, counts
+//! only while nobody keeps the machine's own right, and is never before what is known otherwise.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cygnet_config::Config;
-use cygnet_ike::time::{Instant, Now, UtcTime};
+use cygnet_ike::time::UtcTime;
 use cygnet_linux::keep_file;
+use cygnet_pki::{SignedCrl, TrustAnchors, load};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// 2025-01-01T00:00:00Z: before this program existed.
 pub const NOT_BEFORE: i64 = 1_735_689_600;
-
-/// Stands for "nothing known" in an atomic.
-const NONE: i64 = i64::MIN;
+/// The clock of whoever signs may be ahead by so many seconds: zones are mixed up.
+const AHEAD: i64 = 86_400;
+/// A clock that differs by less from what time servers say, in milliseconds, is as good as they are.
+const ALIKE: u64 = 30_000;
 
 /// What the machine says, for [`Clock`]; tests say something else.
 #[derive(Clone, Copy)]
 struct Source {
-    /// Seconds since 1970.
-    seconds: fn() -> i64,
+    /// Milliseconds since 1970.
+    millis: fn() -> i64,
     /// Whether somebody keeps the clock right.
     synchronised: fn() -> bool,
+    /// Time since boot.
+    boot: fn() -> Duration,
 }
 
 const MACHINE: Source = Source {
-    seconds: || match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(_) => i64::MIN,
+    millis: || match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     },
     synchronised: cygnet_linux::clock::is_synchronised,
+    boot: cygnet_linux::clock::boottime,
 };
 
-/// Reads time since boot, suspend included, and the date.
+/// The machine's date, and that of time servers.
 pub(crate) struct Clock {
     source: Source,
     /// Since when our newest certificate is valid.
-    certificate: AtomicI64,
-    /// What the date was when it was last known.
-    last_known: AtomicI64,
+    certificate: Option<i64>,
+    /// The latest date that an authority of ours has signed: it is over. Never falls.
+    signed: Option<i64>,
+    /// What the date was when it was last known before this run: a machine's clock stands still only while it is off.
+    last_known: Option<i64>,
+    /// What is kept of this run, too: time servers say nothing earlier.
+    kept: Option<i64>,
+    servers: Option<Agreed>,
+    /// Time servers are still waited for.
+    doubted: bool,
+}
+
+/// Whose date counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Nobodys,
+    Machines,
+    Servers,
+}
+
+/// A date that time servers agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// What it was when this machine started, in milliseconds since 1970.
+    pub(crate) at_boot: i64,
+    /// Who says so.
+    pub(crate) servers: Vec<String>,
 }
 
 /// Why the date is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NotSet {
     /// It is before this program existed.
     Program { says: i64 },
     /// Our own certificate is not valid yet.
     Certificate { says: i64, since: i64 },
+    /// An authority of ours has signed later already.
+    Signed { says: i64, signed: i64 },
     /// It was later already, and nobody keeps the clock right.
     LastKnown { says: i64, last: i64 },
+    /// Nobody keeps it right, and time servers are not heard yet.
+    Doubted { says: i64 },
 }
+
+/// What the engine is told: the date when this machine started, in milliseconds since 1970. Both read the time since
+/// then.
+pub(crate) type Told = Result<i64, NotSet>;
 
 impl Clock {
     /// With what the configuration and an earlier run tell about the date.
     pub(crate) fn new(config: &Config, last_known: Option<i64>) -> Self {
-        Self::of(MACHINE, newest_certificate(config), last_known)
+        let mut clock = Self::of(MACHINE, None, last_known);
+        clock.configure(config);
+        clock
     }
 
     fn of(source: Source, certificate: Option<i64>, last_known: Option<i64>) -> Self {
         Self {
             source,
-            certificate: AtomicI64::new(certificate.unwrap_or(NONE)),
-            last_known: AtomicI64::new(last_known.unwrap_or(NONE)),
+            certificate,
+            signed: None,
+            last_known,
+            kept: last_known,
+            servers: None,
+            doubted: false,
         }
     }
 
-    /// The certificates of a (new) configuration.
-    pub(crate) fn configure(&self, config: &Config) {
-        let newest = newest_certificate(config).unwrap_or(NONE);
-        self.certificate.store(newest, Ordering::Relaxed);
+    /// The certificates and lists of a (new) configuration.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        self.certificate = newest_certificate(config);
+        self.witness(newest_signed(config));
     }
 
-    /// The date, if it can be right.
-    pub(crate) fn date(&self) -> Result<UtcTime, NotSet> {
-        let says = (self.source.seconds)();
-        let since = self.certificate.load(Ordering::Relaxed);
-        let last = self.last_known.load(Ordering::Relaxed);
+    /// An authority of ours has signed at that time: what is earlier is not the date, and whoever said so is not believed
+    /// when that time has come either.
+    pub(crate) fn witness(&mut self, signed: Option<i64>) {
+        self.signed = self.signed.max(signed);
+        if self.by_servers_millis().is_none() {
+            self.servers = None;
+        }
+    }
+
+    /// Whether a clock that nobody keeps right has to wait for time servers.
+    pub(crate) fn doubt(&mut self, doubted: bool) {
+        self.doubted = doubted;
+    }
+
+    /// The machine's date, if it can be right.
+    pub(crate) fn machine(&self) -> Result<UtcTime, NotSet> {
+        self.judge(self.says())
+    }
+
+    /// The same if somebody keeps it right.
+    pub(crate) fn is_kept_right(&self) -> bool {
+        (self.source.synchronised)() && self.machine().is_ok()
+    }
+
+    fn judge(&self, says: i64) -> Result<UtcTime, NotSet> {
         if says < NOT_BEFORE {
-            Err(NotSet::Program { says })
-        } else if says < since {
-            Err(NotSet::Certificate { says, since })
-        } else if says < last && !(self.source.synchronised)() {
-            Err(NotSet::LastKnown { says, last })
-        } else {
-            Ok(UtcTime(says))
+            return Err(NotSet::Program { says });
+        }
+        if let Some(since) = self.certificate.filter(|since| says < *since) {
+            return Err(NotSet::Certificate { says, since });
+        }
+        let signed = |signed: &i64| says < signed.saturating_sub(AHEAD);
+        if let Some(signed) = self.signed.filter(signed) {
+            return Err(NotSet::Signed { says, signed });
+        }
+        match self.last_known.filter(|last| says < *last) {
+            Some(last) if !(self.source.synchronised)() => Err(NotSet::LastKnown { says, last }),
+            _ => Ok(UtcTime(says)),
         }
     }
 
-    pub(crate) fn now(&self) -> Now {
-        Now {
-            boot: Instant::from_boot(cygnet_linux::clock::boottime()),
-            utc: self.date().ok(),
+    /// The date: the machine's if somebody keeps it right, else that of time servers, else the machine's if it can be
+    /// right.
+    pub(crate) fn date(&self) -> Result<UtcTime, NotSet> {
+        let (millis, _) = self.settle()?;
+        Ok(UtcTime(millis.div_euclid(1000)))
+    }
+
+    /// The same for the engine.
+    pub(crate) fn told(&self) -> Told {
+        let (millis, _) = self.settle()?;
+        Ok(millis.saturating_sub(self.since_boot()))
+    }
+
+    pub(crate) fn whose(&self) -> Whose {
+        self.settle().map_or(Whose::Nobodys, |(_, whose)| whose)
+    }
+
+    /// The date in milliseconds, and whose it is.
+    fn settle(&self) -> Result<(i64, Whose), NotSet> {
+        let machine = (self.source.millis)();
+        let says = machine.div_euclid(1000);
+        match (self.judge(says), self.by_servers_millis()) {
+            (Ok(_), _) if (self.source.synchronised)() => Ok((machine, Whose::Machines)),
+            (Ok(_), Some(servers)) if machine.abs_diff(servers) < ALIKE => {
+                Ok((machine, Whose::Machines))
+            }
+            (_, Some(servers)) => Ok((servers, Whose::Servers)),
+            (Ok(_), None) if self.doubted => Err(NotSet::Doubted { says }),
+            (Ok(_), None) => Ok((machine, Whose::Machines)),
+            (Err(not_set), None) => Err(not_set),
         }
+    }
+
+    /// The date of time servers, if it can be right.
+    fn by_servers_millis(&self) -> Option<i64> {
+        let at_boot = self.servers.as_ref()?.at_boot;
+        let millis = at_boot.saturating_add(self.since_boot());
+        (millis.div_euclid(1000) >= self.earliest()).then_some(millis)
+    }
+
+    /// No date of time servers before this one is right.
+    pub(crate) fn earliest(&self) -> i64 {
+        let signed = self.signed.map(|signed| signed.saturating_sub(AHEAD));
+        // A clock that agrees with them may be a little ahead, and is kept.
+        let kept = self.kept.map(|kept| kept.saturating_sub(KEEP_EACH));
+        let known = self.certificate.into_iter().chain(signed).chain(kept);
+        known.chain(self.last_known).fold(NOT_BEFORE, i64::max)
+    }
+
+    /// Another date is kept as the last one known.
+    pub(crate) fn remember(&mut self, kept: Option<i64>) {
+        self.kept = kept;
+        // One that was wrong, and given up.
+        self.last_known = self.last_known.min(kept);
+    }
+
+    /// Takes what time servers agree on.
+    pub(crate) fn believe(&mut self, agreed: Agreed) {
+        self.servers = Some(agreed);
+    }
+
+    /// Somebody keeps the machine's clock right: what time servers said before is not to count when nobody does any more.
+    pub(crate) fn forget_servers(&mut self) {
+        self.servers = None;
+    }
+
+    /// Time servers whose date counts, and by how many seconds the machine's clock is behind, or ahead if negative.
+    pub(crate) fn by_servers(&self) -> Option<(&[String], i64)> {
+        let Ok((millis, Whose::Servers)) = self.settle() else {
+            return None;
+        };
+        let behind = millis.div_euclid(1000).saturating_sub(self.says());
+        Some((&self.servers.as_ref()?.servers, behind))
+    }
+
+    /// What the machine's clock says, in seconds since 1970.
+    fn says(&self) -> i64 {
+        (self.source.millis)().div_euclid(1000)
+    }
+
+    /// In milliseconds.
+    fn since_boot(&self) -> i64 {
+        i64::try_from((self.source.boot)().as_millis()).unwrap_or(i64::MAX)
     }
 }
 
@@ -110,27 +257,78 @@ fn newest_certificate(config: &Config) -> Option<i64> {
         .max()
 }
 
-impl fmt::Display for NotSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The latest date for which an authority of this configuration stands: that it began itself, or made a list.
+fn newest_signed(config: &Config) -> Option<i64> {
+    let trusts = config.trusts.values();
+    let signed = trusts.flat_map(|trust| {
+        let authorities = trust.anchors.iter();
+        let mut signed: Vec<i64> = authorities
+            .filter_map(|authority| Some(cygnet_pki::validity(authority).ok()?.not_before))
+            .collect();
+        let mut anchors = TrustAnchors::new();
+        for anchor in &trust.anchors {
+            // Those of the configuration decode.
+            let _ = anchors.add(anchor.clone());
+        }
+        let files = trust.crls.iter();
+        let lists = files.flat_map(|file| load::crls(file, Path::new("CRL")).unwrap_or_default());
+        signed.extend(lists.filter_map(|list| {
+            let list = SignedCrl::verify(&list, &anchors).ok()?;
+            Some(list.this_update())
+        }));
+        signed
+    });
+    signed.max()
+}
+
+impl NotSet {
+    /// The machine's date, in seconds since 1970.
+    fn says(self) -> i64 {
         let (Self::Program { says }
         | Self::Certificate { says, .. }
-        | Self::LastKnown { says, .. }) = self;
-        write!(f, "this machine's clock is not set: it says {}", day(*says))?;
+        | Self::Signed { says, .. }
+        | Self::LastKnown { says, .. }
+        | Self::Doubted { says }) = self;
+        says
+    }
+}
+
+impl fmt::Display for NotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let says = day(self.says());
+        if let Self::Doubted { .. } = self {
+            return write!(
+                f,
+                "no time synchronisation keeps this machine's clock right, which says {says}: certificates wait for time \
+                 servers, for 20 s at most"
+            );
+        }
+        write!(f, "this machine's clock is not set: it says {says}")?;
         match self {
             Self::Program { .. } => f.write_str(", which is before this program existed")?,
             Self::Certificate { since, .. } => {
                 write!(f, ", and our own certificate is valid from {}", day(*since))?;
             }
+            Self::Signed { signed, .. } => {
+                let signed = day(*signed);
+                write!(f, ", and an authority in `ca` has signed on {signed}")?;
+            }
             Self::LastKnown { last, .. } => write!(f, ", and it was {} before", day(*last))?,
+            Self::Doubted { .. } => {}
         }
         f.write_str(
-            "; certificates wait until it is set, by time synchronisation or with `timedatectl set-time`",
+            "; certificates wait until time servers agree on the date, or it is set, by time synchronisation or with \
+             `timedatectl set-time`",
         )?;
         match self {
             Self::LastKnown { .. } => f.write_str(
                 " (if it is right now, remove the file `clock` in [daemon] state_dir, and restart)",
             ),
-            Self::Program { .. } | Self::Certificate { .. } => Ok(()),
+            Self::Signed { .. } => f.write_str(
+                " (if it is right now, the authority's was not: have it make its certificate or revocation list again, \
+                 remove the one of that day from the configuration, and from `crl` in [daemon] state_dir, and restart)",
+            ),
+            Self::Program { .. } | Self::Certificate { .. } | Self::Doubted { .. } => Ok(()),
         }
     }
 }
@@ -143,16 +341,37 @@ pub(crate) fn day(seconds: i64) -> String {
         .unwrap_or_else(|| "a day without a date".to_owned())
 }
 
+/// `20 years`: a time that clocks differ by, in seconds.
+pub(crate) fn span(seconds: i64) -> String {
+    const UNITS: [(i64, &str); 4] = [
+        (365 * 86_400, "years"),
+        (86_400, "days"),
+        (3600, "hours"),
+        (60, "minutes"),
+    ];
+    let mut units = UNITS.iter().filter(|(unit, _)| seconds >= 2 * unit);
+    match units.next() {
+        Some((unit, name)) => format!("{} {name}", seconds / unit),
+        None => format!("{seconds} s"),
+    }
+}
+
 /// What the date was when it was last known, in the state directory: one number, seconds since 1970.
 #[derive(Debug)]
 pub(crate) struct LastKnown {
     path: PathBuf,
     /// Where it could not be written it counts as kept, too: not everything is tried again all the time.
     kept: Option<i64>,
+    /// Since when it is earlier than the one that is kept, in time since boot.
+    back_since: Option<Duration>,
 }
 
 /// How far the date goes on before it is kept again: a flash card is not written to all the time.
 const KEEP_EACH: i64 = 3600;
+/// An earlier date than the one that is kept takes its place when it has counted for so long without a break: who forges
+/// it for a while does not lower what is known, and a clock that was once ahead does not count against the right one for
+/// ever.
+const LOWERED_AFTER: Duration = Duration::from_secs(86_400);
 
 impl LastKnown {
     /// What is kept; a file that is not there or holds something else tells nothing.
@@ -162,6 +381,7 @@ impl LastKnown {
         Self {
             path,
             kept: text.trim().parse().ok(),
+            back_since: None,
         }
     }
 
@@ -169,22 +389,54 @@ impl LastKnown {
         self.kept
     }
 
-    /// Keeps a date that is known, if it differs enough from the one that is kept, or at the end.
-    pub(crate) fn keep(&mut self, date: UtcTime, at_the_end: bool) {
-        let differs = |kept: i64| (date.0 - kept).abs() >= KEEP_EACH;
-        if !at_the_end && !self.kept.is_none_or(differs) {
+    /// Keeps the date, if it counts: when it has gone on far enough from the one that is kept, or at the end. `boot`:
+    /// time since this machine started.
+    pub(crate) fn keep(&mut self, date: Option<UtcTime>, boot: Duration, at_the_end: bool) {
+        let Some(UtcTime(date)) = date else {
+            self.back_since = None;
+            return;
+        };
+        let ahead = self.kept.map(|kept| date.saturating_sub(kept));
+        let later = self.kept.filter(|_| ahead <= Some(-KEEP_EACH));
+        if let Some(kept) = later {
+            let since = *self.back_since.get_or_insert_with(|| {
+                tracing::warn!("{}", went_back(kept, date));
+                boot
+            });
+            if boot.saturating_sub(since) < LOWERED_AFTER {
+                return;
+            }
+            tracing::warn!(
+                "the last date known was {}, and is {} from now on: this machine's clock has said so for a day",
+                day(kept),
+                day(date)
+            );
+        } else if ahead.is_some_and(|ahead| ahead < KEEP_EACH && !at_the_end) {
+            self.back_since = None;
             return;
         }
-        let text = format!("{}\n", date.0);
-        self.kept = Some(date.0);
-        if let Err(error) = keep_file(&self.path, text.as_bytes()) {
+        self.back_since = None;
+        self.kept = Some(date);
+        if let Err(error) = keep_file(&self.path, format!("{date}\n").as_bytes()) {
             tracing::debug!("cannot write {}: {error}", self.path.display());
         }
     }
 }
 
+fn went_back(from: i64, to: i64) -> String {
+    format!(
+        "this machine's clock went back by {}, from {} to {}: if nobody corrected it, whoever answers its time \
+         synchronisation forges the date",
+        span(from.saturating_sub(to)),
+        day(from),
+        day(to)
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     /// 2026-11-26.
@@ -196,8 +448,9 @@ mod tests {
         last: Option<i64>,
     ) -> Result<i64, NotSet> {
         let source = Source {
-            seconds: says,
+            millis: says,
             synchronised,
+            boot: || Duration::ZERO,
         };
         let clock = Clock::of(source, Some(TODAY), last);
         clock.date().map(|date| date.0)
@@ -214,16 +467,16 @@ mod tests {
             );
             let (says, since) = (TODAY - 1, TODAY);
             let unset = Err(NotSet::Certificate { says, since });
-            assert_eq!(told(|| TODAY - 1, synchronised, later), unset);
-            assert_eq!(told(|| TODAY, synchronised, Some(TODAY)), Ok(TODAY));
+            assert_eq!(told(|| (TODAY - 1) * 1000, synchronised, later), unset);
+            assert_eq!(told(|| TODAY * 1000, synchronised, Some(TODAY)), Ok(TODAY));
         }
         let unset = NotSet::LastKnown {
             says: TODAY,
             last: TODAY + 86_400,
         };
-        assert_eq!(told(|| TODAY, || false, later), Err(unset));
+        assert_eq!(told(|| TODAY * 1000, || false, later), Err(unset));
         // Who keeps it right knows better than what it was when it was wrong.
-        assert_eq!(told(|| TODAY, || true, later), Ok(TODAY));
+        assert_eq!(told(|| TODAY * 1000, || true, later), Ok(TODAY));
         let sentence = unset.to_string();
         for part in ["2026-11-26", "2026-11-27", "not set", "timedatectl"] {
             assert!(sentence.contains(part), "{sentence}");
@@ -234,8 +487,9 @@ mod tests {
     fn it_goes_on_as_soon_as_the_clock_is_set() {
         static SECONDS: AtomicI64 = AtomicI64::new(0);
         let source = Source {
-            seconds: || SECONDS.load(Ordering::Relaxed),
+            millis: || SECONDS.load(Ordering::Relaxed) * 1000,
             synchronised: || false,
+            boot: || Duration::ZERO,
         };
         let clock = Clock::of(source, Some(TODAY - 10), Some(TODAY));
         for (seconds, known) in [
@@ -245,20 +499,221 @@ mod tests {
             (TODAY, true),
         ] {
             SECONDS.store(seconds, Ordering::Relaxed);
-            assert_eq!(clock.now().utc.is_some(), known, "{seconds}");
+            assert_eq!(clock.date().is_ok(), known, "{seconds}");
+        }
+    }
+
+    fn agreed(at_boot: i64) -> Agreed {
+        Agreed {
+            at_boot,
+            servers: vec!["a.example".to_owned(), "b.example".to_owned()],
         }
     }
 
     #[test]
-    fn time_since_boot_goes_on() {
-        let clock = Clock::of(MACHINE, None, None);
-        let before = clock.now().boot;
-        assert!(clock.now().boot >= before);
+    fn time_servers_count_while_the_machine_cannot_be_right() {
+        static SECONDS: AtomicI64 = AtomicI64::new(0);
+        let source = Source {
+            millis: || SECONDS.load(Ordering::Relaxed) * 1000,
+            synchronised: || false,
+            boot: || Duration::from_secs(100),
+        };
+        let mut clock = Clock::of(source, Some(TODAY - 10), None);
+        assert_eq!(clock.told(), Err(NotSet::Program { says: 0 }));
+        assert_eq!(clock.by_servers(), None);
+        clock.believe(agreed(TODAY * 1000));
+        assert_eq!(clock.date(), Ok(UtcTime(TODAY + 100)));
+        assert_eq!(clock.told(), Ok(TODAY * 1000));
+        let (servers, behind) = clock.by_servers().unwrap();
+        assert_eq!((servers.len(), behind), (2, TODAY + 100));
+        assert!(clock.machine().is_err());
+        // A clock that nobody keeps right counts where it agrees with them, whatever it could be by itself.
+        for (seconds, behind) in [
+            (TODAY - 5, Some(105)),
+            (TODAY + 70, Some(30)),
+            (TODAY + 71, None),
+            (TODAY + 129, None),
+            (TODAY + 130, Some(-30)),
+        ] {
+            SECONDS.store(seconds, Ordering::Relaxed);
+            let date = if behind.is_some() {
+                TODAY + 100
+            } else {
+                seconds
+            };
+            assert!(clock.machine().is_ok());
+            assert_eq!(clock.date(), Ok(UtcTime(date)));
+            assert_eq!(clock.told(), Ok((date - 100) * 1000));
+            assert_eq!(clock.by_servers().map(|(_, behind)| behind), behind);
+        }
+        // One that somebody keeps right does.
+        clock.source.synchronised = || true;
+        assert_eq!(
+            (clock.whose(), clock.is_kept_right()),
+            (Whose::Machines, true)
+        );
+        assert_eq!(clock.date(), Ok(UtcTime(TODAY + 130)));
+        SECONDS.store(0, Ordering::Relaxed);
+        assert_eq!(
+            (clock.whose(), clock.is_kept_right()),
+            (Whose::Servers, false)
+        );
+        clock.forget_servers();
+        assert_eq!(clock.whose(), Whose::Nobodys);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_keeps_right_waits_for_time_servers() {
+        let source = Source {
+            millis: || TODAY * 1000,
+            synchronised: || false,
+            boot: || Duration::ZERO,
+        };
+        let mut clock = Clock::of(source, Some(TODAY - 10), Some(TODAY - 5));
+        clock.doubt(true);
+        let doubted = NotSet::Doubted { says: TODAY };
+        assert_eq!(clock.date(), Err(doubted));
+        assert_eq!(clock.machine(), Ok(UtcTime(TODAY)), "it can be right");
+        let told = doubted.to_string();
+        assert!(
+            told.contains("2026-11-26: certificates wait for time servers"),
+            "{told}"
+        );
+        clock.doubt(false);
+        assert_eq!(clock.date(), Ok(UtcTime(TODAY)), "they stay silent");
+        // Who is heard late is heard, too.
+        clock.believe(agreed((TODAY + 86_400) * 1000));
+        assert_eq!(clock.date(), Ok(UtcTime(TODAY + 86_400)));
+        let source = Source {
+            synchronised: || true,
+            ..source
+        };
+        let mut clock = Clock::of(source, None, None);
+        clock.doubt(true);
+        assert_eq!(
+            clock.date(),
+            Ok(UtcTime(TODAY)),
+            "time synchronisation keeps it right"
+        );
+    }
+
+    #[test]
+    fn no_date_is_before_what_an_authority_signed() {
+        static SYNCHRONISED: AtomicI64 = AtomicI64::new(0);
+        let source = Source {
+            millis: || TODAY * 1000,
+            synchronised: || SYNCHRONISED.load(Ordering::Relaxed) == 1,
+            boot: || Duration::ZERO,
+        };
+        let mut clock = Clock::of(source, None, None);
+        // The authority's own clock may be ahead by a day.
+        clock.witness(Some(TODAY + AHEAD));
+        assert_eq!(
+            (clock.date(), clock.earliest()),
+            (Ok(UtcTime(TODAY)), TODAY)
+        );
+        let signed = TODAY + AHEAD + 1;
+        clock.witness(Some(signed));
+        clock.witness(Some(TODAY));
+        clock.witness(None);
+        assert_eq!((clock.signed, clock.earliest()), (Some(signed), TODAY + 1));
+        let unset = NotSet::Signed {
+            says: TODAY,
+            signed,
+        };
+        for synchronised in [0, 1] {
+            SYNCHRONISED.store(synchronised, Ordering::Relaxed);
+            assert_eq!(clock.date(), Err(unset));
+            assert!(!clock.is_kept_right());
+        }
+        let told = unset.to_string();
+        assert!(
+            told.contains("it says 2026-11-26, and an authority in `ca` has signed on 2026-11-27"),
+            "{told}"
+        );
+        // What is signed ends a date of time servers that is before it.
+        let forged = signed + 100;
+        clock.believe(agreed(forged * 1000));
+        assert_eq!(clock.whose(), Whose::Servers);
+        clock.witness(Some(forged + AHEAD + 1));
+        assert_eq!((clock.whose(), &clock.servers), (Whose::Nobodys, &None));
+    }
+
+    #[test]
+    fn the_configuration_tells_what_authorities_signed() {
+        use cygnet_pki::UnixTime;
+        use cygnet_pki::authority::{Authority, KeyKind, Validity};
+        let at =
+            |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.unsigned_abs()));
+        let validity = Validity {
+            not_before: at(TODAY - 1000),
+            not_after: at(TODAY + 1_000_000),
+        };
+        let authority = || Authority::create("A", &[1], validity, KeyKind::default()).unwrap();
+        let (ours, other) = (authority(), authority());
+        let list = |of: &Authority| of.crl(&[], 1, at(TODAY + 50), at(TODAY + 86_400)).unwrap();
+        for (list, signed) in [(list(&ours), TODAY + 50), (list(&other), TODAY - 1000)] {
+            let text = "[server]\npsk = \"k\"\npools = [\"10.99.0.0/24\"]\n";
+            let mut config = Config::parse("t", text, &mut |_| Err("no files".to_owned())).unwrap();
+            let trust = cygnet_config::Trust {
+                anchors: vec![ours.certificate_der().to_vec()],
+                crls: vec![list],
+                crl_urls: Vec::new(),
+            };
+            let id = cygnet_ike::policy::TrustId("ca".into());
+            config.trusts.insert(id, trust);
+            assert_eq!(newest_signed(&config), Some(signed));
+        }
+    }
+
+    #[test]
+    fn time_servers_are_not_believed_what_cannot_be_right() {
+        let source = Source {
+            millis: || 0,
+            synchronised: || false,
+            boot: || Duration::from_secs(100),
+        };
+        let (certificate, last) = (Some(TODAY - 1000), Some(TODAY));
+        for (certificate, last, earliest) in [
+            (certificate, last, TODAY),
+            (certificate, None, TODAY - 1000),
+            (None, last, TODAY),
+            (None, None, NOT_BEFORE),
+            (Some(5), Some(6), NOT_BEFORE),
+        ] {
+            let mut clock = Clock::of(source, certificate, last);
+            assert_eq!(clock.earliest(), earliest);
+            clock.believe(agreed((earliest - 100) * 1000 - 1));
+            assert_eq!(clock.date(), Err(NotSet::Program { says: 0 }));
+            assert_eq!(clock.by_servers(), None);
+            clock.believe(agreed((earliest - 100) * 1000));
+            assert_eq!(clock.date(), Ok(UtcTime(earliest)));
+        }
+    }
+
+    #[test]
+    fn what_clocks_differ_by_is_told_in_round_figures() {
+        for (seconds, told) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 minutes"),
+            (7199, "119 minutes"),
+            (86_400, "24 hours"),
+            (729 * 86_400, "729 days"),
+            (20 * 365 * 86_400, "20 years"),
+        ] {
+            assert_eq!(span(seconds), told);
+        }
+    }
+
+    /// A state directory of its own.
+    fn state(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("cygnet-clock-{name}-{}", std::process::id()))
     }
 
     #[test]
     fn the_date_is_kept_now_and_then_and_at_the_end() {
-        let directory = std::env::temp_dir().join(format!("cygnet-clock-{}", std::process::id()));
+        let directory = state("kept");
         let state_dir = directory.to_str().unwrap();
         let mut kept = LastKnown::read(state_dir);
         assert_eq!(kept.kept(), None);
@@ -269,14 +724,81 @@ mod tests {
             (3600, false),
             (3601, true),
             (5, false),
+            (2, true),
         ] {
-            kept.keep(UtcTime(TODAY + seconds), at_the_end);
+            kept.keep(Some(UtcTime(TODAY + seconds)), Duration::ZERO, at_the_end);
             seen.push(LastKnown::read(state_dir).kept().map(|kept| kept - TODAY));
         }
+        kept.keep(None, Duration::ZERO, true);
+        seen.push(LastKnown::read(state_dir).kept().map(|kept| kept - TODAY));
         std::fs::write(directory.join("clock"), "soon\n").unwrap();
         let nonsense = LastKnown::read(state_dir).kept();
         std::fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(seen, [Some(0), Some(0), Some(3600), Some(3601), Some(3601)]);
+        assert_eq!(seen, [0, 0, 3600, 3601, 3601, 2, 2].map(Some));
         assert_eq!(nonsense, None);
+    }
+
+    #[test]
+    fn who_forges_an_earlier_date_for_a_while_does_not_lower_what_is_known() {
+        let directory = state("back");
+        let state_dir = directory.to_str().unwrap();
+        let mut kept = LastKnown::read(state_dir);
+        let hour = |hours: u64| Duration::from_secs(hours * 3600);
+        let mut keep = |days: Option<i64>, hours, at_the_end| {
+            let date = days.map(|days| UtcTime(TODAY + days * 86_400));
+            kept.keep(date, hour(hours), at_the_end);
+            let read = LastKnown::read(state_dir).kept();
+            assert_eq!(kept.kept(), read);
+            read.map(|kept| (kept - TODAY) / 86_400)
+        };
+        assert_eq!(keep(Some(0), 0, false), Some(0));
+        for (days, hours, at_the_end) in [
+            (Some(-2), 1, false),
+            (Some(-2), 24, false),
+            (Some(-2), 24, true),
+            // The right one, or none, in between: it is a while again.
+            (Some(0), 24, false),
+            (Some(-2), 26, false),
+            (None, 30, false),
+            (Some(-2), 31, false),
+            (Some(-2), 54, true),
+        ] {
+            assert_eq!(keep(days, hours, at_the_end), Some(0), "{hours}");
+        }
+        assert_eq!(keep(Some(-2), 55, false), Some(-2), "a day");
+        std::fs::remove_dir_all(&directory).unwrap();
+        let told = went_back(TODAY, TODAY - 2 * 86_400);
+        assert!(
+            told.contains("by 2 days, from 2026-11-26 to 2026-11-24"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_is_known_in_this_run_bounds_time_servers_too() {
+        let source = Source {
+            millis: || TODAY * 1000,
+            synchronised: || false,
+            boot: || Duration::ZERO,
+        };
+        let mut clock = Clock::of(source, None, Some(TODAY - 1000));
+        let later = TODAY + 10 * 86_400;
+        clock.remember(Some(later));
+        assert_eq!(clock.earliest(), later - KEEP_EACH);
+        assert_eq!(clock.date(), Ok(UtcTime(TODAY)), "it was set back");
+        clock.believe(agreed((later - KEEP_EACH) * 1000 - 1));
+        assert_eq!(clock.whose(), Whose::Machines);
+        clock.believe(agreed((later - KEEP_EACH) * 1000));
+        assert_eq!(clock.whose(), Whose::Servers);
+        // What was wrong in the run before, and is given up.
+        let mut clock = Clock::of(source, None, Some(later));
+        assert!(clock.date().is_err());
+        clock.remember(Some(TODAY));
+        assert_eq!(
+            (clock.date(), clock.earliest()),
+            (Ok(UtcTime(TODAY)), TODAY)
+        );
+        clock.remember(Some(later));
+        assert_eq!(clock.last_known, Some(TODAY));
     }
 }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cygnet_crypto::digest;
-use cygnet_pki::{SignedCrl, TrustAnchors, UnixTime, load};
+use cygnet_pki::{SignedCrl, TrustAnchors, load};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -41,8 +41,6 @@ pub(crate) struct Errand {
     pub(crate) anchors: Vec<Vec<u8>>,
     /// The lists that are had (DER): an older one than its own predecessor is not taken.
     pub(crate) held: Vec<Vec<u8>>,
-    /// The date, in seconds since 1970, if it is known.
-    pub(crate) date: Option<i64>,
 }
 
 /// What came of it.
@@ -117,15 +115,14 @@ fn judge(errand: &Errand, bytes: Result<Vec<u8>, String>) -> Found {
         let _ = anchors.add(anchor.clone());
     }
     let held = errand.held.iter().map(|der| {
-        let list = SignedCrl::verify(der, &anchors, None).ok();
+        let list = SignedCrl::verify(der, &anchors).ok();
         (name(der), list)
     });
     let held: Vec<_> = held.collect();
     let fetched = bytes.and_then(|bytes| {
         let der = only_list(&bytes)?;
-        let date = errand.date.and_then(|date| u64::try_from(date).ok());
-        let date = date.map(|date| UnixTime::since_unix_epoch(Duration::from_secs(date)));
-        let list = SignedCrl::verify(&der, &anchors, date).map_err(|e| e.to_string())?;
+        // By no date: one that is forged, and before the list, would keep out what disproves it.
+        let list = SignedCrl::verify(&der, &anchors).map_err(|e| e.to_string())?;
         let mut vouched = held
             .iter()
             .filter_map(|(name, held)| Some((name, held.as_ref()?)));
@@ -205,7 +202,6 @@ mod tests {
         let errand = Errand {
             anchors: Vec::new(),
             held: Vec::new(),
-            date: None,
         };
         for (bytes, expected) in [
             (&b"\n<!DOCTYPE html><title>Log in</title>"[..], "a web page"),
@@ -225,6 +221,7 @@ mod tests {
     }
     #[test]
     fn a_list_replaces_its_own_predecessor_alone() {
+        use cygnet_pki::UnixTime;
         use cygnet_pki::authority::{Authority, KeyKind, Validity};
         const NOW: u64 = 1_795_651_200;
         let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
@@ -242,7 +239,6 @@ mod tests {
         let errand = |held: &[&Vec<u8>]| Errand {
             anchors: vec![a.certificate_der().to_vec(), b.certificate_der().to_vec()],
             held: held.iter().map(|list| list.to_vec()).collect(),
-            date: Some(NOW as i64),
         };
         let replaced = |held: &[&Vec<u8>], came: &Vec<u8>| {
             let found = judge(&errand(held), Ok(came.clone()));
@@ -257,6 +253,10 @@ mod tests {
         let gone = list(&authority("A"), 3);
         assert_eq!(replaced(&[&gone, &a1], &a2), Ok(Some(name(&a1))));
         assert_eq!(replaced(&[&a1, &gone], &b1), Ok(Some(name(&gone))));
+        // By no date: where it is wrong here, the list says so.
+        let (later, until) = (at(NOW + 400_000_000), at(NOW + 400_086_400));
+        let later = a.crl(&[], 3, later, until).unwrap();
+        assert_eq!(replaced(&[&a2], &later), Ok(Some(name(&a2))));
         let older = replaced(&[&b2, &a2], &a1).unwrap_err();
         assert!(older.contains("older"), "{older}");
     }

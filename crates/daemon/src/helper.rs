@@ -85,7 +85,7 @@ mod tests {
     use rustix::process::{DumpableBehavior, dumpable_behavior};
 
     use crate::alone::alone;
-    use crate::{dhcp, dns, fetch_crl, resolve, speedtest};
+    use crate::{ask_time, dhcp, dns, fetch_crl, resolve, speedtest};
 
     #[test]
     fn nobody_of_the_same_user_looks_into_who_resolves() {
@@ -107,6 +107,19 @@ mod tests {
             || {
                 // Here it is root, which it refuses to be; by then it is done.
                 assert_ne!(fetch_crl::run("http://127.0.0.1:1/"), 0);
+                assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_of_the_same_user_looks_into_who_asks_for_the_date() {
+        alone(
+            "helper::tests::nobody_of_the_same_user_looks_into_who_asks_for_the_date",
+            ":",
+            || {
+                // As above.
+                assert_ne!(ask_time::run("127.0.0.1"), 0);
                 assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
             },
         );

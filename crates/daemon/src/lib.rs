@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod alone;
 pub mod api;
+mod ask_time;
 mod clock;
 mod dhcp;
 mod dns;
@@ -53,6 +54,11 @@ pub fn resolve(name: &str) -> u8 {
 /// Returns the exit code.
 pub fn fetch_crl(url: &str) -> u8 {
     fetch_crl::run(url)
+}
+
+/// Asks time servers, separated by spaces, for the date, and hands back what each says. Returns the exit code.
+pub fn ask_time(servers: &str) -> u8 {
+    ask_time::run(servers)
 }
 
 /// Answers devices of the LAN that ask for names, as the supervisor says on the socket that is standard input.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_daemon::api::{ConnectionStatus, Status};
+use cygnet_daemon::api::{ClockStatus, ConnectionStatus, Status};
 use cygnet_gateway::Lan;
 use cygnet_linux::{GuardState, UdpOffloads};
 use ipnet::IpNet;
@@ -117,6 +117,16 @@ pub(crate) struct Clock {
     pub(crate) synchronised: bool,
     /// What a web host said, and how far ahead of it we are, in seconds.
     pub(crate) ahead: Option<(String, i64)>,
+    /// By whose date the running program judges while ours cannot be right.
+    pub(crate) servers: Option<ClockStatus>,
+}
+
+impl Clock {
+    /// The date: that of time servers where it counts, else ours.
+    pub(crate) fn known(&self) -> Option<i64> {
+        let servers = self.servers.as_ref().map(|servers| servers.date);
+        servers.or(self.date.as_ref().ok().copied())
+    }
 }
 
 /// A certificate that a tunnel, the server or an authority has.
@@ -307,6 +317,7 @@ pub(crate) fn healthy() -> Facts {
             date: Ok(1_795_651_200),
             synchronised: true,
             ahead: None,
+            servers: None,
         },
         certificates: vec![Certificate {
             whose: "the certificate of tunnel home (CN=box)".into(),

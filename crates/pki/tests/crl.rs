@@ -268,7 +268,7 @@ fn a_list_is_known_for_an_anchors_own_before_there_is_a_chain() {
     let anchors = lab.anchors(&["root"]);
     let first = lab.crl("root", &[], FROM, TO);
     let second = lab.crl("root", &[], "20270602000000Z", TO);
-    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW)));
+    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors);
     let (old, new) = (
         verify(&first).expect("good"),
         verify(&second).expect("good"),
@@ -286,11 +286,8 @@ fn a_list_is_known_for_an_anchors_own_before_there_is_a_chain() {
     assert!(refused(&forged).contains("does not carry its issuer's signature"));
     assert!(refused(&lab.crl("inter", &[], FROM, TO)).contains("none of the authorities in `ca`"));
     let future = lab.crl("root", &[], "20370601000000Z", "20370701000000Z");
-    assert!(refused(&future).contains("not valid before 2037-06-01"));
-    assert!(
-        SignedCrl::verify(&future, &anchors, None).is_ok(),
-        "no date, no future"
-    );
+    let future = verify(&future).expect("whose clock is wrong remains to be seen");
+    assert!(new.is_older_than(&future));
     assert!(refused(b"<html>").contains("expected one X.509 CRL"));
     let stale = lab.crl("root", &[], "20270401000000Z", "20270501000000Z");
     assert!(verify(&stale).is_ok(), "it still revokes what it lists");
@@ -328,7 +325,7 @@ fn no_list_of_another_part_or_key_takes_the_place_of_one() {
         judge(&lab, "alice", CrlPolicy::IfPresent, &lists).expect("no longer listed");
 
         let anchors = lab.anchors(&["inter"]);
-        let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW))).expect("good");
+        let verify = |der: &[u8]| SignedCrl::verify(der, &anchors).expect("good");
         let (first, second) = (
             verify(&list(&[], FROM, scope)),
             verify(&list(&[], later, other)),
@@ -344,7 +341,7 @@ fn no_list_of_another_part_or_key_takes_the_place_of_one() {
     let mut anchors = lab.anchors(&["again"]);
     anchors.add(old).expect("a certificate");
     let after = lab.crl("again", &[], later, TO);
-    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors, Some(at(NOW))).expect("good");
+    let verify = |der: &[u8]| SignedCrl::verify(der, &anchors).expect("good");
     assert!(!verify(&before).is_older_than(&verify(&after)));
 }
 

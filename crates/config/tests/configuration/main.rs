@@ -6,6 +6,7 @@ mod hook;
 mod map;
 mod servers;
 mod through;
+mod time_servers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -19,10 +19,11 @@ use cygnet_ike::time::UtcTime;
 use cygnet_pki::{CrlPolicy, Crls, PeerRole, TrustAnchors, UnixTime, ValidatedPeer};
 use cygnet_wire::id::{IdType, Identification};
 
+use super::clock::Clock;
 use super::datapath::Datapath;
 use super::eap::{Job, LogIns};
 use super::{Inbox, Input};
-use crate::clock::{Clock, NotSet};
+use crate::clock::NotSet;
 use crate::ipc::{
     Bundle, Channel, HERE_MAX, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of,
 };

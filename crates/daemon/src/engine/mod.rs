@@ -8,6 +8,7 @@
 mod ask;
 mod carried;
 mod changes;
+mod clock;
 mod datapath;
 mod eap;
 mod renewals;
@@ -29,12 +30,12 @@ use cygnet_ike::io::{Answer, AskId, Command, DataCommand, DataEvent, Output, Pat
 use cygnet_ike::policy::CredentialId;
 use cygnet_ike::time::{Instant, Now};
 
-use crate::clock::Clock;
 use crate::ipc::{Bundle, Channel, Control, Setup, ToEngine, ToSupervisor, TunRole};
 use crate::said::Said;
 use ask::{Asker, Trusted};
 use carried::Touched;
 use changes::Changes;
+use clock::Clock;
 use datapath::Datapath;
 use renewals::Renewals;
 use virtuals::Virtuals;
@@ -142,7 +143,7 @@ impl Engine {
         let workers = crate::workers(&config.daemon);
         let datapath = Datapath::new(sender.clone(), workers, setup.sockets, setup.tuns, fds)?;
         confine().map_err(|e| format!("cannot give up rights: {e}"))?;
-        let clock = Arc::new(Clock::new(&config, setup.last_known));
+        let clock = Arc::new(Clock::new(setup.date));
         datapath.start()?;
         let reader = Arc::clone(&channel);
         let from_supervisor = sender.clone();
@@ -270,6 +271,22 @@ impl Engine {
                 let change = DataEvent::LocalChange { gone, egress };
                 self.endpoint.handle_data(now, change);
             }
+            ToEngine::Date(told) => {
+                let news = self.clock.tell(told);
+                let now = self.clock.now();
+                if news.is_known {
+                    // Whoever waits to be called again for want of a date is called now.
+                    let change = DataEvent::LocalChange {
+                        gone: Vec::new(),
+                        egress: true,
+                    };
+                    self.endpoint.handle_data(now, change);
+                }
+                if news.is_other {
+                    // A certificate may have expired by this date, or a revocation list.
+                    self.endpoint.handle_command(now, Command::ExaminePeers);
+                }
+            }
             ToEngine::Control(control) => self.endpoint.handle_command(now, command(control)),
             ToEngine::Status { request } => {
                 let status = self.endpoint.status(now);
@@ -307,7 +324,6 @@ impl Engine {
         };
         self.add_tuns(tuns, fds);
         self.asker.configure(Trusted::of(&config, bundle));
-        self.clock.configure(&config);
         self.endpoint.handle_policy(now, Arc::clone(&config.policy));
         // A CRL or an authority may have changed.
         self.endpoint.handle_command(now, Command::ExaminePeers);

@@ -14,6 +14,8 @@ use cygnet_crypto::signature::SignatureScheme;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::clock::Told;
+
 pub(crate) use channel::Channel;
 
 /// Largest message either end accepts, in bytes.
@@ -59,6 +61,8 @@ pub(crate) enum ToEngine {
         /// Whether a next hop is another.
         egress: bool,
     },
+    /// The date is another one than was told before, is known now, or is not any more.
+    Date(Told),
     /// Report [`ToSupervisor::Status`].
     Status {
         /// Comes back with the report.
@@ -77,8 +81,8 @@ pub(crate) struct Setup {
     pub(crate) sockets: Vec<SocketRole>,
     /// TUN devices, up.
     pub(crate) tuns: Vec<TunRole>,
-    /// What the date was when it was last known, in seconds since 1970.
-    pub(crate) last_known: Option<i64>,
+    /// As [`ToEngine::Date`] tells it.
+    pub(crate) date: Told,
 }
 
 /// A configuration as text, with the public files it names (certificates, CRLs), so that both

@@ -150,7 +150,7 @@ impl Crls {
     }
 
     /// What is to be fetched now.
-    fn errands(&mut self, now: Instant, date: Option<UtcTime>) -> Vec<(String, Errand)> {
+    fn errands(&mut self, now: Instant) -> Vec<(String, Errand)> {
         let mut errands = Vec::new();
         for (url, list) in &mut self.lists {
             if list.fetching || list.due > now {
@@ -162,7 +162,6 @@ impl Crls {
             let errand = Errand {
                 anchors: list.anchors.clone(),
                 held: list.held.values().map(|held| held.list.clone()).collect(),
-                date: date.map(|date| date.0),
             };
             errands.push((url.clone(), errand));
         }
@@ -221,6 +220,12 @@ impl Crls {
             tracing::warn!("{warning}");
         }
         changed
+    }
+
+    /// When the newest of those that are had and judged was made.
+    fn newest(&self) -> Option<i64> {
+        let dates = self.lists.values().flat_map(List::dates);
+        dates.map(|dates| dates.this_update).max()
     }
 
     /// A list that is there, and the file to keep it in.
@@ -374,8 +379,7 @@ impl Supervisor {
         if self.ending {
             return;
         }
-        let date = self.clock.date().ok();
-        for (url, errand) in self.crls.errands(Instant::now(), date) {
+        for (url, errand) in self.crls.errands(Instant::now()) {
             let (done, user) = (self.done.clone(), self.user);
             tokio::task::spawn_local(async move {
                 let found = fetch_crl::send(&url, &errand, user).await;
@@ -387,7 +391,9 @@ impl Supervisor {
     /// A list that changed is heeded as one in a file is after a reload.
     pub(super) fn crl(&mut self, url: &str, found: Result<Found, String>) {
         let date = self.clock.date().ok();
-        let Some(number) = self.crls.take(url, found, Instant::now(), date) else {
+        let changed = self.crls.take(url, found, Instant::now(), date);
+        self.witness(self.crls.newest());
+        let Some(number) = changed else {
             return;
         };
         if let Some((path, der)) = self.crls.to_keep(url, number) {
@@ -506,20 +512,18 @@ mod tests {
         let state = std::env::temp_dir().join(directory);
         let (now, date) = (Instant::now(), Some(UtcTime(TODAY)));
         let mut lists = crls(&state, now);
-        assert_eq!(lists.errands(now, date).len(), 1);
-        assert!(lists.errands(now, date).is_empty(), "one at a time");
+        assert_eq!(lists.errands(now).len(), 1);
+        assert!(lists.errands(now).is_empty(), "one at a time");
         assert_eq!(lists.take(URL, Err("no route".to_owned()), now, date), None);
         let told = lists.warnings().concat();
         let expected = "could not be fetched: no route; certificates are judged without it";
         assert!(told.contains(URL) && told.ends_with(expected), "{told}");
-        assert!(
-            lists
-                .errands(now + Duration::from_secs(50), date)
-                .is_empty()
-        );
-        assert_eq!(lists.errands(now + AGAIN, date).len(), 1);
+        assert!(lists.errands(now + Duration::from_secs(50)).is_empty());
+        assert_eq!(lists.errands(now + AGAIN).len(), 1);
 
+        assert_eq!(lists.newest(), None);
         assert_eq!(lists.take(URL, came(b"list"), now, date), Some(0));
+        assert_eq!(lists.newest(), Some(DATES.this_update));
         let (path, der) = lists.to_keep(URL, 0).unwrap();
         keep_file(&path, &der).unwrap();
         assert_eq!(lists.warnings(), Vec::<String>::new());
@@ -577,7 +581,7 @@ mod tests {
         // All are had after a restart, and all are handed to who judges.
         let mut lists = crls(&state, now);
         assert_eq!(all(&lists), [b"a2", b"b1"]);
-        assert_eq!(lists.errands(now, date)[0].1.held, all(&lists));
+        assert_eq!(lists.errands(now)[0].1.held, all(&lists));
 
         // Where another always comes, it is told when the one that does not is out of date.
         let later = Dates {

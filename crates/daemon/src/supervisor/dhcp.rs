@@ -427,7 +427,7 @@ impl Supervisor {
     }
 
     fn write_dhcp_leases(&mut self) {
-        let date = self.clock.date().ok().map(|date| date.0);
+        let date = self.kept_date();
         let Some((path, bytes)) = self.dhcp.due(date, false) else {
             return;
         };
@@ -436,6 +436,11 @@ impl Supervisor {
         tokio::task::spawn_local(super::crls::in_turn(writing, move || {
             file::write(&path, &bytes);
         }));
+    }
+
+    /// The date of what is kept: the machine's own. By a forged one leases would end with the program.
+    fn kept_date(&self) -> Option<i64> {
+        self.clock.machine().ok().map(|date| date.0)
     }
 
     /// At the end of the program: devices keep what they have.
@@ -450,7 +455,7 @@ impl Supervisor {
         };
         // Killed by then, if it does not end by itself.
         let _ = tokio::time::timeout(2 * END_PATIENCE, gone).await;
-        let date = self.clock.date().ok().map(|date| date.0);
+        let date = self.kept_date();
         let _turn = self.dhcp.writing.clone().lock_owned().await;
         if let Some((path, bytes)) = self.dhcp.due(date, true) {
             file::write(&path, &bytes);

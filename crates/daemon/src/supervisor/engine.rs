@@ -100,11 +100,12 @@ impl Supervisor {
     pub(super) fn start_engine(&mut self) -> Result<(), String> {
         self.generation += 1;
         let handed = self.network.hand_over()?;
+        self.told = self.clock.told();
         let setup = Setup {
             bundle: self.loaded.bundle.clone(),
             sockets: handed.sockets,
             tuns: handed.tuns,
-            last_known: self.last_known.kept(),
+            date: self.told,
         };
         let engine = Engine::spawn(
             self.generation,

@@ -24,7 +24,8 @@ pub(crate) fn warnings(config: &Config, date: Result<UtcTime, NotSet>) -> Vec<St
     }
 }
 
-fn needs_a_date(config: &Config) -> bool {
+/// Whether anything of this configuration is judged by a date.
+pub(super) fn needs_a_date(config: &Config) -> bool {
     let mut connections = config.policy.connections.iter();
     connections.any(|c| {
         c.local_auth.leaf().is_some() || matches!(c.remote_auth, RemoteAuth::Certificate { .. })

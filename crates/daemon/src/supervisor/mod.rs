@@ -24,6 +24,7 @@ mod questions;
 mod secrets;
 mod speedtest;
 pub(crate) mod start;
+mod time_servers;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,7 +37,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Status;
-use crate::clock::{Clock, LastKnown};
+use crate::ask_time::Answer;
+use crate::clock::{Clock, LastKnown, Told, Whose};
 use crate::error::StartError;
 use crate::fetch_crl::Found;
 use crate::ipc::{SupervisorAnswer, ToEngine};
@@ -53,11 +55,14 @@ use network::Network;
 use questions::Guess;
 use speedtest::Endpoint;
 use start::{Loaded, Secrets};
+use time_servers::TimeServers;
 
 /// The engine says at least this often that it lives.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(15);
 /// How long DELETEs may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(4);
+/// How often the clock is looked at while it is not set: tunnels wait for it.
+const CLOCK_LOOKED_AT: Duration = Duration::from_millis(500);
 /// How often the log tells what expires soon.
 const DAILY: Duration = Duration::from_secs(86_400);
 /// Messages of the engine that wait; then it waits.
@@ -131,6 +136,10 @@ enum Done {
     },
     /// Because this tunnel is down, what is tunnelled through it goes direct, or does no more.
     OnFailure { tunnel: String, open: bool },
+    /// What came of asking time servers, each with its answer.
+    Time {
+        found: Result<Vec<(String, Answer)>, String>,
+    },
     /// The hook of a tunnel has ended.
     Hook { tunnel: String },
     /// The history is written, or cannot be.
@@ -159,8 +168,11 @@ struct Supervisor {
     dhcp_events: mpsc::Sender<DhcpEvent>,
     clock: Clock,
     last_known: LastKnown,
-    /// Whether the clock was set when it was last looked at.
-    clock_set: bool,
+    time_servers: TimeServers,
+    /// What the engine knows of the date.
+    told: Told,
+    /// Whose date counted when that was last looked at.
+    whose_date: Whose,
     engine: Option<Engine>,
     engine_events: mpsc::Sender<EngineEvent>,
     done: mpsc::UnboundedSender<Done>,
@@ -204,7 +216,7 @@ impl Supervisor {
         let mut leases = Leases::default();
         leases.configure(pools(&loaded));
         let last_known = LastKnown::read(&loaded.config.daemon.state_dir);
-        let clock = Clock::new(&loaded.config, last_known.kept());
+        let mut clock = Clock::new(&loaded.config, last_known.kept());
         let crls = Crls::read(&loaded.config, Instant::now());
         crls.fill(&mut loaded.bundle);
         let hooks = Hooks::new(&loaded.config, &run_dir);
@@ -216,6 +228,8 @@ impl Supervisor {
         );
         let date = clock.date().ok().map(|date| date.0);
         let dhcp = Dhcp::read(&loaded.config.daemon.state_dir, date);
+        let time_servers = loaded.config.daemon.time_servers.clone();
+        clock.doubt(!time_servers.is_empty() && expiry::needs_a_date(&loaded.config));
         let (dhcp_events, dhcp_inbox) = mpsc::channel(DHCP_EVENTS_MAX);
         let (control_sender, control) = mpsc::channel(32);
         let (engine_events, engine_inbox) = mpsc::channel(EVENTS_MAX);
@@ -235,7 +249,9 @@ impl Supervisor {
             dns: Dns::default(),
             dhcp,
             dhcp_events,
-            clock_set: clock.date().is_ok(),
+            time_servers: TimeServers::new(time_servers, Instant::now()),
+            told: clock.told(),
+            whose_date: clock.whose(),
             clock,
             last_known,
             engine: None,
@@ -284,6 +300,8 @@ impl Supervisor {
         // What an earlier run left to be undone.
         self.run_hooks();
         let mut watchdog = tokio::time::interval(Duration::from_secs(3));
+        let mut clock = tokio::time::interval(CLOCK_LOOKED_AT);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut daily = tokio::time::interval(DAILY);
         let mut drained_by: Option<tokio::time::Instant> = None;
         loop {
@@ -306,6 +324,7 @@ impl Supervisor {
                     }
                 }
                 _ = watchdog.tick() => self.watch(),
+                _ = clock.tick(), if self.whose_date != Whose::Machines => self.watch_clock(),
                 _ = daily.tick() => self.tell_expiry(),
                 Some(event) = inbox.dhcp.recv() => self.dhcp_event(event),
                 // Last: an engine that talks without end must not drown the operator.
@@ -321,9 +340,7 @@ impl Supervisor {
         }
         self.dns.end();
         self.end_dhcp(&mut inbox.dhcp).await;
-        if let Ok(date) = self.clock.date() {
-            self.last_known.keep(date, true);
-        }
+        self.keep_date(true);
         self.history.all_closed(ENDED, self.clock.date().ok());
         self.history.all_down(ENDED, self.clock.date().ok());
         self.end_hooks(&mut inbox.done).await;
@@ -380,6 +397,9 @@ impl Supervisor {
                 }
             }
             Done::LocalChange { gone, egress } => {
+                if egress {
+                    self.time_servers.hurry(Instant::now());
+                }
                 self.tell(&ToEngine::LocalChange { gone, egress });
             }
             Done::TunsMissing => self.restore_tuns().await,
@@ -388,6 +408,7 @@ impl Supervisor {
                 self.history.let_out(&tunnel, open, self.clock.date().ok());
                 self.keep_history();
             }
+            Done::Time { found } => self.time(found),
             Done::Hook { tunnel } => {
                 self.hooks.ran(&tunnel);
                 self.run_hooks();
@@ -451,19 +472,6 @@ impl Supervisor {
     fn tell_expiry(&self) {
         for warning in expiry::warnings(&self.loaded.config, self.clock.date()) {
             tracing::warn!("{warning}");
-        }
-    }
-
-    fn watch_clock(&mut self) {
-        let date = self.clock.date();
-        if date.is_ok() != std::mem::replace(&mut self.clock_set, date.is_ok()) {
-            if date.is_ok() {
-                tracing::info!("this machine's clock is set: certificates can be judged");
-            }
-            self.tell_expiry();
-        }
-        if let Ok(date) = date {
-            self.last_known.keep(date, false);
         }
     }
 }

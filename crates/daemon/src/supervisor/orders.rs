@@ -144,6 +144,7 @@ impl Supervisor {
         self.crls.configure(&self.loaded.config, Instant::now());
         self.crls.fill(&mut self.loaded.bundle);
         self.clock.configure(&self.loaded.config);
+        self.date_may_differ();
         self.hooks.configure(&self.loaded.config);
         self.history.configure(self.loaded.config.tunnels.keys());
         self.run_hooks();
@@ -178,6 +179,7 @@ impl Supervisor {
             devices::name(&server.devices, engine.as_mut(), &mut leases);
         }
         let mut warnings = expiry::warnings(&self.loaded.config, self.clock.date());
+        warnings.extend(self.clock_warnings());
         warnings.extend(self.crls.warnings());
         warnings.extend(self.dns_warnings());
         warnings.extend(self.dhcp.warnings());
@@ -198,6 +200,7 @@ impl Supervisor {
             lets_out: false,
             let_out: false,
             warnings,
+            clock: self.clock_status(),
             engine,
             dns: self.dns_status(),
             direct_domains: Vec::new(),

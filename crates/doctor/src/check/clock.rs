@@ -9,15 +9,18 @@ const DIFFER: u64 = 120;
 
 pub(super) fn clock(facts: &Facts) -> Check {
     let name = "clock";
-    let now = match &facts.clock.date {
-        Ok(now) => *now,
-        Err(why) => {
-            return Check::wrong(
-                name,
-                why,
-                "`timedatectl set-ntp true` keeps it right where the machine reaches the internet",
-            );
-        }
+    let wrong = |why: String| {
+        Check::wrong(
+            name,
+            why,
+            "`timedatectl set-ntp true` keeps it right where the machine reaches the internet",
+        )
+    };
+    // The program that runs may know better.
+    let now = match (&facts.clock.servers, &facts.clock.date) {
+        (Some(servers), _) => return wrong(servers.to_string()),
+        (None, Err(why)) => return wrong(why.clone()),
+        (None, Ok(now)) => *now,
     };
     let says = minute(now);
     match &facts.clock.ahead {
@@ -50,7 +53,7 @@ pub(super) fn certificates(facts: &Facts) -> Vec<Check> {
     if facts.configuration.read.is_err() {
         return Vec::new();
     }
-    let Ok(now) = facts.clock.date else {
+    let Some(now) = facts.clock.known() else {
         let needed = !facts.certificates.is_empty();
         let unknown = || Check::unknown(name, "without the date there is nothing to judge them by");
         return needed.then(unknown).into_iter().collect();
@@ -90,6 +93,8 @@ pub(super) fn certificates(facts: &Facts) -> Vec<Check> {
 
 #[cfg(test)]
 mod tests {
+    use cygnet_daemon::api::ClockStatus;
+
     use super::super::testing::{expect, found};
     use super::*;
 
@@ -99,6 +104,30 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:#?}");
         assert!(found[0].starts_with("Wrong clock : it says 1970 -> `timedatectl"));
         assert!(found[1].starts_with("Unknown certificates : without the date"));
+    }
+
+    #[test]
+    fn certificates_are_judged_by_the_date_of_time_servers() {
+        let change = |f: &mut Facts| {
+            let clock = ClockStatus {
+                date: 1_795_651_200,
+                servers: vec!["ntp.example".into()],
+                behind_s: 20 * 365 * 86_400,
+            };
+            f.clock.date = Err("it says 2006".into());
+            // What it warns of is said once.
+            f.status.as_mut().unwrap().warnings = vec![clock.to_string()];
+            f.clock.servers = Some(clock);
+        };
+        let expected =
+            "Wrong clock : time from ntp.example: this machine's clock is 20 years behind";
+        expect(change, expected, &["`timedatectl set-ntp true` keeps"]);
+        // A clock that can be right, and is not.
+        let another = |f: &mut Facts| {
+            change(f);
+            f.clock.date = Ok(1_795_651_200 - 20 * 365 * 86_400);
+        };
+        expect(another, expected, &["`timedatectl set-ntp true` keeps"]);
     }
 
     #[test]

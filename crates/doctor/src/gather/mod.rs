@@ -147,6 +147,12 @@ async fn all(
         }
     }
     let configuration = configuration(path, config, read);
+    let clock = Clock {
+        date: config.map_or_else(|| Ok(machine::now()), survey::date),
+        synchronised: cygnet_linux::clock::is_synchronised(),
+        ahead,
+        servers: status.as_ref().ok().and_then(|status| status.clock.clone()),
+    };
     let machine = machine::machine(
         config.map(|config| &config.daemon),
         &configuration.interfaces,
@@ -154,18 +160,12 @@ async fn all(
     Ok(Facts {
         configuration,
         units,
-        clock: Clock {
-            date: config.map_or_else(|| Ok(machine::now()), survey::date),
-            synchronised: cygnet_linux::clock::is_synchronised(),
-            ahead,
+        expiring: match (config, clock.known()) {
+            (Some(config), Some(date)) => survey::expiring(config, date),
+            _ => Vec::new(),
         },
+        clock,
         certificates: config.map(certificates::of).unwrap_or_default(),
-        expiring: match config {
-            Some(config) => survey::date(config)
-                .map(|date| survey::expiring(config, date))
-                .unwrap_or_default(),
-            None => Vec::new(),
-        },
         tunnels,
         network,
         leaks: Leaks {

@@ -8,8 +8,6 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension};
 use crate::DistinguishedName;
 use crate::name::{self, Rdns};
 
-use rustls_pki_types::UnixTime;
-
 use super::{
     Certificate, ChainError, MAX_SIGNATURES, TrustAnchors, certificate::strip_zeros, check::day,
     path::Budget, signature,
@@ -343,15 +341,10 @@ pub enum CrlRefused {
 }
 
 impl SignedCrl {
-    /// Reads a CRL (DER) and checks it as validation does; whether it is out of date remains to be seen.
-    /// While the clock is not set, neither is looked at whether it is of the future.
-    pub fn verify(
-        der: &[u8],
-        anchors: &TrustAnchors,
-        utc: Option<UnixTime>,
-    ) -> Result<Self, CrlRefused> {
+    /// Reads a CRL (DER) and checks it as validation does. By no date: whether it is out of date remains to be seen, and
+    /// one of the future says that the date is wrong, and revokes what it lists.
+    pub fn verify(der: &[u8], anchors: &TrustAnchors) -> Result<Self, CrlRefused> {
         let crl = Crl::parse(der.to_vec())?;
-        let now = utc.map(|utc| i64::try_from(utc.as_secs()).unwrap_or(i64::MAX));
         let mut refused = None;
         for anchor in anchors.iter() {
             let Ok(anchor) = Certificate::parse(anchor) else {
@@ -360,9 +353,7 @@ impl SignedCrl {
             if anchor.subject != crl.issuer {
                 continue;
             }
-            let early = now.filter(|now| crl.this_update > *now);
-            let flaw = crl.unfit(&anchor).or_else(|| crl.unsigned(&anchor));
-            match flaw.or_else(|| early.map(|_| crl.of_the_future())) {
+            match crl.unfit(&anchor).or_else(|| crl.unsigned(&anchor)) {
                 None => {
                     let signer = anchor.spki().to_vec();
                     return Ok(Self { crl, signer });

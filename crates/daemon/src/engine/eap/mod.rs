@@ -25,8 +25,8 @@ use cygnet_wire::eap::EapPayload;
 use cygnet_wire::id::Identification;
 
 use super::ask::Trusts;
+use super::clock::Clock;
 use super::{Inbox, Input};
-use crate::clock::Clock;
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor};
 use room::UnderWay;
 use tls::{Shown, Signatures, Verdict};

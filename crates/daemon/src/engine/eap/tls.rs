@@ -13,8 +13,8 @@ use cygnet_ike::time::UtcTime;
 use cygnet_pki::PeerRole;
 use cygnet_wire::id::{IdType, Identification};
 
-use crate::clock::Clock;
 use crate::engine::ask::{Trusted, Trusts, judge};
+use crate::engine::clock::Clock;
 use crate::ipc::{Channel, SupervisorAnswer, SupervisorAsk, ToSupervisor, code_of};
 
 /// How long a signature may take: all other log-ins wait meanwhile. How many want one at once is bounded by the
