@@ -1,6 +1,6 @@
 //! Installs what the lab runs, from Debian, and only what is missing.
 
-use crate::lab::{Exec, Failure, Result};
+use crate::lab::{Exec, Failure, Result, chrony};
 use std::time::Duration;
 
 /// Everything that the demo, the tests and the interop scenarios run.
@@ -21,6 +21,9 @@ const PACKAGES: &[&str] = &[
     "iptables",
     "iputils-ping",
     "isc-dhcp-client",
+    // What chrony needs, which is unpacked and not installed, and nobody else here.
+    "libedit2",
+    "libseccomp2",
     "libcharon-extauth-plugins",
     "libcharon-extra-plugins",
     "libstrongswan-extra-plugins",
@@ -62,9 +65,10 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Installs what is missing. Says what it does, and nothing when there is nothing to do.
 pub fn ensure() -> Result<()> {
     match std::env::var_os("CI") {
-        Some(_) => ensure_installed(&[PACKAGES, PACKAGES_OF_CI].concat()),
-        None => ensure_installed(PACKAGES),
+        Some(_) => ensure_installed(&[PACKAGES, PACKAGES_OF_CI].concat())?,
+        None => ensure_installed(PACKAGES)?,
     }
+    chrony::unpack()
 }
 
 /// The same, with what the bench runs.

@@ -88,8 +88,13 @@ impl Cygnet {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
         let (run, state) = (self.directory.join("run"), self.directory.join("state"));
+        // Those of the internet are nobody's to ask from here.
+        let nobody = match setup.daemon.contains("time_servers") {
+            true => "",
+            false => "time_servers = []\n",
+        };
         let config = format!(
-            "[daemon]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n{}\n\n{}",
+            "[daemon]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n{nobody}{}\n\n{}",
             run.display(),
             state.display(),
             setup.daemon,

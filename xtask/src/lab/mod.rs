@@ -6,6 +6,7 @@
 //! demo use. Everything is removed when dropped, see [`interrupt`].
 
 pub mod algo;
+pub mod chrony;
 pub mod cygnet;
 pub mod failure;
 pub mod interrupt;

@@ -34,7 +34,7 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-fn list(devices: &[(&str, &str, u64)]) -> String {
+pub(super) fn list(devices: &[(&str, &str, u64)]) -> String {
     let devices: Vec<_> = (devices.iter())
         .map(|(user, device, not_after)| {
             serde_json::json!({
@@ -46,7 +46,7 @@ fn list(devices: &[(&str, &str, u64)]) -> String {
     serde_json::json!({ "version": 1, "devices": devices }).to_string()
 }
 
-fn server(authority: &Authority, own: &Credential, devices: &str) -> Setup {
+pub(super) fn server(authority: &Authority, own: &Credential, devices: &str) -> Setup {
     Setup::new(
         "[server]
 identity = \"vpn.lab\"
@@ -62,7 +62,7 @@ devices = \"devices.json\"
     .file("devices.json", devices)
 }
 
-fn client(authority: &Authority, own: &Credential) -> Setup {
+pub(super) fn client(authority: &Authority, own: &Credential) -> Setup {
     Setup::new(format!(
         "[tunnel.home]
 remote = \"{SERVER}\"
@@ -79,7 +79,7 @@ remote_networks = [\"10.99.0.0/24\"]
     .file("ca.crt", authority.certificate.clone())
 }
 
-fn kit() -> Result<(Authority, Credential, Credential)> {
+pub(super) fn kit() -> Result<(Authority, Credential, Credential)> {
     let authority = Authority::root(KeyKind::EcP256, "lab root")?;
     let own = authority.issue(&Request::new(KeyKind::EcP256, "vpn.lab").name("vpn.lab"))?;
     let alice = authority.issue(&Request::new(KeyKind::EcP256, "alice.laptop").name(ALICE))?;
@@ -194,8 +194,7 @@ fn clock_not_set(lab: &mut Lab) -> Result<String> {
     ensure!(date.abs_diff(now()) < 60, "{date} is not when it ended");
     std::fs::write(&kept, format!("{}\n", now() + 2 * DAY))?;
     client_.restart()?;
-    let synchronised = client_.namespace().exec(["python3", "-c", SYNCHRONISED])?;
-    if synchronised.trim() == "True" {
+    if is_synchronised(&client_)? {
         wait_for_state(&client_, "home", "up")?;
         return Ok(format!(
             "{told}; here the clock is kept right, and what was kept is not believed"
@@ -210,6 +209,12 @@ fn clock_not_set(lab: &mut Lab) -> Result<String> {
         "it is up without a date"
     );
     Ok(told)
+}
+
+/// Whether somebody keeps this kernel's clock right.
+pub(super) fn is_synchronised(cygnet: &Cygnet) -> Result<bool> {
+    let said = cygnet.namespace().exec(["python3", "-c", SYNCHRONISED])?;
+    Ok(said.trim() == "True")
 }
 
 /// What the kernel was told by an NTP client: STA_UNSYNC is 0x40.

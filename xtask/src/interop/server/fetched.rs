@@ -24,7 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 const PORT: u16 = 8080;
 
-fn server(authority: &Authority, own: &Credential) -> Setup {
+pub(super) fn server(authority: &Authority, own: &Credential) -> Setup {
     Setup::new(format!(
         "[server]
 identity = \"vpn.lab\"
@@ -40,7 +40,7 @@ pools = [\"10.99.0.0/24\", \"fd99::/112\"]
 }
 
 /// The authority as openssl knows it, and what its web host serves.
-struct Publisher {
+pub(super) struct Publisher {
     directory: PathBuf,
 }
 
@@ -57,7 +57,7 @@ authorityKeyIdentifier = keyid
 ";
 
 impl Publisher {
-    fn new(lab: &Lab, authority: &Authority) -> Result<Self> {
+    pub(super) fn new(lab: &Lab, authority: &Authority) -> Result<Self> {
         let directory = lab.subdirectory("publisher")?;
         fs::create_dir_all(directory.join("web"))?;
         fs::write(directory.join("ca.crt"), &authority.certificate)?;
@@ -67,11 +67,16 @@ impl Publisher {
         Ok(Self { directory })
     }
 
-    fn list(&self) -> PathBuf {
+    pub(super) fn list(&self) -> PathBuf {
         self.directory.join("web/list.crl")
     }
 
     fn publish(&self, revoked: &[&Credential]) -> Result<()> {
+        self.publish_at("+0", revoked)
+    }
+
+    /// By a clock that is off by what libfaketime understands.
+    pub(super) fn publish_at(&self, offset: &str, revoked: &[&Credential]) -> Result<()> {
         let line = |it: &&Credential| {
             format!(
                 "R\t360101000000Z\t260101000000Z\t{:04X}\tunknown\t/CN=x\n",
@@ -82,14 +87,14 @@ impl Publisher {
         fs::write(self.directory.join("index.txt"), index)?;
         let directory = self.directory.display();
         Exec::shell(&format!(
-            "cd {directory} && openssl ca -gencrl -config ca.cnf -keyfile ca.key -cert ca.crt -crldays 30 -out list.pem \
+            "cd {directory} && faketime -f {offset} openssl ca -gencrl -config ca.cnf -keyfile ca.key -cert ca.crt -crldays 30 -out list.pem \
              2>&1 && openssl crl -in list.pem -outform DER -out web/new && mv web/new web/list.crl"
         ))
         .run()
         .map(drop)
     }
 
-    fn serve(&self, web: &Namespace) -> Result<Process> {
+    pub(super) fn serve(&self, web: &Namespace) -> Result<Process> {
         let (port, directory) = (PORT.to_string(), self.directory.join("web"));
         let directory = directory.to_string_lossy();
         let host = web.spawn([
@@ -148,7 +153,8 @@ fn clients(server: &Cygnet) -> Result<Vec<String>> {
     Ok(sas.into_iter().map(|sa| sa.initiator_spi).collect())
 }
 
-fn kept(server: &Cygnet) -> Result<PathBuf> {
+/// The only list that it keeps.
+pub(super) fn kept(server: &Cygnet) -> Result<PathBuf> {
     let directory = server.directory().join("state/crl");
     let mut files: Vec<PathBuf> = fs::read_dir(&directory)?
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -2,6 +2,7 @@
 //!
 //! The devices are strongSwans in the demo's world, behind its home router.
 
+mod clock;
 mod devices;
 mod families;
 mod fetched;
@@ -27,6 +28,7 @@ const SECRET: &str = "correct horse battery staple";
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = networking::scenarios();
     all.extend(devices::scenarios());
+    all.extend(clock::scenarios());
     all.extend(families::scenarios());
     all.extend(overlap::scenarios());
     all.extend(fetched::scenarios());
