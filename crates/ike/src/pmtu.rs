@@ -12,11 +12,16 @@ use crate::io::Path;
 use crate::time::Instant;
 
 /// Sizes of IP packets worth trying: what common links carry (RFC 1191 §7), and tunnels in them.
-const SIZES: [u16; 15] = [
-    576, 1006, 1280, 1332, 1358, 1372, 1400, 1420, 1440, 1452, 1460, 1472, 1480, 1492, LARGEST,
+const SIZES: [u16; 16] = [
+    LEAST_V4, 576, 1006, 1280, 1332, 1358, 1372, 1400, 1420, 1440, 1452, 1460, 1472, 1480, 1492,
+    LARGEST,
 ];
 /// No larger packets are sent.
 const LARGEST: u16 = 1500;
+/// No smaller ones are sent for a router's sake: Linux believes none (net.ipv4.route.min_pmtu), whatever ICMP says.
+pub(crate) const LEAST_V4: u16 = 552;
+/// RFC 8200 §5.
+const LEAST_V6: u16 = 1280;
 /// What most paths carry: tried next where the largest does not pass (RFC 8899 §5.1.2, BASE_PLPMTU).
 const BASE: u16 = 1280;
 /// Probes of one size that are lost before it counts as too large. (RFC 8899 §5.1.2 has three, MAX_PROBES; but
@@ -193,7 +198,8 @@ impl Search {
     /// A router says that no larger packet passes; anyone may have said so in its name, and a probe shows it.
     pub(crate) fn named(&mut self, now: Instant, mtu: u16) {
         let mtu = mtu.max(self.least());
-        if mtu >= self.too_large.min(LARGEST) {
+        // Repeated, it is no news: a kernel that sends nothing larger says so of every probe, and each would begin anew.
+        if mtu >= self.too_large.min(LARGEST) || mtu + 1 == self.too_large {
             return;
         }
         self.too_large = mtu + 1;
@@ -232,12 +238,11 @@ impl Search {
         fits.unwrap_or_default().max(self.least())
     }
 
-    /// RFC 8200 §5, and for IPv4 what every host takes (RFC 791).
     fn least(&self) -> u16 {
         if self.path.remote.is_ipv6() {
-            1280
+            LEAST_V6
         } else {
-            576
+            LEAST_V4
         }
     }
 }
@@ -294,7 +299,11 @@ mod tests {
     #[test]
     fn every_size_of_the_list_is_found_exactly_and_others_rounded_down() {
         for remote in ["198.51.100.2:4500", "[2001:db8::2]:4500"] {
-            let least = if remote.starts_with('[') { 1280 } else { 576 };
+            let least = if remote.starts_with('[') {
+                LEAST_V6
+            } else {
+                LEAST_V4
+            };
             for mtu in least..=1500 {
                 let mut narrow = Search::new(path(remote), at(0));
                 search(&mut narrow, mtu);
@@ -376,11 +385,39 @@ mod tests {
         assert_eq!(path.begin(at(5)), 1431);
         path.answered(at(5), whole(1431), true, RTT);
         assert_eq!((path.mtu(), path.candidate()), (Some(1431), None));
-        // No host takes less.
+        // Less is not believed.
         path.named(at(6), 68);
-        assert_eq!(path.begin(at(6)), 576);
-        path.answered(at(6), whole(576), true, RTT);
-        assert_eq!(path.mtu(), Some(576));
+        assert_eq!(path.begin(at(6)), LEAST_V4);
+        path.answered(at(6), whole(LEAST_V4), true, RTT);
+        assert_eq!(path.mtu(), Some(LEAST_V4));
+    }
+
+    /// A kernel that knows a smaller size than any that is tried sends no probe, and names its size each time.
+    #[test]
+    fn what_is_named_again_and_again_comes_to_an_end() {
+        for remote in ["198.51.100.2:4500", "[2001:db8::2]:4500"] {
+            for known in [0, 500, 552, 560, 1000, 1280, 1400, 1499] {
+                let mut path = Search::new(path(remote), at(0));
+                search(&mut path, 1500);
+                path.named(at(5), known);
+                let quiet = Activity {
+                    heard: at(0),
+                    sent: at(0),
+                };
+                let mut tried = 0;
+                while path.due(quiet).is_some() {
+                    let size = path.begin(at(5));
+                    if size > known {
+                        path.named(at(5), known);
+                    }
+                    path.answered(at(5), whole(size), size <= known, RTT);
+                    tried += 1;
+                    assert!(tried < 20, "{known}: {path:?}");
+                }
+                let least = path.least();
+                assert_eq!(path.mtu(), Some(known.max(least)), "{known}: {path:?}");
+            }
+        }
     }
 
     #[test]
