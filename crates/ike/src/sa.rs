@@ -22,6 +22,7 @@ pub(crate) mod negotiate;
 pub(crate) mod proof;
 pub(crate) mod rekey_ike;
 pub(crate) mod responder;
+pub(crate) mod room;
 pub(crate) mod serve_child;
 pub(crate) mod silence;
 pub(crate) mod size_probe;
@@ -109,7 +110,7 @@ pub(crate) struct Peering {
     pub(crate) uses_assigned: bool,
     /// Inner addresses of the peer.
     pub(crate) lent: Option<Lease>,
-    /// Key exchanges the peer may still ask for.
+    /// What the peer may still ask for.
     pub(crate) allowance: Allowance,
 }
 

@@ -10,7 +10,7 @@ use common::*;
 use cygnet_ike::event::{EventKind, Reason};
 use cygnet_ike::io::WantedAddress;
 use cygnet_ike::nat;
-use cygnet_ike::policy::{Connection, PoolId, SelectorTemplate, Start};
+use cygnet_ike::policy::{ChildPolicy, Connection, PoolId, SelectorTemplate, Start};
 use cygnet_ike::proposal::ChildExchange;
 use cygnet_wire::cp::{CfgAttribute, CfgType, CpPayload};
 use cygnet_wire::delete::DeletePayload;
@@ -18,6 +18,7 @@ use cygnet_wire::header::{ChildSpi, ExchangeType, Spi};
 use cygnet_wire::notify::{NotifyPayload, NotifyType};
 use cygnet_wire::payload::Payload;
 use cygnet_wire::sa::{ProposalSpi, ProtocolId};
+use cygnet_wire::ts::{AddrRange, TrafficSelector};
 use scripted::{CRITICAL, Peer, Request, critical, malformed, notifies};
 
 /// The answer is just the notification that names the type which is not known (RFC 7296 §2.5).
@@ -335,6 +336,138 @@ fn more_children_than_an_ike_sa_holds_are_refused() {
     );
 }
 
+/// A client, up with one Child SA for the address it is lent.
+fn client() -> (Peer, TrafficSelector) {
+    let mut connection = known();
+    connection.pool = Some(PoolId("pool".to_owned()));
+    let mut policy = ChildPolicy::clone(&connection.children[0]);
+    policy.local = vec![subnet("0.0.0.0/0")];
+    policy.remote = vec![SelectorTemplate::Dynamic];
+    connection.children = vec![policy.into()];
+    let mut peer = Peer::caller(connection);
+    peer.call(Vec::new());
+    let attributes = vec![CfgAttribute::Ip4Address(None)];
+    let request = CpPayload::new(CfgType::CFG_REQUEST, attributes);
+    let (any, more) = (TrafficSelector::any_v4(), vec![request.into()]);
+    let answer = peer.authenticate_for((vec![any.clone()], vec![any]), more);
+    let lent = answer.iter().find_map(|payload| match payload {
+        Payload::Tsi(ts) => ts.selectors.first().cloned(),
+        _ => None,
+    });
+    (peer, lent.expect("TSi"))
+}
+
+fn is_made(answer: &[Payload<'static>]) -> bool {
+    answer.iter().any(|payload| scripted::sa(payload).is_some())
+}
+
+#[test]
+fn a_client_holds_few_children() {
+    let (mut peer, lent) = client();
+    let any = TrafficSelector::any_v4();
+    for spi in 0x2000_0002..0x2000_0011 {
+        let answer = peer.create_child_for((vec![lent.clone()], vec![any.clone()]), spi, vec![]);
+        assert!(is_made(&answer), "{spi:x}: {answer:?}");
+    }
+    let answer = peer.create_child_for((vec![lent.clone()], vec![any.clone()]), 0x2fff, vec![]);
+    assert_only(&answer, NotifyType::NO_ADDITIONAL_SAS);
+    assert_eq!(peer.world.a.children.len(), 16);
+    let why = peer.world.a.reasons();
+    assert!(why[0].to_string().contains("holds 16 Child"), "{why:?}");
+    assert_eq!(why.len(), 1);
+    // Each is still rekeyed.
+    let rekey = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0x2000_0005));
+    let answer = peer.create_child_for((vec![lent], vec![any]), 0x2fff, vec![rekey.into()]);
+    assert!(is_made(&answer), "{answer:?}");
+}
+
+/// So many ranges of addresses that no two of them are neighbours; each is made of `prefixes` prefixes.
+fn ranges(count: u32, prefixes: u32) -> Vec<TrafficSelector> {
+    let range = |number: u32| {
+        // From an odd address on: one prefix of each length.
+        let low = (10 << 24) + (number << 8) + 1;
+        let high = low + (1 << prefixes) - 2;
+        let range = AddrRange::new(
+            std::net::Ipv4Addr::from_bits(low).into(),
+            std::net::Ipv4Addr::from_bits(high).into(),
+        );
+        TrafficSelector::from_range(range.unwrap())
+    };
+    (0..count).map(range).collect()
+}
+
+#[test]
+fn all_children_of_a_client_name_so_many_networks() {
+    let (mut peer, lent) = client();
+    // The first holds two, and each of these 1 + 60 * 2.
+    let mut made = 0;
+    let answer = loop {
+        let sides = (vec![lent.clone()], ranges(60, 2));
+        let answer = peer.create_child_for(sides, 0x2000_0002 + made, vec![]);
+        if !is_made(&answer) {
+            break answer;
+        }
+        made += 1;
+    };
+    assert_only(&answer, NotifyType::NO_ADDITIONAL_SAS);
+    assert_eq!(made, 4);
+    let why = peer.world.a.reasons();
+    let (more, held) = ("name 121 networks", "those of others 486");
+    let told = |why: &Reason| why.to_string().contains(more) && why.to_string().contains(held);
+    assert!(why.iter().any(told), "{why:?}");
+    assert!(peer.world.a.reserved.is_empty());
+    // What names fewer, and what takes the place of another, fits in.
+    let few = (vec![lent.clone()], ranges(10, 1));
+    let answer = peer.create_child_for(few, 0x2000_0100, vec![]);
+    assert!(is_made(&answer), "{answer:?}");
+    let rekey = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0x2000_0003));
+    let sides = (vec![lent.clone()], ranges(60, 2));
+    let answer = peer.create_child_for(sides, 0x2000_0200, vec![rekey.into()]);
+    assert!(is_made(&answer), "{answer:?}");
+}
+
+#[test]
+fn an_answer_that_names_too_many_networks_is_none() {
+    let mut connection = scripted::known(Start::Always);
+    let mut policy = ChildPolicy::clone(&connection.children[0]);
+    policy.remote = vec![subnet("0.0.0.0/0")];
+    connection.children = vec![policy.into()];
+    let mut peer = Peer::called(connection);
+    peer.answer_call(Vec::new());
+    peer.answer_auth_with(ranges(120, 24));
+    assert!(peer.is_up());
+    assert!(peer.world.a.children.is_empty());
+    let why = peer.world.a.reasons();
+    let told = |why: &Reason| why.to_string().contains("expected 2048 at most");
+    assert!(why.iter().any(told), "{why:?}");
+    // The peer is told that there is none.
+    assert!(peer.world.a.reserved.is_empty());
+}
+
+#[test]
+fn child_sas_without_a_key_exchange_are_no_faster_made_than_others() {
+    let mut peer = Peer::established();
+    let mut made = 0;
+    let answer = loop {
+        let rekey = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0x2000_0001 + made));
+        let answer = peer.create_child("one", 0x2000_0002 + made, vec![rekey.into()]);
+        if !is_made(&answer) {
+            break answer;
+        }
+        let delete = DeletePayload::esp(ChildSpi(0x2000_0001 + made)).into();
+        peer.request(ExchangeType::INFORMATIONAL, vec![delete]);
+        made += 1;
+        assert!(made < 10_000, "there is no end to it");
+    };
+    assert_only(&answer, NotifyType::TEMPORARY_FAILURE);
+    // 256, and what came back meanwhile.
+    assert!((256..300).contains(&made), "{made}");
+    peer.world.seconds(1);
+    let rekey = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0x2000_0001 + made));
+    let answer = peer.create_child("one", 0x2000_0002 + made, vec![rekey.into()]);
+    assert!(is_made(&answer), "{answer:?}");
+}
+
 /// RFC 7296 §3.15.4: the IKE SA is up, the child is not, and the caller is told why.
 #[test]
 fn pool_without_a_free_address_refuses_the_child_and_not_the_peer() {
@@ -553,6 +686,36 @@ fn an_update_that_allows_no_nats_is_followed_only_if_there_is_none() {
         B.address()
     );
     peer.assert_silence();
+}
+
+/// Each move changes what packets of all are looked up in.
+#[test]
+fn a_peer_that_is_elsewhere_each_time_is_followed_so_often() {
+    let mut peer = mobile();
+    let port_of = |number: usize| [4500, 500][number % 2];
+    let mut moves = 0;
+    let answer = loop {
+        peer.port = port_of(moves);
+        let answer = peer.request(ExchangeType::INFORMATIONAL, vec![update()]);
+        if !answer.is_empty() {
+            break answer;
+        }
+        moves += 1;
+        assert!(moves < 10_000, "there is no end to it");
+    };
+    assert_only(&answer, NotifyType::UNACCEPTABLE_ADDRESSES);
+    // 256, and what came back meanwhile.
+    assert!((256..300).contains(&moves), "{moves}");
+    let at = |peer: &Peer| {
+        peer.world.a.established(peer.world.now)[0]
+            .path
+            .remote
+            .port()
+    };
+    assert_eq!(at(&peer), port_of(moves - 1));
+    peer.world.seconds(1);
+    let answer = peer.request(ExchangeType::INFORMATIONAL, vec![update()]);
+    assert_eq!((answer, at(&peer)), (vec![], port_of(moves)));
 }
 
 /// RFC 4555 §4.2.5: 8 to 64 octets.

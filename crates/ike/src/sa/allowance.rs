@@ -1,5 +1,5 @@
-//! How many key exchanges an authenticated peer may make us compute: each costs it one message, and
-//! us up to a tenth of a second.
+//! How much work an authenticated peer may make us do by one message each: key exchanges, which take up to a tenth of a
+//! second, Child SAs without one, and moves to another address, each of which changes what packets are looked up in.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use cygnet_crypto::suite::Group;
 
 use crate::time::Instant;
 
-/// What may come at once: all children of a large gateway, or their rekeys.
-const MOST: u32 = 64;
+/// What may come at once: all children of a large gateway without key exchanges, or rekeys of 64 with one.
+const MOST: u32 = 256;
 /// One more each.
-const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_micros(62_500);
 
-/// A bucket that key exchanges are taken out of, and that fills again.
+/// A bucket that work is taken out of, and that fills again.
 #[derive(Clone, Copy)]
 pub(crate) struct Allowance {
     left: u32,
@@ -27,9 +27,10 @@ impl Allowance {
         }
     }
 
-    /// Whether one more may be computed; if not, the peer is to ask again later (RFC 7296 §2.25).
-    pub(crate) fn take(&mut self, now: Instant, group: Group) -> bool {
-        let passed = now.since(self.since).as_millis() / EVERY.as_millis();
+    /// Whether one more may be done, with a key exchange of this group if there is one; if not, the peer is to ask
+    /// again later (RFC 7296 §2.25).
+    pub(crate) fn take(&mut self, now: Instant, group: Option<Group>) -> bool {
+        let passed = now.since(self.since).as_micros() / EVERY.as_micros();
         let more = u32::try_from(passed).unwrap_or(MOST);
         self.left = self.left.saturating_add(more).min(MOST);
         self.since = if self.left == MOST {
@@ -44,12 +45,13 @@ impl Allowance {
 }
 
 /// By the time they take, about.
-fn cost(group: Group) -> u32 {
+fn cost(group: Option<Group>) -> u32 {
     match group {
-        Group::Modp2048 => 2,
-        Group::Modp3072 => 4,
-        Group::Modp4096 => 8,
-        _ => 1,
+        None => 1,
+        Some(Group::Modp2048) => 8,
+        Some(Group::Modp3072) => 16,
+        Some(Group::Modp4096) => 32,
+        Some(_) => 4,
     }
 }
 
@@ -61,20 +63,21 @@ mod tests {
         Instant::from_boot(Duration::from_millis(millis))
     }
 
-    fn taken(allowance: &mut Allowance, now: Instant, group: Group) -> usize {
+    fn taken(allowance: &mut Allowance, now: Instant, group: Option<Group>) -> usize {
         (0..1000).take_while(|_| allowance.take(now, group)).count()
     }
 
     #[test]
     fn what_costs_more_is_done_less_often() {
         for (group, at_once, in_ten_seconds) in [
-            (Group::Curve25519, 64, 40),
-            (Group::Modp2048, 32, 20),
-            (Group::Modp4096, 8, 5),
+            (None, 256, 160),
+            (Some(Group::Curve25519), 64, 40),
+            (Some(Group::Modp2048), 32, 20),
+            (Some(Group::Modp4096), 8, 5),
         ] {
             let mut allowance = Allowance::new(at(0));
             assert_eq!(taken(&mut allowance, at(0), group), at_once);
-            assert_eq!(taken(&mut allowance, at(100), group), 0);
+            assert_eq!(taken(&mut allowance, at(50), group), 0);
             assert_eq!(taken(&mut allowance, at(10_000), group), in_ten_seconds);
             assert_eq!(taken(&mut allowance, at(1_000_000), group), at_once);
         }
@@ -83,10 +86,10 @@ mod tests {
     #[test]
     fn parts_of_a_step_are_not_lost() {
         let mut allowance = Allowance::new(at(0));
-        taken(&mut allowance, at(0), Group::Curve25519);
+        taken(&mut allowance, at(0), Some(Group::Curve25519));
         let later = (1..=100).map(|n| at(n * 100));
         let taken: usize = later
-            .map(|now| usize::from(allowance.take(now, Group::Curve25519)))
+            .map(|now| usize::from(allowance.take(now, Some(Group::Curve25519))))
             .sum();
         assert_eq!(taken, 40);
     }

@@ -29,6 +29,7 @@ use crate::sa::initiator::Begun;
 use crate::sa::mobike;
 use crate::sa::negotiate::{Draft, id_payload, notify, syntax_notify, tsi, tsr};
 use crate::sa::proof::{AGAIN, Claim, Proving, Verdict, establish};
+use crate::sa::room::Room;
 use crate::sa::serve_child::{Refusal, choose_policy, refuse_offer};
 use crate::sa::{Peering, State, closed};
 use crate::time::{Instant, UtcTime};
@@ -540,6 +541,8 @@ impl AuthResponder {
             return self.respond(channel, cx, *proven, Ok(None));
         };
         let agreed = choose_policy(&proven.peering, contents, None).and_then(|(policy, sides)| {
+            let room = Room::of(&proven.peering.connection);
+            room.take_first(&sides).map_err(Refusal::no_room)?;
             let proposals = &policy.esp_proposals;
             match proposal::select_esp(proposals, offer, ChildExchange::IkeAuth, None) {
                 Ok(choice) => Ok((policy, sides, choice)),

@@ -23,7 +23,7 @@ use crate::sa::channel::Channel;
 use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::collision::Nonces;
 use crate::sa::contents::Contents;
-use crate::sa::established::{Established, MAX_CHILDREN};
+use crate::sa::established::Established;
 use crate::sa::exchange::{Exchange, TEMPORARY, Task, Tries};
 use crate::sa::negotiate::{self, Draft, Sides, ke_payload, nonce_payload, tsi, tsr};
 use crate::selector;
@@ -163,9 +163,9 @@ impl Established {
         if replaces.is_none() && self.child_for(&policy.name, packet.as_ref()).is_some() {
             return;
         }
-        if replaces.is_none() && self.children.len() >= MAX_CHILDREN {
-            let reason = Reason::Local(format!("an IKE SA holds {MAX_CHILDREN} Child SAs at most"));
-            return self.child_failed(channel, cx, &policy, reason);
+        let room = self.room();
+        if replaces.is_none() && self.children.len() >= room.children {
+            return self.child_failed(channel, cx, &policy, room.no_more_children());
         }
         let who = Waiting::IkeSa(channel.id);
         let ask = cx.order(who, |id| DataCommand::AllocSpi { id });
@@ -446,6 +446,9 @@ impl Established {
         let tsr = contents.tsr.ok_or_else(|| missing("TSr"))?.selectors;
         selector::check_answer((&sent.sides.0, &sent.sides.1), (&tsi, &tsr))
             .map_err(|error| fail(error.to_string()))?;
+        let sides = (tsi, tsr);
+        self.take_in(replaces, &sides)
+            .map_err(|reason| fail(reason.to_string()))?;
         let shared = match choice.group {
             None => None,
             Some(group) => {
@@ -471,7 +474,7 @@ impl Established {
             suite: choice.suite,
             spi_in,
             spi_out: choice.peer_spi.0,
-            sides: (tsi, tsr),
+            sides,
         };
         let nonces = Nonces {
             initiator: sent.nonce,

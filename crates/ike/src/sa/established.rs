@@ -24,8 +24,6 @@ use crate::sa::silence::Silence;
 use crate::sa::{Peering, State};
 use crate::time::Instant;
 
-/// Most Child SAs of one IKE SA; more are refused with NO_ADDITIONAL_SAS.
-pub(crate) const MAX_CHILDREN: usize = 256;
 /// How long an IKE SA that has been replaced waits for the peer to delete it, once the peer has used
 /// the one in its place.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -284,7 +282,7 @@ impl Established {
     ) -> State {
         self.hear(channel, cx);
         if let Some(from) = inbound.moved_from {
-            self.peer_moved(channel, cx, from);
+            self.follow_peer(channel, cx, from);
         }
         let path = inbound.path;
         let contents = match inbound.contents {
@@ -375,7 +373,7 @@ impl Established {
     ) -> State {
         self.hear(channel, cx);
         if let Some(from) = inbound.moved_from {
-            self.peer_moved(channel, cx, from);
+            self.follow_peer(channel, cx, from);
         }
         self.take_way(channel, cx, inbound.path);
         let contents = match (inbound.contents, &self.current) {

@@ -20,6 +20,7 @@ use crate::sa::create_child::CreateChild;
 use crate::sa::established::Established;
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::negotiate::{Draft, Sides, tsi, tsr};
+use crate::sa::room::Room;
 use crate::selector::{self, Dynamic};
 
 /// Offered, and not yet agreed on.
@@ -92,7 +93,7 @@ impl First {
         let may_retry = wanted.is_empty() || !state.peering.assigned.addresses.is_empty();
         let agreed = match (contents.sa.as_ref(), contents.error()) {
             (Some(answer), _) => self
-                .agree(answer, contents)
+                .agree(state.room(), answer, contents)
                 .map_err(|error| (true, Reason::Protocol(error))),
             (None, Some(error)) => {
                 let selectors = selector::pair(&self.sides.0, &self.sides.1);
@@ -135,7 +136,7 @@ impl First {
         }
     }
 
-    fn agree(&self, answer: &SaPayload, contents: &Contents) -> Result<Draft, String> {
+    fn agree(&self, room: Room, answer: &SaPayload, contents: &Contents) -> Result<Draft, String> {
         let choice = proposal::accept_esp(&self.offer, answer).map_err(|e| e.to_string())?;
         let (Some(tsi), Some(tsr)) = (&contents.tsi, &contents.tsr) else {
             return Err("the peer's IKE_AUTH response has no TSi or TSr payload".to_owned());
@@ -143,13 +144,15 @@ impl First {
         let offered = (self.sides.0.as_slice(), self.sides.1.as_slice());
         selector::check_answer(offered, (&tsi.selectors, &tsr.selectors))
             .map_err(|e| e.to_string())?;
+        let sides = (tsi.selectors.clone(), tsr.selectors.clone());
+        room.take_first(&sides).map_err(|e| e.to_string())?;
         Ok(Draft {
             policy: Arc::clone(&self.policy),
             replaces: None,
             suite: choice.suite,
             spi_in: self.spi_in,
             spi_out: choice.peer_spi.0,
-            sides: (tsi.selectors.clone(), tsr.selectors.clone()),
+            sides,
         })
     }
 }

@@ -378,6 +378,20 @@ impl Established {
         cx.event(self.event(channel, EventKind::PeerMoved { from }));
     }
 
+    /// The same at the word of a packet. One that moves without an end is followed by what comes later.
+    pub(crate) fn follow_peer(&mut self, channel: &mut Channel, cx: &mut Context, from: Path) {
+        if self.may_move(cx) {
+            self.peer_moved(channel, cx, from);
+        } else {
+            channel.path = from;
+        }
+    }
+
+    /// Whether the peer may be elsewhere once more.
+    fn may_move(&mut self, cx: &Context) -> bool {
+        self.peering.allowance.take(cx.boot(), None)
+    }
+
     /// ESP goes where IKE goes.
     pub(crate) fn esp_follows(&mut self, channel: &mut Channel, cx: &mut Context) {
         channel.mobility.esp_at = None;

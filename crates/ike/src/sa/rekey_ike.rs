@@ -256,7 +256,7 @@ impl Established {
             });
         }
         let spi_i = choice.peer_spi.ok_or_else(|| syntax("usable SA"))?;
-        if !(self.peering.allowance).take(cx.boot(), choice.suite.group) {
+        if !(self.peering.allowance).take(cx.boot(), Some(choice.suite.group)) {
             return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
         }
         let (public, shared) = negotiate::answer_key_exchange(cx, choice.suite.group, &ke.data)

@@ -23,7 +23,7 @@ use crate::sa::child::{ChildSa, ChildState};
 use crate::sa::collision::Nonces;
 use crate::sa::contents::Contents;
 use crate::sa::create_child::Collision;
-use crate::sa::established::{Established, Life, MAX_CHILDREN};
+use crate::sa::established::{Established, Life};
 use crate::sa::exchange::{Exchange, Task};
 use crate::sa::negotiate::{self, Draft, Sides, ke_payload, nonce_payload, notify, tsi, tsr};
 use crate::sa::{Peering, State};
@@ -71,6 +71,10 @@ impl Refusal {
     /// RFC 7296 §2.21.3: INVALID_SYNTAX ends the IKE SA at both ends; the peer sends no DELETE.
     fn is_fatal(&self) -> bool {
         matches!(&self.notify, Payload::Notify(n) if n.ty == NotifyType::INVALID_SYNTAX)
+    }
+
+    pub(crate) fn no_room(reason: Reason) -> Self {
+        Self::because(NotifyType::NO_ADDITIONAL_SAS, reason)
     }
 
     pub(crate) fn because(ty: NotifyType, reason: Reason) -> Self {
@@ -238,19 +242,18 @@ impl Established {
                 return Err(refusal);
             }
         };
-        if replaces.is_none() && self.children.len() >= MAX_CHILDREN {
-            return Err(Refusal::because(
-                NotifyType::NO_ADDITIONAL_SAS,
-                Reason::Local(format!("an IKE SA holds {MAX_CHILDREN} Child SAs at most")),
-            ));
+        let room = self.room();
+        if replaces.is_none() && self.children.len() >= room.children {
+            return Err(Refusal::no_room(room.no_more_children()));
         }
         // RFC 7296 §2.25: predecessors that the peer does not delete count as well.
-        if self.children.len() >= 2 * MAX_CHILDREN {
+        if self.children.len() >= 2 * room.children {
             return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
         }
         let old = replaces.and_then(|old| self.children.get(&old));
         let only = old.map(|old| &old.params.policy);
         let (policy, sides) = choose_policy(&self.peering, &contents, only)?;
+        self.take_in(replaces, &sides).map_err(Refusal::no_room)?;
         let syntax = |what: &str| {
             Refusal::because(
                 NotifyType::INVALID_SYNTAX,
@@ -273,18 +276,20 @@ impl Established {
                 reason: None,
             });
         }
-        let key_exchange = match (choice.group, &contents.ke) {
-            (Some(group), Some(ke)) => {
-                if !self.peering.allowance.take(cx.boot(), group) {
-                    return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
-                }
+        let key_exchange = choice.group.zip(contents.ke.as_ref());
+        let group = key_exchange.map(|(group, _)| group);
+        if !self.peering.allowance.take(cx.boot(), group) {
+            return Err(Refusal::quiet(NotifyType::TEMPORARY_FAILURE));
+        }
+        let key_exchange = match key_exchange {
+            Some((group, ke)) => {
                 let (public, shared) = negotiate::answer_key_exchange(cx, group, &ke.data)
                     .map_err(|error| {
                         Refusal::because(NotifyType::INVALID_SYNTAX, Reason::Protocol(error))
                     })?;
                 Some((group, public, shared))
             }
-            _ => None,
+            None => None,
         };
         let nonces = Nonces {
             initiator,

@@ -241,7 +241,7 @@ impl Established {
             DataEvent::PeerMoved { path, .. } => {
                 self.data_heard(channel, cx);
                 match channel.follow(*path) {
-                    Some(from) => self.peer_moved(channel, cx, from),
+                    Some(from) => self.follow_peer(channel, cx, from),
                     None => self.esp_follows(channel, cx),
                 }
             }

@@ -84,6 +84,7 @@ pub struct Peer {
     pub world: World,
     /// Where it sends from.
     pub at: IpAddr,
+    pub port: u16,
     inbox: Rc<RefCell<VecDeque<Vec<u8>>>>,
     random: TestRandom,
     role: Role,
@@ -154,6 +155,7 @@ impl Peer {
         Self {
             world,
             at: B.address(),
+            port: 500,
             inbox,
             random: TestRandom::new(9),
             role,
@@ -217,10 +219,10 @@ impl Peer {
     }
 
     fn deliver(&mut self, datagram: Vec<u8>) {
-        let port = |address| SocketAddr::new(address, 500);
+        let (here, there) = ((A.address(), 500), (self.at, self.port));
         let flight = Flight {
             to: A,
-            path: path(port(A.address()), port(self.at)),
+            path: path(here.into(), there.into()),
             datagram,
         };
         let now = self.world.now;
@@ -350,6 +352,29 @@ impl Peer {
         self.request(ExchangeType::IKE_AUTH, payloads)
     }
 
+    /// IKE_AUTH for a child between these (TSi, TSr), with `more` in it; the payloads of the answer.
+    pub fn authenticate_for(
+        &mut self,
+        sides: (Vec<TrafficSelector>, Vec<TrafficSelector>),
+        more: Vec<Payload<'static>>,
+    ) -> Vec<Payload<'static>> {
+        let mut payloads = self.proof();
+        payloads.extend(offer_for(sides, 0x2000_0001, ChildExchange::IkeAuth));
+        payloads.extend(more);
+        self.request(ExchangeType::IKE_AUTH, payloads)
+    }
+
+    /// Answers the endpoint's IKE_AUTH, with this TSr.
+    pub fn answer_auth_with(&mut self, responder: Vec<TrafficSelector>) {
+        let request = self.next_request();
+        let mut payloads = self.proof();
+        let answer = self.acceptance(&request, 0x2000_0001, ChildExchange::IkeAuth);
+        let others = |p: &Payload<'_>| !matches!(p, Payload::Tsr(_));
+        payloads.extend(answer.into_iter().filter(others));
+        payloads.push(Payload::Tsr(TsPayload::new(responder)));
+        self.respond(&request, payloads);
+    }
+
     /// Answers the endpoint's IKE_AUTH, with `more` in it.
     pub fn answer_auth(&mut self, more: Vec<Payload<'static>>) {
         let request = self.next_request();
@@ -368,11 +393,7 @@ impl Peer {
             _ => 1,
         };
         let net = |second: u8| TrafficSelector::from_prefix([10, second, third, 0].into(), 24);
-        vec![
-            proposal::offer_esp(&esp_proposals(), spi, exchange).into(),
-            Payload::Tsi(TsPayload::new(vec![net(2)])),
-            Payload::Tsr(TsPayload::new(vec![net(1)])),
-        ]
+        offer_for((vec![net(2)], vec![net(1)]), spi, exchange)
     }
 
     /// What makes the Child SA that the endpoint asks for.
@@ -486,6 +507,19 @@ impl Peer {
         self.request(ExchangeType::CREATE_CHILD_SA, payloads)
     }
 
+    /// CREATE_CHILD_SA for a child between these (TSi, TSr); the payloads of the answer.
+    pub fn create_child_for(
+        &mut self,
+        sides: (Vec<TrafficSelector>, Vec<TrafficSelector>),
+        spi: u32,
+        more: Vec<Payload<'static>>,
+    ) -> Vec<Payload<'static>> {
+        let mut payloads = more;
+        payloads.extend(offer_for(sides, spi, ChildExchange::CreateChildSa));
+        payloads.push(Self::nonce());
+        self.request(ExchangeType::CREATE_CHILD_SA, payloads)
+    }
+
     /// A request with these payloads; those of the answer.
     pub fn request(
         &mut self,
@@ -565,6 +599,18 @@ impl Peer {
         let payloads = owned(content.payloads().unwrap());
         (message.header, payloads)
     }
+}
+
+fn offer_for(
+    (initiator, responder): (Vec<TrafficSelector>, Vec<TrafficSelector>),
+    spi: u32,
+    exchange: ChildExchange,
+) -> Vec<Payload<'static>> {
+    vec![
+        proposal::offer_esp(&esp_proposals(), spi, exchange).into(),
+        Payload::Tsi(TsPayload::new(initiator)),
+        Payload::Tsr(TsPayload::new(responder)),
+    ]
 }
 
 fn owned(payloads: Vec<Payload<'_>>) -> Vec<Payload<'static>> {

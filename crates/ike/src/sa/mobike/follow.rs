@@ -52,7 +52,7 @@ impl Established {
             return answer;
         }
         if updates && !self.peering.dialed {
-            if !self.is_acceptable(cx, &path) {
+            if !self.is_acceptable(cx, &path) || (path != channel.path && !self.may_move(cx)) {
                 answer.push(notify(NotifyType::UNACCEPTABLE_ADDRESSES));
                 return answer;
             }
@@ -131,6 +131,9 @@ impl Established {
             return;
         }
         if path.remote.ip() == from.remote.ip() {
+            if !self.may_move(cx) {
+                return;
+            }
             channel.turn_after(cx, path);
             return self.peer_moved(channel, cx, from);
         }
