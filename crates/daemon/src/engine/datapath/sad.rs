@@ -55,6 +55,8 @@ pub(super) struct Child {
     pub(super) road: Arc<Road>,
     pub(super) inbound: Option<Arc<Inbound>>,
     pub(super) outbound: Option<Outbound>,
+    /// It sends, or did.
+    has_sent: bool,
     /// Packets in and out at the last look.
     seen: (u64, u64),
 }
@@ -181,12 +183,15 @@ impl Sad {
             road,
             inbound: Some(Arc::new(inbound)),
             outbound: None,
+            has_sent: false,
             seen: (0, 0),
         };
         self.children.insert(params.id, child);
         Ok(())
     }
 
+    /// Has a Child SA send: once. Its sequence numbers begin with 1, and with the same keys the same number is the same
+    /// nonce (RFC 4106 §3).
     pub(super) fn switch_out(
         &mut self,
         params: &ChildSaParameters,
@@ -196,10 +201,14 @@ impl Sad {
             .children
             .get_mut(&params.id)
             .ok_or("the Child SA is not installed for receiving")?;
+        if child.has_sent {
+            return Err("the Child SA sends already, or did: its keys begin once".into());
+        }
         let sealer = EspSealer::new(params.suite, keys.expose()).map_err(|e| e.to_string())?;
         let selectors = Selectors::new(params.local_ts.clone(), params.remote_ts.clone());
         let sa = OutboundSa::new(params.spi_out, sealer, selectors, lifetime(params));
         self.switched += 1;
+        child.has_sent = true;
         child.outbound = Some(Outbound {
             turn: Arc::new(Turn::starting_with(sa.next_seq())),
             sa: Arc::new(sa),

@@ -143,9 +143,32 @@ fn the_newest_of_equal_selectors_comes_first_and_gives_way_to_the_older() {
     assert_eq!(verdict(&mut sad, "10.2.0.1"), "child 2");
     sad.remove_out(new.id);
     assert_eq!(verdict(&mut sad, "10.2.0.1"), "child 1");
-    sad.switch_out(&new, &keys()).unwrap();
-    sad.switch_out(&old, &keys()).unwrap();
-    assert_eq!(verdict(&mut sad, "10.2.0.1"), "child 1");
+    // What came first and sends last is the newest.
+    let early = testing::child(0, &connection, 299, 399, path());
+    install(&mut sad, &early);
+    sad.switch_out(&early, &keys()).unwrap();
+    assert_eq!(verdict(&mut sad, "10.2.0.1"), "child 0");
+}
+
+#[test]
+fn keys_begin_to_seal_once() {
+    let connection = testing::connection("a", "10.1.0.0/24", "10.2.0.0/24");
+    let mut sad = sad_with_device("a");
+    let params = testing::child(1, &connection, 300, 400, path());
+    install(&mut sad, &params);
+    sad.switch_out(&params, &keys()).unwrap();
+    let sa = |sad: &Sad| {
+        let sending = sad.children[&params.id].outbound.as_ref();
+        sending.map(|outbound| Arc::clone(&outbound.sa))
+    };
+    let before = sa(&sad).unwrap();
+    let _one = before.reserve(1, 100).unwrap();
+    assert!(sad.switch_out(&params, &keys()).is_err());
+    assert!(Arc::ptr_eq(&before, &sa(&sad).unwrap()));
+    // Nor once it has stopped.
+    sad.remove_out(params.id);
+    assert!(sad.switch_out(&params, &keys()).is_err());
+    assert!(sa(&sad).is_none());
 }
 
 #[test]
