@@ -40,8 +40,11 @@ use datapath::Datapath;
 use renewals::Renewals;
 use virtuals::Virtuals;
 
-/// IKE datagrams that wait for the core; more are dropped, as a full socket buffer would.
-const WAITING_MAX: usize = 512;
+/// Octets of IKE datagrams that wait for the core; more are dropped, as a full socket buffer would. Anybody may send
+/// datagrams of 64 KiB.
+const WAITING_MAX: usize = 2 << 20;
+/// A datagram counts as so many octets at least: 512 of them may wait.
+const WAITING_LEAST: usize = 4096;
 /// Inputs handled before outputs that wait for nothing are looked at again.
 const BURST: usize = 64;
 /// How often the data path is asked what it did, and the supervisor hears that we live.
@@ -65,6 +68,7 @@ pub(crate) enum Input {
 #[derive(Clone)]
 pub(crate) struct Inbox {
     sender: Sender<Input>,
+    /// Octets of IKE messages.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -76,13 +80,19 @@ impl Inbox {
 
     /// An IKE message; `false` when too many wait already.
     pub(crate) fn send_ike(&self, path: Path, datagram: &[u8]) -> bool {
-        if self.waiting.load(Ordering::Relaxed) >= WAITING_MAX {
+        let weight = weight(datagram);
+        if self.waiting.fetch_add(weight, Ordering::Relaxed) + weight > WAITING_MAX {
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
             return false;
         }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.send(Input::Ike(path, datagram.to_vec()));
         true
     }
+}
+
+/// What a datagram counts as while it waits.
+fn weight(datagram: &[u8]) -> usize {
+    datagram.len().max(WAITING_LEAST)
 }
 
 /// Runs the engine on the inherited socket. Returns the exit code.
@@ -249,7 +259,7 @@ impl Engine {
         let now = self.clock.now();
         match input {
             Input::Ike(path, datagram) => {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.waiting.fetch_sub(weight(&datagram), Ordering::Relaxed);
                 self.endpoint.handle_datagram(now, path, &datagram);
             }
             Input::Data(event) => self.endpoint.handle_data(now, event),
@@ -476,5 +486,36 @@ fn command(control: Control) -> Command {
         Control::RekeyIke { connection } => Command::RekeyIke { connection },
         Control::RekeyChild { connection, child } => Command::RekeyChild { connection, child },
         Control::Reauthenticate { connection } => Command::Reauthenticate { connection },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_ike::io::Transport;
+
+    #[test]
+    fn so_many_octets_wait_for_the_core() {
+        let path = Path {
+            transport: Transport::Udp,
+            local: "192.0.2.1:500".parse().unwrap(),
+            remote: "198.51.100.2:500".parse().unwrap(),
+            interface: 0,
+        };
+        let longest = vec![0; 65_507];
+        for (datagram, expected) in [(&[0; 300][..], 512), (&longest, 32)] {
+            let (sender, _receiver) = mpsc::channel();
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let inbox = Inbox {
+                sender,
+                waiting: Arc::clone(&waiting),
+            };
+            let taken = (0..1000).take_while(|_| inbox.send_ike(path, datagram));
+            assert_eq!(taken.count(), expected);
+            // One that was handled makes room for one.
+            waiting.fetch_sub(weight(datagram), Ordering::Relaxed);
+            assert!(inbox.send_ike(path, datagram));
+            assert!(!inbox.send_ike(path, datagram));
+        }
     }
 }

@@ -39,12 +39,14 @@ pub(super) enum Reason {
     Truncated,
     /// Too many IKE messages wait for the core.
     IkeQueueFull,
+    /// Too much ESP waits for Child SAs that are being negotiated.
+    EarlyQueueFull,
     /// Its sender is to slow down: datagrams wait too long to be opened (CoDel).
     Late,
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 17] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::NotIp, "not-ip"),
         (Self::NoPolicy, "no-policy"),
         (Self::Multicast, "multicast"),
@@ -61,6 +63,7 @@ impl Reason {
         (Self::Short, "short"),
         (Self::Truncated, "truncated"),
         (Self::IkeQueueFull, "ike-queue-full"),
+        (Self::EarlyQueueFull, "early-queue-full"),
         (Self::Late, "queue-delay"),
     ];
 }
@@ -100,6 +103,6 @@ mod tests {
         let counts: Vec<_> = drops.occurred().collect();
         assert_eq!(counts.len(), Reason::ALL.len());
         assert_eq!(counts[0], ("not-ip", 1));
-        assert_eq!(counts[16], ("queue-delay", 17));
+        assert_eq!(counts[17], ("queue-delay", 18));
     }
 }

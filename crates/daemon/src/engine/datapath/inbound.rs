@@ -265,15 +265,15 @@ impl Context<'_> {
     }
 }
 
-/// Opens what came for a Child SA before it was installed.
-pub(super) fn readmit(shared: &Shared, parked: Vec<Parked>) {
+/// Opens what came for a Child SA before it was installed, or known to the worker that has it.
+pub(super) fn readmit(shared: &Shared, tables: &Tables, parked: Vec<Parked>) {
     if parked.is_empty() {
         return;
     }
-    let (mut reader, mut opener) = (Reader::default(), Opener::new());
+    let mut opener = Opener::new();
     let context = Context {
         shared,
-        tables: reader.current(&shared.published),
+        tables,
         turn: None,
         fragments: &Mutex::new(Fragments::new()),
         worker: 0,
@@ -404,7 +404,15 @@ impl Opener {
             let known = known.map(|(_, sa)| sa);
             let found = || tables.inbound.get(&header.spi).map(Arc::as_ref);
             let Some(sa) = known.or_else(found) else {
-                self.stranger(shared, train, header.spi, datagram);
+                if let Some(parked) = self.stranger(shared, train, header.spi, datagram) {
+                    // What came before it is written before it.
+                    if let Some(device) = target.take() {
+                        self.deliver(context, device, buffer);
+                    }
+                    context.wait_for_turn();
+                    let mut reader = Reader::default();
+                    readmit(shared, reader.current(&shared.published), vec![parked]);
+                }
                 continue;
             };
             latest = Some((header.spi, sa));
@@ -451,11 +459,19 @@ impl Opener {
         }
     }
 
-    /// A datagram for a Child SA that is not installed, or not known to this worker.
-    fn stranger(&mut self, shared: &Shared, train: &Train, spi: u32, datagram: &[u8]) {
+    /// A datagram for a Child SA that is not installed, or not known to this worker: then it is given back, and others
+    /// know it.
+    fn stranger(
+        &mut self,
+        shared: &Shared,
+        train: &Train,
+        spi: u32,
+        datagram: &[u8],
+    ) -> Option<Parked> {
         match shared.parking.park(spi, train.path, train.outer, datagram) {
             Verdict::Parked => {}
-            Verdict::Installed(parked) => readmit(shared, vec![parked]),
+            Verdict::Installed(parked) => return Some(parked),
+            Verdict::Full => shared.drops.add(Reason::EarlyQueueFull, 1),
             Verdict::Unknown => {
                 shared.drops.add(Reason::UnknownSpi, 1);
                 if self.strangers.pass(shared.now_ms()) {
@@ -464,6 +480,7 @@ impl Opener {
                 }
             }
         }
+        None
     }
 
     /// Writes what was joined.
@@ -545,9 +562,99 @@ fn write_singly(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use cygnet_crypto::Secret;
+    use cygnet_ike::io::{Answer, AskId, ChildSaId, DataCommand};
+
     use super::*;
-    use crate::engine::datapath::testing::udp_packet;
+    use crate::engine::datapath::testing::{child, connection, path, udp_packet};
     use crate::engine::datapath::tests::{LEFT, RIGHT, connect, end, end_that_notes_times, pair};
+
+    /// A worker looks a Child SA up in tables that were made before it was installed, and finds a moment later that it is.
+    #[test]
+    fn what_others_know_is_written_behind_what_came_before_it() {
+        let (mut left, mut right) = pair();
+        let catcher = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut reader = Reader::default();
+        let shared = Arc::clone(&right.datapath.shared);
+        let stale = reader.current(&shared.published).clone();
+        let Some((_, Answer::Spi(Ok(spi)))) =
+            right.datapath.obey(DataCommand::AllocSpi { id: AskId(3) })
+        else {
+            panic!("no SPI");
+        };
+        let keys = |params: &cygnet_ike::io::ChildSaParameters| {
+            Secret::new(vec![7; params.suite.key_material_len()])
+        };
+        let aside = path(left.local, catcher.local_addr().unwrap());
+        let there = child(
+            2,
+            &connection("tunnel", "10.1.0.0/24", "10.2.0.0/24"),
+            0x3333,
+            spi,
+            aside,
+        );
+        let back = path(right.local, left.local);
+        let here = child(
+            2,
+            &connection("tunnel", "10.2.0.0/24", "10.1.0.0/24"),
+            spi,
+            0x3333,
+            back,
+        );
+        let install = |params: &cygnet_ike::io::ChildSaParameters| DataCommand::InstallIn {
+            id: AskId(4),
+            child: Arc::new(params.clone()),
+            keys: keys(params),
+        };
+
+        let mut sealed = Vec::new();
+        let first = DataCommand::UpdatePath {
+            child: ChildSaId(1),
+            path: aside,
+        };
+        left.datapath.obey(first);
+        let packets = [1, 2].map(|number| udp_packet(LEFT, RIGHT, true, &[number; 100]));
+        for packet in &packets {
+            left.send(packet);
+            let mut datagram = [0; 300];
+            let len = catcher.recv(&mut datagram).unwrap();
+            sealed.push(datagram[..len].to_vec());
+            // The second leaves by the newer one.
+            if sealed.len() == 1 {
+                left.datapath.obey(install(&there));
+                left.datapath.obey(DataCommand::SwitchOut {
+                    id: AskId(5),
+                    child: Arc::new(there.clone()),
+                    keys: keys(&there),
+                });
+            }
+        }
+        assert_eq!(sealed[1][..4], spi.to_be_bytes());
+        right.datapath.obey(install(&here));
+        let context = Context {
+            shared: &shared,
+            tables: &stale,
+            turn: None,
+            fragments: &Mutex::new(Fragments::new()),
+            worker: 0,
+        };
+        let train = Train {
+            path: back,
+            outer: Ecn::of(0),
+            natt: true,
+            len: sealed[0].len() + sealed[1].len(),
+            segment: sealed[0].len(),
+            late: false,
+        };
+        Opener::new().open(&context, &train, &mut sealed.concat());
+        for packet in packets {
+            let mut buffer = [0; 300];
+            let len = right.host.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[VirtioNetHeader::LEN..len], packet);
+        }
+    }
 
     #[test]
     fn datagrams_are_told_apart() {

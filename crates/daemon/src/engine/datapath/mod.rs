@@ -57,6 +57,9 @@ const IDLE_MS: u32 = 1000;
 const FRAGMENT_TICK: Duration = Duration::from_secs(15);
 /// ICMP errors read at once.
 const ERRORS: usize = 64;
+/// How often what came early for a Child SA is opened before workers know of it. One that always finds more is of a peer
+/// that sends faster than this.
+const EARLY_ROUNDS: usize = 8;
 
 /// The data path, as the core's thread sees it.
 pub(super) struct Datapath {
@@ -232,8 +235,7 @@ impl Datapath {
                     self.sad.free_spi(spi);
                     self.shared.parking.free(spi);
                 } else {
-                    self.publish();
-                    inbound::readmit(&self.shared, self.shared.parking.install(spi));
+                    self.admit(spi);
                 }
                 return Some((id, Answer::Installed(done)));
             }
@@ -282,6 +284,21 @@ impl Datapath {
     fn publish(&mut self) {
         self.shared.published.publish(self.sad.tables());
         self.changed = true;
+    }
+
+    /// Has a Child SA receive. What came for it early is opened before workers know it: what they open then came later,
+    /// and a small replay window would take what came early for too old.
+    fn admit(&mut self, spi: u32) {
+        let (tables, shared) = (self.sad.tables(), &self.shared);
+        self.changed = true;
+        for round in 1..=EARLY_ROUNDS {
+            let publish = || shared.published.publish(tables.clone());
+            let waited = (shared.parking).install(spi, round == EARLY_ROUNDS, publish);
+            if waited.is_empty() {
+                break;
+            }
+            inbound::readmit(shared, &tables, waited);
+        }
     }
 
     fn road(&self, path: Path) -> Result<Arc<Road>, String> {

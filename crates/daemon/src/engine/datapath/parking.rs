@@ -10,10 +10,17 @@ use std::time::{Duration, Instant};
 use cygnet_esp::Ecn;
 use cygnet_ike::io::Path;
 
-/// Datagrams that wait for one Child SA.
-const EACH: usize = 128;
-/// Datagrams that wait altogether.
-const ALL: usize = 1024;
+/// What waits for one Child SA. The octets are those of longer datagrams than paths carry: nobody sends these but to
+/// fill memory.
+const EACH: Amount = Amount {
+    datagrams: 128,
+    octets: 512 << 10,
+};
+/// What waits altogether.
+const ALL: Amount = Amount {
+    datagrams: 1024,
+    octets: 4 << 20,
+};
 /// Who is late by more than this was repeated by its sender, or is of no use any more.
 const LATEST: Duration = Duration::from_secs(1);
 
@@ -25,7 +32,14 @@ pub(super) struct Parking(Mutex<Lot>);
 #[derive(Default)]
 struct Lot {
     places: BTreeMap<u32, Place>,
-    taken: usize,
+    taken: Amount,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amount {
+    datagrams: usize,
+    octets: usize,
 }
 
 enum Place {
@@ -49,7 +63,9 @@ pub(super) enum Verdict {
     Parked,
     /// The Child SA was installed a moment ago: open it now.
     Installed(Parked),
-    /// The SPI is nobody's, or there is no room.
+    /// It is being negotiated, and too much waits.
+    Full,
+    /// The SPI is nobody's.
     Unknown,
 }
 
@@ -61,9 +77,17 @@ impl Parking {
         });
     }
 
-    /// Its Child SA can be looked up from now on; gives what waited for it, in the order of arrival.
-    pub(super) fn install(&self, spi: u32) -> Vec<Parked> {
-        let waited = self.with(|lot| lot.replace(spi, Some(Place::Installed)));
+    /// Gives what waits for a Child SA, in the order of arrival. If nothing does, or `anyhow`, `publish` has workers look
+    /// it up from now on; until then more may come to wait.
+    pub(super) fn install(&self, spi: u32, anyhow: bool, publish: impl FnOnce()) -> Vec<Parked> {
+        let waited = self.with(|lot| {
+            let waited = lot.replace(spi, Some(Place::Reserved(Vec::new())));
+            if waited.is_empty() || anyhow {
+                publish();
+                lot.replace(spi, Some(Place::Installed));
+            }
+            waited
+        });
         let in_time = |parked: &Parked| parked.at.elapsed() <= LATEST;
         waited.into_iter().filter(in_time).collect()
     }
@@ -85,12 +109,16 @@ impl Parking {
             match lot.places.get_mut(&spi) {
                 None => Verdict::Unknown,
                 Some(Place::Installed) => Verdict::Installed(parked()),
-                Some(Place::Reserved(waiting)) if waiting.len() < EACH && lot.taken < ALL => {
+                Some(Place::Reserved(waiting)) => {
+                    let len = datagram.len();
+                    let (here, all) = (Amount::of(waiting).and(len), lot.taken.and(len));
+                    if !(here.fits(EACH) && all.fits(ALL)) {
+                        return Verdict::Full;
+                    }
                     waiting.push(parked());
-                    lot.taken += 1;
+                    lot.taken = all;
                     Verdict::Parked
                 }
-                Some(Place::Reserved(_)) => Verdict::Unknown,
             }
         })
     }
@@ -98,7 +126,7 @@ impl Parking {
     /// Datagrams that wait.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
-        self.with(|lot| lot.taken)
+        self.with(|lot| lot.taken.datagrams)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Lot) -> T) -> T {
@@ -114,11 +142,33 @@ impl Lot {
         };
         match old {
             Some(Place::Reserved(waiting)) => {
-                self.taken -= waiting.len();
+                let Amount { datagrams, octets } = Amount::of(&waiting);
+                self.taken.datagrams -= datagrams;
+                self.taken.octets -= octets;
                 waiting
             }
             Some(Place::Installed) | None => Vec::new(),
         }
+    }
+}
+
+impl Amount {
+    fn of(waiting: &[Parked]) -> Self {
+        let datagrams = waiting.len();
+        let octets = waiting.iter().map(|parked| parked.datagram.len()).sum();
+        Self { datagrams, octets }
+    }
+
+    /// With a datagram of this length.
+    fn and(self, len: usize) -> Self {
+        Self {
+            datagrams: self.datagrams + 1,
+            octets: self.octets + len,
+        }
+    }
+
+    fn fits(self, most: Self) -> bool {
+        self.datagrams <= most.datagrams && self.octets <= most.octets
     }
 }
 
@@ -142,9 +192,20 @@ mod tests {
         parking.reserve(300);
         assert!(matches!(park(&parking, 300, b"one"), Verdict::Parked));
         assert!(matches!(park(&parking, 300, b"two"), Verdict::Parked));
-        let waited = parking.install(300);
-        let waited: Vec<_> = waited.iter().map(|p| p.datagram.as_slice()).collect();
-        assert_eq!(waited, [b"one", b"two"]);
+        let installed = std::cell::Cell::new(false);
+        let install = |anyhow| {
+            let waited = parking.install(300, anyhow, || installed.set(true));
+            let datagrams = waited.into_iter().map(|parked| parked.datagram);
+            datagrams.collect::<Vec<_>>()
+        };
+        assert_eq!(install(false), [b"one", b"two"]);
+        // What came while those were opened waits, too.
+        assert!(matches!(park(&parking, 300, b"three"), Verdict::Parked));
+        assert_eq!(
+            (install(false), installed.get()),
+            (vec![b"three".into()], false)
+        );
+        assert_eq!((install(false), installed.get()), (vec![], true));
         assert!(matches!(
             park(&parking, 300, b"late"),
             Verdict::Installed(_)
@@ -156,14 +217,50 @@ mod tests {
     #[test]
     fn room_is_bounded_and_given_back() {
         let parking = Parking::default();
-        for spi in 300..320 {
-            parking.reserve(spi);
-            let parked =
-                (0..=EACH).filter(|_| matches!(park(&parking, spi, b"x"), Verdict::Parked));
-            let room = ALL.saturating_sub((spi as usize - 300) * EACH).min(EACH);
-            assert_eq!(parked.count(), room);
+        let waits = |spi, datagram: &[u8]| match park(&parking, spi, datagram) {
+            Verdict::Parked => true,
+            Verdict::Full => false,
+            _ => panic!("reserved"),
+        };
+        // By their number, and by their octets: so many of the longest.
+        let longest = vec![0; 65_507];
+        for (datagram, each, all) in [
+            (&b"x"[..], EACH.datagrams, ALL.datagrams),
+            (
+                &longest,
+                EACH.octets / longest.len(),
+                ALL.octets / longest.len(),
+            ),
+        ] {
+            let mut left = all;
+            for spi in 300..320 {
+                parking.reserve(spi);
+                let waiting = (0..=each).filter(|_| waits(spi, datagram)).count();
+                assert_eq!(waiting, left.min(each), "{spi}");
+                left -= waiting;
+            }
+            parking.free(300);
+            assert!(waits(319, datagram));
+            let mut waited = 0;
+            for spi in 301..320 {
+                waited += parking.install(spi, true, || {}).len();
+            }
+            assert_eq!((waited, parking.taken()), (all - each + 1, 0));
         }
-        parking.free(300);
-        assert!(matches!(park(&parking, 319, b"x"), Verdict::Parked));
+        assert_eq!(parking.with(|lot| lot.taken), Amount::default());
+    }
+
+    #[test]
+    fn after_some_rounds_it_is_installed_whatever_waits() {
+        let parking = Parking::default();
+        parking.reserve(300);
+        assert!(matches!(park(&parking, 300, b"one"), Verdict::Parked));
+        let mut installed = false;
+        let waited = parking.install(300, true, || installed = true);
+        assert!(installed && waited.len() == 1);
+        assert!(matches!(
+            park(&parking, 300, b"late"),
+            Verdict::Installed(_)
+        ));
     }
 }
