@@ -204,7 +204,9 @@ impl Engine {
     fn serve(mut self) -> u8 {
         self.tell_addresses(self.clock.now());
         loop {
-            if self.drain() {
+            let drained = self.drain();
+            self.settle();
+            if drained {
                 self.tell(&ToSupervisor::Drained);
                 return 0;
             }
@@ -220,6 +222,7 @@ impl Engine {
                         };
                         // Order matters: what the last input caused comes before the next.
                         if self.drain() {
+                            self.settle();
                             self.tell(&ToSupervisor::Drained);
                             return 0;
                         }
@@ -361,7 +364,10 @@ impl Engine {
                         }
                     }
                     Output::Data(command) => self.data(command),
-                    Output::Transmit(transmit) => self.datapath.transmit(&transmit),
+                    Output::Transmit(transmit) => {
+                        self.datapath.publish_stop();
+                        self.datapath.transmit(&transmit);
+                    }
                     Output::Event(event) => {
                         self.said.log(&event, self.clock.now().boot);
                         self.note(&event);
@@ -374,6 +380,13 @@ impl Engine {
             };
             self.endpoint.handle_answer(self.clock.now(), id, answer);
         }
+        drained
+    }
+
+    /// Has workers and the supervisor know what was changed: once for all inputs that were there together, as this costs
+    /// the more the more tunnels there are.
+    fn settle(&mut self) {
+        self.datapath.publish();
         for reach in self.datapath.reach_changes() {
             self.tell(&reach);
         }
@@ -386,7 +399,6 @@ impl Engine {
             let ike_sa = ike_sa.0;
             self.tell(&ToSupervisor::Carried { ike_sa, carried });
         }
-        drained
     }
 
     /// What others than the log make of an event.
@@ -424,7 +436,7 @@ impl Engine {
             }
             DataCommand::EndLogIn { ike_sa } => self.asker.end_log_in(ike_sa),
             other => {
-                if let Some(answer) = self.datapath.obey(other) {
+                if let Some(answer) = self.datapath.order(other) {
                     self.answers.push_back(answer);
                 }
             }

@@ -71,6 +71,10 @@ pub(super) struct Datapath {
     workers: usize,
     /// What each of those that seal waits for.
     pools: Vec<Arc<Pool>>,
+    /// Workers do not know all that was ordered.
+    unpublished: bool,
+    /// Among that is what sends no more.
+    unpublished_stop: bool,
     /// Whether [`Self::reach_changes`] has anything to compare.
     changed: bool,
 }
@@ -135,6 +139,8 @@ impl Datapath {
             reach: Reach::default(),
             workers,
             pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
+            unpublished: false,
+            unpublished_stop: false,
             changed: false,
         })
     }
@@ -199,6 +205,7 @@ impl Datapath {
         let device = Arc::new(device);
         let (place, old) = self.sad.add_device(Arc::clone(&device));
         // Known before the first packet of it is read.
+        self.unpublished = true;
         self.publish();
         for port in old.iter().flat_map(|old| old.queues()) {
             // Whoever else has the queue open would keep it in the pool.
@@ -212,9 +219,10 @@ impl Datapath {
         Ok(())
     }
 
-    /// Carries out a command of the core; the answer, where it wants one. What was installed is in force
-    /// when this returns.
-    pub(super) fn obey(&mut self, command: DataCommand) -> Option<(AskId, Answer)> {
+    /// Carries out a command of the core; the answer, where it wants one. A Child SA that was installed receives when this
+    /// returns; the rest is in force once it is [published](Self::publish), as one change, however much was ordered:
+    /// making tables takes time that one peer could have us waste for all others.
+    pub(super) fn order(&mut self, command: DataCommand) -> Option<(AskId, Answer)> {
         let answer = match command {
             DataCommand::AllocSpi { id } => {
                 let spi = self.sad.alloc_spi(&mut SystemRandom);
@@ -256,6 +264,7 @@ impl Datapath {
             }
             DataCommand::RemoveOut { child } => {
                 self.sad.remove_out(child);
+                self.unpublished_stop = true;
                 None
             }
             DataCommand::RemoveIn { child } => {
@@ -277,20 +286,38 @@ impl Datapath {
             | DataCommand::ReleaseLease { .. }
             | DataCommand::EndLogIn { .. } => return None,
         };
+        self.unpublished = true;
+        answer
+    }
+
+    /// As above, in force at once.
+    #[cfg(test)]
+    fn obey(&mut self, command: DataCommand) -> Option<(AskId, Answer)> {
+        let answer = self.order(command);
         self.publish();
         answer
     }
 
-    fn publish(&mut self) {
-        self.shared.published.publish(self.sad.tables());
-        self.changed = true;
+    /// Puts in force what was ordered.
+    pub(super) fn publish(&mut self) {
+        self.unpublished_stop = false;
+        if std::mem::take(&mut self.unpublished) {
+            self.shared.published.publish(self.sad.tables());
+            self.changed = true;
+        }
+    }
+
+    /// The same, if something is to send no more: a peer that is told so may forget what it received on.
+    pub(super) fn publish_stop(&mut self) {
+        if self.unpublished_stop {
+            self.publish();
+        }
     }
 
     /// Has a Child SA receive. What came for it early is opened before workers know it: what they open then came later,
     /// and a small replay window would take what came early for too old.
     fn admit(&mut self, spi: u32) {
-        let (tables, shared) = (self.sad.tables(), &self.shared);
-        self.changed = true;
+        let (tables, shared) = (self.sad.receiving(), &self.shared);
         for round in 1..=EARLY_ROUNDS {
             let publish = || shared.published.publish(tables.clone());
             let waited = (shared.parking).install(spi, round == EARLY_ROUNDS, publish);
@@ -586,6 +613,8 @@ mod fallback_tests;
 mod late_tests;
 #[cfg(test)]
 mod namespace_tests;
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod parallel_tests;
 #[cfg(test)]

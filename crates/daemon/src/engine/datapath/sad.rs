@@ -43,6 +43,8 @@ pub(super) struct Sad {
     /// Packets dropped by SAs that are gone.
     past_drops: BTreeMap<DropReason, u64>,
     tables: Tables,
+    /// Whether what is received on has changed.
+    inbound_stale: bool,
     /// Places whose outlets have to be made anew.
     stale: BTreeSet<usize>,
     /// Datagrams by which what is opened at once may be out of order.
@@ -142,6 +144,7 @@ impl Sad {
             }
         }
         self.devices.insert(place, device);
+        self.inbound_stale = true;
         self.stale.insert(place);
         (place, old)
     }
@@ -187,6 +190,7 @@ impl Sad {
             seen: (0, 0),
         };
         self.children.insert(params.id, child);
+        self.inbound_stale = true;
         Ok(())
     }
 
@@ -222,6 +226,7 @@ impl Sad {
         if let Some(child) = self.children.get_mut(&id) {
             child.road = road;
             child.renew_inbound(None);
+            self.inbound_stale = true;
             let name = child.params.connection.name.clone();
             self.touch(&name);
         }
@@ -249,6 +254,7 @@ impl Sad {
     pub(super) fn remove_in(&mut self, id: ChildSaId) -> Option<u32> {
         let child = self.children.remove(&id)?;
         self.spis.remove(&child.params.spi_in);
+        self.inbound_stale = true;
         for (reason, count) in child
             .inbound
             .iter()
@@ -334,10 +340,18 @@ impl Sad {
         drops
     }
 
+    /// The state for the workers: the present one of what receives, the last one of what sends.
+    pub(super) fn receiving(&mut self) -> Tables {
+        if std::mem::take(&mut self.inbound_stale) {
+            let inbound = self.children.values().filter_map(|c| c.inbound.as_ref());
+            let by_spi = inbound.map(|i| (i.sa.spi(), Arc::clone(i)));
+            self.tables.inbound = Arc::new(by_spi.collect());
+        }
+        self.tables.clone()
+    }
+
     /// The present state for the workers.
     pub(super) fn tables(&mut self) -> Tables {
-        let inbound = self.children.values().filter_map(|c| c.inbound.as_ref());
-        self.tables.inbound = inbound.map(|i| (i.sa.spi(), Arc::clone(i))).collect();
         for place in std::mem::take(&mut self.stale) {
             let Some(device) = self.devices.get(&place) else {
                 continue;
@@ -345,7 +359,7 @@ impl Sad {
             let outlets = Arc::new(self.outlets(device));
             self.tables.outbound.insert(place, outlets);
         }
-        self.tables.clone()
+        self.receiving()
     }
 
     fn touch(&mut self, connection: &str) {

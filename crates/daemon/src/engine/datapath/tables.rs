@@ -15,7 +15,7 @@ use super::turn::Turn;
 /// The snapshot.
 #[derive(Clone, Default)]
 pub(super) struct Tables {
-    pub(super) inbound: InboundBySpi,
+    pub(super) inbound: Arc<InboundBySpi>,
     /// One for each device, at its place.
     pub(super) outbound: BTreeMap<usize, Arc<Outlets>>,
 }
@@ -98,6 +98,12 @@ impl Published {
         let mut place = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         *place = Arc::new(tables);
         self.number.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many there were.
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
     }
 }
 
