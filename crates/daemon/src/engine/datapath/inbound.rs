@@ -22,7 +22,8 @@ use super::lead::Lead;
 use super::outbound::limit_event;
 use super::parking::{Parked, Verdict};
 use super::road::Socket;
-use super::tables::{Inbound as Sa, Limiter, Reader, Tables};
+use super::strangers::Strangers;
+use super::tables::{Inbound as Sa, Reader, Tables};
 use super::turn::Turn;
 use super::{FRAGMENT_TICK, NON_ESP_MARKER, Shared};
 
@@ -80,7 +81,7 @@ struct Opener {
     joiner: Joiner,
     /// For SAs whose selectors do not ask; stays empty.
     no_fragments: FragmentTable,
-    strangers: Limiter,
+    strangers: Strangers,
     /// For super-packets that have to be taken apart again.
     scratch: [Vec<u8>; 2],
 }
@@ -367,7 +368,7 @@ impl Opener {
                 udp: false,
             }),
             no_fragments: FragmentTable::new(),
-            strangers: Limiter::default(),
+            strangers: Strangers::new(),
             scratch: [Vec::new(), Vec::new()],
         }
     }
@@ -474,8 +475,8 @@ impl Opener {
             Verdict::Full => shared.drops.add(Reason::EarlyQueueFull, 1),
             Verdict::Unknown => {
                 shared.drops.add(Reason::UnknownSpi, 1);
-                if self.strangers.pass(shared.now_ms()) {
-                    let path = train.path;
+                let path = train.path;
+                if (self.strangers).pass(path.remote.ip(), shared.now_ms()) {
                     shared.report(DataEvent::UnknownSpi { spi, path });
                 }
             }

@@ -13,6 +13,7 @@ mod reach;
 mod road;
 mod sad;
 mod send;
+mod strangers;
 mod tables;
 #[cfg(test)]
 mod testing;
