@@ -110,8 +110,8 @@ pub struct Transmit<'a> {
 /// Why nothing was sent, sorted by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// `EIO`, or `EINVAL` or `ENOPROTOOPT` for a batch: this path has no segmentation offload. Send the
-    /// datagrams one by one from now on.
+    /// `EIO`, or `EINVAL` for a batch: this path has no segmentation offload. Send the datagrams one by one from
+    /// now on.
     #[error("no UDP segmentation offload on this path")]
     NoSegmentation,
     /// `EMSGSIZE`: a datagram is larger than the path MTU. Ask [`RouteProbe::path_mtu`], cut again.
@@ -402,7 +402,7 @@ impl SendError {
     fn sort(error: io::Error, batch: bool) -> Self {
         match error.raw_os_error() {
             Some(libc::EIO) => Self::NoSegmentation,
-            Some(libc::EINVAL | libc::ENOPROTOOPT) if batch => Self::NoSegmentation,
+            Some(libc::EINVAL) if batch => Self::NoSegmentation,
             Some(libc::EMSGSIZE) => Self::TooBig,
             Some(libc::EAGAIN | libc::ENOBUFS) => Self::Full,
             Some(libc::EPERM) => Self::Filtered,

@@ -303,7 +303,18 @@ alone_in_a_world! {
 
     no_segmentation_offload_einval || no_segmentation_offload(Errno::INVAL);
     no_segmentation_offload_eio || no_segmentation_offload(Errno::IO);
-    no_segmentation_offload_enoprotoopt || no_segmentation_offload(Errno::NOPROTOOPT);
+
+    /// ICMP ("protocol unreachable") of anybody's making, which a socket hands to its next call whatever that sends: batches
+    /// may be lost, which TCP repeats, and others follow.
+    an_error_of_icmp_is_no_lack_of_an_offload || {
+        inject(Call::SendBatch, 4..20, Errno::NOPROTOOPT.raw_os_error());
+        let world = World::new();
+        for _ in 0..2 {
+            world.traffic();
+        }
+        assert!(seen(Call::SendBatch) > 20, "nothing was sent in batches");
+        world.log.tells(0, "no UDP segmentation offload on this path");
+    };
 
     /// The link becomes narrower while a connection is under way.
     a_path_becomes_narrow || {
