@@ -179,7 +179,6 @@ pub fn engine_messages() -> Vec<Vec<u8>> {
         ToSupervisor::Reach {
             connection: connection(),
             remote: vec![ipnet::Ipv4Net::default().into()],
-            local: vec![ipnet::Ipv6Net::default().into()],
             mtu: 1400,
             endpoint: addresses.first().copied(),
         },

@@ -43,10 +43,7 @@ pub fn fit(segments: &mut Segments<'_>, max_inner: usize) -> Fit {
     } else if segments.packet().dont_fragment {
         Fit::TooBig
     } else if segments.shrink_to(allowed) || segments.fragment_to(allowed) {
-        match allowed <= max_inner {
-            true => Fit::Fits,
-            false => Fit::Fragments,
-        }
+        Fit::Fits
     } else if segments.remaining() > 1 {
         Fit::OneByOne
     } else {

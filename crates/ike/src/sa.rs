@@ -112,6 +112,8 @@ pub(crate) struct Peering {
     pub(crate) lent: Option<Lease>,
     /// What the peer may still ask for.
     pub(crate) allowance: Allowance,
+    /// How often it may still be elsewhere; keys are renewed all the same.
+    pub(crate) moves: Allowance,
 }
 
 impl Peering {

@@ -365,15 +365,15 @@ fn is_made(answer: &[Payload<'static>]) -> bool {
 fn a_client_holds_few_children() {
     let (mut peer, lent) = client();
     let any = TrafficSelector::any_v4();
-    for spi in 0x2000_0002..0x2000_0011 {
+    for spi in 0x2000_0002..0x2000_0041 {
         let answer = peer.create_child_for((vec![lent.clone()], vec![any.clone()]), spi, vec![]);
         assert!(is_made(&answer), "{spi:x}: {answer:?}");
     }
     let answer = peer.create_child_for((vec![lent.clone()], vec![any.clone()]), 0x2fff, vec![]);
     assert_only(&answer, NotifyType::NO_ADDITIONAL_SAS);
-    assert_eq!(peer.world.a.children.len(), 16);
+    assert_eq!(peer.world.a.children.len(), 64);
     let why = peer.world.a.reasons();
-    assert!(why[0].to_string().contains("holds 16 Child"), "{why:?}");
+    assert!(why[0].to_string().contains("holds 64 Child"), "{why:?}");
     assert_eq!(why.len(), 1);
     // Each is still rekeyed.
     let rekey = NotifyPayload::about_esp(NotifyType::REKEY_SA, ChildSpi(0x2000_0005));

@@ -356,6 +356,18 @@ impl UdpSocket {
         result.and(as_before.map_err(SendError::Other))
     }
 
+    /// Sends one datagram that nobody may fragment, whatever others send meanwhile: a probe of the path's MTU.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was sent then.
+    pub fn send_whole(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
+        let _nobody = self
+            .fragments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.send(transmit)
+    }
+
     fn send_once(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         inject::check(match transmit.segment {
             None => Call::Send,

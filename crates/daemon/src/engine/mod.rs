@@ -226,6 +226,9 @@ impl Engine {
                             self.tell(&ToSupervisor::Drained);
                             return 0;
                         }
+                        if self.datapath.is_overdue() {
+                            self.settle();
+                        }
                         if !self.handle(input) {
                             return 0;
                         }
@@ -356,6 +359,7 @@ impl Engine {
     fn drain(&mut self) -> bool {
         let mut drained = false;
         loop {
+            let mut messages = Vec::new();
             while let Some(output) = self.endpoint.poll_output() {
                 match output {
                     Output::Ask(id, ask) => {
@@ -364,16 +368,20 @@ impl Engine {
                         }
                     }
                     Output::Data(command) => self.data(command),
-                    Output::Transmit(transmit) => {
-                        self.datapath.publish_stop();
-                        self.datapath.transmit(&transmit);
-                    }
+                    Output::Transmit(transmit) => messages.push(transmit),
                     Output::Event(event) => {
                         self.said.log(&event, self.clock.now().boot);
                         self.note(&event);
                         drained |= self.shutting_down && event.kind == EventKind::Drained;
                     }
                 }
+            }
+            // What a message tells of may come behind it: it leaves when that is so.
+            if !messages.is_empty() {
+                self.datapath.publish_stop();
+            }
+            for message in messages {
+                self.datapath.transmit(&message);
             }
             let Some((id, answer)) = self.answers.pop_front() else {
                 break;

@@ -206,8 +206,6 @@ pub(crate) enum ToSupervisor {
         connection: String,
         /// Networks of the peer's side; empty: the tunnel is down.
         remote: Vec<ipnet::IpNet>,
-        /// Networks of ours.
-        local: Vec<ipnet::IpNet>,
         /// Inner MTU by what was negotiated.
         mtu: u32,
         /// The peer's outer address, while the tunnel is up.

@@ -389,7 +389,7 @@ impl Established {
 
     /// Whether the peer may be elsewhere once more.
     fn may_move(&mut self, cx: &Context) -> bool {
-        self.peering.allowance.take(cx.boot(), None)
+        self.peering.moves.take(cx.boot(), None)
     }
 
     /// ESP goes where IKE goes.

@@ -212,6 +212,7 @@ impl Peering {
             uses_assigned: false,
             lent: None,
             allowance: Allowance::new(cx.boot()),
+            moves: Allowance::new(cx.boot()),
         }
     }
 }

@@ -6,7 +6,7 @@ use cygnet_wire::ts::TrafficSelector;
 
 use crate::event::Reason;
 use crate::io::ChildSaId;
-use crate::policy::Connection;
+use crate::policy::{Connection, SelectorTemplate};
 use crate::sa::child::ChildSa;
 use crate::sa::established::Established;
 use crate::sa::negotiate::Sides;
@@ -22,10 +22,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// A device that is lent an address has one Child SA, or one for each family or processor core. The policy's 128
-    /// selectors of each side fit in twice.
+    /// A device that is lent an address has one Child SA, or one for each family, processor core (RFC 9611) or pair of
+    /// networks. The 128 selectors of each side fit in twice.
     const CLIENT: Self = Self {
-        children: 16,
+        children: 64,
         networks: 512,
     };
     /// Another site may have a Child SA for each pair of networks.
@@ -35,13 +35,22 @@ impl Room {
     };
 
     pub(crate) fn of(connection: &Connection) -> Self {
-        match connection.pool {
-            // Beside those of its own policies.
-            Some(_) => Self {
-                children: Self::CLIENT.children.max(2 * connection.children.len()),
-                ..Self::CLIENT
-            },
+        let least = match connection.pool {
+            Some(_) => Self::CLIENT,
             None => Self::SITE,
+        };
+        // What is configured fits in, and as much again.
+        let policies = connection.children.iter();
+        let named = policies.flat_map(|policy| policy.local.iter().chain(&policy.remote));
+        let named: usize = named
+            .map(|template| match template {
+                SelectorTemplate::Fixed(selector) => selector.prefixes().count(),
+                SelectorTemplate::Dynamic => 1,
+            })
+            .sum();
+        Self {
+            children: least.children.max(2 * connection.children.len()),
+            networks: least.networks.max(2 * named),
         }
     }
 

@@ -61,6 +61,9 @@ const ERRORS: usize = 64;
 /// How often what came early for a Child SA is opened before workers know of it. One that always finds more is of a peer
 /// that sends faster than this.
 const EARLY_ROUNDS: usize = 8;
+/// What was ordered is in force after so long, however much comes meanwhile; tables of a thousand tunnels are made in
+/// about as much.
+const OVERDUE: Duration = Duration::from_millis(5);
 
 /// The data path, as the core's thread sees it.
 pub(super) struct Datapath {
@@ -72,8 +75,8 @@ pub(super) struct Datapath {
     workers: usize,
     /// What each of those that seal waits for.
     pools: Vec<Arc<Pool>>,
-    /// Workers do not know all that was ordered.
-    unpublished: bool,
+    /// Since when workers do not know all that was ordered.
+    unpublished: Option<Instant>,
     /// Among that is what sends no more.
     unpublished_stop: bool,
     /// Whether [`Self::reach_changes`] has anything to compare.
@@ -140,7 +143,7 @@ impl Datapath {
             reach: Reach::default(),
             workers,
             pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
-            unpublished: false,
+            unpublished: None,
             unpublished_stop: false,
             changed: false,
         })
@@ -206,7 +209,7 @@ impl Datapath {
         let device = Arc::new(device);
         let (place, old) = self.sad.add_device(Arc::clone(&device));
         // Known before the first packet of it is read.
-        self.unpublished = true;
+        self.unpublished = Some(Instant::now());
         self.publish();
         for port in old.iter().flat_map(|old| old.queues()) {
             // Whoever else has the queue open would keep it in the pool.
@@ -287,7 +290,7 @@ impl Datapath {
             | DataCommand::ReleaseLease { .. }
             | DataCommand::EndLogIn { .. } => return None,
         };
-        self.unpublished = true;
+        self.unpublished.get_or_insert_with(Instant::now);
         answer
     }
 
@@ -302,10 +305,16 @@ impl Datapath {
     /// Puts in force what was ordered.
     pub(super) fn publish(&mut self) {
         self.unpublished_stop = false;
-        if std::mem::take(&mut self.unpublished) {
+        if self.unpublished.take().is_some() {
             self.shared.published.publish(self.sad.tables());
             self.changed = true;
         }
+    }
+
+    /// Whether something that was ordered is waited for: key exchanges between take up to a tenth of a second each.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.unpublished
+            .is_some_and(|since| since.elapsed() >= OVERDUE)
     }
 
     /// The same, if something is to send no more: a peer that is told so may forget what it received on.
@@ -361,11 +370,17 @@ impl Datapath {
             segment: None,
             parts: both.get(usize::from(!marked)..).unwrap_or_default(),
         };
-        let result = match socket.udp.send(&out) {
-            Err(SendError::TooBig) if transmit.whole => return self.shared.name_mtu(path, socket),
-            // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
-            Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
-            result => result,
+        let result = if transmit.whole {
+            match socket.udp.send_whole(&out) {
+                Err(SendError::TooBig) => return self.shared.name_mtu(path, socket),
+                result => result,
+            }
+        } else {
+            match socket.udp.send(&out) {
+                // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
+                Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
+                result => result,
+            }
         };
         if let Err(error) = result {
             // It is repeated, like one the network lost.

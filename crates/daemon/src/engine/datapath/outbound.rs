@@ -2,8 +2,8 @@
 //!
 //! A worker serves any number of queues. It reads a queue in [`Burst`]s; those packets of one that leave by
 //! the same Child SA with the same TOS are sealed together, under consecutive numbers, but for those that would
-//! overtake a packet between the same hosts. Several workers may seal for one Child SA at once; their batches enter the socket in the order of their numbers, since peers'
-//! replay windows are as small as 32.
+//! overtake a packet between the same hosts. Several workers may seal for one Child SA at once; their batches
+//! enter the socket in the order of their numbers, since peers' replay windows are as small as 32.
 //!
 //! A batch may outlive its burst ([`Open`]), so that the next fills it up. It holds its numbers, and stays open
 //! only where no other worker has drawn numbers after them and more is read already; it is sent before anything

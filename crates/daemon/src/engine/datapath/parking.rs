@@ -80,16 +80,15 @@ impl Parking {
     /// Gives what waits for a Child SA, in the order of arrival. If nothing does, or `anyhow`, `publish` has workers look
     /// it up from now on; until then more may come to wait.
     pub(super) fn install(&self, spi: u32, anyhow: bool, publish: impl FnOnce()) -> Vec<Parked> {
-        let waited = self.with(|lot| {
-            let waited = lot.replace(spi, Some(Place::Reserved(Vec::new())));
+        self.with(|lot| {
+            let mut waited = lot.replace(spi, Some(Place::Reserved(Vec::new())));
+            waited.retain(|parked| parked.at.elapsed() <= LATEST);
             if waited.is_empty() || anyhow {
                 publish();
                 lot.replace(spi, Some(Place::Installed));
             }
             waited
-        });
-        let in_time = |parked: &Parked| parked.at.elapsed() <= LATEST;
-        waited.into_iter().filter(in_time).collect()
+        })
     }
 
     /// The SPI is nobody's any more.
@@ -212,6 +211,24 @@ mod tests {
         ));
         parking.free(300);
         assert!(matches!(park(&parking, 300, b"gone"), Verdict::Unknown));
+    }
+
+    #[test]
+    fn what_waited_too_long_keeps_nobody_from_being_installed() {
+        let parking = Parking::default();
+        parking.reserve(300);
+        assert!(matches!(park(&parking, 300, b"old"), Verdict::Parked));
+        parking.with(|lot| {
+            let Some(Place::Reserved(waiting)) = lot.places.get_mut(&300) else {
+                panic!("reserved");
+            };
+            waiting[0].at = Instant::now().checked_sub(2 * LATEST).unwrap();
+        });
+        let mut installed = false;
+        let waited = parking.install(300, false, || installed = true);
+        assert!(waited.is_empty() && installed);
+        assert!(matches!(park(&parking, 300, b"new"), Verdict::Installed(_)));
+        assert_eq!(parking.taken(), 0);
     }
 
     #[test]

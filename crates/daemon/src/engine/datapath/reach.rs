@@ -27,7 +27,6 @@ pub(super) struct Reach {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reached {
     remote: Vec<IpNet>,
-    local: Vec<IpNet>,
     mtu: u32,
     endpoint: Option<IpAddr>,
     shared: bool,
@@ -63,7 +62,6 @@ impl Reach {
                 changes.push(ToSupervisor::Reach {
                     connection: connection.clone(),
                     remote: reached.remote.clone(),
-                    local: reached.local.clone(),
                     mtu: reached.mtu,
                     endpoint: reached.endpoint,
                 });
@@ -106,7 +104,6 @@ fn present(sad: &Sad) -> BTreeMap<String, Reached> {
         sum.shared = params.connection.pool.is_some();
         sum.remote
             .extend(params.remote_ts.iter().flat_map(networks));
-        sum.local.extend(params.local_ts.iter().flat_map(networks));
         let mtu = u32::try_from(child.road.max_inner(&outbound.sa)).unwrap_or(u32::MAX);
         sum.mtu = Some(sum.mtu.map_or(mtu, |least| least.min(mtu)));
         if outbound.rank >= sum.newest {
@@ -116,7 +113,6 @@ fn present(sad: &Sad) -> BTreeMap<String, Reached> {
     }
     let reached = |sum: Sum| Reached {
         remote: without_contained(sum.remote),
-        local: without_contained(sum.local),
         mtu: sum.mtu.unwrap_or(0),
         endpoint: sum.endpoint,
         shared: sum.shared,
@@ -129,7 +125,6 @@ fn present(sad: &Sad) -> BTreeMap<String, Reached> {
 #[derive(Default)]
 struct Sum {
     remote: BTreeSet<IpNet>,
-    local: BTreeSet<IpNet>,
     mtu: Option<u32>,
     newest: u64,
     endpoint: Option<IpAddr>,

@@ -78,7 +78,10 @@ pub(super) struct Road {
     learned_at: AtomicU64,
     /// It is the core's word, which goes on measuring, and not a router's.
     measured: AtomicBool,
-    singly: AtomicBool,
+    /// Since when datagrams are sent one by one, by our clock; zero: they are not.
+    singly_since: AtomicU64,
+    /// That was said.
+    said_singly: AtomicBool,
 }
 
 impl Road {
@@ -89,7 +92,8 @@ impl Road {
             mtu: AtomicU32::new(MTU),
             learned_at: AtomicU64::new(0),
             measured: AtomicBool::new(false),
-            singly: AtomicBool::new(false),
+            singly_since: AtomicU64::new(0),
+            said_singly: AtomicBool::new(false),
         }
     }
 
@@ -144,20 +148,27 @@ impl Road {
 
     /// Forgets what was learned long ago; whether that changed anything.
     pub(super) fn age(&self, now_ms: u64) -> bool {
+        let is_old = |since: &AtomicU64| {
+            now_ms.saturating_sub(since.load(Ordering::Relaxed)) >= LEARNED_FOR_MS
+        };
+        // The way may lead by another interface now.
+        if self.is_single() && is_old(&self.singly_since) {
+            self.singly_since.store(0, Ordering::Relaxed);
+        }
         if self.measured.load(Ordering::Relaxed) {
             return false;
         }
-        let old = now_ms.saturating_sub(self.learned_at.load(Ordering::Relaxed)) >= LEARNED_FOR_MS;
-        old && self.mtu.swap(MTU, Ordering::Relaxed) != MTU
+        is_old(&self.learned_at) && self.mtu.swap(MTU, Ordering::Relaxed) != MTU
     }
 
     /// Whether datagrams have to be sent one by one.
     pub(super) fn is_single(&self) -> bool {
-        self.singly.load(Ordering::Relaxed)
+        self.singly_since.load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn set_single(&self) {
-        if !self.singly.swap(true, Ordering::Relaxed) {
+    pub(super) fn set_single(&self, now_ms: u64) {
+        self.singly_since.store(now_ms.max(1), Ordering::Relaxed);
+        if !self.said_singly.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 "{}: no UDP segmentation offload on this path; datagrams are sent one by one",
                 self.path
@@ -272,6 +283,15 @@ mod tests {
         assert!(!road.age(u64::MAX));
         assert!(road.narrow(1300, 4000));
         assert!(road.measured(1500));
+    }
+
+    #[test]
+    fn segmentation_is_tried_again_after_a_while() {
+        let road = testing::road("127.0.0.1:4500", "127.0.0.1:4501");
+        assert!(!road.is_single());
+        road.set_single(0);
+        assert!(road.is_single() && !road.age(LEARNED_FOR_MS - 1) && road.is_single());
+        assert!(!road.age(1 + LEARNED_FOR_MS) && !road.is_single());
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Sender {
             }
         }
         if refused {
-            road.set_single();
+            road.set_single(self.shared.now_ms());
         }
         Flush::Done
     }

@@ -400,7 +400,6 @@ fn reach_is_told_when_it_changes() {
         ToSupervisor::Reach {
             connection,
             remote,
-            local,
             mtu,
             endpoint,
         },
@@ -410,7 +409,6 @@ fn reach_is_told_when_it_changes() {
     };
     assert_eq!((connection.as_str(), *mtu), ("tunnel", 1438));
     assert_eq!(remote[..], ["10.2.0.0/24".parse().unwrap()]);
-    assert_eq!(local[..], ["10.1.0.0/24".parse().unwrap()]);
     assert_eq!(*endpoint, Some("127.0.0.1".parse().unwrap()));
     assert!(left.datapath.reach_changes().is_empty());
 

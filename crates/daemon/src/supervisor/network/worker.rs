@@ -435,7 +435,6 @@ impl Worker {
                 remote,
                 mtu,
                 endpoint,
-                ..
             } if config.interface_of(&connection).is_some() => {
                 let live = self.live.entry(connection).or_default();
                 live.up = !remote.is_empty();
