@@ -434,11 +434,10 @@ impl Datapath {
     /// What the supervisor has to know about routes, if it has changed.
     pub(super) fn reach_changes(&mut self) -> Vec<ToSupervisor> {
         let narrowed = self.shared.mtu_changed.swap(false, Ordering::Relaxed);
-        let now = self.shared.now_ms();
-        if !std::mem::take(&mut self.changed) && !narrowed && !self.reach.is_due(now) {
+        if !std::mem::take(&mut self.changed) && !narrowed {
             return Vec::new();
         }
-        self.reach.changes(&self.sad, now)
+        self.reach.changes(&self.sad)
     }
 
     /// What happened since the last call; to be called every second.
