@@ -359,7 +359,6 @@ impl Engine {
     fn drain(&mut self) -> bool {
         let mut drained = false;
         loop {
-            let mut messages = Vec::new();
             while let Some(output) = self.endpoint.poll_output() {
                 match output {
                     Output::Ask(id, ask) => {
@@ -368,7 +367,7 @@ impl Engine {
                         }
                     }
                     Output::Data(command) => self.data(command),
-                    Output::Transmit(transmit) => messages.push(transmit),
+                    Output::Transmit(transmit) => self.datapath.transmit(transmit),
                     Output::Event(event) => {
                         self.said.log(&event, self.clock.now().boot);
                         self.note(&event);
@@ -376,13 +375,7 @@ impl Engine {
                     }
                 }
             }
-            // What a message tells of may come behind it: it leaves when that is so.
-            if !messages.is_empty() {
-                self.datapath.publish_stop();
-            }
-            for message in messages {
-                self.datapath.transmit(&message);
-            }
+            self.datapath.send_messages();
             let Some((id, answer)) = self.answers.pop_front() else {
                 break;
             };

@@ -79,6 +79,8 @@ pub(super) struct Datapath {
     unpublished: Option<Instant>,
     /// Among that is what sends no more.
     unpublished_stop: bool,
+    /// IKE messages that have not left.
+    messages: Vec<Transmit>,
     /// Whether [`Self::reach_changes`] has anything to compare.
     changed: bool,
 }
@@ -145,6 +147,7 @@ impl Datapath {
             pools: pools.map_err(|e| format!("cannot make an epoll descriptor: {e}"))?,
             unpublished: None,
             unpublished_stop: false,
+            messages: Vec::new(),
             changed: false,
         })
     }
@@ -317,13 +320,6 @@ impl Datapath {
             .is_some_and(|since| since.elapsed() >= OVERDUE)
     }
 
-    /// The same, if something is to send no more: a peer that is told so may forget what it received on.
-    pub(super) fn publish_stop(&mut self) {
-        if self.unpublished_stop {
-            self.publish();
-        }
-    }
-
     /// Has a Child SA receive. What came for it early is opened before workers know it: what they open then came later,
     /// and a small replay window would take what came early for too old.
     fn admit(&mut self, spi: u32) {
@@ -352,8 +348,24 @@ impl Datapath {
         Ok(road)
     }
 
-    /// Sends an IKE message or a keepalive.
-    pub(super) fn transmit(&self, transmit: &Transmit) {
+    /// An IKE message, or a keepalive, to be sent by [`Self::send_messages`].
+    pub(super) fn transmit(&mut self, message: Transmit) {
+        self.messages.push(message);
+    }
+
+    /// Sends what is to be sent. What a message tells of may be ordered behind it: a peer that is told that a Child SA
+    /// sends no more may forget what it received on.
+    pub(super) fn send_messages(&mut self) {
+        let messages = std::mem::take(&mut self.messages);
+        if self.unpublished_stop && !messages.is_empty() {
+            self.publish();
+        }
+        for message in messages {
+            self.send_message(&message);
+        }
+    }
+
+    fn send_message(&self, transmit: &Transmit) {
         let path = &transmit.path;
         let Some(socket) = self.sockets.of(path.local) else {
             tracing::debug!("{path}: no socket of ours sends from {}", path.local);
@@ -370,17 +382,15 @@ impl Datapath {
             segment: None,
             parts: both.get(usize::from(!marked)..).unwrap_or_default(),
         };
-        let result = if transmit.whole {
-            match socket.udp.send_whole(&out) {
-                Err(SendError::TooBig) => return self.shared.name_mtu(path, socket),
-                result => result,
-            }
-        } else {
-            match socket.udp.send(&out) {
-                // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
-                Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
-                result => result,
-            }
+        let sent = match transmit.whole {
+            true => socket.udp.send_whole(&out),
+            false => socket.udp.send(&out),
+        };
+        let result = match sent {
+            Err(SendError::TooBig) if transmit.whole => return self.shared.name_mtu(path, socket),
+            // RFC 7383 keeps messages small where the peer can; else the IP layer has to cut them.
+            Err(SendError::TooBig) => socket.udp.send_fragmenting(&out),
+            sent => sent,
         };
         if let Err(error) = result {
             // It is repeated, like one the network lost.

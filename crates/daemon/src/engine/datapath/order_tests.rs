@@ -70,18 +70,31 @@ fn what_is_ordered_together_is_one_change() {
     assert_eq!(published(&right), before + 102);
 }
 
+/// As after a rekey: the successor sends, its peer is told to delete the old one, and that sends no more.
 #[test]
-fn what_was_ordered_is_in_force_once_it_is_published() {
+fn a_message_leaves_when_what_it_tells_of_is_in_force() {
     let (mut left, mut right) = pair();
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_nonblocking(true).unwrap();
     let packet = udp_packet(LEFT, RIGHT, true, b"one");
     assert_eq!(left.datapath.reach_changes().len(), 1);
+    left.datapath.transmit(Transmit {
+        path: path(left.local, peer.local_addr().unwrap()),
+        datagram: b"DELETE".to_vec(),
+        whole: false,
+    });
     let child = ChildSaId(1);
-    left.datapath.publish_stop();
     left.datapath.order(DataCommand::RemoveOut { child });
     left.send(&packet);
     assert_eq!(right.receive(), packet);
-    // Before a message leaves that may say so.
-    left.datapath.publish_stop();
+    let mut buffer = [0; 100];
+    assert!(
+        peer.recv(&mut buffer).is_err(),
+        "it told of what was not so"
+    );
+    left.datapath.send_messages();
+    peer.set_nonblocking(false).unwrap();
+    assert_eq!(peer.recv(&mut buffer).unwrap(), 4 + 6);
     left.send(&packet);
     assert_eq!(left.drops("no-policy"), 1);
     // The supervisor hears of it, too.

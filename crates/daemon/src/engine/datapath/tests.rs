@@ -377,16 +377,17 @@ fn what_a_peer_sends_before_we_have_installed_waits() {
 
 #[test]
 fn ike_leaves_behind_the_marker_and_keepalives_without() {
-    let left = end();
+    let mut left = end();
     let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let path = path(left.local, peer.local_addr().unwrap());
     let mut buffer = [0; 100];
     for (datagram, expected) in [(&b"IKE"[..], &b"\0\0\0\0IKE"[..]), (&[0xff], &[0xff])] {
-        left.datapath.transmit(&Transmit {
+        left.datapath.transmit(Transmit {
             path,
             datagram: datagram.to_vec(),
             whole: false,
         });
+        left.datapath.send_messages();
         let (len, from) = peer.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..len], from), (expected, left.local));
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cygnet_config::GuardSections;
+use cygnet_linux::clock::boottime;
 use cygnet_linux::keep_file;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Restored, Snapshot};
@@ -262,7 +262,7 @@ impl Trial {
             before,
             written,
             boot: boot(),
-            until: now() + APPLYING_MAX,
+            until: boottime() + APPLYING_MAX,
             stage: Stage::Applying,
             problem: None,
         }
@@ -271,13 +271,13 @@ impl Trial {
     /// From now on it can be confirmed, for so long.
     pub(super) fn ask(&mut self, within: Duration) {
         self.stage = Stage::Asked;
-        self.until = now() + within;
+        self.until = boottime() + within;
     }
 
     /// The time that is left.
     pub(super) fn left(&self) -> Duration {
         match self.boot == boot() {
-            true => self.until.saturating_sub(now()),
+            true => self.until.saturating_sub(boottime()),
             false => Duration::ZERO,
         }
     }
@@ -289,7 +289,7 @@ impl Trial {
 
     /// Whether whoever was to take it back did not: the machine was started anew, or there is no such process any more.
     fn is_orphan(&self, watched: bool) -> bool {
-        let late = now() >= self.until.saturating_add(GRACE);
+        let late = boottime() >= self.until.saturating_add(GRACE);
         self.boot != boot() || !watched && (late || self.stage == Stage::TakenBack)
     }
 }
@@ -338,11 +338,6 @@ fn boot() -> String {
     id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }
 
-/// Time since the machine was started, what it slept included.
-fn now() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,7 +373,7 @@ mod tests {
     fn the_time_that_was_told_is_given_wholly() {
         let within = Duration::from_secs(60);
         let mut asked = trial(Stage::Applying);
-        let before = now();
+        let before = boottime();
         asked.ask(within);
         assert!(asked.until >= before + within);
         assert!(asked.seconds_left() <= 60);
@@ -407,7 +402,7 @@ mod tests {
         asked.until = Duration::ZERO;
         assert!(!asked.is_orphan(true));
         // Since the machine was started some seconds have passed, as a rule.
-        assert_eq!(asked.is_orphan(false), now() >= GRACE);
+        assert_eq!(asked.is_orphan(false), boottime() >= GRACE);
         assert!(trial(Stage::TakenBack).is_orphan(false));
         asked.boot = "another".into();
         assert!(asked.is_orphan(true) && asked.left().is_zero());
