@@ -517,6 +517,18 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
         only_if: Some("1".to_owned()),
         ..set("net/ipv6/conf/*/accept_ra", "2")
     });
+    for interface in inputs.lan.iter().flat_map(|lan| &lan.interfaces) {
+        // Who asks for the tunnel's inner address, or for that of another leg on the same wire, is not answered, and
+        // nobody is asked in its name. With several networks on one interface each of its addresses is answered for.
+        for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+            all.push(Sysctl {
+                // A stricter one is somebody's own.
+                only_if: Some("0".to_owned()),
+                optional: true,
+                ..set(&format!("net/ipv4/conf/{interface}/{name}"), value)
+            });
+        }
+    }
     if inputs.lan.as_ref().is_some_and(Lan::sorts) {
         // The way back is looked for by the rules of the LAN, which go by marks.
         all.push(set("net/ipv4/conf/all/src_valid_mark", "1"));
