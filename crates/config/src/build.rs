@@ -26,8 +26,8 @@ use toml::Spanned;
 
 use crate::raw::{OneOrMany, RawConfig, RawDaemon, RawGateway, RawTunnel};
 use crate::{
-    Config, CredentialFile, Daemon, Gateway, LanDevices, LogLevel, Mistake, Pool, Server, Trust,
-    Tunnel, parse, units,
+    Config, CredentialFile, Daemon, Gateway, LanDevices, LogLevel, Mistake, OwnTraffic, Pool,
+    Server, Trust, Tunnel, parse, units,
 };
 
 /// `run_dir` of `[daemon]` where it is not said.
@@ -312,6 +312,11 @@ impl<'r> Builder<'r> {
             lan,
             networks,
             guard: raw.guard.unwrap_or(true),
+            own_traffic: self.value_or(
+                raw.own_traffic.as_ref(),
+                OwnTraffic::default(),
+                OwnTraffic::parse,
+            ),
             devices,
             dns: raw.dns.as_ref().map(|dns| self.dns(dns.get_ref())),
             dhcp,

@@ -7,7 +7,7 @@ use toml::de::{DeTable, Deserializer};
 use toml::{Table, Value};
 
 use crate::build::{RUN_DIR, SERVER_INTERFACE, STATE_DIR, default_interface};
-use crate::{Config, Gateway, LanDevices, units};
+use crate::{Config, Gateway, LanDevices, OwnTraffic, units};
 
 /// What concerns the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct GuardSections {
     pub run_dir: String,
     /// `[daemon] state_dir`.
     pub state_dir: String,
+    /// `[daemon] engine_user`.
+    pub engine_user: Option<String>,
     /// `[gateway]`. Where it was read leniently, LAN interfaces and networks that are none are left
     /// out, which only closes more, and a mistake about devices keeps them all from going direct.
     pub gateway: Option<Gateway>,
@@ -59,6 +61,7 @@ impl GuardSections {
         let (mut sections, whole) = (Self::of_table(&table), errors.is_empty());
         if let Some(gateway) = sections.gateway.as_mut().filter(|_| !whole) {
             gateway.devices = std::mem::take(&mut gateway.devices).closed();
+            gateway.own_traffic = OwnTraffic::Needed;
         }
         (sections, whole)
     }
@@ -78,6 +81,10 @@ impl GuardSections {
                 .get("networks")
                 .map(|written| networks(Some(written)).collect()),
             guard: gateway.get("guard").and_then(Value::as_bool) != Some(false),
+            own_traffic: match gateway.get("own_traffic").and_then(Value::as_str) {
+                Some(written) => OwnTraffic::parse(written).unwrap_or_default(),
+                None => OwnTraffic::default(),
+            },
             devices: LanDevices::read_leniently(gateway),
             // No part of the guard: without it devices' questions go into the tunnel or nowhere.
             dns: None,
@@ -121,6 +128,9 @@ impl GuardSections {
         Self::new(
             text(daemon, "run_dir", RUN_DIR),
             text(daemon, "state_dir", STATE_DIR),
+            daemon
+                .and_then(|daemon| daemon.get("engine_user")?.as_str())
+                .map(str::to_owned),
             gateway,
             tunnels.collect(),
             server,
@@ -130,6 +140,7 @@ impl GuardSections {
     fn new(
         run_dir: String,
         state_dir: String,
+        engine_user: Option<String>,
         mut gateway: Option<Gateway>,
         tunnels: Vec<Tunnel>,
         server: Option<Server>,
@@ -161,6 +172,7 @@ impl GuardSections {
         Self {
             run_dir,
             state_dir,
+            engine_user,
             ways_out: ways_out.chain(servers()).collect(),
             inside: inside.chain(servers()).collect(),
             interfaces: all.chain(servers()).collect(),
@@ -178,6 +190,7 @@ impl From<&Config> for GuardSections {
         Self::new(
             config.daemon.run_dir.clone(),
             config.daemon.state_dir.clone(),
+            config.daemon.engine_user.clone(),
             // As it is read without the rest: who answers, who lends addresses and who is advertised is nothing to the guard.
             config.gateway.clone().map(|gateway| Gateway {
                 dns: None,
@@ -329,6 +342,32 @@ laptop = "02:00:00:00:00:01"
         let devices = read.gateway.map(|gateway| gateway.devices.policies);
         assert!(devices.is_none_or(|devices| devices.default != DevicePolicy::Direct));
         assert_eq!(GuardSections::read("\0\u{1}[[[").0.gateway, None);
+    }
+
+    #[test]
+    fn the_machines_own_traffic_is_free_only_where_that_is_readable() {
+        let own = |line: &str, more: &str| {
+            let text = GOOD.replace(
+                "tunnel = \"home\"\n",
+                &format!("tunnel = \"home\"\n{line}\n"),
+            );
+            let (read, _) = GuardSections::read(&format!("{text}{more}"));
+            (read.gateway.unwrap().own_traffic, read.engine_user)
+        };
+        let all = "own_traffic = \"all\"";
+        assert_eq!(own(all, "").0, OwnTraffic::All);
+        assert_eq!(own(all, "[tunnel.typo]\nremoote = 7\n").0, OwnTraffic::All);
+        for (line, more) in [
+            ("", ""),
+            ("own_traffic = \"ALL\"", ""),
+            ("own_traffic = true", ""),
+            (all, "[unfinished"),
+        ] {
+            assert_eq!(own(line, more).0, OwnTraffic::Needed, "{line} {more}");
+        }
+        let user = GOOD.replace("[daemon]\n", "[daemon]\nengine_user = \"vpn\"\n");
+        let (read, _) = GuardSections::read(&user);
+        assert_eq!(read.engine_user.as_deref(), Some("vpn"));
     }
 
     #[test]

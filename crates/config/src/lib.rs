@@ -200,6 +200,8 @@ pub struct Gateway {
     pub networks: Option<Vec<IpNet>>,
     /// Fail closed.
     pub guard: bool,
+    /// What this machine itself may send outside while the guard is in place.
+    pub own_traffic: OwnTraffic,
     /// Its devices.
     pub devices: LanDevices,
     /// `[gateway.dns]`: this machine answers the devices' questions for names.
@@ -208,6 +210,29 @@ pub struct Gateway {
     pub dhcp: Option<Dhcp>,
     /// This machine is advertised as router for IPv6, without `dhcp`.
     pub advertise: Option<Advertise>,
+}
+
+/// What the machine of a guarded gateway itself may send outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnTraffic {
+    /// What it needs to be one; the rest goes through the tunnel, or is refused.
+    #[default]
+    Needed,
+    /// What it likes.
+    All,
+}
+
+impl OwnTraffic {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "needed" => Ok(Self::Needed),
+            "all" => Ok(Self::All),
+            _ => Err(format!(
+                "`{text}` is no choice for this machine's own traffic: expected \"needed\" (what a gateway needs; the rest \
+                 goes through the tunnel or nowhere) or \"all\" (whatever it sends, in clear)"
+            )),
+        }
+    }
 }
 
 /// Where a secret is.

@@ -375,6 +375,7 @@ pub(crate) struct RawGateway {
     pub(crate) lan: OneOrMany,
     pub(crate) networks: Option<Vec<Spanned<String>>>,
     pub(crate) guard: Option<bool>,
+    pub(crate) own_traffic: Option<Spanned<String>>,
     pub(crate) default: Option<Spanned<String>>,
     pub(crate) tunnelled: Option<OneOrMany>,
     pub(crate) direct: Option<OneOrMany>,

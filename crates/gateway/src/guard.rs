@@ -20,8 +20,9 @@
 //!
 //! What the box itself says about such packets is held to the same: an ICMP error quotes the packet it
 //! is about, so it goes to the LAN or into a tunnel. Its other answers go where a device's packet says it comes from: on
-//! two legs that has to be the LAN. Apart from those only forwarded packets are concerned: SSH, DNS or ping to the box itself find its addresses in the local table, which is asked
-//! before any rule of ours, and its own packets come in nowhere.
+//! two legs that has to be the LAN. Apart from those the first layer concerns forwarded packets alone: SSH, DNS or ping to
+//! the box itself find its addresses in the local table, which is asked before any rule of ours, and its own packets come
+//! in nowhere. What it sends outside is held by the filter, where it may not send what it likes ([`crate::OwnNeeds`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

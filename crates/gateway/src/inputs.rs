@@ -11,6 +11,7 @@ use crate::devices::{Device, DevicePolicy, Devices, Mac, Way};
 use crate::direct_names::DirectNames;
 use crate::mapping::Mapping;
 use crate::nft;
+use crate::own::OwnNeeds;
 use crate::{Family, GUARD_TABLE, PlanError, THROUGH_MARK, THROUGH_TABLE};
 
 /// Name of a network interface, checked: safe to put between quotes in nftables text and into a
@@ -237,6 +238,8 @@ pub struct Lan {
     pub through: Vec<Through>,
     /// What becomes of the rest while that is down.
     pub on_failure: OnFailure,
+    /// What this machine itself may send outside; `None`: what it likes.
+    pub own: Option<OwnNeeds>,
 }
 
 impl Lan {

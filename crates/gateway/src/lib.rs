@@ -23,6 +23,7 @@
 //! | 152 | `from OURS to ENDPOINT ipproto udp sport OURS lookup main` | strict reverse-path filters ask without a mark |
 //! | 153, 154 | `iif TUN lookup main suppress_prefixlength 0`, `iif TUN blackhole` | out of a client's tunnel to us and ours, never on by a default route |
 //! | 155 | `from OURS to LOCAL-NETWORK ipproto tcp lookup main suppress_prefixlength 0` | who calls from a network that a tunnel has is answered where it is |
+//! | 156 | `fwmark OWN lookup 51450` | what a guarded box itself sends takes the way of tunnelled devices, as far as it leads |
 //! | 160 | `from VIRTUAL-ADDRESS lookup 51457+n` | answers leave by the tunnel they came by |
 //! | 170-173 | as 100 to 103 | the LAN's way into the tunnel where there is no guard |
 //! | 190 | `lookup 51456` | what everybody on this box reaches by tunnel |
@@ -39,6 +40,7 @@ mod inputs;
 mod mapping;
 mod mtu;
 mod nft;
+mod own;
 mod plan;
 
 use ipnet::IpNet;
@@ -50,6 +52,7 @@ pub use guard::{GuardInputs, GuardPlan};
 pub use inputs::{Changes, Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
 pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
+pub use own::OwnNeeds;
 pub use plan::{
     Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,
 };
@@ -74,6 +77,9 @@ pub const DIRECT_MARK: u32 = 0x0063_7964;
 
 /// Firewall mark on packets of the LAN that belong into the tunnel: "cyt".
 pub const TUNNELLED_MARK: u32 = 0x0063_7974;
+
+/// Firewall mark on what a guarded box itself sends through the LAN's tunnel, and on its connections: "cyo".
+pub const OWN_MARK: u32 = 0x0063_796f;
 
 /// The first of the firewall marks on packets of the LAN that belong into other tunnels than the gateway's, one each.
 pub const THROUGH_MARK: u32 = 0x0063_7a00;

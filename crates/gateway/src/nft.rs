@@ -9,6 +9,7 @@ pub(crate) mod direct_names;
 mod dns;
 pub(crate) mod failure;
 mod own;
+mod own_traffic;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -87,6 +88,7 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
             "type filter hook prerouting priority -151; policy accept;",
         ));
     }
+    chains.extend(own_traffic::led(inputs));
     chains.extend(refusing);
     chains.extend(dns::chains(inputs));
     let input = inputs.server.as_ref().map(host_filter).unwrap_or_default();
@@ -339,6 +341,7 @@ fn translation(inputs: &Inputs) -> Vec<String> {
             }
         }
     }
+    rules.extend(own_traffic::translation(inputs));
     rules.extend(maps(inputs, |interface, map| {
         let keyword = keyword(map.own());
         format!(
@@ -382,6 +385,8 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             .collect(),
     )];
     chains.extend(devices::filter(inputs, &tunnels));
+    let (own_jump, own_chains) = own_traffic::refused(inputs).unzip();
+    chains.extend(own_chains.into_iter().flatten());
     chains.extend([
         (
             "output".into(),
@@ -394,6 +399,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
                     .map(|kind| format!("oifname {lan} {kind} drop"))
                     .to_vec();
                 rules.extend(ERRORS.map(|kinds| format!("{kinds} jump errors")));
+                rules.extend(own_jump);
                 rules
             },
         ),
@@ -407,6 +413,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             devices::begun_otherwise(&inputs.lan, &inside)
                 .into_iter()
                 .chain(["meta iif != 0 return".to_owned()])
+                .chain(own_traffic::marked_elsewhere(inputs))
                 .chain(ways_home(inputs))
                 .chain(std::iter::once(
                     "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"

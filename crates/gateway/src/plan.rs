@@ -10,7 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::guard::lan_rules;
 use crate::inputs::{Inputs, InterfaceName, Lan, Tunnel};
 use crate::{
-    GUARD_TABLE, MAIN_TABLE, OUTER_MARK, PlanError, SHARED_TABLE, SITES_TABLE, nft, overlap,
+    GUARD_TABLE, MAIN_TABLE, OUTER_MARK, OWN_MARK, PlanError, SHARED_TABLE, SITES_TABLE, nft,
+    overlap, own,
 };
 
 pub use local::{Around, is_private};
@@ -330,6 +331,10 @@ impl NetworkPlan {
             }
         }
         self.rules.extend(local::answers(inputs));
+        self.rules.extend(own::ways(inputs).iter().map(|way| Rule {
+            fwmark: Some(OWN_MARK),
+            ..Rule::new(156, way.family, RuleAction::Lookup(GUARD_TABLE))
+        }));
         // With a guard its own rules decide before these.
         if let Some(lan) = &inputs.lan {
             let interfaces = lan.interfaces.iter();

@@ -298,8 +298,9 @@ fn filter_is_whole(listed: &str, wanted: &str) -> bool {
         let (signature, _) = signed.split_once('"')?;
         Some(signature.to_owned())
     };
-    const VERDICTS: [&str; 7] = [
+    const VERDICTS: [&str; 8] = [
         "drop",
+        "reject",
         "jump ",
         "goto ",
         "return",

@@ -37,6 +37,8 @@ pub struct Connection {
     pub answered: IpAddr,
     /// Who answers: the destination, or whoever its packets were redirected to.
     pub answers: IpAddr,
+    /// Its mark; 0: none.
+    pub mark: u32,
 }
 
 /// Ends the connections that `which` says, of the network namespace of this thread; how many there were. One that
@@ -121,6 +123,10 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         ConntrackAttribute::CtaTupleReply(tuples) => Some(ends(tuples)),
         _ => None,
     });
+    let mark = attributes.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaMark(mark) => Some(*mark),
+        _ => None,
+    });
     let known_by: Vec<ConntrackAttribute> = attributes
         .into_iter()
         .filter(|a| matches!(a, ConntrackAttribute::CtaTupleOrig(_)) || a.kind() == CTA_ZONE)
@@ -137,6 +143,7 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         destination,
         answered: answered.unwrap_or(source),
         answers: answers.unwrap_or(destination),
+        mark: mark.unwrap_or_default(),
     };
     let family = match connection.source {
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,

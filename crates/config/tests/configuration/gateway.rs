@@ -40,6 +40,23 @@ const GATEWAY: &str = "[tunnel.home]\nremote = \"b\"\npsk = \"k\"\nvirtual_addre
                        [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
 
 #[test]
+fn what_the_box_itself_may_send_is_what_it_needs_unless_all_is_said() {
+    use cygnet_config::OwnTraffic;
+    let own = |line: &str| {
+        let config = parse(&format!("{GATEWAY}{line}")).unwrap();
+        config.gateway.unwrap().own_traffic
+    };
+    assert_eq!(own(""), OwnTraffic::Needed);
+    assert_eq!(own("own_traffic = \"needed\"\n"), OwnTraffic::Needed);
+    assert_eq!(own("own_traffic = \"all\"\n"), OwnTraffic::All);
+    let seen = mistakes(&format!("{GATEWAY}own_traffic = \"none\"\n"));
+    assert!(
+        seen[0].starts_with("cygnet.toml:8:15: `none` is no choice for this machine's own traffic: expected \"needed\""),
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn what_a_gateway_answers_has_defaults_that_keep_questions_in() {
     let dns = |keys: &str| {
         let config = parse(&format!("{GATEWAY}{keys}")).unwrap();

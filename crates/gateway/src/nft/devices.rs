@@ -104,7 +104,7 @@ fn place(lan: &Lan, tunnel: &str) -> Option<usize> {
 }
 
 /// Networks that were given a tunnel, as a set takes them.
-fn given(lan: &Lan) -> Vec<IpNet> {
+pub(super) fn given(lan: &Lan) -> Vec<IpNet> {
     let networks: Vec<IpNet> = lan.given().map(|(net, _)| net).collect();
     IpNet::aggregate(&networks)
 }
@@ -308,7 +308,7 @@ pub(super) fn sorted<'d>(devices: &'d Devices, verdict: impl Fn(Way<'d>) -> Stri
 }
 
 /// Of what is tunnelled, this goes direct all the same.
-fn around(lan: &Lan, verdict: &str) -> Vec<String> {
+pub(super) fn around(lan: &Lan, verdict: &str) -> Vec<String> {
     per_family(&IpNet::aggregate(&lan.direct_networks), |keyword, nets| {
         format!("{keyword} daddr {nets} {verdict}")
     })

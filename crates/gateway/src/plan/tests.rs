@@ -1,5 +1,6 @@
 mod dns;
 mod local;
+mod own;
 mod server;
 mod through;
 

@@ -5,6 +5,7 @@
 mod guard;
 mod lent;
 mod map;
+mod own;
 mod plan;
 mod sources;
 mod tun;

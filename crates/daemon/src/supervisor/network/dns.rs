@@ -308,6 +308,7 @@ mod tests {
                 .to_vec(),
             uplink: Some("eth0".to_owned()),
             routers: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 

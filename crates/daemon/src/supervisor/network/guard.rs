@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use cygnet_config::{Config, Gateway, GuardSections, LanDevices, Through};
+use cygnet_config::{Config, Gateway, GuardSections, LanDevices, OwnTraffic, Through};
 use cygnet_gateway::{Devices, GuardPlan};
 use cygnet_linux::keep_file;
 use serde::{Deserialize, Serialize};
@@ -212,6 +212,11 @@ struct Last {
     inside: Vec<String>,
     #[serde(default)]
     through: BTreeMap<String, Through>,
+    /// The machine itself may send what it likes.
+    #[serde(default)]
+    own_traffic_is_free: bool,
+    #[serde(default)]
+    engine_user: Option<String>,
 }
 
 impl Last {
@@ -230,6 +235,8 @@ impl Last {
             direct_domains: gateway.devices.direct_domains.clone(),
             inside: sections.inside.clone(),
             through: gateway.devices.through.clone(),
+            own_traffic_is_free: gateway.own_traffic == OwnTraffic::All,
+            engine_user: sections.engine_user.clone(),
         })
     }
 
@@ -257,12 +264,17 @@ impl Last {
             between: self.between.clone(),
             local: self.local.clone(),
             inside: self.inside.clone(),
+            engine_user: self.engine_user.clone(),
             gateway: Some(Gateway {
                 devices: self.devices(),
                 tunnel: String::new(),
                 lan: self.lan,
                 networks: self.networks,
                 guard: true,
+                own_traffic: match self.own_traffic_is_free {
+                    true => OwnTraffic::All,
+                    false => OwnTraffic::Needed,
+                },
                 dns: None,
                 dhcp: None,
                 advertise: None,

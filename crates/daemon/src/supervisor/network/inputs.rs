@@ -231,6 +231,7 @@ mod tests {
             ],
             uplink: Some("eth0".into()),
             routers: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 

@@ -5,12 +5,15 @@
 //! cannot make the LAN's: of a network of the LAN and one of a tunnel the narrower decides, and of one that is only
 //! lent the tunnel's, always.
 
-use cygnet_config::{Config, Gateway, GuardSections};
-use cygnet_gateway::{DirectNames, Lan, OnFailure, Through, is_private};
+use std::net::IpAddr;
+
+use cygnet_config::{Config, Gateway, GuardSections, OwnTraffic};
+use cygnet_gateway::{DirectNames, Lan, OnFailure, OwnNeeds, Through, is_private};
 use ipnet::IpNet;
 
 use super::inputs::interface;
 use super::machine::Machine;
+use crate::supervisor::start;
 
 /// The LAN of a configuration, if it has one.
 pub(super) fn of(config: &Config, machine: &Machine) -> Option<Result<Lan, String>> {
@@ -70,7 +73,36 @@ pub(super) fn lan(
             listed: !gateway.devices.direct_domains.is_empty(),
             ..DirectNames::default()
         },
+        own: (gateway.guard && gateway.own_traffic == OwnTraffic::Needed)
+            .then(|| own_needs(gateway, sections, machine)),
     })
+}
+
+/// What this machine itself may send outside, besides what every gateway needs.
+fn own_needs(gateway: &Gateway, sections: &GuardSections, machine: &Machine) -> OwnNeeds {
+    let own = |address: &IpAddr| {
+        let mut addresses = machine.addresses.iter();
+        address.is_loopback() || addresses.any(|(_, net)| net.addr() == *address)
+    };
+    // resolv.conf(5): where nobody is named, this machine is meant.
+    let asks_itself = machine.resolvers.is_empty() || machine.resolvers.iter().any(own);
+    // Without the route to the internet nothing tells where it is not.
+    let beside = machine.addresses.iter().filter(|(interface, net)| {
+        let is_way_out = machine.uplink.as_ref() == Some(interface)
+            || machine.routers.iter().any(|router| net.contains(router));
+        machine.uplink.is_some()
+            && !is_way_out
+            && !gateway.lan.contains(interface)
+            && is_private(&net.trunc())
+    });
+    let beside = beside.filter_map(|(name, net)| Some((interface(name).ok()?, net.trunc())));
+    let user = start::engine_user(sections.engine_user.as_deref());
+    OwnNeeds {
+        resolvers: (!asks_itself).then(|| machine.resolvers.clone()),
+        // Who is not known needs nothing: the program does not start then.
+        user: user.ok().map(|(user, _)| user),
+        beside: beside.collect(),
+    }
 }
 
 /// Networks on the LAN's interfaces that may be its own.
@@ -196,6 +228,52 @@ mod tests {
     }
 
     #[test]
+    fn what_the_box_needs_is_told_from_what_is_around_it() {
+        let own = |lines: &str, resolvers: &[&str], uplink: Option<&str>| {
+            let text = format!("{CONFIG}{lines}");
+            let text = text.replace(
+                "[tunnel.home]",
+                "[daemon]\nengine_user = \"4711\"\n[tunnel.home]",
+            );
+            let config = Config::parse("t", &text, &mut |p| Err(format!("no {p}"))).unwrap();
+            let on =
+                |(interface, net): &(&str, &str)| (interface.to_string(), net.parse().unwrap());
+            let machine = Machine {
+                addresses: [
+                    ("eth0", "192.168.1.2/24"),
+                    ("wan0", "10.0.0.2/24"),
+                    ("docker0", "172.17.0.1/16"),
+                    ("dmz0", "203.0.113.1/28"),
+                ]
+                .iter()
+                .map(on)
+                .collect(),
+                uplink: uplink.map(str::to_owned),
+                routers: Vec::new(),
+                resolvers: resolvers.iter().map(|r| r.parse().unwrap()).collect(),
+            };
+            of(&config, &machine).unwrap().unwrap().own
+        };
+        let needs = own("", &["9.9.9.9"], Some("wan0")).unwrap();
+        assert_eq!(needs.user, Some(4711));
+        assert_eq!(needs.resolvers.unwrap().len(), 1);
+        let beside = needs.beside.iter().map(|(interface, _)| interface.as_str());
+        assert_eq!(beside.collect::<Vec<_>>(), ["docker0"]);
+        // Who asks on for this machine asks anybody.
+        for itself in [&["127.0.0.53"][..], &["9.9.9.9", "192.168.1.2"], &[]] {
+            let needs = own("", itself, None).unwrap();
+            assert_eq!(needs.resolvers, None, "{itself:?}");
+            assert!(
+                needs.beside.is_empty(),
+                "nothing tells where the internet is"
+            );
+        }
+        for free in ["own_traffic = \"all\"\n", "guard = false\n"] {
+            assert_eq!(own(free, &["9.9.9.9"], None), None);
+        }
+    }
+
+    #[test]
     fn what_a_tunnel_has_is_not_the_lans_because_an_interface_has_it() {
         for (lent, expected, told) in [
             ("192.168.1.2/24", &["192.168.1.0/24"][..], 0),
@@ -221,7 +299,7 @@ mod tests {
         let (pieces, _) = networks("", &["10.1.2.3/8"]);
         assert!(pieces.contains(&"10.128.0.0/9".to_owned()), "{pieces:?}");
         let holds = |address: &str| {
-            let address: std::net::IpAddr = address.parse().unwrap();
+            let address: IpAddr = address.parse().unwrap();
             let mut pieces = pieces.iter();
             pieces.any(|net| net.parse::<IpNet>().unwrap().contains(&address))
         };

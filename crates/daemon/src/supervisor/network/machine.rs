@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::dns::resolv_conf;
+
 /// What the machine has, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -13,6 +15,8 @@ pub(super) struct Machine {
     pub(super) uplink: Option<String>,
     /// Where the default routes lead, of each family.
     pub(super) routers: Vec<IpAddr>,
+    /// Whom it asks for names.
+    pub(super) resolvers: Vec<IpAddr>,
 }
 
 /// What a look at the machine finds.
@@ -61,6 +65,7 @@ impl Machine {
                 addresses,
                 uplink,
                 routers,
+                resolvers: resolv_conf::named().unwrap_or_default(),
             },
             tuns_missing: ours.iter().any(is_missing),
         })
@@ -122,6 +127,7 @@ mod tests {
             addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
             uplink: None,
             routers: vec!["192.168.1.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            resolvers: Vec::new(),
         };
         let why = |a: &str, lan: &[IpNet]| machine.why_not_lent(a.parse().unwrap(), lan);
         let lent = |a: &str| why(a, &[]).is_none();

@@ -6,6 +6,7 @@ mod failure;
 mod lent;
 pub(super) mod look;
 mod maps;
+mod own;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,8 @@ pub(super) struct Worker {
     arranged: Option<Lan>,
     /// Why running connections could not be ended.
     not_ended: Option<String>,
+    /// When what this machine itself began in clear is to be ended.
+    own_ends: Option<Instant>,
     live: BTreeMap<String, Live>,
     /// Addresses that tunnels had, by which connections may still leave.
     given_back: BTreeSet<IpAddr>,
@@ -168,6 +171,7 @@ impl Worker {
             in_force: None,
             arranged: None,
             not_ended: None,
+            own_ends: None,
             live: BTreeMap::new(),
             given_back: BTreeSet::new(),
             lent_anew: false,
@@ -316,6 +320,7 @@ impl Worker {
             return Err(error);
         }
         self.end_connections_to(&closed);
+        let is_first = self.written.is_none();
         if written
             .gateway
             .as_ref()
@@ -337,6 +342,9 @@ impl Worker {
         self.policies = policies;
         self.follow_failure();
         self.arranged = self.lan();
+        if is_first {
+            self.end_own_soon();
+        }
         // Of those that cannot be ended it warns, and tries again.
         let _ = self.end_changed().await;
         self.follow_ways().await;

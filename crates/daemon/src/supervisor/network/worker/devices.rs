@@ -10,7 +10,7 @@ use cygnet_config::{Config, Gateway};
 use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
 use ipnet::IpNet;
 
-use super::{Worker, guard, lan, plan};
+use super::{Worker, guard, lan, own, plan};
 use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::network::machine::Machine;
@@ -461,6 +461,9 @@ impl Worker {
         let own = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
         let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
+        if own::is_free(&before) {
+            self.end_own_soon();
+        }
         let changes = wanted.since(&before);
         let changed = |from: IpAddr, to: IpAddr| {
             let mac = owners.get(&from).copied();
@@ -577,13 +580,14 @@ fn shared(mac: Mac, addresses: &[String]) -> String {
     )
 }
 
-/// Whether other things are said of devices.
+/// Whether other things are said of devices, or of whether this machine itself may send what it likes.
 fn is_another(before: &Lan, now: &Lan) -> bool {
     before.devices != now.devices
         || before.direct_networks != now.direct_networks
         || before.direct_names.listed != now.direct_names.listed
         || before.through != now.through
         || before.on_failure != now.on_failure
+        || before.own.is_some() != now.own.is_some()
 }
 
 /// What the configuration calls a device that is known by any of these.

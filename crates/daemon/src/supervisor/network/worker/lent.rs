@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use cygnet_gateway::{Lan, Way};
+use cygnet_gateway::{Lan, OWN_MARK, Way};
 use cygnet_linux::Connection;
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -103,20 +103,24 @@ struct Around {
 }
 
 impl Around {
-    /// Whether a device's connection belongs into a tunnel and has no address of one. `way`: its packets'.
+    /// Whether a connection, a device's or one of this machine that was led there, belongs into a tunnel and has no
+    /// address of one. `way`: a device's packets'.
     fn is_misled(&self, lan: &Lan, way: Way<'_>, connection: Connection) -> bool {
         let Connection {
             source,
             destination,
             answered,
             answers,
+            mark,
         } = connection;
         let inside = |address: IpAddr| {
             self.own.contains(&address) || lan.networks.iter().any(|net| net.contains(&address))
         };
-        matches!(way, Way::Tunnelled | Way::Through(_))
-            && !self.own.contains(&source)
-            && inside(source)
+        let belongs = match self.own.contains(&source) {
+            true => mark == OWN_MARK,
+            false => matches!(way, Way::Tunnelled | Way::Through(_)) && inside(source),
+        };
+        belongs
             // What is redirected (a question for a name) is answered here.
             && answers == destination
             && !inside(destination)
@@ -146,6 +150,7 @@ mod tests {
             destination: ip(destination),
             answered: ip(answered),
             answers: ip(answers),
+            mark: 0,
         };
         let (laptop, web) = ("192.168.1.20", "198.51.100.80");
         let untranslated = of(laptop, web, laptop, web);
@@ -160,6 +165,12 @@ mod tests {
             "as it should be"
         );
         assert!(!around.is_misled(&lan, Way::Direct, untranslated));
+        let led = |answered| Connection {
+            mark: OWN_MARK,
+            ..of("192.168.1.2", web, answered, web)
+        };
+        assert!(misled(led("192.168.1.2")), "it called the tunnel");
+        assert!(!misled(led("10.99.0.2")));
         for stays in [
             of("192.168.1.2", web, "192.168.1.2", web),
             of(laptop, "192.168.1.21", laptop, "192.168.1.21"),

@@ -80,6 +80,7 @@ impl Worker {
 
     /// Makes routes, rules and guard fit this machine's addresses.
     pub(super) async fn follow(&mut self) -> Seen {
+        self.follow_own();
         let mut seen = Seen::default();
         let Some(config) = self.config.clone() else {
             return seen;

@@ -1,0 +1,230 @@
+//! What the gateway itself sends outside: what it needs leaves as it is, and the rest by the LAN's tunnel or not at all.
+//!
+//! The guard's table refuses, at once, so that a program sees it. While the tunnel carries, the plan's table marks the
+//! same packets before, and a rule by that mark leads them into it, as if a device had sent them: the kernel chose their
+//! route and source when nothing was known of them, so the route is looked up again and the source is translated. In
+//! the output hook such a packet still shows the interface of its first route; where it really leaves is seen behind it.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Chain, ERRORS, devices, failure, inside, keyword, names, ours, per_family, set};
+use crate::guard::GuardInputs;
+use crate::inputs::{Inputs, InterfaceName, Lan};
+use crate::mtu::tcp_mss;
+use crate::own::{self, OwnNeeds, OwnWay};
+use crate::plan::Family;
+use crate::{OUTER_MARK, OWN_MARK};
+
+/// In the guard: what is not needed, and is in no tunnel, is refused. For the end of the output hook; and its chains.
+pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
+    let lan = &inputs.lan;
+    let needs = lan.own.as_ref()?;
+    let tuns = inside(inputs).into_iter().chain(&inputs.closed);
+    let mut rules = needed(lan, needs, tuns);
+    if !inside(inputs).is_empty() {
+        // Judged where it leaves.
+        rules.push(format!("meta mark {OWN_MARK:#010x} return"));
+    }
+    let given = devices::given(lan);
+    rules.extend(per_family(&given, |keyword, nets| {
+        format!("{keyword} daddr {nets} goto refused")
+    }));
+    rules.extend(devices::around(lan, "return"));
+    rules.extend(failure::rule(lan, "return"));
+    rules.push("goto refused".to_owned());
+    let refused = [
+        "meta l4proto tcp counter reject with tcp reset",
+        "counter reject with icmpx admin-prohibited",
+    ];
+    let chains = [
+        ("own".into(), "", rules),
+        ("refused".into(), "", refused.map(str::to_owned).to_vec()),
+    ];
+    Some((format!("meta mark != {OUTER_MARK:#010x} jump own"), chains))
+}
+
+/// In the guard, where packets of this machine leave: by that mark none does but into a tunnel.
+pub(super) fn marked_elsewhere(inputs: &GuardInputs) -> Option<String> {
+    inputs.lan.own.as_ref()?;
+    let elsewhere = match inside(inputs) {
+        tunnels if tunnels.is_empty() => String::new(),
+        tunnels => format!("oifname != {} ", names(tunnels)),
+    };
+    Some(format!(
+        "meta mark {OWN_MARK:#010x} {elsewhere}counter drop"
+    ))
+}
+
+/// In the plan: what is not needed takes the tunnel to where it leads. TCP is kept to what the tunnel carries, as the
+/// socket believes that its segments leave by another interface.
+pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
+    let lan = inputs.lan.as_ref();
+    let Some((lan, needs)) = lan.and_then(|lan| Some((lan, lan.own.as_ref()?))) else {
+        return Vec::new();
+    };
+    let ways = own::ways(inputs);
+    if ways.is_empty() {
+        return Vec::new();
+    }
+    let tuns = ours(inputs);
+    let mut marked = vec![format!("meta mark {OUTER_MARK:#010x} return")];
+    marked.extend(needed(lan, needs, tuns.iter().map(|(name, _)| *name)));
+    marked.extend(never_led(lan, needs));
+    // A connection is translated as it begins. One that began elsewhere would get no answer by the tunnel, and is refused.
+    marked.push(format!(
+        "ct status & (confirmed | snat) == confirmed ct mark != {OWN_MARK:#010x} return"
+    ));
+    let (given, of_lan): (Vec<&OwnWay<'_>>, _) = ways.iter().partition(|way| way.given);
+    marked.extend(given.into_iter().flat_map(into));
+    marked.extend(per_family(&devices::given(lan), |keyword, nets| {
+        format!("{keyword} daddr {nets} return")
+    }));
+    marked.extend(devices::around(lan, "return"));
+    marked.extend(of_lan.into_iter().flat_map(into));
+    let clamped = |direction: &str| ways.iter().map(|way| clamp(way, direction)).collect();
+    vec![
+        (
+            "own".into(),
+            "type route hook output priority -150; policy accept;",
+            marked,
+        ),
+        (
+            "own_leaving".into(),
+            "type filter hook postrouting priority -150; policy accept;",
+            clamped("oifname"),
+        ),
+        (
+            "own_coming".into(),
+            "type filter hook input priority -150; policy accept;",
+            clamped("iifname"),
+        ),
+    ]
+}
+
+fn into(way: &OwnWay<'_>) -> Vec<String> {
+    let mark = format!("ct mark set {OWN_MARK:#010x} meta mark set {OWN_MARK:#010x}");
+    if way.reached.iter().any(|net| net.prefix_len() == 0) {
+        return vec![format!("meta nfproto {} {mark}", protocol(way.family))];
+    }
+    per_family(&way.reached, |keyword, nets| {
+        format!("{keyword} daddr {nets} {mark}")
+    })
+}
+
+fn clamp(way: &OwnWay<'_>, direction: &str) -> String {
+    let largest = way.tunnel.whole.min(way.tunnel.mtu);
+    format!(
+        "{direction} \"{}\" meta nfproto {} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
+        way.tunnel.interface,
+        protocol(way.family),
+        tcp_mss(largest, way.family == Family::V6)
+    )
+}
+
+fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+/// What is led into the tunnel gets the address that the other side knows; where one is lent, everything does already.
+pub(super) fn translation(inputs: &Inputs) -> Vec<String> {
+    let ways = own::ways(inputs);
+    let lends_none = |way: &&OwnWay<'_>| way.tunnel.virtual_addresses.is_empty();
+    let rule = |way: &OwnWay<'_>| {
+        let address = way.address?;
+        let keyword = keyword(IpNet::from(address));
+        Some(format!(
+            "meta mark {OWN_MARK:#010x} oifname \"{}\" {keyword} saddr != {address} snat {keyword} to {address}",
+            way.tunnel.interface
+        ))
+    };
+    ways.iter().filter(lends_none).filter_map(rule).collect()
+}
+
+/// What is found on other ways than its own goes nowhere, and not to whom the tunnel leads to: networks of this machine,
+/// and what no router passes on.
+fn never_led(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
+    let beside = needs.beside.iter().map(|(_, net)| *net);
+    let near: Vec<IpNet> = lan.networks.iter().copied().chain(beside).collect();
+    let mut rules = per_family(&IpNet::aggregate(&near), |keyword, nets| {
+        format!("{keyword} daddr {nets} return")
+    });
+    rules.extend([
+        "ip daddr { 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255 } return".to_owned(),
+        "ip6 daddr { fe80::/10, ff00::/8 } return".to_owned(),
+    ]);
+    rules
+}
+
+/// Rules that return for what the machine needs: the tunnels' own packets excepted, which carry a mark.
+fn needed<'i>(
+    lan: &Lan,
+    needs: &OwnNeeds,
+    tuns: impl Iterator<Item = &'i InterfaceName>,
+) -> Vec<String> {
+    let here = tuns.map(InterfaceName::as_str).chain(["lo"]);
+    let here: BTreeSet<String> = here.map(|name| format!("\"{name}\"")).collect();
+    let here: Vec<String> = here.into_iter().collect();
+    let mut rules = vec![
+        format!("oifname {} return", set(&here)),
+        // Who called is answered, also by connections that began before any were tracked: no other program has these ports.
+        "ct direction reply return".to_owned(),
+        "tcp sport 1-1023 tcp flags & (syn | ack) != syn return".to_owned(),
+        // Who goes on with a connection that nobody knows any more is told so, else he does for minutes.
+        "ct state invalid tcp flags & rst == rst return".to_owned(),
+    ];
+    // What may be said to whom about what passed is judged before.
+    rules.extend(ERRORS.map(|kinds| format!("{kinds} return")));
+    let interfaces = names(&lan.interfaces);
+    rules.extend(per_family(&lan.networks, |keyword, nets| {
+        format!("oifname {interfaces} {keyword} daddr {nets} return")
+    }));
+    for (interface, net) in &needs.beside {
+        rules.extend(per_family(&[*net], |keyword, nets| {
+            format!("oifname \"{interface}\" {keyword} daddr {nets} return")
+        }));
+    }
+    // What no router passes on, or none but the LAN's own (RFC 2365 §6.1, RFC 4291 §2.7).
+    let beside = needs.beside.iter().map(|(interface, _)| interface);
+    let near: BTreeSet<&InterfaceName> = lan.interfaces.iter().chain(beside).collect();
+    let near = names(near);
+    rules.extend([
+        format!(
+            "oifname {near} ip daddr {{ 169.254.0.0/16, 224.0.0.0/24, 239.255.0.0/16, 255.255.255.255 }} return"
+        ),
+        format!("oifname {near} ip6 daddr {{ fe80::/10, ff02::/16, ff05::/16 }} return"),
+    ]);
+    rules.extend(
+        [
+            "ip protocol igmp return",
+            "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, \
+             nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } return",
+            "udp sport 68 udp dport 67 return",
+            "udp sport 546 udp dport 547 return",
+            // NTP, and how its keys are agreed on (RFC 8915 §6).
+            "udp dport 123 return",
+            "tcp dport 4460 return",
+        ]
+        .map(str::to_owned),
+    );
+    // Names, in clear and by TLS (RFC 7858).
+    const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return";
+    match &needs.resolvers {
+        None => rules.push(NAMES.to_owned()),
+        Some(resolvers) => {
+            let resolvers: BTreeSet<IpNet> = resolvers.iter().copied().map(IpNet::from).collect();
+            let resolvers: Vec<IpNet> = resolvers.into_iter().collect();
+            rules.extend(per_family(&resolvers, |keyword, resolvers| {
+                format!("{keyword} daddr {resolvers} {NAMES}")
+            }));
+        }
+    }
+    if let Some(user) = needs.user {
+        rules.push(format!("meta skuid {user} return"));
+    }
+    rules
+}

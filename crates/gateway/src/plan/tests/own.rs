@@ -1,0 +1,173 @@
+//! What the box itself sends, and how it is led into the tunnel.
+
+use super::*;
+use crate::{GuardInputs, GuardPlan, OWN_MARK, OnFailure, OwnNeeds, Through};
+
+fn held() -> Inputs {
+    let mut inputs = gateway();
+    lan_of(&mut inputs).own = Some(OwnNeeds::default());
+    inputs
+}
+
+fn lan_of(inputs: &mut Inputs) -> &mut Lan {
+    inputs.lan.as_mut().unwrap()
+}
+
+fn families(plan: &NetworkPlan) -> Vec<Family> {
+    let own = plan.rules.iter().filter(|r| r.fwmark == Some(OWN_MARK));
+    own.map(|rule| {
+        assert_eq!(
+            (rule.priority, rule.action),
+            (156, RuleAction::Lookup(GUARD_TABLE))
+        );
+        rule.family
+    })
+    .collect()
+}
+
+/// In which families it is led, and where to.
+fn led(inputs: &Inputs) -> (Vec<Family>, Vec<String>) {
+    let plan = NetworkPlan::new(inputs).unwrap();
+    let lines = plan.nft.lines().map(str::trim);
+    let marks = lines.filter_map(|line| line.strip_suffix(" meta mark set 0x0063796f"));
+    let marks = marks.map(|line| line.replace(" ct mark set 0x0063796f", ""));
+    (families(&plan), marks.collect())
+}
+
+#[test]
+fn it_takes_the_tunnel_in_families_that_are_lent_while_anything_is_reached() {
+    let everything = vec!["meta nfproto ipv4".to_owned()];
+    assert_eq!(led(&held()), (vec![Family::V4], everything.clone()));
+    let mut some = held();
+    some.tunnels[0].reached = vec![net("10.0.0.0/9"), net("10.128.0.0/9"), net("fd00::/8")];
+    let expected = vec!["ip daddr { 10.0.0.0/8 }".to_owned()];
+    assert_eq!(led(&some), (vec![Family::V4], expected));
+    let nothing = (Vec::new(), Vec::new());
+    let mut down = held();
+    down.tunnels[0].reached.clear();
+    assert_eq!(led(&down), nothing);
+    assert_eq!(led(&gateway()), nothing, "it may send what it likes");
+    // One that is called by what enters it leads on before it lends an address, of whichever family.
+    down.tunnels[0].on_demand = true;
+    assert_eq!(led(&down), (vec![Family::V4], everything));
+    down.tunnels[0].virtual_addresses.clear();
+    assert_eq!(led(&down).0, Family::BOTH);
+}
+
+#[test]
+fn what_was_given_a_tunnel_takes_that_one_or_none() {
+    let mut inputs = held();
+    inputs.tunnels.push(Tunnel {
+        interface: name("cyg-work"),
+        virtual_addresses: vec!["10.98.0.2".parse().unwrap()],
+        carries_lan: false,
+        ..tunnel()
+    });
+    lan_of(&mut inputs).through = vec![Through {
+        tunnel: "work".to_owned(),
+        interface: name("cyg-work"),
+        networks: vec![net("10.20.0.0/16")],
+    }];
+    let given = "ip daddr { 10.20.0.0/16 }";
+    let marks = led(&inputs).1;
+    assert_eq!(marks, [given, "meta nfproto ipv4"]);
+    let nft = NetworkPlan::new(&inputs).unwrap().nft;
+    let mark = "ct mark set 0x0063796f meta mark set 0x0063796f";
+    let given_first =
+        format!("\t\t{given} {mark}\n\t\t{given} return\n\t\tmeta nfproto ipv4 {mark}\n");
+    assert!(nft.contains(&given_first), "{nft}");
+    // Each for itself.
+    inputs.tunnels[1].reached.clear();
+    assert_eq!(led(&inputs).1, ["meta nfproto ipv4"]);
+    inputs.tunnels[1].reached = tunnel().reached;
+    inputs.tunnels[0].reached.clear();
+    assert_eq!(led(&inputs), (vec![Family::V4], vec![given.to_owned()]));
+}
+
+#[test]
+fn a_site_that_is_the_lans_way_out_knows_it_by_the_address_of_its_own_network() {
+    let mut inputs = held();
+    let site = Tunnel {
+        client: false,
+        virtual_addresses: Vec::new(),
+        source: vec!["192.168.1.2".parse().unwrap()],
+        ..tunnel()
+    };
+    inputs.tunnels = vec![site.clone()];
+    let nft = NetworkPlan::new(&inputs).unwrap().nft;
+    let translated =
+        "meta mark 0x0063796f oifname \"cyg0\" ip saddr != 192.168.1.2 snat ip to 192.168.1.2\n";
+    assert!(nft.contains(translated), "{nft}");
+    inputs.tunnels = vec![Tunnel {
+        source: Vec::new(),
+        ..site
+    }];
+    assert_eq!(led(&inputs), (Vec::new(), Vec::new()), "by none");
+}
+
+fn guard(needs: Option<OwnNeeds>, change: impl FnOnce(&mut Lan)) -> String {
+    let mut lan = gateway().lan.unwrap();
+    lan.own = needs;
+    change(&mut lan);
+    let inputs = GuardInputs {
+        lan,
+        tunnels: vec![name("cyg0")],
+        inside: Vec::new(),
+        closed: vec![name("cyg1")],
+        sites: Vec::new(),
+        local: Vec::new(),
+        uplink: None,
+    };
+    GuardPlan::new(&inputs).nft
+}
+
+#[test]
+fn the_guard_refuses_what_is_not_needed() {
+    let needs = OwnNeeds {
+        resolvers: Some(vec!["9.9.9.9".parse().unwrap()]),
+        user: Some(990),
+        beside: vec![(name("docker0"), net("172.17.0.0/16"))],
+    };
+    let nft = guard(Some(needs), |lan| {
+        lan.direct_networks = vec![net("198.51.0.0/16")];
+    });
+    for part in [
+        "\t\tmeta mark != 0x00637967 jump own\n",
+        "\t\toifname { \"cyg0\", \"cyg1\", \"lo\" } return\n\t\tct direction reply return\n",
+        "\t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n",
+        "\t\toifname \"docker0\" ip daddr { 172.17.0.0/16 } return\n",
+        "\t\tip daddr { 9.9.9.9/32 } meta l4proto { tcp, udp } th dport { 53, 853 } return\n",
+        "\t\tmeta skuid 990 return\n\t\tmeta mark 0x0063796f return\n\
+         \t\tip daddr { 198.51.0.0/16 } return\n\t\tgoto refused\n",
+        "\t\tmeta l4proto tcp counter reject with tcp reset\n\
+         \t\tcounter reject with icmpx admin-prohibited\n\t}\n",
+        "\t\tmeta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n",
+    ] {
+        assert!(nft.contains(part), "{part}\nnot in\n{nft}");
+    }
+    let free = guard(None, |_| {});
+    assert!(
+        !free.contains("reject") && !free.contains("chain own") && !free.contains("0063796f"),
+        "{free}"
+    );
+}
+
+#[test]
+fn while_devices_are_let_out_it_is_as_well_but_for_what_was_given_a_tunnel() {
+    let nft = guard(Some(OwnNeeds::default()), |lan| {
+        lan.on_failure = OnFailure::Direct { open: false };
+        lan.through = vec![Through {
+            tunnel: "work".to_owned(),
+            interface: name("cyg-work"),
+            networks: vec![net("10.20.0.0/16")],
+        }];
+        lan.direct_networks = vec![net("10.0.0.0/8")];
+    });
+    let end = "\t\tip daddr { 10.20.0.0/16 } goto refused\n\t\tip daddr { 10.0.0.0/8 } return\n\
+               \t\tmeta nfproto @failure return\n\t\tgoto refused\n";
+    assert!(nft.contains(end), "{nft}");
+    assert!(
+        nft.contains("meta mark 0x0063796f oifname != { \"cyg0\", \"cyg-work\" } counter drop"),
+        "{nft}"
+    );
+}
