@@ -14,7 +14,7 @@ use crate::report::Check;
 pub(crate) use path::framing_of;
 
 /// Every check, in the order of a report. The names are documented and stay what they are.
-pub const NAMES: [&str; 23] = [
+pub const NAMES: [&str; 24] = [
     "configuration",
     "program",
     "units",
@@ -27,6 +27,7 @@ pub const NAMES: [&str; 23] = [
     "mtu",
     "guard",
     "devices",
+    "own-traffic",
     "firewall",
     "forwarding",
     "redirects",
@@ -54,6 +55,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Check> {
     checks.extend(routing::guard(facts));
     checks.extend(routing::devices(facts));
     checks.extend(routing::on_failure(facts));
+    checks.extend(routing::own_traffic(facts));
     checks.extend(routing::firewalls(facts));
     checks.extend(routing::forwarding(facts));
     checks.extend(routing::redirects(facts));

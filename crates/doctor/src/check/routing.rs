@@ -133,6 +133,30 @@ pub(super) fn on_failure(facts: &Facts) -> Option<Check> {
     })
 }
 
+/// What the machine of a gateway itself sends outside: why `apt` may fail on it.
+pub(super) fn own_traffic(facts: &Facts) -> Option<Check> {
+    let gateway = facts.configuration.gateway.as_ref()?;
+    let lan = facts.network.lan.as_ref()?;
+    if matches!(&facts.network.guard, Some(Ok(state)) if state.absent) {
+        return None;
+    }
+    let let_out = facts.status.as_ref().is_ok_and(|status| status.let_out);
+    let says = match &lan.own {
+        None => "the box itself sends whatever it likes outside, in clear".to_owned(),
+        Some(_) if facts.is_up(gateway) => format!(
+            "the box itself: IKE, DHCP, NTP and DNS leave beside the tunnel; all else, such as apt, goes through {gateway}"
+        ),
+        Some(_) if let_out => {
+            format!("the box itself goes direct, in clear, as devices do while {gateway} is down")
+        }
+        Some(_) => format!(
+            "the box itself: IKE, DHCP, NTP and DNS leave; all else, such as apt, is refused while {gateway} is down: \
+             `cygnet up {gateway}` first, or own_traffic = \"all\" in [gateway], which lets it out in clear"
+        ),
+    };
+    Some(Check::good("own-traffic", says))
+}
+
 pub(super) fn firewalls(facts: &Facts) -> Vec<Check> {
     let name = "firewall";
     // What is ours, and may be in somebody's way, is not known then.
@@ -307,6 +331,7 @@ pub(super) fn reverse_path(facts: &Facts) -> Vec<Check> {
 
 #[cfg(test)]
 mod tests {
+    use cygnet_gateway::OwnNeeds;
     use cygnet_linux::GuardState;
 
     use super::super::testing::{expect, found};
@@ -404,6 +429,49 @@ mod tests {
             told(|lan| lan.direct_networks = vec!["198.51.100.0/24".parse().unwrap()]);
         assert!(around.ends_with("one network is reached past the tunnel"));
         assert!(guard.ends_with(but), "{guard}");
+    }
+
+    #[test]
+    fn why_the_box_itself_is_refused_is_told_and_no_fault() {
+        let told = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = healthy();
+            facts.network.lan.as_mut().unwrap().own = Some(OwnNeeds::default());
+            change(&mut facts);
+            own_traffic(&facts).map(|check| {
+                assert_eq!(check.state, State::Good);
+                check.says
+            })
+        };
+        let down = |facts: &mut Facts| facts.status = Err("it does not run".to_owned());
+        let cases: [(&dyn Fn(&mut Facts), &str); 4] = [
+            (&|_| {}, "all else, such as apt, goes through home"),
+            (
+                &down,
+                "is refused while home is down: `cygnet up home` first",
+            ),
+            (
+                &|facts| {
+                    let status = facts.status.as_mut().unwrap();
+                    (status.engine, status.let_out) = (None, true);
+                },
+                "goes direct, in clear, as devices do while home is down",
+            ),
+            (
+                &|facts| facts.network.lan.as_mut().unwrap().own = None,
+                "whatever it likes",
+            ),
+        ];
+        for (change, part) in cases {
+            let says = told(change).unwrap();
+            assert!(says.contains(part), "{says}");
+        }
+        let absent = GuardState {
+            routing: false,
+            filter: false,
+            absent: true,
+        };
+        let off = |facts: &mut Facts| facts.network.guard = Some(Ok(absent));
+        assert_eq!(told(&off), None, "the guard's check says so");
     }
 
     #[test]

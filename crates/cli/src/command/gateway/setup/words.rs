@@ -27,6 +27,8 @@ pub(super) struct Told<'a> {
     /// The program runs already.
     pub(super) running: bool,
     pub(super) within: Duration,
+    /// The configuration lets this machine itself send what it likes.
+    pub(super) own_is_free: bool,
 }
 
 /// Interfaces to choose from.
@@ -142,6 +144,12 @@ pub(super) fn plan(told: &Told<'_>) -> String {
         "Guard",
         "rules that let nothing else out: from now on, while the tunnel is down, while cygnet does not run",
     );
+    if !told.own_is_free {
+        point(
+            "This machine",
+            "sends IKE, DHCP, NTP and DNS itself, and answers; all else it sends, updates too, goes through the tunnel or is refused",
+        );
+    }
     point(
         "Forwarding",
         "IPv4 and IPv6 packets are forwarded while cygnet runs",
@@ -317,6 +325,7 @@ mod tests {
             systemd,
             running: false,
             within: Duration::from_secs(60),
+            own_is_free: false,
         })
     }
 
@@ -331,6 +340,7 @@ mod tests {
             "The DHCP server 192.168.1.1 lends addresses.",
             "WARNING: a router announces itself on eth0 for IPv6, and IPv6 DOES NOT GO THROUGH THE TUNNEL",
             "within 60 s",
+            "updates too, goes through the tunnel or is refused",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
