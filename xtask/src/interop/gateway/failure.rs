@@ -73,6 +73,8 @@ fn let_out(lab: &mut Lab) -> Result<String> {
     }
     wait_until_out(&home, true)?;
     direct(&laptop)?;
+    // The box itself is no better off than they are.
+    direct(&home.world.gateway)?;
     busy.flows()?;
     blocked(&phone)?;
     home.gateway.wait_for_warning("go direct, in clear", SOON)?;
@@ -94,6 +96,7 @@ fn let_out(lab: &mut Lab) -> Result<String> {
     busy.tries_on()?;
     home.nothing_leaked("of connections that had been direct, when the tunnel was up again")?;
     home.online(&laptop)?;
+    home.online(&home.world.gateway)?;
     let last = home.gateway.status()?.history_of("home");
     ensure!(
         last.iter().any(|change| change.what == "closed"),

@@ -2,6 +2,7 @@
 
 mod changes;
 mod failure;
+mod hairpin;
 mod lasting;
 mod on_demand;
 mod policies;
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Scenario> {
     [
         policies::scenarios(),
         changes::scenarios(),
+        hairpin::scenarios(),
         lasting::scenarios(),
         on_demand::scenarios(),
         through::scenarios(),

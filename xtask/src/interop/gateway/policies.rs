@@ -235,7 +235,7 @@ fn direct_networks(lab: &mut Lab) -> Result<String> {
 fn other_tunnels(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let (box_, phone) = (home.world.gateway.clone(), home.world.phone.clone());
-    let policies = format!("direct = \"{}\"\n", phone.mac()?);
+    let policies = format!("own_traffic = \"all\"\ndirect = \"{}\"\n", phone.mac()?);
     // One to the web host, for the box alone; and a branch that has IPv6 of the same network, and is down.
     let tunnels = format!(
         "[tunnel.work]\nremote = \"{SERVER}\"\nremote_identity = \"vpn.lab\"\nidentity = \"work.lab\"\n\

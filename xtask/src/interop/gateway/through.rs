@@ -252,15 +252,18 @@ fn network(lab: &mut Lab) -> Result<String> {
     // What is not in it goes as before.
     ensure!(seen_by(&phone, WEB6)? == SERVER6, "the phone's IPv6");
     ensure!(seen_by(&tv, WEB6)? == GATEWAY6, "the direct device's IPv6");
+    let box_ = home.world.gateway.clone();
+    online_as(&home, &box_, OTHER)?;
+    ensure!(seen_by(&box_, WEB6)? == SERVER6, "the box's own IPv6");
     home.gateway.down("work")?;
     home.world.provider.reset()?;
     as_given(&home, false, "with its tunnel down")?;
+    unseen(&box_, WEB, "while its tunnel is down")?;
     ensure!(seen_by(&phone, WEB6)? == SERVER6, "the phone's IPv6, then");
     home.nothing_leaked("while the destination's tunnel is down")?;
     home.gateway.up("work")?;
     as_given(&home, true, "up again")?;
     home.world.provider.reset()?;
-    let box_ = home.world.gateway.clone();
     while_held(&home, || {
         box_.shell("nft flush ruleset")?;
         as_given(&home, false, "flushed")?;

@@ -15,6 +15,7 @@ pub(super) mod home;
 mod https;
 mod mtu;
 mod mtu_strongswan;
+mod own_traffic;
 mod recovery;
 mod refusals;
 mod reload;
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Scenario> {
     let mut all = failover::scenarios();
     all.extend(crash::scenarios());
     all.extend(guard::scenarios());
+    all.extend(own_traffic::scenarios());
     all.extend(mtu::scenarios());
     all.extend(mtu_strongswan::scenarios());
     all.extend(firewall::scenarios());

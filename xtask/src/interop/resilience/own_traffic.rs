@@ -1,0 +1,210 @@
+//! What the box itself sends: what a gateway needs leaves, and the rest takes the tunnel or is refused at once.
+
+use super::super::Scenario;
+use super::super::recovery::asker::Asker;
+use super::home::{
+    GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, gateway_setup, guard, reaches_web, seen_by,
+    start_behind,
+};
+use crate::lab::link::counter;
+use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
+use crate::lab::{Lab, Namespace, Result, wait_for};
+use crate::{ensure, project};
+use std::time::Instant;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![Scenario::new(
+        "guard-own-traffic",
+        "the box itself: NTP, DNS and answers leave, the rest takes the tunnel or is refused at once; with \"all\" it leaves",
+        own_traffic,
+    )]
+}
+
+/// The box's resolvers, at the web host.
+const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:80::53"];
+
+/// Counts what is sent to it, and says so.
+const SINK: &str = "import socket\n\
+    listener = socket.create_server(('::', 8081), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+    while True:\n\
+    \x20   caller, _ = listener.accept()\n\
+    \x20   count = 0\n\
+    \x20   while taken := caller.recv(65536): count += len(taken)\n\
+    \x20   caller.sendall(str(count).encode())\n\
+    \x20   caller.close()\n";
+
+/// Sends it much, and tells what it says.
+const POUR: &str = "import socket, sys\n\
+    to = socket.create_connection((sys.argv[1], 8081), timeout=20)\n\
+    to.sendall(bytes(300000))\n\
+    to.shutdown(socket.SHUT_WR)\n\
+    print(to.recv(64).decode())\n";
+
+fn own_traffic(lab: &mut Lab) -> Result<String> {
+    let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let (box_, web) = (&home.world.gateway, &home.world.web);
+    let [v4, v6] = RESOLVERS;
+    web.ip(&format!("addr add {v4}/24 dev eth0"))?;
+    web.ip(&format!("addr add {v6}/64 dev eth0 nodad"))?;
+    web.nft(
+        "table inet seen {\ncounter ntp { }\ncounter dns { }\ncounter other { }\nchain in {\n\
+         type filter hook prerouting priority -300;\nudp dport 123 counter name ntp\n\
+         ip daddr 198.51.100.53 udp dport 53 counter name dns\n\
+         ip6 daddr 2001:db8:80::53 udp dport 53 counter name dns\n\
+         ip daddr 198.51.100.80 udp dport { 9, 53 } counter name other\n\
+         ip6 daddr 2001:db8:80::80 udp dport { 9, 53 } counter name other\n}\n}\n",
+    )?;
+    let arrived = |what: &str| {
+        let list = ["nft", "-j", "list", "counters", "table", "inet", "seen"];
+        counter(&web.exec(list)?, what)
+    };
+
+    // Before cygnet runs, by the guard alone.
+    ensure!(reaches_web(box_)?, "without the guard the box is offline");
+    guard(&home.gateway, "on")?;
+    home.world.provider.reset()?;
+    refused(box_, &[9])?;
+    home.nothing_leaked("from the box itself, by `cygnet gateway on`")?;
+    guard(&home.gateway, "off")?;
+    ensure!(
+        reaches_web(box_)?,
+        "after `cygnet gateway off` the box is offline"
+    );
+
+    let resolvers = lab.directory().join("resolv.conf");
+    let named = RESOLVERS.map(|resolver| format!("nameserver {resolver}\n"));
+    std::fs::write(&resolvers, named.concat())?;
+    let mount = format!(
+        "mount --bind {} /etc/resolv.conf; exec \"$@\"",
+        resolvers.display()
+    );
+    let mut running = start_behind(&mount, &home.gateway)?;
+    home.online(&home.world.laptop)?;
+    home.world.provider.reset()?;
+    let before = arrived("other")?;
+    for (host, seen_as) in [(WEB, SERVER), (WEB6, SERVER6)] {
+        let seen = seen_by(box_, host)?;
+        ensure!(
+            seen.ends_with(seen_as),
+            "the box asks {host}, and the web host sees {seen}"
+        );
+        say(box_, host, 9)?;
+    }
+    // More than one segment each way: the socket does not know the tunnel's MTU.
+    let _sink = web.spawn(["python3", "-c", SINK])?;
+    wait_for("somebody counts", SOON, || {
+        Ok(web.listens_tcp(8081)?.then_some(()))
+    })?;
+    for host in [WEB, WEB6] {
+        let counted = box_.exec(["python3", "-c", POUR, host])?;
+        ensure!(counted.trim() == "300000", "{host} counted {counted}");
+        let url = match host.contains(':') {
+            true => format!("http://[{host}]/bytes/300000"),
+            false => format!("http://{host}/bytes/300000"),
+        };
+        let got = box_.exec([
+            "curl",
+            "-sS",
+            "-g",
+            "--fail",
+            "--max-time",
+            "20",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download}",
+            &url,
+        ])?;
+        ensure!(got == "300000", "{url}: {got}");
+    }
+    wait_for("what the box sent comes out of the tunnel", SOON, || {
+        Ok((arrived("other")? >= before + 2).then_some(()))
+    })?;
+    home.nothing_leaked("from the box itself, with the tunnel up")?;
+
+    home.gateway.down("home")?;
+    let before = arrived("other")?;
+    refused(box_, &[9, 53])?;
+    home.nothing_leaked("from the box itself, with the tunnel down")?;
+    ensure!(arrived("other")? == before, "something arrived");
+    // What it needs.
+    for host in [WEB, WEB6] {
+        say(box_, host, 123)?;
+    }
+    for resolver in RESOLVERS {
+        say(box_, resolver, 53)?;
+    }
+    wait_for("NTP and DNS arrive", SOON, || {
+        Ok((arrived("ntp")? >= 2 && arrived("dns")? >= 2).then_some(()))
+    })?;
+    ensure!(
+        arrived("other")? == before,
+        "a question for somebody else left"
+    );
+    // Who calls is answered.
+    web.exec(["ping", "-n", "-c1", "-W2", GATEWAY6])?;
+    let _page = box_.spawn_exec(project::own_command(&["webhost", "--listen", "[::]:8080"]))?;
+    let url = format!("http://[{GATEWAY6}]:8080/");
+    wait_for("the box answers who calls", SOON, || {
+        let asked = web.finish(["curl", "-sS", "-g", "--fail", "--max-time", "1", &url])?;
+        Ok(asked.success().then_some(()))
+    })?;
+    // The LAN is not outside.
+    box_.exec(["ping", "-n", "-c1", "-W2", "192.168.1.20"])?;
+
+    home.gateway.up("home")?;
+    home.gateway
+        .write(&gateway_setup(QUICK, "own_traffic = \"all\"\n"))?;
+    home.gateway.reload()?;
+    let mut seen = String::new();
+    wait_for("the box goes its own way", SOON, || {
+        seen = seen_by(box_, WEB)?;
+        Ok(seen.ends_with(HOME_PUBLIC).then_some(()))
+    })
+    .map_err(|failure| failure.while_doing(format!("the web host sees {seen}")))?;
+    // A flow that never ends, from one port.
+    let asker = Asker::start(box_, web)?;
+    let clear = [HOME_PUBLIC.parse()?, GATEWAY6.parse()?];
+    asker.answered_since(Instant::now(), clear, SOON)?;
+    home.gateway.write(&gateway_setup(QUICK, ""))?;
+    home.gateway.reload()?;
+    wait_for("the box is held again", SOON, || {
+        Ok(seen_by(box_, WEB)?.ends_with(SERVER).then_some(()))
+    })?;
+    asker.answered_since(Instant::now(), [SERVER.parse()?, SERVER6.parse()?], SOON)?;
+    drop(asker);
+    ensure!(running.stop(), "cygnet did not end");
+    home.world.provider.reset()?;
+    refused(box_, &[9, 53])?;
+    home.nothing_leaked("from the box itself, after the end")?;
+    Ok("through the tunnel, or refused at once".to_owned())
+}
+
+/// Fails unless TCP is refused at once and UDP to these ports is not taken, over both families.
+fn refused(box_: &Namespace, ports: &[u16]) -> Result<()> {
+    for url in [format!("http://{WEB}/"), format!("http://[{WEB6}]/")] {
+        let asked = box_.finish(["curl", "-sS", "-g", "--max-time", "20", &url])?;
+        // 7: refused; 28 would be "no answer".
+        ensure!(
+            asked.status.code() == Some(7),
+            "the box asks for {url}: {:?}, {}",
+            asked.status.code(),
+            asked.stderr.trim()
+        );
+    }
+    for host in [WEB, WEB6] {
+        for port in ports {
+            let said = say(box_, host, *port);
+            ensure!(said.is_err(), "a datagram to {host} {port} was taken");
+        }
+    }
+    Ok(())
+}
+
+fn say(box_: &Namespace, host: &str, port: u16) -> Result<()> {
+    let program = "import socket, sys\n\
+        to = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=socket.SOCK_DGRAM)[0]\n\
+        socket.socket(to[0], socket.SOCK_DGRAM).sendto(b'x', to[4])";
+    box_.exec(["python3", "-c", program, host, &port.to_string()])
+        .map(drop)
+}
