@@ -118,6 +118,13 @@ pub(super) struct Step {
     pub(super) pause: Duration,
 }
 
+impl Step {
+    /// Whether somebody flushes nftables.
+    pub(super) fn flushes(&self) -> bool {
+        self.flush || self.event == Event::FlushRuleset
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flush = if self.flush {

@@ -1,5 +1,5 @@
 //! `cargo xtask leak`: nothing of a device behind the box leaves the home but inside the tunnel, whatever befalls
-//! the box.
+//! the box; and nothing of the box itself that it does not need, but for a foreign flush.
 //!
 //! Each round is played twice, side by side, in a world of its own: with the guard, where no packet may leak, and
 //! as a control without, where some must. Between the home and its router every packet is captured, before
@@ -19,6 +19,7 @@ use crate::interop::keep_files;
 use crate::lab::{Failure, Lab, Result, interrupt};
 use crate::{project, setup};
 use ends::{Certificates, Program};
+use events::Step;
 use report::{Round, Summary};
 use round::{Plan, Played};
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ pub fn smoke() -> Result<Vec<(String, Option<String>)>> {
 /// What the rounds are like. Servers take turns, and so do boxes with one leg and with two, and boxes that answer for names
 /// and that do not. In every fourth round there is a device that goes direct, and one that is blocked.
 fn plans(seed: u64, rounds: u32) -> Vec<Plan> {
-    let plan = |(number, steps): (u32, _)| Plan {
+    let plan = |(number, steps): (u32, Vec<Step>)| Plan {
         number,
         server: match number % 2 {
             1 => Program::Cygnet,
@@ -106,6 +107,7 @@ fn plans(seed: u64, rounds: u32) -> Vec<Plan> {
         // Four rounds with, four without: with each server, and each number of legs.
         answers: number % 8 < 4,
         policies: policies(number),
+        own: !steps.iter().any(Step::flushes),
         steps,
     };
     (1..)

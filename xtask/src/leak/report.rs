@@ -61,18 +61,20 @@ impl Round {
             legs,
             answers,
             policies,
+            own,
             steps,
         } = &self.plan;
+        let extra = match (answers, policies) {
+            (true, _) => "names",
+            (_, true) => "policies",
+            _ => "",
+        };
+        let own = if *own { "own" } else { "" };
         let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
         println!(
-            "{mark} {number:>3}  {:<10} {:<8} {:<8} {:>5.1} s  {}; {}",
+            "{mark} {number:>3}  {:<10} {:<8} {extra:<8} {own:<3} {:>5.1} s  {}; {}",
             server.name(),
             legs.name(),
-            match (answers, policies) {
-                (true, _) => "names",
-                (_, true) => "policies",
-                _ => "",
-            },
             self.elapsed.as_secs_f64(),
             self.counts(),
             steps.join(", ")
@@ -226,6 +228,7 @@ mod tests {
                 legs: Legs::One,
                 answers: false,
                 policies: false,
+                own: false,
                 steps: Vec::new(),
             },
             guarded,

@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) answers: bool,
     /// There are devices with other policies, too.
     pub(super) policies: bool,
+    /// The box itself sends as well: where nobody flushes nftables, which alone holds it.
+    pub(super) own: bool,
     pub(super) steps: Vec<Step>,
 }
 
@@ -80,6 +82,8 @@ pub(super) fn play(
         lab,
         certificates,
         answers: plan.answers,
+        // Without a guard it sends what it likes, and would hide a control of which no device's packets leak.
+        own: plan.own && guarded,
         guarded,
         network,
         server,
@@ -99,6 +103,7 @@ pub(super) fn play(
         ..
     } = scene;
     drop(traffic);
+    let running = running.map(|running| (running.machine, running.gateway));
     let judge = Judge {
         direct: plan.policies.then_some(DIRECT),
         boxes: box_addresses()?,
@@ -165,6 +170,8 @@ impl Diary {
 
 /// The box while it is switched on.
 struct Running {
+    /// What it sends itself; ends before the machine does.
+    own: Option<Traffic>,
     machine: Machine,
     gateway: Cygnet,
 }
@@ -174,6 +181,7 @@ struct Scene<'a> {
     lab: &'a Lab,
     certificates: &'a Certificates,
     answers: bool,
+    own: bool,
     guarded: bool,
     network: Network,
     server: Server,
@@ -195,7 +203,11 @@ impl Scene<'_> {
                 .map_err(|failure| failure.while_doing(step))?;
             interrupt::pause(step.pause)?;
         }
-        self.traffic.passes_the_tunnel(SOON)
+        let back = self.traffic.passes_the_tunnel(SOON)?;
+        if let Some(own) = &self.running()?.own {
+            own.passes_the_tunnel(SOON)?;
+        }
+        Ok(back)
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -258,11 +270,17 @@ impl Scene<'_> {
         if self.guarded {
             guard_on(&gateway, &[0])?;
         }
+        let legs = self.network.legs;
+        let own = (self.own.then(|| Traffic::of_box(&machine.namespace, legs))).transpose()?;
         machine.plug(&self.network)?;
         interrupt::pause(without_cygnet)?;
         self.diary.go_on("cygnet started");
         gateway.restart()?;
-        self.running = Some(Running { machine, gateway });
+        self.running = Some(Running {
+            own,
+            machine,
+            gateway,
+        });
         Ok(())
     }
 

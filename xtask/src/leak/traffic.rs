@@ -1,10 +1,10 @@
-//! Laptop and phone, which never stop: UDP, TCP and ICMP over IPv4 and IPv6, every packet with a mark that
-//! is known again wherever it turns up.
+//! Laptop and phone, which never stop, and the box itself: UDP, TCP and ICMP over IPv4 and IPv6, every packet with a mark
+//! that is known again wherever it turns up.
 //!
 //! To the DNS host and to the box as DNS does (UDP and TCP 53, 853 for DoT), and to UDP 500 and 4500 of everybody, the VPN
 //! server included: what a rule that looks at ports alone would let pass.
 
-use super::world::{Network, Targets};
+use super::world::{Legs, Network, Targets};
 use crate::lab::{Namespace, Process, Result, interrupt, join, on_host, wait_for};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -50,24 +50,31 @@ impl Counts {
 }
 
 impl Traffic {
-    /// Starts on all devices.
-    pub(super) fn start(network: &Network) -> Result<Self> {
-        let mut all = Self {
+    fn none() -> Self {
+        Self {
             stop: Arc::default(),
             counts: Vec::new(),
             threads: Vec::new(),
             _pings: Vec::new(),
-        };
+        }
+    }
+
+    /// Starts on the box itself, which needs nothing of what it asks for.
+    pub(super) fn of_box(host: &Namespace, legs: Legs) -> Result<Self> {
+        let mut all = Self::none();
+        for targets in Targets::both(legs)? {
+            all.count(host, targets, &[own_datagrams, pages]);
+        }
+        Ok(all)
+    }
+
+    /// Starts on all devices.
+    pub(super) fn start(network: &Network) -> Result<Self> {
+        let mut all = Self::none();
         for targets in Targets::both(network.legs)? {
             for device in [&network.laptop, &network.phone] {
-                let counts = all.add(device, targets, &[datagrams, streams, pages]);
+                all.count(device, targets, &[datagrams, streams, pages]);
                 all.ping(device, targets)?;
-                let family = match targets.web {
-                    IpAddr::V4(_) => "IPv4",
-                    IpAddr::V6(_) => "IPv6",
-                };
-                all.counts
-                    .push((format!("{} over {family}", device.name()), counts));
             }
             if let Some([direct, blocked]) = &network.others {
                 // What has no mark cannot be told from what is somebody else's.
@@ -77,6 +84,17 @@ impl Traffic {
             }
         }
         Ok(all)
+    }
+
+    /// Its pages have to come through the tunnel in the end.
+    fn count(&mut self, device: &Namespace, targets: Targets, works: &[Work]) {
+        let counts = self.add(device, targets, works);
+        let family = match targets.web {
+            IpAddr::V4(_) => "IPv4",
+            IpAddr::V6(_) => "IPv6",
+        };
+        self.counts
+            .push((format!("{} over {family}", device.name()), counts));
     }
 
     fn add(&mut self, device: &Namespace, targets: Targets, works: &[Work]) -> Counts {
@@ -173,6 +191,26 @@ fn marked_datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Cou
         web, other, dns, ..
     } = targets;
     let to = [(web, 9), (dns, 53), (dns, 853), (other, 500), (other, 4500)];
+    send(who, &to, stop, counts)
+}
+
+/// No questions for names: whom the box asks for them is the lab's own affair.
+fn own_datagrams(who: &str, targets: Targets, stop: &AtomicBool, counts: &Counts) -> Result<()> {
+    let Targets {
+        web,
+        other,
+        dns,
+        server,
+        ..
+    } = targets;
+    let to = [
+        (web, 9),
+        (dns, 9),
+        (web, 500),
+        (other, 4500),
+        (server, 500),
+        (server, 4500),
+    ];
     send(who, &to, stop, counts)
 }
 
