@@ -63,11 +63,19 @@ impl Asker {
             let good = |answer: &&Answer| answer.asked > since && answer.seen == seen[family];
             answers.iter().find(good).map(|answer| answer.came)
         };
-        wait_for(
-            "a question is answered through the tunnel",
-            patience,
-            || Ok(first(0).zip(first(1)).map(|(v4, v6)| v4.max(v6))),
-        )
+        let found = wait_for("a question of each family is answered", patience, || {
+            Ok(first(0).zip(first(1)).map(|(v4, v6)| v4.max(v6)))
+        });
+        found.map_err(|failure| {
+            let last = [0, 1].map(|family| self.last_seen(family));
+            failure.while_doing(format!("to {seen:?}; the last answers were to {last:?}"))
+        })
+    }
+
+    fn last_seen(&self, family: usize) -> Option<IpAddr> {
+        let answers = self.answers[family].lock();
+        let answers = answers.unwrap_or_else(PoisonError::into_inner);
+        answers.last().map(|answer| answer.seen)
     }
 
     /// Forgets the answers so far.

@@ -45,7 +45,8 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
     let (box_, web) = (&home.world.gateway, &home.world.web);
     let [v4, v6] = RESOLVERS;
     web.ip(&format!("addr add {v4}/24 dev eth0"))?;
-    web.ip(&format!("addr add {v6}/64 dev eth0 nodad"))?;
+    // It answers from the one that was asked: a preferred address would be taken for all answers.
+    web.ip(&format!("addr add {v6}/64 dev eth0 nodad preferred_lft 0"))?;
     web.nft(
         "table inet seen {\ncounter ntp { }\ncounter dns { }\ncounter other { }\nchain in {\n\
          type filter hook prerouting priority -300;\nudp dport 123 counter name ntp\n\
