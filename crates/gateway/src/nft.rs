@@ -30,13 +30,7 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
     let mut forward = Vec::new();
     for (interface, largest) in ours(inputs) {
         for direction in ["iifname", "oifname"] {
-            for (family, v6) in [("ipv4", false), ("ipv6", true)] {
-                // `set` only ever lowers the value.
-                forward.push(format!(
-                    "{direction} \"{interface}\" meta nfproto {family} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
-                    tcp_mss(largest, v6)
-                ));
-            }
+            forward.extend(Family::BOTH.map(|family| clamp(direction, interface, family, largest)));
         }
     }
     forward.extend(forward_filter(inputs));
@@ -104,8 +98,26 @@ pub(crate) fn plan(inputs: &Inputs) -> String {
 }
 
 /// Each family's names in nft: of its packets' fields, and of itself.
-const FAMILIES: [(&str, &str, Family); 2] =
-    [("ip", "ipv4", Family::V4), ("ip6", "ipv6", Family::V6)];
+const FAMILIES: [(&str, &str, Family); 2] = [
+    ("ip", protocol(Family::V4), Family::V4),
+    ("ip6", protocol(Family::V6), Family::V6),
+];
+
+const fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+/// Keeps TCP to what fits a tunnel. (`set` only ever lowers the value.)
+fn clamp(direction: &str, interface: &InterfaceName, family: Family, largest: u16) -> String {
+    format!(
+        "{direction} \"{interface}\" meta nfproto {} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
+        protocol(family),
+        tcp_mss(largest, family == Family::V6)
+    )
+}
 
 /// The addresses of a family that a tunnel's peer lent us.
 fn lent(tunnel: &Tunnel, family: Family) -> Vec<IpAddr> {
@@ -413,7 +425,7 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             devices::begun_otherwise(&inputs.lan, &inside)
                 .into_iter()
                 .chain(["meta iif != 0 return".to_owned()])
-                .chain(own_traffic::marked_elsewhere(inputs))
+                .chain(own_traffic::led_elsewhere(inputs))
                 .chain(ways_home(inputs))
                 .chain(std::iter::once(
                     "ct state related ct status snat meta l4proto { icmp, ipv6-icmp } fib saddr . oif type != local counter drop"
@@ -449,7 +461,12 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
 
 /// What is looked up at run time, and is no part of what a table is signed by.
 fn sets(lan: &Lan) -> String {
-    format!("{}{}", direct_names::sets(lan), failure::set(lan))
+    [
+        direct_names::sets(lan),
+        failure::set(lan),
+        own_traffic::sets(lan),
+    ]
+    .concat()
 }
 
 /// Says in a comment what the table was made from: nft lists rules in other words, and one of another day may have no

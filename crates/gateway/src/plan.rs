@@ -14,6 +14,7 @@ use crate::{
     overlap, own,
 };
 
+pub(crate) use local::PRIVATE;
 pub use local::{Around, is_private};
 
 /// Everything `cygnet run` sets and takes back, the guard excepted.
@@ -522,9 +523,13 @@ fn sysctls(inputs: &Inputs) -> Vec<Sysctl> {
         only_if: Some("1".to_owned()),
         ..set("net/ipv6/conf/*/accept_ra", "2")
     });
-    for interface in inputs.lan.iter().flat_map(|lan| &lan.interfaces) {
-        // Who asks for the tunnel's inner address, or for that of another leg on the same wire, is not answered, and
-        // nobody is asked in its name. With several networks on one interface each of its addresses is answered for.
+    let legs = inputs.lan.iter().flat_map(|lan| {
+        let legs = lan.interfaces.iter().chain(&inputs.uplink);
+        legs.collect::<BTreeSet<_>>()
+    });
+    for interface in legs {
+        // Who asks for the tunnel's inner address, or for that of another leg, is not answered, and nobody is asked in
+        // its name. With several networks on one interface each of its addresses is answered for.
         for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
             all.push(Sysctl {
                 // A stricter one is somebody's own.

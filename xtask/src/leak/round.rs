@@ -170,7 +170,7 @@ impl Diary {
 
 /// The box while it is switched on.
 struct Running {
-    /// What it sends itself; ends before the machine does.
+    /// What it sends itself; ends with it.
     own: Option<Traffic>,
     machine: Machine,
     gateway: Cygnet,

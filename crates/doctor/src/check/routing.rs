@@ -149,10 +149,16 @@ pub(super) fn own_traffic(facts: &Facts) -> Option<Check> {
         Some(_) if let_out => {
             format!("the box itself goes direct, in clear, as devices do while {gateway} is down")
         }
-        Some(_) => format!(
-            "the box itself: IKE, DHCP, NTP and DNS leave; all else, such as apt, is refused while {gateway} is down: \
-             `cygnet up {gateway}` first, or own_traffic = \"all\" in [gateway], which lets it out in clear"
-        ),
+        Some(_) => {
+            let first = match &facts.status {
+                Ok(_) => format!("`cygnet up {gateway}`"),
+                Err(_) => "start cygnet".to_owned(),
+            };
+            format!(
+                "the box itself: IKE, DHCP, NTP and DNS leave; all else, such as apt, is refused while {gateway} is down: \
+                 {first} first, or own_traffic = \"all\" in [gateway], which lets it out in clear"
+            )
+        }
     };
     Some(Check::good("own-traffic", says))
 }
@@ -443,10 +449,12 @@ mod tests {
             })
         };
         let down = |facts: &mut Facts| facts.status = Err("it does not run".to_owned());
-        let cases: [(&dyn Fn(&mut Facts), &str); 4] = [
+        type Case<'c> = (&'c dyn Fn(&mut Facts), &'c str);
+        let cases: [Case<'_>; 5] = [
             (&|_| {}, "all else, such as apt, goes through home"),
+            (&down, "is refused while home is down: start cygnet first"),
             (
-                &down,
+                &|facts| facts.status.as_mut().unwrap().engine = None,
                 "is refused while home is down: `cygnet up home` first",
             ),
             (

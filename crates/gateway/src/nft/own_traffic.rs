@@ -6,15 +6,15 @@
 //! the output hook such a packet still shows the interface of its first route; where it really leaves is seen behind it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{Chain, ERRORS, devices, failure, inside, keyword, names, ours, per_family, set};
 use crate::guard::GuardInputs;
 use crate::inputs::{Inputs, InterfaceName, Lan};
-use crate::mtu::tcp_mss;
 use crate::own::{self, OwnNeeds, OwnWay};
-use crate::plan::Family;
+use crate::plan::{Family, PRIVATE};
 use crate::{OUTER_MARK, OWN_MARK};
 
 /// In the guard: what is not needed, and is in no tunnel, is refused. For the end of the output hook; and its chains.
@@ -22,15 +22,30 @@ pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
     let lan = &inputs.lan;
     let needs = lan.own.as_ref()?;
     let tuns = inside(inputs).into_iter().chain(&inputs.closed);
-    let mut rules = needed(lan, needs, tuns);
+    let mut rules = vec![to_ours(tuns)];
     if !inside(inputs).is_empty() {
         // Judged where it leaves.
         rules.push(format!("meta mark {OWN_MARK:#010x} return"));
     }
+    // What began in a tunnel is known there by another address, and goes on there or not at all.
+    rules.push(format!(
+        "ct direction original ct mark {OWN_MARK:#010x} goto refused"
+    ));
+    // The end of a connection that nobody knows any more may be of one that was in the tunnel, and tell whom it was with:
+    // one of a program, that is. To who goes on with one the kernel says so, for nobody.
+    rules.push(format!(
+        "{FORGOTTEN_ENDS} meta skuid != {} counter drop",
+        u32::MAX
+    ));
+    rules.extend(near(lan, needs));
     let given = devices::given(lan);
     rules.extend(per_family(&given, |keyword, nets| {
         format!("{keyword} daddr {nets} goto refused")
     }));
+    rules.extend(needed(needs));
+    if needs.resolvers.is_none() {
+        rules.push(NAMES.to_owned());
+    }
     rules.extend(devices::around(lan, "return"));
     rules.extend(failure::rule(lan, "return"));
     rules.push("goto refused".to_owned());
@@ -45,16 +60,19 @@ pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
     Some((format!("meta mark != {OUTER_MARK:#010x} jump own"), chains))
 }
 
-/// In the guard, where packets of this machine leave: by that mark none does but into a tunnel.
-pub(super) fn marked_elsewhere(inputs: &GuardInputs) -> Option<String> {
-    inputs.lan.own.as_ref()?;
+/// In the guard, where packets of this machine leave: what is led into a tunnel, and what began in one, leaves by none of
+/// the others, whatever this machine may send now.
+pub(super) fn led_elsewhere(inputs: &GuardInputs) -> [String; 2] {
     let elsewhere = match inside(inputs) {
         tunnels if tunnels.is_empty() => String::new(),
         tunnels => format!("oifname != {} ", names(tunnels)),
     };
-    Some(format!(
-        "meta mark {OWN_MARK:#010x} {elsewhere}counter drop"
-    ))
+    [
+        format!("meta mark {OWN_MARK:#010x} {elsewhere}counter drop"),
+        format!(
+            "oifname != \"lo\" ct direction original ct mark {OWN_MARK:#010x} {elsewhere}counter drop"
+        ),
+    ]
 }
 
 /// In the plan: what is not needed takes the tunnel to where it leads. TCP is kept to what the tunnel carries, as the
@@ -69,8 +87,11 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
         return Vec::new();
     }
     let tuns = ours(inputs);
-    let mut marked = vec![format!("meta mark {OUTER_MARK:#010x} return")];
-    marked.extend(needed(lan, needs, tuns.iter().map(|(name, _)| *name)));
+    let mut marked = vec![
+        format!("meta mark {OUTER_MARK:#010x} return"),
+        to_ours(tuns.iter().map(|(name, _)| *name)),
+    ];
+    marked.extend(near(lan, needs));
     marked.extend(never_led(lan, needs));
     // A connection is translated as it begins. One that began elsewhere would get no answer by the tunnel, and is refused.
     marked.push(format!(
@@ -81,6 +102,8 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
     marked.extend(per_family(&devices::given(lan), |keyword, nets| {
         format!("{keyword} daddr {nets} return")
     }));
+    // A resolver of this machine that asks on asks through the tunnel, while it carries.
+    marked.extend(needed(needs));
     marked.extend(devices::around(lan, "return"));
     marked.extend(of_lan.into_iter().flat_map(into));
     let clamped = |direction: &str| ways.iter().map(|way| clamp(way, direction)).collect();
@@ -106,7 +129,10 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
 fn into(way: &OwnWay<'_>) -> Vec<String> {
     let mark = format!("ct mark set {OWN_MARK:#010x} meta mark set {OWN_MARK:#010x}");
     if way.reached.iter().any(|net| net.prefix_len() == 0) {
-        return vec![format!("meta nfproto {} {mark}", protocol(way.family))];
+        return vec![format!(
+            "meta nfproto {} {mark}",
+            super::protocol(way.family)
+        )];
     }
     per_family(&way.reached, |keyword, nets| {
         format!("{keyword} daddr {nets} {mark}")
@@ -115,19 +141,7 @@ fn into(way: &OwnWay<'_>) -> Vec<String> {
 
 fn clamp(way: &OwnWay<'_>, direction: &str) -> String {
     let largest = way.tunnel.whole.min(way.tunnel.mtu);
-    format!(
-        "{direction} \"{}\" meta nfproto {} tcp flags & (syn | rst) == syn tcp option maxseg size set {}",
-        way.tunnel.interface,
-        protocol(way.family),
-        tcp_mss(largest, way.family == Family::V6)
-    )
-}
-
-fn protocol(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    }
+    super::clamp(direction, &way.tunnel.interface, way.family, largest)
 }
 
 /// What is led into the tunnel gets the address that the other side knows; where one is lent, everything does already.
@@ -160,27 +174,41 @@ fn never_led(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
     rules
 }
 
-/// Rules that return for what the machine needs: the tunnels' own packets excepted, which carry a mark.
-fn needed<'i>(
-    lan: &Lan,
-    needs: &OwnNeeds,
-    tuns: impl Iterator<Item = &'i InterfaceName>,
-) -> Vec<String> {
+/// What stays in the machine, or is in a tunnel by its route.
+fn to_ours<'i>(tuns: impl Iterator<Item = &'i InterfaceName>) -> String {
     let here = tuns.map(InterfaceName::as_str).chain(["lo"]);
     let here: BTreeSet<String> = here.map(|name| format!("\"{name}\"")).collect();
     let here: Vec<String> = here.into_iter().collect();
+    format!("oifname {} return", set(&here))
+}
+
+/// Resets of connections that are not tracked.
+const FORGOTTEN_ENDS: &str = "ct state invalid tcp flags & rst == rst";
+
+/// Names, in clear and by TLS (RFC 7858).
+const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return";
+
+/// Rules that return for answers, and for what is not outside.
+fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
     let mut rules = vec![
-        format!("oifname {} return", set(&here)),
-        // Who called is answered, also by connections that began before any were tracked: no other program has these ports.
+        // Who called is answered, also by connections that began before any were tracked: no server has these ports, but
+        // some clients do, and theirs may be in a tunnel.
         "ct direction reply return".to_owned(),
-        "tcp sport 1-1023 tcp flags & (syn | ack) != syn return".to_owned(),
+        format!(
+            "tcp sport 1-1023 tcp flags & (syn | ack) != syn ct mark != {OWN_MARK:#010x} return"
+        ),
         // Who goes on with a connection that nobody knows any more is told so, else he does for minutes.
-        "ct state invalid tcp flags & rst == rst return".to_owned(),
+        format!("{FORGOTTEN_ENDS} return"),
     ];
     // What may be said to whom about what passed is judged before.
     rules.extend(ERRORS.map(|kinds| format!("{kinds} return")));
     let interfaces = names(&lan.interfaces);
-    rules.extend(per_family(&lan.networks, |keyword, nets| {
+    // Before the network is up nobody knows which network the LAN is; a disk there may be waited for at boot.
+    let networks = match lan.networks.as_slice() {
+        [] => &PRIVATE[..],
+        known => known,
+    };
+    rules.extend(per_family(networks, |keyword, nets| {
         format!("oifname {interfaces} {keyword} daddr {nets} return")
     }));
     for (interface, net) in &needs.beside {
@@ -198,33 +226,55 @@ fn needed<'i>(
         ),
         format!("oifname {near} ip6 daddr {{ fe80::/10, ff02::/16, ff05::/16 }} return"),
     ]);
-    rules.extend(
-        [
-            "ip protocol igmp return",
-            "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, \
-             nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } return",
-            "udp sport 68 udp dport 67 return",
-            "udp sport 546 udp dport 547 return",
-            // NTP, and how its keys are agreed on (RFC 8915 §6).
-            "udp dport 123 return",
-            "tcp dport 4460 return",
-        ]
-        .map(str::to_owned),
-    );
-    // Names, in clear and by TLS (RFC 7858).
-    const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return";
-    match &needs.resolvers {
-        None => rules.push(NAMES.to_owned()),
-        Some(resolvers) => {
-            let resolvers: BTreeSet<IpNet> = resolvers.iter().copied().map(IpNet::from).collect();
-            let resolvers: Vec<IpNet> = resolvers.into_iter().collect();
-            rules.extend(per_family(&resolvers, |keyword, resolvers| {
-                format!("{keyword} daddr {resolvers} {NAMES}")
-            }));
-        }
+    rules
+}
+
+/// Rules that return for what the machine needs from outside, besides the tunnels' own packets, which carry a mark.
+fn needed(needs: &OwnNeeds) -> Vec<String> {
+    let mut rules: Vec<String> = [
+        "ip protocol igmp return",
+        "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, \
+         nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } return",
+        "udp sport 68 udp dport 67 return",
+        "udp sport 546 udp dport 547 return",
+        // NTP, and how its keys are agreed on (RFC 8915 §6).
+        "udp dport 123 return",
+        "tcp dport 4460 return",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if needs.resolvers.is_some() {
+        let asked = RESOLVERS.map(|(_, keyword, _, set)| format!("{keyword} daddr @{set} {NAMES}"));
+        rules.extend(asked);
     }
     if let Some(user) = needs.user {
         rules.push(format!("meta skuid {user} return"));
     }
     rules
+}
+
+/// Sets of the machine's resolvers, which come and go with the network: family, keyword of its addresses, their type, set.
+const RESOLVERS: [(Family, &str, &str, &str); 2] = [
+    (Family::V4, "ip", "ipv4_addr", "resolvers4"),
+    (Family::V6, "ip6", "ipv6_addr", "resolvers6"),
+];
+
+/// The sets, where they are asked.
+pub(super) fn sets(lan: &Lan) -> String {
+    let needs = lan.own.as_ref();
+    let Some(resolvers) = needs.and_then(|needs| needs.resolvers.as_ref()) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    for (family, _, kind, set) in RESOLVERS {
+        let resolvers = resolvers.iter().filter(|r| Family::of(**r) == family);
+        let resolvers: BTreeSet<&IpAddr> = resolvers.collect();
+        text.push_str(&format!("\tset {set} {{\n\t\ttype {kind}\n"));
+        if !resolvers.is_empty() {
+            let resolvers: Vec<&IpAddr> = resolvers.into_iter().collect();
+            text.push_str(&format!("\t\telements = {}\n", super::set(&resolvers)));
+        }
+        text.push_str("\t}\n");
+    }
+    text
 }

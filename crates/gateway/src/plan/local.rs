@@ -104,7 +104,7 @@ impl Inputs {
 }
 
 /// RFC 1918, RFC 6598, RFC 3927; RFC 4193, RFC 4291 §2.5.6.
-const PRIVATE: [IpNet; 7] = [
+pub(crate) const PRIVATE: [IpNet; 7] = [
     v4([10, 0, 0, 0], 8),
     v4([172, 16, 0, 0], 12),
     v4([192, 168, 0, 0], 16),

@@ -145,29 +145,39 @@ impl Netlink {
     /// # Errors
     /// [`Error::Netlink`].
     pub async fn default_route(&self, v6: bool) -> Result<Option<RouteTo>> {
+        let all = self.default_routes(v6).await?;
+        Ok(all.into_iter().next())
+    }
+
+    /// All default routes in the main table, the best first.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`].
+    pub async fn default_routes(&self, v6: bool) -> Result<Vec<RouteTo>> {
         let messages = self.dump(v6).await?;
-        let best = messages
+        let mut found: Vec<_> = messages
             .into_iter()
             .filter(|m| {
                 u32::from(m.header.table) == cygnet_gateway::MAIN_TABLE
                     && m.header.destination_prefix_length == 0
                     && m.header.kind == RouteType::Unicast
             })
-            .min_by_key(|m| {
-                let metric = m.attributes.iter().find_map(|a| match a {
-                    RouteAttribute::Priority(p) => Some(*p),
-                    _ => None,
-                });
-                metric.unwrap_or(0)
+            .collect();
+        found.sort_by_key(|m| {
+            let metric = m.attributes.iter().find_map(|a| match a {
+                RouteAttribute::Priority(p) => Some(*p),
+                _ => None,
             });
-        let Some(best) = best else { return Ok(None) };
-        let mut found = RouteTo::of(best.attributes);
+            metric.unwrap_or(0)
+        });
         let links = self.links().await?;
-        let link = links.into_iter().find(|l| l.index == found.index);
-        Ok(link.map(|link| {
-            found.interface = link.name;
-            found
-        }))
+        let named = |message: RouteMessage| {
+            let mut way = RouteTo::of(message.attributes);
+            let link = links.iter().find(|link| link.index == way.index)?;
+            way.interface.clone_from(&link.name);
+            Some(way)
+        };
+        Ok(found.into_iter().filter_map(named).collect())
     }
 
     /// Interfaces by which a router is reached that announces itself (RFC 4861 §6.3.4): IPv6 default routes of

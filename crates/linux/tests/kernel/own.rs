@@ -92,6 +92,7 @@ fn a_mark_alone_lets_nothing_out() {
     // It would have been seen: this one is behind it on the same way.
     let own = world.gateway.udp("0.0.0.0:0");
     hold(&world, None);
+    world.gateway.sh("nft delete table inet other");
     own.send_to(b"later", "203.0.113.10:9").unwrap();
     let mut buf = [0; 16];
     let n = seen.recv(&mut buf).unwrap();

@@ -47,7 +47,7 @@ fn hairpin(lab: &mut Lab) -> Result<String> {
     for (address, router) in PHONE.into_iter().zip([GATEWAY, GATEWAY6]) {
         let said = laptop.finish(["ping", "-n", "-c1", "-W2", "-t1", address])?;
         ensure!(
-            said.stdout.contains(router) && !said.success(),
+            said.stdout.contains(&format!("From {router} ")) && !said.success(),
             "{router} is not between laptop and phone: {}",
             said.stdout
         );

@@ -23,6 +23,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 /// The box's resolvers, at the web host.
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:80::53"];
 
+/// What the server lends.
+const LENT: [&str; 2] = ["10.99.0.2", "fd99::2"];
+
 /// Counts what is sent to it, and says so.
 const SINK: &str = "import socket\n\
     listener = socket.create_server(('::', 8081), family=socket.AF_INET6, dualstack_ipv6=True)\n\
@@ -154,25 +157,42 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
     box_.exec(["ping", "-n", "-c1", "-W2", "192.168.1.20"])?;
 
     home.gateway.up("home")?;
-    home.gateway
-        .write(&gateway_setup(QUICK, "own_traffic = \"all\"\n"))?;
-    home.gateway.reload()?;
-    let mut seen = String::new();
-    wait_for("the box goes its own way", SOON, || {
-        seen = seen_by(box_, WEB)?;
-        Ok(seen.ends_with(HOME_PUBLIC).then_some(()))
-    })
-    .map_err(|failure| failure.while_doing(format!("the web host sees {seen}")))?;
-    // A flow that never ends, from one port.
+    // A flow that never ends, from one port: whichever way it begins, it goes where the box is told to go.
     let asker = Asker::start(box_, web)?;
-    let clear = [HOME_PUBLIC.parse()?, GATEWAY6.parse()?];
-    asker.answered_since(Instant::now(), clear, SOON)?;
-    home.gateway.write(&gateway_setup(QUICK, ""))?;
-    home.gateway.reload()?;
-    wait_for("the box is held again", SOON, || {
-        Ok(seen_by(box_, WEB)?.ends_with(SERVER).then_some(()))
-    })?;
-    asker.answered_since(Instant::now(), [SERVER.parse()?, SERVER6.parse()?], SOON)?;
+    let (clear, inside) = (
+        [HOME_PUBLIC.parse()?, GATEWAY6.parse()?],
+        [SERVER.parse()?, SERVER6.parse()?],
+    );
+    asker.answered_since(Instant::now(), inside, SOON)?;
+    // Before its translation.
+    home.world.router.nft(&format!(
+        "table inet seen {{\ncounter asked {{ }}\ncounter lent {{ }}\nchain in {{\n\
+         type filter hook prerouting priority -300;\nudp dport 7 counter name asked\n\
+         ip saddr {} counter name lent\nip6 saddr {} counter name lent\n}}\n}}\n",
+        LENT[0], LENT[1]
+    ))?;
+    for (lines, seen) in [
+        ("own_traffic = \"all\"\n", clear),
+        ("", inside),
+        (
+            "direct_networks = [\"198.51.100.0/24\", \"2001:db8:80::/48\"]\n",
+            clear,
+        ),
+        ("", inside),
+    ] {
+        home.gateway.write(&gateway_setup(QUICK, lines))?;
+        home.gateway.reload()?;
+        asker
+            .answered_since(Instant::now(), seen, SOON)
+            .map_err(|failure| failure.while_doing(format!("after `{}`", lines.trim())))?;
+    }
+    let list = ["nft", "-j", "list", "counters", "table", "inet", "seen"];
+    let seen = home.world.router.exec(list)?;
+    let (asked, lent) = (counter(&seen, "asked")?, counter(&seen, "lent")?);
+    ensure!(
+        asked > 0 && lent == 0,
+        "the router saw {asked} questions of the box, and {lent} packets from an address of the tunnel"
+    );
     drop(asker);
     ensure!(running.stop(), "cygnet did not end");
     home.world.provider.reset()?;

@@ -307,8 +307,7 @@ mod tests {
                 .map(|(interface, net)| (interface.to_owned(), net.parse().unwrap()))
                 .to_vec(),
             uplink: Some("eth0".to_owned()),
-            routers: Vec::new(),
-            resolvers: Vec::new(),
+            ..Machine::default()
         }
     }
 

@@ -80,7 +80,7 @@ impl Heard {
 
     /// Addresses are looked at then, unless they are sooner.
     pub(super) fn look_at(&mut self, at: Instant) {
-        self.addresses_at = self.addresses_at.or(Some(at));
+        self.addresses_at = Some(self.addresses_at.map_or(at, |before| before.min(at)));
     }
 
     /// Something is done that may change the firewalls.

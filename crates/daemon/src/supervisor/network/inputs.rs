@@ -230,8 +230,7 @@ mod tests {
                 ("lan0".into(), "10.1.0.1/24".parse().unwrap()),
             ],
             uplink: Some("eth0".into()),
-            routers: Vec::new(),
-            resolvers: Vec::new(),
+            ..Machine::default()
         }
     }
 

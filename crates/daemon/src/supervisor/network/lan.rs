@@ -5,6 +5,7 @@
 //! cannot make the LAN's: of a network of the LAN and one of a tunnel the narrower decides, and of one that is only
 //! lent the tunnel's, always.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use cygnet_config::{Config, Gateway, GuardSections, OwnTraffic};
@@ -82,26 +83,29 @@ pub(super) fn lan(
 fn own_needs(gateway: &Gateway, sections: &GuardSections, machine: &Machine) -> OwnNeeds {
     let own = |address: &IpAddr| {
         let mut addresses = machine.addresses.iter();
-        address.is_loopback() || addresses.any(|(_, net)| net.addr() == *address)
+        address.is_loopback()
+            || address.is_unspecified()
+            || addresses.any(|(_, net)| net.addr() == *address)
     };
     // resolv.conf(5): where nobody is named, this machine is meant.
     let asks_itself = machine.resolvers.is_empty() || machine.resolvers.iter().any(own);
-    // Without the route to the internet nothing tells where it is not.
+    // Without a route to the internet, now or before, nothing tells where it is not.
     let beside = machine.addresses.iter().filter(|(interface, net)| {
-        let is_way_out = machine.uplink.as_ref() == Some(interface)
+        let is_way_out = machine.ways_out.contains(interface)
             || machine.routers.iter().any(|router| net.contains(router));
-        machine.uplink.is_some()
+        !machine.ways_out.is_empty()
             && !is_way_out
             && !gateway.lan.contains(interface)
             && is_private(&net.trunc())
     });
     let beside = beside.filter_map(|(name, net)| Some((interface(name).ok()?, net.trunc())));
+    let beside: BTreeSet<_> = beside.collect();
     let user = start::engine_user(sections.engine_user.as_deref());
     OwnNeeds {
         resolvers: (!asks_itself).then(|| machine.resolvers.clone()),
         // Who is not known needs nothing: the program does not start then.
         user: user.ok().map(|(user, _)| user),
-        beside: beside.collect(),
+        beside: beside.into_iter().collect(),
     }
 }
 
@@ -248,9 +252,9 @@ mod tests {
                 .iter()
                 .map(on)
                 .collect(),
-                uplink: uplink.map(str::to_owned),
-                routers: Vec::new(),
+                ways_out: uplink.into_iter().map(str::to_owned).collect(),
                 resolvers: resolvers.iter().map(|r| r.parse().unwrap()).collect(),
+                ..Machine::default()
             };
             of(&config, &machine).unwrap().unwrap().own
         };
@@ -260,7 +264,12 @@ mod tests {
         let beside = needs.beside.iter().map(|(interface, _)| interface.as_str());
         assert_eq!(beside.collect::<Vec<_>>(), ["docker0"]);
         // Who asks on for this machine asks anybody.
-        for itself in [&["127.0.0.53"][..], &["9.9.9.9", "192.168.1.2"], &[]] {
+        for itself in [
+            &["127.0.0.53"][..],
+            &["0.0.0.0"],
+            &["9.9.9.9", "192.168.1.2"],
+            &[],
+        ] {
             let needs = own("", itself, None).unwrap();
             assert_eq!(needs.resolvers, None, "{itself:?}");
             assert!(

@@ -1,5 +1,6 @@
 //! What this machine has by itself, without what is ours.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,6 +16,8 @@ pub(super) struct Machine {
     pub(super) uplink: Option<String>,
     /// Where the default routes lead, of each family.
     pub(super) routers: Vec<IpAddr>,
+    /// Interfaces that have a default route, the best or another; those that had one, where none is left.
+    pub(super) ways_out: BTreeSet<String>,
     /// Whom it asks for names.
     pub(super) resolvers: Vec<IpAddr>,
 }
@@ -51,13 +54,18 @@ impl Machine {
             })
             .collect();
         addresses.sort();
-        let (mut uplink, mut routers) = (None, Vec::new());
+        let (mut uplink, mut routers, mut ways_out) = (None, Vec::new(), BTreeSet::new());
         for v6 in [false, true] {
-            let way = netlink.default_route(v6).await.map_err(|e| e.to_string())?;
-            if let Some(way) = way {
-                uplink = uplink.or(Some(way.interface));
+            let ways = netlink
+                .default_routes(v6)
+                .await
+                .map_err(|e| e.to_string())?;
+            if let Some(way) = ways.first() {
+                uplink = uplink.or(Some(way.interface.clone()));
                 routers.extend(way.gateway);
             }
+            let ways = ways.into_iter().map(|way| way.interface);
+            ways_out.extend(ways.filter(|name| !ours.contains(&name.as_str())));
         }
         let is_missing = |name: &&str| !links.iter().any(|link| link.name == *name);
         Ok(Look {
@@ -65,10 +73,19 @@ impl Machine {
                 addresses,
                 uplink,
                 routers,
+                ways_out,
                 resolvers: resolv_conf::named().unwrap_or_default(),
             },
             tuns_missing: ours.iter().any(is_missing),
         })
+    }
+
+    /// Of what was before, what is remembered: a cable that is out does not make the network behind it a local one.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        if self.ways_out.is_empty() {
+            self.ways_out.clone_from(&before.ways_out);
+        }
+        self
     }
 
     /// Which of the addresses that a peer lent are taken, one of each family at most, and why not all.
@@ -127,7 +144,7 @@ mod tests {
             addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
             uplink: None,
             routers: vec!["192.168.1.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-            resolvers: Vec::new(),
+            ..Machine::default()
         };
         let why = |a: &str, lan: &[IpNet]| machine.why_not_lent(a.parse().unwrap(), lan);
         let lent = |a: &str| why(a, &[]).is_none();

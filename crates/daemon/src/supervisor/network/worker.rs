@@ -296,7 +296,8 @@ impl Worker {
         let policies = Policies::read(&written.daemon.state_dir);
         let config = devices::effective(&written, &policies);
         let ours: Vec<&str> = interfaces(&config).collect();
-        let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
+        let look = Machine::look(self.network.netlink(), &ours).await?;
+        let machine = look.machine.after(&self.machine);
         let guarded_before = self.guard_present().await.unwrap_or(true);
         self.listeners.follow(&config, &machine, LETTING_GO)?;
         self.follow_held();
@@ -320,7 +321,7 @@ impl Worker {
             return Err(error);
         }
         self.end_connections_to(&closed);
-        let is_first = self.written.is_none();
+        let was_held = self.written.is_some() && self.lan().is_some();
         if written
             .gateway
             .as_ref()
@@ -342,7 +343,7 @@ impl Worker {
         self.policies = policies;
         self.follow_failure();
         self.arranged = self.lan();
-        if is_first {
+        if !was_held {
             self.end_own_soon();
         }
         // Of those that cannot be ended it warns, and tries again.

@@ -73,9 +73,14 @@ fn what_was_given_a_tunnel_takes_that_one_or_none() {
     assert_eq!(marks, [given, "meta nfproto ipv4"]);
     let nft = NetworkPlan::new(&inputs).unwrap().nft;
     let mark = "ct mark set 0x0063796f meta mark set 0x0063796f";
+    // Before what is needed, too: its host for the time is asked through it.
     let given_first =
-        format!("\t\t{given} {mark}\n\t\t{given} return\n\t\tmeta nfproto ipv4 {mark}\n");
+        format!("\t\t{given} {mark}\n\t\t{given} return\n\t\tip protocol igmp return\n");
     assert!(nft.contains(&given_first), "{nft}");
+    assert!(
+        nft.contains(&format!("\t\tmeta nfproto ipv4 {mark}\n\t}}\n")),
+        "{nft}"
+    );
     // Each for itself.
     inputs.tunnels[1].reached.clear();
     assert_eq!(led(&inputs).1, ["meta nfproto ipv4"]);
@@ -133,23 +138,99 @@ fn the_guard_refuses_what_is_not_needed() {
     });
     for part in [
         "\t\tmeta mark != 0x00637967 jump own\n",
-        "\t\toifname { \"cyg0\", \"cyg1\", \"lo\" } return\n\t\tct direction reply return\n",
+        "\t\toifname { \"cyg0\", \"cyg1\", \"lo\" } return\n\t\tmeta mark 0x0063796f return\n\
+         \t\tct direction original ct mark 0x0063796f goto refused\n\
+         \t\tct state invalid tcp flags & rst == rst meta skuid != 4294967295 counter drop\n\
+         \t\tct direction reply return\n\
+         \t\ttcp sport 1-1023 tcp flags & (syn | ack) != syn ct mark != 0x0063796f return\n\
+         \t\tct state invalid tcp flags & rst == rst return\n",
         "\t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n",
         "\t\toifname \"docker0\" ip daddr { 172.17.0.0/16 } return\n",
-        "\t\tip daddr { 9.9.9.9/32 } meta l4proto { tcp, udp } th dport { 53, 853 } return\n",
-        "\t\tmeta skuid 990 return\n\t\tmeta mark 0x0063796f return\n\
-         \t\tip daddr { 198.51.0.0/16 } return\n\t\tgoto refused\n",
+        "\t\tip daddr @resolvers4 meta l4proto { tcp, udp } th dport { 53, 853 } return\n",
+        "\tset resolvers4 {\n\t\ttype ipv4_addr\n\t\telements = { 9.9.9.9 }\n\t}\n\tset resolvers6 {\n\
+         \t\ttype ipv6_addr\n\t}\n",
+        "\t\tmeta skuid 990 return\n\t\tip daddr { 198.51.0.0/16 } return\n\t\tgoto refused\n",
         "\t\tmeta l4proto tcp counter reject with tcp reset\n\
          \t\tcounter reject with icmpx admin-prohibited\n\t}\n",
-        "\t\tmeta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n",
+        LED_ELSEWHERE,
     ] {
         assert!(nft.contains(part), "{part}\nnot in\n{nft}");
     }
     let free = guard(None, |_| {});
     assert!(
-        !free.contains("reject") && !free.contains("chain own") && !free.contains("0063796f"),
+        !free.contains("reject") && !free.contains("chain own") && !free.contains("resolvers"),
         "{free}"
     );
+    // What began in the tunnel before has an address that is known there alone.
+    assert!(free.contains(LED_ELSEWHERE), "{free}");
+}
+
+const LED_ELSEWHERE: &str = "\t\tmeta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
+    \t\toifname != \"lo\" ct direction original ct mark 0x0063796f oifname != { \"cyg0\" } counter drop\n";
+
+/// `nft list` tells a guard by this.
+fn signature(guard: &str) -> &str {
+    let (_, signed) = guard.split_once(" comment \"").unwrap();
+    signed.split_once('"').unwrap().0
+}
+
+#[test]
+fn resolvers_come_and_go_and_the_guard_stays_the_same() {
+    let asks = |resolvers: Option<&[&str]>| {
+        let resolvers = resolvers.map(|all| all.iter().map(|r| r.parse().unwrap()).collect());
+        let needs = OwnNeeds {
+            resolvers,
+            ..OwnNeeds::default()
+        };
+        guard(Some(needs), |_| {})
+    };
+    let (one, other) = (asks(Some(&["9.9.9.9"])), asks(Some(&["2001:db8::53"])));
+    assert_ne!(one, other);
+    assert_eq!(signature(&one), signature(&other));
+    assert_ne!(signature(&one), signature(&asks(None)));
+}
+
+#[test]
+fn a_resolver_of_its_own_asks_through_the_tunnel_while_it_carries() {
+    const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return\n";
+    let led = |inputs: &Inputs| NetworkPlan::new(inputs).unwrap().nft;
+    let mut inputs = held();
+    assert!(guard(Some(OwnNeeds::default()), |_| {}).contains(NAMES));
+    assert!(!led(&inputs).contains(NAMES));
+    lan_of(&mut inputs).own = Some(OwnNeeds {
+        resolvers: Some(vec!["9.9.9.9".parse().unwrap()]),
+        ..OwnNeeds::default()
+    });
+    let named = format!("ip daddr @resolvers4 {NAMES}");
+    assert!(led(&inputs).contains(&named), "it finds the server");
+}
+
+#[test]
+fn while_nobody_knows_which_network_the_lan_is_it_may_be_any_private_one() {
+    let nft = guard(Some(OwnNeeds::default()), |lan| lan.networks.clear());
+    for part in [
+        "\t\toifname { \"eth0\" } ip daddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, ",
+        "\t\toifname { \"eth0\" } ip6 daddr { fc00::/7, fe80::/10 } return\n",
+    ] {
+        assert!(nft.contains(part), "{part}\nnot in\n{nft}");
+    }
+}
+
+#[test]
+fn on_each_leg_only_its_own_addresses_are_answered_for() {
+    let mut inputs = held();
+    inputs.uplink = Some(name("wan0"));
+    let plan = NetworkPlan::new(&inputs).unwrap();
+    let of = |setting: &str| -> Vec<(&str, &str)> {
+        let all = plan.sysctls.iter();
+        let all = all.filter(|s| s.path.ends_with(setting) && s.only_if.as_deref() == Some("0"));
+        all.map(|s| (s.path.as_str(), s.value.as_str())).collect()
+    };
+    for (setting, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+        let legs = ["eth0", "wan0"].map(|leg| format!("net/ipv4/conf/{leg}/{setting}"));
+        let expected: Vec<_> = legs.iter().map(|path| (path.as_str(), value)).collect();
+        assert_eq!(of(setting), expected);
+    }
 }
 
 #[test]
@@ -163,11 +244,11 @@ fn while_devices_are_let_out_it_is_as_well_but_for_what_was_given_a_tunnel() {
         }];
         lan.direct_networks = vec![net("10.0.0.0/8")];
     });
-    let end = "\t\tip daddr { 10.20.0.0/16 } goto refused\n\t\tip daddr { 10.0.0.0/8 } return\n\
-               \t\tmeta nfproto @failure return\n\t\tgoto refused\n";
-    assert!(nft.contains(end), "{nft}");
-    assert!(
-        nft.contains("meta mark 0x0063796f oifname != { \"cyg0\", \"cyg-work\" } counter drop"),
-        "{nft}"
-    );
+    for part in [
+        "\t\tip daddr { 10.20.0.0/16 } goto refused\n\t\tip protocol igmp return\n",
+        "\t\tip daddr { 10.0.0.0/8 } return\n\t\tmeta nfproto @failure return\n\t\tgoto refused\n",
+        "meta mark 0x0063796f oifname != { \"cyg0\", \"cyg-work\" } counter drop",
+    ] {
+        assert!(nft.contains(part), "{part}\nnot in\n{nft}");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use cygnet_config::{Config, Gateway};
-use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
+use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OWN_MARK, OnFailure};
 use ipnet::IpNet;
 
 use super::{Worker, guard, lan, own, plan};
@@ -461,7 +461,8 @@ impl Worker {
         let own = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
         let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
-        if own::is_free(&before) {
+        let led_otherwise = own::goes_otherwise(&before, &wanted);
+        if led_otherwise {
             self.end_own_soon();
         }
         let changes = wanted.since(&before);
@@ -476,7 +477,9 @@ impl Worker {
         };
         let ended = cygnet_linux::end_connections(|connection| {
             let (source, destination) = (connection.source, connection.destination);
-            changed(source, destination) || changed(destination, source)
+            changed(source, destination)
+                || changed(destination, source)
+                || led_otherwise && connection.mark == OWN_MARK
         });
         match ended {
             Ok(ended) => {

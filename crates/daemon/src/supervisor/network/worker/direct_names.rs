@@ -291,7 +291,7 @@ mod tests {
             addresses: addresses.iter().map(on_lan).collect(),
             uplink: Some("eth0".to_owned()),
             routers: vec!["192.168.1.1".parse().unwrap()],
-            resolvers: Vec::new(),
+            ..Machine::default()
         }
     }
 

@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cygnet_config::Config;
 use cygnet_gateway::{Lan, OWN_MARK};
 use cygnet_linux::Connection;
 use tokio::time::Instant;
 
 use super::Worker;
+use crate::supervisor::network::ways::{self, Target};
 
 /// The last answer to what was let out comes within this time.
 const ANSWERED: Duration = Duration::from_secs(2);
@@ -21,6 +23,15 @@ const ANSWERED: Duration = Duration::from_secs(2);
 /// Whether it may.
 pub(super) fn is_free(lan: &Lan) -> bool {
     lan.own.is_none() || lan.on_failure.is_open()
+}
+
+/// Whether what it began may belong elsewhere now: what began in a tunnel has an address that nobody knows outside, and
+/// what began outside is refused.
+pub(super) fn goes_otherwise(before: &Lan, now: &Lan) -> bool {
+    before.own.is_some() != now.own.is_some()
+        || before.on_failure != now.on_failure
+        || before.direct_networks != now.direct_networks
+        || before.through != now.through
 }
 
 impl Worker {
@@ -32,22 +43,21 @@ impl Worker {
     }
 
     /// Ends them when it is time, unless this machine may again.
-    pub(super) fn follow_own(&mut self) {
+    pub(super) fn follow_own(&mut self, config: &Config) {
         let Some(at) = self.own_ends else { return };
         if at > Instant::now() {
             return self.heard.look_at(at);
         }
+        let Some(lan) = self.lan() else { return };
         self.own_ends = None;
-        let Some(lan) = self.lan().filter(|lan| !is_free(lan)) else {
+        if is_free(&lan) {
             return;
-        };
+        }
         let addresses = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = addresses.map(|(_, net)| net.addr()).collect();
-        let peers: BTreeSet<IpAddr> = (self.live.values())
-            .filter_map(|live| live.endpoint)
-            .collect();
+        let peers = ways::targets(config, &self.live);
         let ended = cygnet_linux::end_connections(|connection| {
-            let to = connection.destination;
+            let to = Target::Peer(connection.destination);
             began_otherwise(&lan, &own, connection) && !peers.contains(&to)
         });
         if let Err(error) = ended {

@@ -80,7 +80,6 @@ impl Worker {
 
     /// Makes routes, rules and guard fit this machine's addresses.
     pub(super) async fn follow(&mut self) -> Seen {
-        self.follow_own();
         let mut seen = Seen::default();
         let Some(config) = self.config.clone() else {
             return seen;
@@ -101,6 +100,7 @@ impl Worker {
             seen.tuns_missing = true;
             let _ = self.done.send(Done::TunsMissing);
         }
+        let machine = machine.after(&self.machine);
         seen.changed = machine != self.machine;
         if seen.changed {
             tracing::debug!("this machine's addresses or routes changed: ours follow");
@@ -111,6 +111,7 @@ impl Worker {
         if (seen.changed || listens) && !seen.tuns_missing {
             self.apply().await;
         }
+        self.follow_own(&config);
         self.follow_ways().await;
         seen
     }
