@@ -10,7 +10,7 @@ const WORDS: [(&str, &str); 12] = [
     ),
     (
         "string values must be quoted, expected literal string",
-        "text must stand between quotation marks",
+        "text must stand between quotation marks; what is on or off is `true` or `false`, without them",
     ),
     (
         "invalid float, expected nothing",

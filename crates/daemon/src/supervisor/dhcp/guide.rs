@@ -16,7 +16,7 @@ pub(crate) fn guide(config: &Path) -> Result<String, StartError> {
     let (config, _) = start::public(config)?;
     let Some(gateway) = &config.gateway else {
         return Err(StartError::refused(
-            "there is no [gateway] section: write one, or `cygnet import FILE… --gateway`",
+            "there is no [gateway] section: `cygnet gateway setup` asks for what it needs, and writes it",
         ));
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -109,7 +109,7 @@ impl Found {
                 } else {
                     Err(StartError::refused(
                         "no gateway is configured, or its guard is off: nothing to put in place; \
-                         write a [gateway] section",
+                         `cygnet gateway setup` writes a [gateway] section",
                     ))
                 };
             }

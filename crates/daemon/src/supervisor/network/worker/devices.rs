@@ -100,7 +100,7 @@ impl Worker {
         config.and_then(|c| c.gateway.as_ref()).ok_or_else(|| {
             Refusal::new(
                 StatusCode::CONFLICT,
-                "this machine is no gateway, so it has no devices: write a [gateway] section",
+                "this machine is no gateway, so it has no devices: `cygnet gateway setup` makes it one",
             )
         })
     }
