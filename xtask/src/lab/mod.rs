@@ -10,6 +10,7 @@ pub mod chrony;
 pub mod cygnet;
 pub mod failure;
 pub mod interrupt;
+pub mod kept_clock;
 pub mod link;
 pub mod namespace;
 pub mod nat;

@@ -3,11 +3,12 @@
 use super::super::Scenario;
 use super::super::resilience::home::{forwarding_world, start_behind};
 use super::SOON;
-use super::devices::{client, is_synchronised, kit, list, server};
+use super::devices::{client, kit, list, server};
 use super::fetched::{self, Publisher};
 use crate::ensure;
 use crate::lab::chrony::{Chrony, Says};
 use crate::lab::cygnet::Cygnet;
+use crate::lab::kept_clock::{self, Kept};
 use crate::lab::world::WEB;
 use crate::lab::{Lab, Process, Result, wait_for};
 use serde_json::Value;
@@ -35,14 +36,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 /// Time servers are asked again after 15 s, then 30 s, then a minute.
 const ASKED_AGAIN: Duration = Duration::from_secs(150);
 
-/// Starts it with a clock that is 20 years behind, and the file that says so.
+/// Starts it with a clock that is 20 years behind and that nobody keeps right, and the file that says so.
 fn start_20_years_behind(box_: &Cygnet) -> Result<(Process, PathBuf)> {
     // Time that passes is not faked: somebody waits for it. What this file says counts at once.
     let offset = box_.directory().join("offset");
     std::fs::write(&offset, "-20y\n")?;
+    // Whoever keeps the host's clock right says nothing of this one.
+    let before = kept_clock::before(box_.directory(), Kept::ByNobody)?;
     let line = format!(
         "export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_NO_CACHE=1 FAKETIME_TIMESTAMP_FILE={}; \
-         exec faketime -f '-20y' env -u FAKETIME \"$@\"",
+         exec {before} faketime -f '-20y' env -u FAKETIME \"$@\"",
         offset.display()
     );
     Ok((start_behind(&line, box_)?, offset))
@@ -125,16 +128,14 @@ fn time_servers(lab: &mut Lab) -> Result<String> {
     );
 
     // Nor does it count by ticking, if it is wrong in a way that it could be right by itself.
-    if !is_synchronised(&box_)? {
-        std::fs::write(&offset, "+40d\n")?;
-        let ahead = warned("it says by whose date", "time from ")?;
-        ensure!(ahead.contains(" days ahead;"), "it says {ahead}");
-        ensure!(
-            box_.connection("home")?.state == "up",
-            "it is down by a clock that is wrong"
-        );
-    }
-    Ok(format!("{lied}; {told}"))
+    std::fs::write(&offset, "+40d\n")?;
+    let ahead = warned("it says by whose date", "time from ")?;
+    ensure!(ahead.contains(" days ahead;"), "it says {ahead}");
+    ensure!(
+        box_.connection("home")?.state == "up",
+        "it is down by a clock that is wrong"
+    );
+    Ok(format!("{lied}; {told}; {ahead}"))
 }
 
 /// A server whose date is forged, until it is told of a list that its authority has signed five days later.

@@ -1,10 +1,11 @@
 //! What `status` knows of devices and their certificates, and what it says while the clock is not set.
 
 use super::super::Scenario;
-use super::super::resilience::home::{forwarding_world, wait_for_state};
+use super::super::resilience::home::{forwarding_world, start_behind, wait_for_state};
 use super::SOON;
 use crate::ensure;
 use crate::lab::cygnet::{Cygnet, Setup};
+use crate::lab::kept_clock::{self, Kept};
 use crate::lab::pki::{Authority, Credential, KeyKind, Request, Validity};
 use crate::lab::world::SERVER;
 use crate::lab::{Lab, Result, wait_for};
@@ -193,13 +194,11 @@ fn clock_not_set(lab: &mut Lab) -> Result<String> {
     let date: u64 = std::fs::read_to_string(&kept)?.trim().parse()?;
     ensure!(date.abs_diff(now()) < 60, "{date} is not when it ended");
     std::fs::write(&kept, format!("{}\n", now() + 2 * DAY))?;
-    client_.restart()?;
-    if is_synchronised(&client_)? {
-        wait_for_state(&client_, "home", "up")?;
-        return Ok(format!(
-            "{told}; here the clock is kept right, and what was kept is not believed"
-        ));
-    }
+    let start = |kept| {
+        let before = kept_clock::before(client_.directory(), kept)?;
+        start_behind(&format!("exec {before} \"$@\""), &client_)
+    };
+    let process = start(Kept::ByNobody)?;
     wait_for("status says that it waits for the clock", SOON, || {
         let warnings = client_.status()?.warnings;
         Ok(warnings.iter().any(|w| w.contains("it was ")).then_some(()))
@@ -208,15 +207,9 @@ fn clock_not_set(lab: &mut Lab) -> Result<String> {
         client_.connection("home")?.state != "up",
         "it is up without a date"
     );
+    drop(process);
+    // Who keeps it right knows better.
+    let _process = start(Kept::Right)?;
+    wait_for_state(&client_, "home", "up")?;
     Ok(told)
 }
-
-/// Whether somebody keeps this kernel's clock right.
-pub(super) fn is_synchronised(cygnet: &Cygnet) -> Result<bool> {
-    let said = cygnet.namespace().exec(["python3", "-c", SYNCHRONISED])?;
-    Ok(said.trim() == "True")
-}
-
-/// What the kernel was told by an NTP client: STA_UNSYNC is 0x40.
-const SYNCHRONISED: &str = "import ctypes; t = (ctypes.c_char * 256)(); \
-    print(ctypes.CDLL(None).adjtimex(t) >= 0 and not int.from_bytes(t[40:44], 'little') & 0x40)";
