@@ -18,6 +18,8 @@ const FIRST_FEW: u32 = 3;
 const FIRST_APART: Duration = Duration::from_secs(16);
 /// MIN_DELAY_BETWEEN_RAS.
 const APART: Duration = Duration::from_secs(3);
+/// Resolvers that were advertised and are taken back: so many at most, the latest.
+const GONE_MAX: usize = 16;
 /// MAX_RA_DELAY_TIME, in milliseconds: answers of several routers to one question do not collide.
 const ANSWER_WITHIN_MS: u64 = 500;
 
@@ -27,6 +29,8 @@ const ANSWER_WITHIN_MS: u64 = 500;
 pub struct Advertiser {
     mac: Mac,
     dns: Vec<Ipv6Addr>,
+    /// Resolvers that were advertised, and when devices have forgotten them by themselves.
+    gone: Vec<(Ipv6Addr, Duration)>,
     due: Duration,
     last: Option<Duration>,
     sent: u32,
@@ -39,6 +43,7 @@ impl Advertiser {
         Self {
             mac,
             dns,
+            gone: Vec::new(),
             due: now,
             last: None,
             sent: 0,
@@ -58,6 +63,7 @@ impl Advertiser {
         }
         self.last = Some(now);
         self.sent = self.sent.saturating_add(1);
+        self.gone.retain(|(_, until)| now < *until);
         let spread = (MOST - LEAST).as_millis() as u64;
         let mut pause = LEAST + Duration::from_millis(u64::from(random) % spread);
         if self.sent <= FIRST_FEW {
@@ -74,9 +80,17 @@ impl Advertiser {
         self.due = self.due.min(soonest.max(now).saturating_add(within));
     }
 
-    /// Other resolvers are to be asked from now on: told soon.
+    /// Other resolvers are to be asked from now on: told soon. Those of before are taken back until whoever sleeps has
+    /// forgotten them, too: a prefix of the provider's that changes takes our address with it.
     pub fn handle_resolvers(&mut self, dns: Vec<Ipv6Addr>, now: Duration, random: u32) {
-        self.dns = dns;
+        let before = std::mem::replace(&mut self.dns, dns);
+        let until = now.saturating_add(LIFETIME);
+        self.gone.retain(|(gone, _)| !before.contains(gone));
+        self.gone
+            .extend(before.into_iter().map(|address| (address, until)));
+        self.gone.retain(|(gone, _)| !self.dns.contains(gone));
+        let oldest = self.gone.len().saturating_sub(GONE_MAX);
+        self.gone.drain(..oldest);
         self.handle_solicitation(now, random);
     }
 
@@ -94,6 +108,7 @@ impl Advertiser {
             source: Some(self.mac.octets()),
             dns: self.dns.clone(),
             dns_lifetime_s: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
+            dns_gone: self.gone.iter().map(|(address, _)| *address).collect(),
         }
     }
 }
@@ -104,6 +119,7 @@ mod tests {
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 2]).unwrap();
     const DNS: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn advertiser() -> Advertiser {
         Advertiser::new(MAC, vec![DNS], Duration::ZERO)
@@ -140,6 +156,7 @@ mod tests {
             source: Some(MAC.octets()),
             dns: vec![DNS],
             dns_lifetime_s: 1800,
+            dns_gone: Vec::new(),
         };
         let first = advertiser().handle_timeout(Duration::ZERO, 0);
         assert_eq!(first, Some(said.emit()));
@@ -157,7 +174,33 @@ mod tests {
         advertiser.handle_resolvers(vec![other], last, 0);
         assert_eq!(advertiser.poll_timeout(), last + APART);
         let said = advertiser.handle_timeout(last + APART, 0).unwrap();
-        assert!(said.ends_with(&other.octets()));
+        let taken_back = [&[25, 3, 0, 0, 0, 0, 0, 0][..], &DNS.octets()].concat();
+        assert!(said.ends_with(&[&other.octets()[..], &taken_back].concat()));
+        // One that is back is one, and the other is taken back.
+        let now = last + SECOND;
+        advertiser.handle_resolvers(vec![DNS], now, 0);
+        let gone = |advertiser: &Advertiser| -> Vec<Ipv6Addr> {
+            advertiser.gone.iter().map(|(gone, _)| *gone).collect()
+        };
+        assert_eq!(
+            (&advertiser.dns, gone(&advertiser)),
+            (&vec![DNS], vec![other])
+        );
+        // Told again it is no news, and devices have forgotten it after half an hour.
+        advertiser.handle_resolvers(vec![DNS], now + SECOND, 0);
+        assert_eq!(gone(&advertiser), [other]);
+        sent(&mut advertiser, now + LIFETIME - SECOND, 0);
+        assert_eq!(gone(&advertiser), [other]);
+        sent(&mut advertiser, now + LIFETIME + MOST, 0);
+        assert!(gone(&advertiser).is_empty());
+        // However often they change.
+        for last in 0..100 {
+            let next = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
+            advertiser.handle_resolvers(vec![next], now + 2 * LIFETIME, 0);
+        }
+        assert_eq!(advertiser.gone.len(), GONE_MAX);
+        let latest = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 98);
+        assert_eq!(gone(&advertiser).last(), Some(&latest));
     }
 
     #[test]

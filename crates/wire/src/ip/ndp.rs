@@ -66,6 +66,8 @@ pub struct RouterAdvertisement {
     pub dns: Vec<Ipv6Addr>,
     /// Seconds for which they may be asked.
     pub dns_lifetime_s: u32,
+    /// Resolvers that are not to be asked any more.
+    pub dns_gone: Vec<Ipv6Addr>,
 }
 
 impl RouterAdvertisement {
@@ -80,12 +82,15 @@ impl RouterAdvertisement {
             out.extend_from_slice(&[SOURCE_LINK_LAYER_ADDRESS, 1]);
             out.extend_from_slice(source);
         }
-        // An option is 255 times eight octets long at most.
-        for part in self.dns.chunks(127) {
-            let eights = u8::try_from(1 + 2 * part.len()).unwrap_or(u8::MAX);
-            out.extend_from_slice(&[RECURSIVE_DNS_SERVER, eights, 0, 0]);
-            out.extend_from_slice(&self.dns_lifetime_s.to_be_bytes());
-            out.extend(part.iter().flat_map(Ipv6Addr::octets));
+        // RFC 8106 §5.1: a lifetime of zero takes them back.
+        for (dns, lifetime_s) in [(&self.dns, self.dns_lifetime_s), (&self.dns_gone, 0)] {
+            // An option is 255 times eight octets long at most.
+            for part in dns.chunks(127) {
+                let eights = u8::try_from(1 + 2 * part.len()).unwrap_or(u8::MAX);
+                out.extend_from_slice(&[RECURSIVE_DNS_SERVER, eights, 0, 0]);
+                out.extend_from_slice(&lifetime_s.to_be_bytes());
+                out.extend(part.iter().flat_map(Ipv6Addr::octets));
+            }
         }
         out
     }
@@ -126,13 +131,16 @@ mod tests {
             source: Some([2, 0, 0, 0, 0, 1]),
             dns: vec!["fd00:1::53".parse().unwrap(), "fe80::2".parse().unwrap()],
             dns_lifetime_s: 600,
+            dns_gone: vec!["fd00:1::54".parse().unwrap()],
         };
         let expected = [
             134, 0, 0, 0, 64, 0x08, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, // header
             1, 1, 2, 0, 0, 0, 0, 1, // source link-layer address
             25, 5, 0, 0, 0, 0, 2, 0x58, // recursive DNS servers, 600 s
             0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53, //
-            0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+            0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, //
+            25, 3, 0, 0, 0, 0, 0, 0, // and one that is none any more
+            0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x54,
         ];
         assert_eq!(message.emit(), expected);
         let flags = |preference| {
