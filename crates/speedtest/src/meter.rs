@@ -18,8 +18,9 @@ const LEAST: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(500);
 /// How much of the past the present speed is made from.
 const PRESENT: Duration = Duration::from_secs(1);
-/// More readings than this are not kept: seven minutes.
+/// More readings than this are not kept, nor any that are later: seven minutes.
 const READINGS_MAX: usize = 4096;
+const LATEST: Duration = TICK.saturating_mul(READINGS_MAX as u32);
 
 /// Readings of one direction.
 #[derive(Clone, Debug)]
@@ -53,11 +54,12 @@ impl Meter {
         WARM_UP + self.counted
     }
 
-    /// So many octets have arrived in all, so long after the beginning. A reading that contradicts an earlier one is passed
-    /// over.
+    /// So many octets have arrived in all, so long after the beginning. A reading that contradicts an earlier one, or is
+    /// of a time that no direction takes, is passed over.
     pub fn record(&mut self, at: Duration, octets: u64) {
         let (last, before) = self.last();
-        if at > last && octets >= before && self.readings.len() < READINGS_MAX {
+        let fits = at <= LATEST && self.readings.len() < READINGS_MAX;
+        if at > last && octets >= before && fits {
             self.readings.push((at, octets));
         }
     }
@@ -183,7 +185,11 @@ mod tests {
         meter.record(ms(1000), 2000);
         meter.record(ms(2000), 900);
         meter.record(ms(2000), 2000);
+        // A curve to there would have no end.
+        meter.record(Duration::MAX, 9000);
+        meter.record(LATEST + ms(1), 9000);
         assert_eq!(meter.readings.len(), 3);
+        assert_eq!(meter.curve().len(), 4);
         for at in 2001..20_000 {
             meter.record(ms(at), at);
         }
