@@ -193,9 +193,18 @@ impl Systemd {
         let path = unit.path();
         // A mask is a link to /dev/null: it is neither followed nor replaced.
         File::create_new(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         self.call(&["daemon-reload"])
+    }
+
+    /// Waits until units that were written, enabled, disabled or removed are so on the disk: systemd does not, and after
+    /// a power cut the machine would start as it did before.
+    pub(super) fn settle(self) -> Result<(), String> {
+        settle(Path::new(UNITS))
     }
 
     /// Removes a unit that was written.
@@ -211,9 +220,33 @@ impl Systemd {
     }
 }
 
+fn settle(folder: &Path) -> Result<(), String> {
+    let settled = File::open(folder)
+        .and_then(|folder| rustix::fs::syncfs(folder).map_err(std::io::Error::from));
+    match settled {
+        // Nothing was written where nothing is.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!(
+            "what is in {} is not on the disk yet: {error}",
+            folder.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_brought_onto_the_disk_is_named() {
+        assert_eq!(settle(&std::env::temp_dir()), Ok(()));
+        assert_eq!(settle(Path::new("/nonexistent/units")), Ok(()));
+        let told = settle(Path::new("/proc/version/units")).unwrap_err();
+        assert!(
+            told.contains("/proc/version/units is not on the disk"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn the_units_start_this_program_with_this_configuration() {

@@ -47,6 +47,9 @@ case "$verb $1" in
     "daemon-reload ") ;;
     "cat "*) echo "ExecStart=@CYGNET@ run --config @CONFIG@" ;;
     "is-enabled "*) [ -e $S/enabled.$1 ] ;;
+    "enable cygnet-guard.service")
+        grep -q '^\[gateway\]' @CONFIG@ && echo "the configuration was first" >> $S/calls
+        touch $S/enabled.$1 ;;
     "enable "*) touch $S/enabled.$1 ;;
     "disable "*) rm -f $S/enabled.$1 ;;
     "is-active cygnet.service") runs ;;

@@ -167,6 +167,12 @@ fn reboot(lab: &mut Lab) -> Result<String> {
     }
     typist.hangs_up()?;
     machine.watcher_has_ended()?;
+    // Had the power gone before, nothing that starts would take it back.
+    ensure!(
+        !machine.calls().contains("the configuration was first"),
+        "the configuration was changed before cygnet-guard.service was enabled:\n{}",
+        machine.calls()
+    );
     // No lab starts anew: what a start takes away is taken away, and the record is of another boot.
     let record = fs::read_to_string(machine.record())?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;

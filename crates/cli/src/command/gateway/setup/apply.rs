@@ -141,6 +141,17 @@ fn change(prepared: &Prepared, stop: &dyn Fn() -> bool) -> Result<(), String> {
         false => Ok(()),
     };
     println!("\nMaking the changes …");
+    if let Some(systemd) = systemd {
+        for unit in [GUARD, RUN] {
+            if systemd.installed(unit).is_none() {
+                systemd.write(unit, &unit.text(&program_for_units()?, config)?)?;
+            }
+        }
+        // First what takes all of it back at the next boot, should the power go in between.
+        systemd.call(&["enable", GUARD.name])?;
+        systemd.settle()?;
+    }
+    go_on()?;
     if prepared.after != prepared.before {
         // Commands that change a server write this file, too.
         let _lock = import::lock(config)?;
@@ -156,14 +167,9 @@ fn change(prepared: &Prepared, stop: &dyn Fn() -> bool) -> Result<(), String> {
     println!("  {}", guard.message);
     go_on()?;
     if let Some(systemd) = systemd {
-        for unit in [GUARD, RUN] {
-            if systemd.installed(unit).is_none() {
-                systemd.write(unit, &unit.text(&program_for_units()?, config)?)?;
-            }
-        }
-        systemd.call(&["enable", GUARD.name])?;
         systemd.call(&["start", GUARD.name])?;
         systemd.call(&["enable", RUN.name])?;
+        systemd.settle()?;
         println!(
             "  systemd starts {} and {} at every boot",
             GUARD.name, RUN.name

@@ -326,6 +326,8 @@ impl Snapshot {
                 told.extend(systemd.remove(unit).err());
             }
         }
+        // The record of it goes next.
+        told.extend(systemd.settle().err());
         told
     }
 
