@@ -53,15 +53,18 @@ struct Asking {
 /// Resolvers, and what they said: what one kind of them said is no answer of another's.
 struct Source {
     upstream: Upstream,
+    /// They prove who they are: whoever is on the way says nothing in their name.
+    proven: bool,
     /// Without signatures, and with them.
     kept: [ResponseCache; 2],
 }
 
 impl Source {
-    fn new(upstream: Upstream, kept: u32) -> Self {
+    fn new(upstream: Upstream, proven: bool, kept: u32) -> Self {
         let cache = || ResponseCache::new(u64::from(kept), TtlConfig::default());
         Self {
             upstream,
+            proven,
             kept: [cache(), cache()],
         }
     }
@@ -103,8 +106,8 @@ impl Resolver {
     /// is wrong, a sentence each.
     pub(super) fn ask_by(&self, ways: &Ways, own: &[Place]) -> Vec<String> {
         let mut troubles = Vec::new();
-        let mut built = |upstream: Result<Upstream, String>, kept: u32| match upstream {
-            Ok(upstream) => Some(Source::new(upstream, kept)),
+        let mut built = |upstream: Result<Upstream, String>, proven, kept| match upstream {
+            Ok(upstream) => Some(Source::new(upstream, proven, kept)),
             Err(error) => {
                 troubles.push(error);
                 None
@@ -113,6 +116,7 @@ impl Resolver {
         let tunnel = match &ways.tunnel {
             Ok(inside) => built(
                 Upstream::inside(inside.clone(), ways.tls.as_ref()),
+                ways.tls.is_some(),
                 ways.cache,
             ),
             // The supervisor knows why.
@@ -127,7 +131,7 @@ impl Resolver {
             .collect();
         let mut some = |resolvers: &[IpAddr]| match resolvers {
             [] => None,
-            resolvers => built(Upstream::direct(resolvers), ways.cache.min(OWN_KEPT)),
+            resolvers => built(Upstream::direct(resolvers), false, ways.cache.min(OWN_KEPT)),
         };
         let direct = some(&machines);
         // What a resolver on the LAN makes of a question is up to it: who names no domain of the LAN asks none.
@@ -242,13 +246,21 @@ impl Resolver {
         let kept = if dnssec { with } else { without };
         let query = &question.query;
         let query = Query::query(query.name().clone(), query.query_type());
-        if let Some(said) = kept.get(&query, Instant::now()) {
-            self.count(|counters| counters.cache_hits += 1);
-            return answer_of(said);
-        }
-        let said = source.upstream.ask(query.clone(), dnssec).await;
-        keep(kept, query, &said);
-        answer_of(said)
+        let said = match kept.get(&query, Instant::now()) {
+            Some(said) => {
+                self.count(|counters| counters.cache_hits += 1);
+                said
+            }
+            None => {
+                let said = source.upstream.ask(query.clone(), dnssec).await;
+                keep(kept, query, &said);
+                said
+            }
+        };
+        let mut answer = answer_of(said);
+        // RFC 4035 §3.2.3: nothing is validated here, so that others did counts only if it was they who say so.
+        answer.authentic &= source.proven;
+        answer
     }
 }
 
@@ -523,6 +535,23 @@ mod tests {
         let answer = resolver.answer(&asked, true).await;
         assert_eq!(answer.answers[0].ttl, BESIDE_TTL);
         assert_eq!(resolver.counters().cache_hits, 1);
+    }
+
+    #[tokio::test]
+    async fn that_a_name_was_validated_is_believed_of_resolvers_that_prove_who_they_are() {
+        let asked = question("www.example.", RecordType::A);
+        let query = Query::query(asked.query.name().clone(), RecordType::A);
+        let record = Record::from_rdata(query.name().clone(), 60, RData::A(A::new(192, 0, 2, 1)));
+        let mut message = Message::response(1, OpCode::Query);
+        message.metadata.authentic_data = true;
+        message.add_answer(record);
+        for proven in [false, true] {
+            let upstream = Upstream::direct(&["192.0.2.53".parse().unwrap()]).unwrap();
+            let source = Source::new(upstream, proven, 16);
+            source.kept[0].insert(query.clone(), Ok(message.clone()), Instant::now());
+            let answer = Resolver::default().ask(&source, &asked).await;
+            assert_eq!((answer.answers.len(), answer.authentic), (1, proven));
+        }
     }
 
     #[test]

@@ -198,7 +198,9 @@ impl Question {
         message.metadata.recursion_desired = asked.recursion_desired;
         message.metadata.recursion_available = true;
         message.metadata.checking_disabled = asked.checking_disabled;
-        message.metadata.authentic_data = answer.authentic;
+        // RFC 6840 §5.8: to whoever wants to know.
+        let wants_to_know = asked.authentic_data || self.wants_dnssec();
+        message.metadata.authentic_data = answer.authentic && wants_to_know;
         message.metadata.response_code = answer.code;
         message.add_query(self.query.clone());
         let name = self.query.name();
@@ -372,6 +374,26 @@ mod tests {
         let service = Record::from_rdata(name("h.example."), 60, RData::HTTPS(HTTPS(service)));
         let found = addresses(&name("h.example."), &[service]);
         assert_eq!(found, [IpAddr::from([198, 51, 100, 5])]);
+    }
+
+    #[test]
+    fn who_asks_whether_a_name_was_validated_is_told() {
+        let told = |asked: &Message| {
+            let answer = Answer {
+                authentic: true,
+                ..Answer::of(ResponseCode::NoError)
+            };
+            question(asked).answer(answer).metadata.authentic_data
+        };
+        let mut asked = message("www.example.", RecordType::A);
+        assert!(!told(&asked));
+        asked.metadata.authentic_data = true;
+        assert!(told(&asked));
+        asked.metadata.authentic_data = false;
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true);
+        asked.set_edns(edns);
+        assert!(told(&asked));
     }
 
     #[test]
