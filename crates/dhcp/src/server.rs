@@ -32,7 +32,7 @@ pub struct Settings {
     pub dns: Vec<Ipv4Addr>,
     /// Devices with an address of their own, inside or outside of the range.
     pub reservations: BTreeMap<Mac, Ipv4Addr>,
-    /// Addresses that are lent to nobody: those of routers.
+    /// Addresses that are lent to nobody: those of routers, and further ones of this machine.
     pub excluded: BTreeSet<Ipv4Addr>,
 }
 

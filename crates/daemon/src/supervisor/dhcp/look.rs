@@ -247,6 +247,9 @@ fn lending(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, Str
     }
     let range = dhcp.range.get_ref();
     let reservations = dhcp.reservations.iter();
+    // A second address of ours may come and go (keepalived), and lie in the range.
+    let ours = leg.v4.iter().map(Ipv4Net::addr);
+    let ours = ours.filter(|address| *address != own.addr());
     let advertised = dhcp.router_advertisements;
     let router = leg.router(mac, dns6).filter(|_| advertised);
     Ok(Wanted {
@@ -266,7 +269,7 @@ fn lending(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, Str
                 reservations: reservations
                     .map(|(mac, address)| (*mac, *address.get_ref()))
                     .collect(),
-                excluded: leg.routers.iter().copied().collect(),
+                excluded: leg.routers.iter().copied().chain(ours).collect(),
             },
             borrowed: leg.borrowed.contains(&own.addr()),
         }),
@@ -316,6 +319,16 @@ mod tests {
         assert_eq!(settings.network.to_string(), "192.168.1.0/24");
         let excluded: Vec<&Ipv4Addr> = settings.excluded.iter().collect();
         assert_eq!(excluded, [&Ipv4Addr::new(192, 168, 1, 1)]);
+        let second = Leg {
+            v4: vec![
+                "192.168.1.2/24".parse().unwrap(),
+                "192.168.1.150/32".parse().unwrap(),
+            ],
+            ..leg()
+        };
+        let excluded = lent("", &second).settings.excluded;
+        assert!(excluded.contains(&Ipv4Addr::new(192, 168, 1, 150)));
+        assert_eq!(excluded.len(), 2);
         assert!(!lent("", &leg()).borrowed);
         let by_another = Leg {
             borrowed: vec![settings.server],
