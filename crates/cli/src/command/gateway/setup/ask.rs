@@ -10,6 +10,10 @@ use rustix::time::Timespec;
 
 /// No answer is longer.
 const LINE_MAX: usize = 4096;
+/// Octets that are read at once.
+const READ: usize = 512;
+/// What a pipe holds in such pieces (pipe(7)): more was not typed before.
+const TYPED_MAX: usize = (64 << 10) / READ;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,9 +70,14 @@ impl<F: AsFd> Answers<F> {
         }
     }
 
-    /// Forgets what was typed before it was asked for.
+    /// Forgets what was typed before it was asked for. Somebody may type without an end (`yes`).
     pub(super) fn forget(&mut self) {
-        while let Ok(true) = self.more(Some(Duration::ZERO)) {}
+        for _ in 0..TYPED_MAX {
+            self.waiting.clear();
+            if self.more(Some(Duration::ZERO)) != Ok(true) {
+                break;
+            }
+        }
         self.waiting.clear();
     }
 
@@ -81,7 +90,7 @@ impl<F: AsFd> Answers<F> {
             Ok(_) => {}
             Err(_) => return Err(Ended),
         }
-        let mut buffer = [0; 512];
+        let mut buffer = [0; READ];
         match rustix::io::read(&self.from, &mut buffer) {
             Ok(0) => Err(Ended),
             Ok(length) => {
@@ -159,6 +168,15 @@ mod tests {
         assert_eq!(answers.ask("Go on?", "n", yes_or_no), Ok(false));
         drop(writer);
         assert_eq!(answers.ask("Go on?", "n", yes_or_no), Err(Ended));
+    }
+
+    #[test]
+    fn who_types_without_an_end_is_not_waited_for() {
+        let endless = std::fs::File::open("/dev/zero").unwrap();
+        let mut answers = Answers::of(endless);
+        answers.forget();
+        assert!(answers.waiting.is_empty());
+        assert_eq!(answers.line(None), Line::Text("(too long)".into()));
     }
 
     #[test]
