@@ -9,7 +9,11 @@ use std::sync::Arc;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
 
+use super::hooks::visible;
 use crate::ipc::Channel;
+
+/// Letters of a sentence of such a process that are heeded.
+const SENTENCE_MAX: usize = 400;
 
 /// A running one.
 pub(super) struct Companion {
@@ -98,6 +102,13 @@ fn pidfd(child: &Child) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// What a process without rights says for people: one line of so many letters, which steers no terminal. It reads what
+/// strangers send, and may have been taken over.
+pub(super) fn sentence(said: &str) -> String {
+    let said: String = said.chars().take(SENTENCE_MAX).collect();
+    visible(&said)
+}
+
 /// Waits for the end of one that says nothing more; how it came. What is not `understood` cannot be trusted to end by
 /// itself.
 pub(super) fn end(mut child: Child, understood: io::Result<()>) -> String {
@@ -122,6 +133,15 @@ fn describe(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_says_is_a_line_of_no_great_length() {
+        let said = format!("no answer\nengine: up\u{1b}[2J{}", "ü".repeat(10_000));
+        let heard = sentence(&said);
+        let expected = "no answer\u{fffd}engine: up\u{fffd}[2Jüü";
+        assert!(heard.starts_with(expected), "{heard}");
+        assert_eq!(heard.chars().count(), SENTENCE_MAX);
+    }
 
     #[test]
     fn one_that_nobody_can_listen_to_is_ended_and_waited_for() {

@@ -15,6 +15,7 @@ use cygnet_ike::time::UtcTime;
 use cygnet_linux::keep_file;
 use tokio::sync::Mutex;
 
+use super::companion::sentence;
 use super::{Done, Supervisor};
 use crate::clock::day;
 use crate::fetch_crl::{self, Dates, Errand, Found, LIST_MAX, name};
@@ -187,7 +188,7 @@ impl Crls {
                     held.dates = *dates;
                 }
             }
-            found.fetched
+            found.fetched.map_err(|why| sentence(&why))
         });
         let mut changed = None;
         let trouble = match fetched.and_then(|fetched| {
@@ -556,6 +557,21 @@ mod tests {
         assert_eq!(huge, None);
         assert!(!left, "what is not configured any more is not kept");
         assert_eq!(lists.take(URL, came(b"late"), now, date), None);
+    }
+
+    #[test]
+    fn why_there_is_no_list_is_told_in_one_line() {
+        let state = std::env::temp_dir().join(format!("cygnet-crls-why-{}", std::process::id()));
+        let now = Instant::now();
+        let mut lists = crls(&state, now);
+        let found = Found {
+            held: Vec::new(),
+            fetched: Err(format!("not there\nup\u{1b}[2J{}", "x".repeat(10_000))),
+        };
+        assert_eq!(lists.take(URL, Ok(found), now, None), None);
+        let told = lists.warnings().concat();
+        assert!(told.contains("not there\u{fffd}up\u{fffd}[2Jxx"), "{told}");
+        assert!(told.len() < 800, "{told}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use cygnet_config::Config;
 use tokio::sync::oneshot;
 
+use super::companion::sentence;
 use super::network::dns::Around;
 use super::{Done, Supervisor};
 use crate::api::DnsStatus;
@@ -25,9 +26,8 @@ const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MOST: Duration = Duration::from_secs(10);
 /// One that lived this long did not fail at once.
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
-/// What it says is wrong: so many sentences, of so many letters.
+/// What it says is wrong: so many sentences.
 const TROUBLES_MAX: usize = 8;
-const TROUBLE_MAX: usize = 400;
 
 /// What concerns that process.
 pub(super) enum Event {
@@ -84,7 +84,7 @@ impl Dns {
             .unwrap_or_default();
         report.troubles.truncate(TROUBLES_MAX);
         for trouble in &mut report.troubles {
-            *trouble = trouble.chars().take(TROUBLE_MAX).collect();
+            *trouble = sentence(trouble);
         }
         report.counters = sum(self.before, report.counters);
         report
