@@ -291,10 +291,16 @@ fn may_be_kept(said: &Result<Message, NetError>) -> bool {
     match said {
         Ok(message) => is_small(message),
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            let referred = || none.ns.iter().flat_map(|all| all.iter());
+            let glue = referred().map(|to| 1 + to.glue.len()).sum::<usize>();
+            let authorities = none.authorities.iter().map(|all| all.len());
+            // A name server has all its addresses, and another one of the same name has them again.
+            if glue.saturating_add(authorities.sum()) > KEPT_RECORDS {
+                return false;
+            }
             let mut message = Message::response(0, OpCode::Query);
             message.add_authorities(none.authorities.iter().flat_map(|all| all.iter().cloned()));
-            let referred = none.ns.iter().flat_map(|all| all.iter());
-            for to in referred {
+            for to in referred() {
                 message.add_authority(to.ns.clone());
                 message.add_additionals(to.glue.iter().cloned());
             }

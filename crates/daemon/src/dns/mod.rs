@@ -11,6 +11,7 @@ mod answer;
 mod block;
 mod bounds;
 pub(crate) mod domains;
+mod framed;
 mod gate;
 pub(crate) mod messages;
 mod policy;

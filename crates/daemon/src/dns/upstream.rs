@@ -17,8 +17,9 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 
+use super::framed::Framed;
 use super::messages::{Inside, Tls};
 use super::query::UDP_MAX;
 
@@ -36,14 +37,17 @@ const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct Egress {
     /// The tunnel that they are tied to; `None`: they go as this machine's own do.
     inside: Option<Arc<Inside>>,
+    /// They are asked in clear, not over TLS.
+    plain: bool,
     handle: TokioHandle,
 }
 
 impl Egress {
     /// Nothing leaves but by that tunnel's TUN and from our address in it: where either is gone, sending fails.
-    pub(super) fn inside(inside: Inside) -> Self {
+    pub(super) fn inside(inside: Inside, plain: bool) -> Self {
         Self {
             inside: Some(Arc::new(inside)),
+            plain,
             handle: TokioHandle::default(),
         }
     }
@@ -52,6 +56,7 @@ impl Egress {
     pub(super) fn direct() -> Self {
         Self {
             inside: None,
+            plain: true,
             handle: TokioHandle::default(),
         }
     }
@@ -68,7 +73,7 @@ impl RuntimeProvider for Egress {
     type Handle = TokioHandle;
     type Timer = TokioTime;
     type Udp = UdpSocket;
-    type Tcp = AsyncIoTokioAsStd<TcpStream>;
+    type Tcp = AsyncIoTokioAsStd<Framed>;
 
     fn create_handle(&self) -> Self::Handle {
         self.handle.clone()
@@ -80,7 +85,7 @@ impl RuntimeProvider for Egress {
         _bind_addr: Option<SocketAddr>,
         timeout: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
-        let inside = self.inside.clone();
+        let (inside, plain) = (self.inside.clone(), self.plain);
         Box::pin(async move {
             let socket = match server_addr {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -95,7 +100,8 @@ impl RuntimeProvider for Egress {
             let connected = socket.connect(server_addr);
             let connected = tokio::time::timeout(timeout.unwrap_or(PATIENCE), connected).await;
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            Ok(AsyncIoTokioAsStd(connected.map_err(late)??))
+            let stream = connected.map_err(late)??;
+            Ok(AsyncIoTokioAsStd(Framed::new(stream, plain)))
         })
     }
 
@@ -145,7 +151,12 @@ impl Upstream {
             Some(tls) => authorities(tls)?,
             None => RootCertStore::empty(),
         };
-        Self::new(servers, options, roots, Egress::inside(inside))
+        Self::new(
+            servers,
+            options,
+            roots,
+            Egress::inside(inside, tls.is_none()),
+        )
     }
 
     /// This machine's own resolvers.
@@ -262,7 +273,7 @@ mod tests {
         });
         let there: SocketAddr = ([127, 0, 0, 1], port).into();
         let any: SocketAddr = ([0, 0, 0, 0], 0).into();
-        let egress = Egress::inside(inside("lo", "127.0.0.1"));
+        let egress = Egress::inside(inside("lo", "127.0.0.1"), true);
         let socket = egress.bind_udp(any, there).await.unwrap();
         assert_eq!(socket.local_addr().unwrap().ip(), there.ip());
         assert_eq!(socket.device().unwrap().as_deref(), Some(&b"lo"[..]));
@@ -284,16 +295,16 @@ mod tests {
     async fn without_its_interface_or_address_nothing_is_sent() {
         let there: SocketAddr = ([127, 0, 0, 1], 53).into();
         let any: SocketAddr = ([0, 0, 0, 0], 0).into();
-        let gone = Egress::inside(inside("cyg-gone", "127.0.0.1"));
+        let gone = Egress::inside(inside("cyg-gone", "127.0.0.1"), true);
         assert!(gone.bind_udp(any, there).await.is_err());
         assert!(gone.connect_tcp(there, None, None).await.is_err());
         let mut lent = inside("lo", "127.0.0.1");
         lent.sources = vec!["192.0.2.77".parse().unwrap()];
-        let lent = Egress::inside(lent);
+        let lent = Egress::inside(lent, true);
         assert!(lent.bind_udp(any, there).await.is_err());
         assert!(lent.connect_tcp(there, None, None).await.is_err());
         let there: SocketAddr = ([0, 0, 0, 0, 0, 0, 0, 1], 53).into();
-        let v4 = Egress::inside(inside("lo", "127.0.0.1"));
+        let v4 = Egress::inside(inside("lo", "127.0.0.1"), true);
         let error = v4.bind_udp(any, there).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
