@@ -338,7 +338,7 @@ mod tests {
              \tchain leaving {\n\
              \t\ttype filter hook postrouting priority 110; policy accept;\n\
              \t\tmeta iif != 0 return\n\
-             \t\tmeta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
+             \t\toifname != \"lo\" meta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
              \t\toifname != \"lo\" ct direction original ct mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
              \t\toifname \"lo\" return\n\
              \t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n\

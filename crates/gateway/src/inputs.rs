@@ -261,7 +261,8 @@ impl Lan {
     }
 
     /// The tunnel that this destination was given: by the narrowest network that holds it.
-    fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
+    #[must_use]
+    pub fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
         let all = self.through.iter().flat_map(|through| {
             let networks = through.networks.iter();
             networks.map(|net| (net, through.tunnel.as_str()))

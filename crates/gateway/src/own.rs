@@ -19,6 +19,8 @@ pub struct OwnNeeds {
     pub user: Option<u32>,
     /// Networks of this machine that are neither the LAN nor where the internet is, such as those of containers.
     pub beside: Vec<(InterfaceName, IpNet)>,
+    /// The LAN's interfaces have no address yet, and the configuration names no network of it.
+    pub lan_unknown: bool,
 }
 
 /// A tunnel as a way for what the machine itself sends, in one family.

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::LinkUnspec;
 
@@ -64,6 +64,8 @@ pub struct Link {
     pub carrier: bool,
     /// Hardware address, empty for a TUN.
     pub mac: Vec<u8>,
+    /// It joins others, as containers' and virtual machines' are.
+    pub bridge: bool,
 }
 
 /// An address on an interface.
@@ -126,12 +128,16 @@ impl Netlink {
                     up: m.header.flags.contains(LinkFlags::Up),
                     carrier: m.header.flags.contains(LinkFlags::LowerUp),
                     mac: Vec::new(),
+                    bridge: false,
                 };
                 for attribute in m.attributes {
                     match attribute {
                         LinkAttribute::IfName(name) => link.name = name,
                         LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                         LinkAttribute::Address(mac) => link.mac = mac,
+                        LinkAttribute::LinkInfo(infos) => {
+                            link.bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                        }
                         _ => {}
                     }
                 }

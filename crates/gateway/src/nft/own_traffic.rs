@@ -31,17 +31,12 @@ pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
     rules.push(format!(
         "ct direction original ct mark {OWN_MARK:#010x} goto refused"
     ));
-    // The end of a connection that nobody knows any more may be of one that was in the tunnel, and tell whom it was with:
-    // one of a program, that is. To who goes on with one the kernel says so, for nobody.
-    rules.push(format!(
-        "{FORGOTTEN_ENDS} meta skuid != {} counter drop",
-        u32::MAX
-    ));
     rules.extend(near(lan, needs));
     let given = devices::given(lan);
     rules.extend(per_family(&given, |keyword, nets| {
         format!("{keyword} daddr {nets} goto refused")
     }));
+    rules.extend(any_lan(lan, needs));
     rules.extend(needed(needs));
     if needs.resolvers.is_none() {
         rules.push(NAMES.to_owned());
@@ -67,12 +62,10 @@ pub(super) fn led_elsewhere(inputs: &GuardInputs) -> [String; 2] {
         tunnels if tunnels.is_empty() => String::new(),
         tunnels => format!("oifname != {} ", names(tunnels)),
     };
-    [
-        format!("meta mark {OWN_MARK:#010x} {elsewhere}counter drop"),
-        format!(
-            "oifname != \"lo\" ct direction original ct mark {OWN_MARK:#010x} {elsewhere}counter drop"
-        ),
-    ]
+    let rule = |which: &str| {
+        format!("oifname != \"lo\" {which}mark {OWN_MARK:#010x} {elsewhere}counter drop")
+    };
+    [rule("meta "), rule("ct direction original ct ")]
 }
 
 /// In the plan: what is not needed takes the tunnel to where it leads. TCP is kept to what the tunnel carries, as the
@@ -102,8 +95,13 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
     marked.extend(per_family(&devices::given(lan), |keyword, nets| {
         format!("{keyword} daddr {nets} return")
     }));
-    // A resolver of this machine that asks on asks through the tunnel, while it carries.
+    marked.extend(any_lan(lan, needs));
     marked.extend(needed(needs));
+    // A resolver of this machine that asks on asks through the tunnel while it carries: before, it finds the server.
+    let is_called = of_lan.iter().any(|way| way.tunnel.reached.is_empty());
+    if needs.resolvers.is_none() && is_called {
+        marked.push(NAMES.to_owned());
+    }
     marked.extend(devices::around(lan, "return"));
     marked.extend(of_lan.into_iter().flat_map(into));
     let clamped = |direction: &str| ways.iter().map(|way| clamp(way, direction)).collect();
@@ -182,33 +180,24 @@ fn to_ours<'i>(tuns: impl Iterator<Item = &'i InterfaceName>) -> String {
     format!("oifname {} return", set(&here))
 }
 
-/// Resets of connections that are not tracked.
-const FORGOTTEN_ENDS: &str = "ct state invalid tcp flags & rst == rst";
-
 /// Names, in clear and by TLS (RFC 7858).
 const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return";
 
-/// Rules that return for answers, and for what is not outside.
+/// Rules that return for answers, for what is not outside, and for what a link needs.
 fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
     let mut rules = vec![
-        // Who called is answered, also by connections that began before any were tracked: no server has these ports, but
-        // some clients do, and theirs may be in a tunnel.
+        // Who called is answered, also by connections that began before any were tracked: no program but a server has these
+        // ports (clients with a port of the system's begin at 512, as rresvport(3) does).
         "ct direction reply return".to_owned(),
-        format!(
-            "tcp sport 1-1023 tcp flags & (syn | ack) != syn ct mark != {OWN_MARK:#010x} return"
-        ),
-        // Who goes on with a connection that nobody knows any more is told so, else he does for minutes.
-        format!("{FORGOTTEN_ENDS} return"),
+        "tcp sport 1-511 tcp flags & (syn | ack) != syn return".to_owned(),
+        // Who goes on with a connection that nobody knows any more is told so, else he does for minutes: by the kernel, which
+        // acknowledges nothing (RFC 9293 §3.5.2). What a program resets does, and may have been in a tunnel.
+        "ct state invalid tcp flags & (rst | ack) == rst return".to_owned(),
     ];
     // What may be said to whom about what passed is judged before.
     rules.extend(ERRORS.map(|kinds| format!("{kinds} return")));
     let interfaces = names(&lan.interfaces);
-    // Before the network is up nobody knows which network the LAN is; a disk there may be waited for at boot.
-    let networks = match lan.networks.as_slice() {
-        [] => &PRIVATE[..],
-        known => known,
-    };
-    rules.extend(per_family(networks, |keyword, nets| {
+    rules.extend(per_family(&lan.networks, |keyword, nets| {
         format!("oifname {interfaces} {keyword} daddr {nets} return")
     }));
     for (interface, net) in &needs.beside {
@@ -226,23 +215,37 @@ fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
         ),
         format!("oifname {near} ip6 daddr {{ fe80::/10, ff02::/16, ff05::/16 }} return"),
     ]);
+    rules.extend(
+        [
+            "ip protocol igmp return",
+            "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, \
+             nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } return",
+            "udp sport 68 udp dport 67 return",
+            "udp sport 546 udp dport 547 return",
+        ]
+        .map(str::to_owned),
+    );
     rules
+}
+
+/// Before the network is up any private network there may be the LAN's, but for what was given a tunnel: a disk in the LAN
+/// may be waited for at boot.
+fn any_lan(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
+    if !needs.lan_unknown {
+        return Vec::new();
+    }
+    let interfaces = names(&lan.interfaces);
+    per_family(&PRIVATE, |keyword, nets| {
+        format!("oifname {interfaces} {keyword} daddr {nets} return")
+    })
 }
 
 /// Rules that return for what the machine needs from outside, besides the tunnels' own packets, which carry a mark.
 fn needed(needs: &OwnNeeds) -> Vec<String> {
-    let mut rules: Vec<String> = [
-        "ip protocol igmp return",
-        "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, \
-         nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } return",
-        "udp sport 68 udp dport 67 return",
-        "udp sport 546 udp dport 547 return",
-        // NTP, and how its keys are agreed on (RFC 8915 §6).
-        "udp dport 123 return",
-        "tcp dport 4460 return",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    // NTP, and how its keys are agreed on (RFC 8915 §6).
+    let mut rules = ["udp dport 123 return", "tcp dport 4460 return"]
+        .map(str::to_owned)
+        .to_vec();
     if needs.resolvers.is_some() {
         let asked = RESOLVERS.map(|(_, keyword, _, set)| format!("{keyword} daddr @{set} {NAMES}"));
         rules.extend(asked);

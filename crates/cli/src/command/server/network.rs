@@ -134,6 +134,7 @@ mod tests {
             up,
             carrier: true,
             mac: Vec::new(),
+            bridge: false,
         };
         let address = |index, net: &str| cygnet_linux::Address {
             index,

@@ -89,19 +89,20 @@ fn own_needs(gateway: &Gateway, sections: &GuardSections, machine: &Machine) -> 
     };
     // resolv.conf(5): where nobody is named, this machine is meant.
     let asks_itself = machine.resolvers.is_empty() || machine.resolvers.iter().any(own);
-    // Without a route to the internet, now or before, nothing tells where it is not.
+    // Without a route to the internet nothing tells where it is not; behind a bridge are containers.
     let beside = machine.addresses.iter().filter(|(interface, net)| {
         let is_way_out = machine.ways_out.contains(interface)
             || machine.routers.iter().any(|router| net.contains(router));
-        !machine.ways_out.is_empty()
-            && !is_way_out
-            && !gateway.lan.contains(interface)
-            && is_private(&net.trunc())
+        let is_known = !machine.ways_out.is_empty() || machine.bridges.contains(interface);
+        is_known && !is_way_out && !gateway.lan.contains(interface) && is_private(&net.trunc())
     });
     let beside = beside.filter_map(|(name, net)| Some((interface(name).ok()?, net.trunc())));
     let beside: BTreeSet<_> = beside.collect();
     let user = start::engine_user(sections.engine_user.as_deref());
+    let mut interfaces = machine.addresses.iter().map(|(interface, _)| interface);
     OwnNeeds {
+        lan_unknown: gateway.networks.is_none()
+            && !interfaces.any(|interface| gateway.lan.contains(interface)),
         resolvers: (!asks_itself).then(|| machine.resolvers.clone()),
         // Who is not known needs nothing: the program does not start then.
         user: user.ok().map(|(user, _)| user),
@@ -253,6 +254,7 @@ mod tests {
                 .map(on)
                 .collect(),
                 ways_out: uplink.into_iter().map(str::to_owned).collect(),
+                bridges: ["docker0".to_owned()].into(),
                 resolvers: resolvers.iter().map(|r| r.parse().unwrap()).collect(),
                 ..Machine::default()
             };
@@ -263,6 +265,7 @@ mod tests {
         assert_eq!(needs.resolvers.unwrap().len(), 1);
         let beside = needs.beside.iter().map(|(interface, _)| interface.as_str());
         assert_eq!(beside.collect::<Vec<_>>(), ["docker0"]);
+        assert!(!needs.lan_unknown);
         // Who asks on for this machine asks anybody.
         for itself in [
             &["127.0.0.53"][..],
@@ -272,10 +275,8 @@ mod tests {
         ] {
             let needs = own("", itself, None).unwrap();
             assert_eq!(needs.resolvers, None, "{itself:?}");
-            assert!(
-                needs.beside.is_empty(),
-                "nothing tells where the internet is"
-            );
+            let beside: Vec<&str> = needs.beside.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(beside, ["docker0"], "nothing tells where the internet is");
         }
         for free in ["own_traffic = \"all\"\n", "guard = false\n"] {
             assert_eq!(own(free, &["9.9.9.9"], None), None);

@@ -16,8 +16,10 @@ pub(super) struct Machine {
     pub(super) uplink: Option<String>,
     /// Where the default routes lead, of each family.
     pub(super) routers: Vec<IpAddr>,
-    /// Interfaces that have a default route, the best or another; those that had one, where none is left.
+    /// Interfaces that have a default route, the best or another.
     pub(super) ways_out: BTreeSet<String>,
+    /// Those that join others.
+    pub(super) bridges: BTreeSet<String>,
     /// Whom it asks for names.
     pub(super) resolvers: Vec<IpAddr>,
 }
@@ -67,6 +69,7 @@ impl Machine {
             let ways = ways.into_iter().map(|way| way.interface);
             ways_out.extend(ways.filter(|name| !ours.contains(&name.as_str())));
         }
+        let bridges = links.iter().filter(|link| link.bridge);
         let is_missing = |name: &&str| !links.iter().any(|link| link.name == *name);
         Ok(Look {
             machine: Self {
@@ -74,18 +77,11 @@ impl Machine {
                 uplink,
                 routers,
                 ways_out,
+                bridges: bridges.map(|link| link.name.clone()).collect(),
                 resolvers: resolv_conf::named().unwrap_or_default(),
             },
             tuns_missing: ours.iter().any(is_missing),
         })
-    }
-
-    /// Of what was before, what is remembered: a cable that is out does not make the network behind it a local one.
-    pub(super) fn after(mut self, before: &Self) -> Self {
-        if self.ways_out.is_empty() {
-            self.ways_out.clone_from(&before.ways_out);
-        }
-        self
     }
 
     /// Which of the addresses that a peer lent are taken, one of each family at most, and why not all.

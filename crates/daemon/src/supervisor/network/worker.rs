@@ -88,6 +88,8 @@ pub(super) struct Worker {
     not_ended: Option<String>,
     /// When what this machine itself began in clear is to be ended.
     own_ends: Option<Instant>,
+    /// The LAN's tunnel carried when that was last looked at.
+    own_carried: bool,
     live: BTreeMap<String, Live>,
     /// Addresses that tunnels had, by which connections may still leave.
     given_back: BTreeSet<IpAddr>,
@@ -172,6 +174,7 @@ impl Worker {
             arranged: None,
             not_ended: None,
             own_ends: None,
+            own_carried: false,
             live: BTreeMap::new(),
             given_back: BTreeSet::new(),
             lent_anew: false,
@@ -296,8 +299,7 @@ impl Worker {
         let policies = Policies::read(&written.daemon.state_dir);
         let config = devices::effective(&written, &policies);
         let ours: Vec<&str> = interfaces(&config).collect();
-        let look = Machine::look(self.network.netlink(), &ours).await?;
-        let machine = look.machine.after(&self.machine);
+        let machine = Machine::look(self.network.netlink(), &ours).await?.machine;
         let guarded_before = self.guard_present().await.unwrap_or(true);
         self.listeners.follow(&config, &machine, LETTING_GO)?;
         self.follow_held();
@@ -482,7 +484,10 @@ impl Worker {
             Err(error) => Err(error),
         };
         match applied {
-            Ok(()) => self.end_misled().await,
+            Ok(()) => {
+                self.end_misled().await;
+                self.follow_carrying();
+            }
             Err(error) => tracing::error!("cannot set routes and addresses: {error}"),
         }
     }

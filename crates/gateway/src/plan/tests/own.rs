@@ -74,8 +74,7 @@ fn what_was_given_a_tunnel_takes_that_one_or_none() {
     let nft = NetworkPlan::new(&inputs).unwrap().nft;
     let mark = "ct mark set 0x0063796f meta mark set 0x0063796f";
     // Before what is needed, too: its host for the time is asked through it.
-    let given_first =
-        format!("\t\t{given} {mark}\n\t\t{given} return\n\t\tip protocol igmp return\n");
+    let given_first = format!("\t\t{given} {mark}\n\t\t{given} return\n\t\tudp dport 123 return\n");
     assert!(nft.contains(&given_first), "{nft}");
     assert!(
         nft.contains(&format!("\t\tmeta nfproto ipv4 {mark}\n\t}}\n")),
@@ -132,6 +131,7 @@ fn the_guard_refuses_what_is_not_needed() {
         resolvers: Some(vec!["9.9.9.9".parse().unwrap()]),
         user: Some(990),
         beside: vec![(name("docker0"), net("172.17.0.0/16"))],
+        lan_unknown: false,
     };
     let nft = guard(Some(needs), |lan| {
         lan.direct_networks = vec![net("198.51.0.0/16")];
@@ -140,10 +140,9 @@ fn the_guard_refuses_what_is_not_needed() {
         "\t\tmeta mark != 0x00637967 jump own\n",
         "\t\toifname { \"cyg0\", \"cyg1\", \"lo\" } return\n\t\tmeta mark 0x0063796f return\n\
          \t\tct direction original ct mark 0x0063796f goto refused\n\
-         \t\tct state invalid tcp flags & rst == rst meta skuid != 4294967295 counter drop\n\
          \t\tct direction reply return\n\
-         \t\ttcp sport 1-1023 tcp flags & (syn | ack) != syn ct mark != 0x0063796f return\n\
-         \t\tct state invalid tcp flags & rst == rst return\n",
+         \t\ttcp sport 1-511 tcp flags & (syn | ack) != syn return\n\
+         \t\tct state invalid tcp flags & (rst | ack) == rst return\n",
         "\t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n",
         "\t\toifname \"docker0\" ip daddr { 172.17.0.0/16 } return\n",
         "\t\tip daddr @resolvers4 meta l4proto { tcp, udp } th dport { 53, 853 } return\n",
@@ -165,7 +164,7 @@ fn the_guard_refuses_what_is_not_needed() {
     assert!(free.contains(LED_ELSEWHERE), "{free}");
 }
 
-const LED_ELSEWHERE: &str = "\t\tmeta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
+const LED_ELSEWHERE: &str = "\t\toifname != \"lo\" meta mark 0x0063796f oifname != { \"cyg0\" } counter drop\n\
     \t\toifname != \"lo\" ct direction original ct mark 0x0063796f oifname != { \"cyg0\" } counter drop\n";
 
 /// `nft list` tells a guard by this.
@@ -197,6 +196,12 @@ fn a_resolver_of_its_own_asks_through_the_tunnel_while_it_carries() {
     let mut inputs = held();
     assert!(guard(Some(OwnNeeds::default()), |_| {}).contains(NAMES));
     assert!(!led(&inputs).contains(NAMES));
+    // One that is called by a packet has to be found first.
+    inputs.tunnels[0].on_demand = true;
+    assert!(!led(&inputs).contains(NAMES));
+    let reached = std::mem::take(&mut inputs.tunnels[0].reached);
+    assert!(led(&inputs).contains(NAMES));
+    inputs.tunnels[0].reached = reached;
     lan_of(&mut inputs).own = Some(OwnNeeds {
         resolvers: Some(vec!["9.9.9.9".parse().unwrap()]),
         ..OwnNeeds::default()
@@ -207,13 +212,31 @@ fn a_resolver_of_its_own_asks_through_the_tunnel_while_it_carries() {
 
 #[test]
 fn while_nobody_knows_which_network_the_lan_is_it_may_be_any_private_one() {
-    let nft = guard(Some(OwnNeeds::default()), |lan| lan.networks.clear());
-    for part in [
-        "\t\toifname { \"eth0\" } ip daddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, ",
-        "\t\toifname { \"eth0\" } ip6 daddr { fc00::/7, fe80::/10 } return\n",
-    ] {
-        assert!(nft.contains(part), "{part}\nnot in\n{nft}");
-    }
+    let at_boot = |lan_unknown| {
+        let needs = OwnNeeds {
+            lan_unknown,
+            ..OwnNeeds::default()
+        };
+        guard(Some(needs), |lan| {
+            lan.networks.clear();
+            lan.through = vec![Through {
+                tunnel: "work".to_owned(),
+                interface: name("cyg-work"),
+                networks: vec![net("10.20.0.0/16")],
+            }];
+        })
+    };
+    let any = "\t\tip daddr { 10.20.0.0/16 } goto refused\n\
+               \t\toifname { \"eth0\" } ip daddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, ";
+    assert!(at_boot(true).contains(any), "{}", at_boot(true));
+    let rest = "\t\toifname { \"eth0\" } ip6 daddr { fc00::/7, fe80::/10 } return\n";
+    assert!(at_boot(true).contains(rest));
+    // One that is lent, and claimed by a tunnel, is none either.
+    let lent = at_boot(false);
+    assert!(
+        !lent.contains("172.16.0.0/12") && !lent.contains(rest),
+        "{lent}"
+    );
 }
 
 #[test]
@@ -245,9 +268,9 @@ fn while_devices_are_let_out_it_is_as_well_but_for_what_was_given_a_tunnel() {
         lan.direct_networks = vec![net("10.0.0.0/8")];
     });
     for part in [
-        "\t\tip daddr { 10.20.0.0/16 } goto refused\n\t\tip protocol igmp return\n",
+        "\t\tip daddr { 10.20.0.0/16 } goto refused\n\t\tudp dport 123 return\n",
         "\t\tip daddr { 10.0.0.0/8 } return\n\t\tmeta nfproto @failure return\n\t\tgoto refused\n",
-        "meta mark 0x0063796f oifname != { \"cyg0\", \"cyg-work\" } counter drop",
+        "\"lo\" meta mark 0x0063796f oifname != { \"cyg0\", \"cyg-work\" } counter drop",
     ] {
         assert!(nft.contains(part), "{part}\nnot in\n{nft}");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use cygnet_config::{Config, Gateway};
-use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OWN_MARK, OnFailure};
+use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
 use ipnet::IpNet;
 
 use super::{Worker, guard, lan, own, plan};
@@ -461,8 +461,7 @@ impl Worker {
         let own = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
         let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
-        let led_otherwise = own::goes_otherwise(&before, &wanted);
-        if led_otherwise {
+        if own::may_be_held(&before, &wanted) {
             self.end_own_soon();
         }
         let changes = wanted.since(&before);
@@ -479,7 +478,7 @@ impl Worker {
             let (source, destination) = (connection.source, connection.destination);
             changed(source, destination)
                 || changed(destination, source)
-                || led_otherwise && connection.mark == OWN_MARK
+                || own::belongs_elsewhere(&before, &wanted, connection)
         });
         match ended {
             Ok(ended) => {

@@ -25,13 +25,38 @@ pub(super) fn is_free(lan: &Lan) -> bool {
     lan.own.is_none() || lan.on_failure.is_open()
 }
 
-/// Whether what it began may belong elsewhere now: what began in a tunnel has an address that nobody knows outside, and
-/// what began outside is refused.
-pub(super) fn goes_otherwise(before: &Lan, now: &Lan) -> bool {
-    before.own.is_some() != now.own.is_some()
-        || before.on_failure != now.on_failure
+/// Where what this machine sends to somebody outside goes.
+#[derive(Debug, PartialEq, Eq)]
+enum Goes<'l> {
+    /// As it is.
+    Clear,
+    /// Into this tunnel, which its network was given.
+    Given(&'l str),
+    /// Into the LAN's.
+    Tunnelled,
+}
+
+fn goes(lan: &Lan, to: IpAddr) -> Goes<'_> {
+    let given = lan.own.as_ref().and_then(|_| lan.tunnel_to(to));
+    let around = || lan.direct_networks.iter().any(|net| net.contains(&to));
+    match given {
+        Some(tunnel) => Goes::Given(tunnel),
+        None if is_free(lan) || around() => Goes::Clear,
+        None => Goes::Tunnelled,
+    }
+}
+
+/// Whether some of what it sent as it is may go into a tunnel now.
+pub(super) fn may_be_held(before: &Lan, now: &Lan) -> bool {
+    is_free(before) && !is_free(now)
         || before.direct_networks != now.direct_networks
         || before.through != now.through
+}
+
+/// Whether a connection began in a tunnel and belongs elsewhere now, where nobody knows it by the address that it has.
+pub(super) fn belongs_elsewhere(before: &Lan, now: &Lan, connection: Connection) -> bool {
+    let to = connection.destination;
+    connection.mark == OWN_MARK && goes(before, to) != goes(now, to)
 }
 
 impl Worker {
@@ -42,6 +67,32 @@ impl Worker {
         self.heard.look_at(at);
     }
 
+    /// Whether the LAN's tunnel carries may have changed. What a resolver of this machine asks, it asks by the tunnel or as
+    /// it is, and perhaps from one port all the time.
+    pub(super) fn follow_carrying(&mut self) {
+        let gateway = self
+            .config
+            .as_ref()
+            .and_then(|config| config.gateway.as_ref());
+        let live = gateway.and_then(|gateway| self.live.get(&gateway.tunnel));
+        let carries = live.is_some_and(|live| live.up && !live.reached.is_empty());
+        let before = std::mem::replace(&mut self.own_carried, carries);
+        let needs = self.lan().and_then(|lan| lan.own);
+        let asks_on = needs.is_some_and(|needs| needs.resolvers.is_none());
+        match carries {
+            _ if before == carries || !asks_on => {}
+            true => self.end_own_soon(),
+            false => {
+                let ended = cygnet_linux::end_connections(|c| c.mark == OWN_MARK);
+                if let Err(error) = ended {
+                    tracing::warn!(
+                        "the tunnel is down, and what this machine asked by it may go on waiting there for some time: {error}"
+                    );
+                }
+            }
+        }
+    }
+
     /// Ends them when it is time, unless this machine may again.
     pub(super) fn follow_own(&mut self, config: &Config) {
         let Some(at) = self.own_ends else { return };
@@ -50,9 +101,6 @@ impl Worker {
         }
         let Some(lan) = self.lan() else { return };
         self.own_ends = None;
-        if is_free(&lan) {
-            return;
-        }
         let addresses = self.machine.addresses.iter();
         let own: BTreeSet<IpAddr> = addresses.map(|(_, net)| net.addr()).collect();
         let peers = ways::targets(config, &self.live);
@@ -71,12 +119,19 @@ impl Worker {
 
 fn began_otherwise(lan: &Lan, own: &BTreeSet<IpAddr>, connection: Connection) -> bool {
     let to = connection.destination;
-    let is_near = |to| own.contains(&to) || lan.networks.iter().any(|net| net.contains(&to));
-    connection.mark != OWN_MARK && own.contains(&connection.source) && !is_near(to)
+    let beside = lan.own.iter().flat_map(|needs| &needs.beside);
+    let mut near = lan.networks.iter().chain(beside.map(|(_, net)| net));
+    connection.mark != OWN_MARK
+        && own.contains(&connection.source)
+        && !own.contains(&to)
+        && !near.any(|net| net.contains(&to))
+        && goes(lan, to) != Goes::Clear
 }
 
 #[cfg(test)]
 mod tests {
+    use cygnet_gateway::{OnFailure, OwnNeeds, Through};
+
     use super::*;
 
     #[test]
@@ -86,6 +141,14 @@ mod tests {
             networks: vec!["192.168.1.0/24".parse().unwrap()],
             ..Lan::default()
         };
+        let lan = Lan {
+            own: Some(OwnNeeds {
+                beside: vec![("docker0".parse().unwrap(), "172.17.0.0/16".parse().unwrap())],
+                ..OwnNeeds::default()
+            }),
+            direct_networks: vec!["198.51.101.0/24".parse().unwrap()],
+            ..lan
+        };
         let own = [ip("192.168.1.2"), ip("203.0.113.2")].into();
         let (web, laptop) = ("198.51.100.80", "192.168.1.20");
         for (source, destination, mark, ended) in [
@@ -94,6 +157,8 @@ mod tests {
             ("203.0.113.2", web, OWN_MARK, false),
             ("192.168.1.2", laptop, 0, false),
             ("192.168.1.2", "203.0.113.2", 0, false),
+            ("203.0.113.2", "172.17.0.2", 0, false),
+            ("203.0.113.2", "198.51.101.80", 0, false),
             // Who called, and devices.
             (web, "203.0.113.2", 0, false),
             (laptop, web, 0, false),
@@ -108,5 +173,70 @@ mod tests {
             let told = began_otherwise(&lan, &own, connection);
             assert_eq!(told, ended, "{source} {destination} {mark:x}");
         }
+    }
+
+    #[test]
+    fn what_began_in_a_tunnel_is_ended_where_it_belongs_elsewhere_now() {
+        let held = || Lan {
+            own: Some(OwnNeeds::default()),
+            ..Lan::default()
+        };
+        let web: IpAddr = "198.51.100.80".parse().unwrap();
+        let connection = |mark| Connection {
+            source: "192.168.1.2".parse().unwrap(),
+            destination: web,
+            answered: "10.99.0.2".parse().unwrap(),
+            answers: web,
+            mark,
+        };
+        let nets = |net: &str| vec![net.parse().unwrap()];
+        let through = |net| {
+            vec![Through {
+                tunnel: "work".to_owned(),
+                interface: "cyg-work".parse().unwrap(),
+                networks: nets(net),
+            }]
+        };
+        let open = OnFailure::Direct { open: true };
+        for (now, elsewhere) in [
+            (Lan::default(), true),
+            (held(), false),
+            (
+                Lan {
+                    direct_networks: nets("198.51.100.0/24"),
+                    ..held()
+                },
+                true,
+            ),
+            (
+                Lan {
+                    direct_networks: nets("198.51.101.0/24"),
+                    through: through("10.0.0.0/8"),
+                    on_failure: OnFailure::Direct { open: false },
+                    ..held()
+                },
+                false,
+            ),
+            (
+                Lan {
+                    through: through("198.51.100.0/24"),
+                    ..held()
+                },
+                true,
+            ),
+            (
+                Lan {
+                    on_failure: open,
+                    ..held()
+                },
+                true,
+            ),
+        ] {
+            let ended = belongs_elsewhere(&held(), &now, connection(OWN_MARK));
+            assert_eq!(ended, elsewhere, "{now:?}");
+            assert!(!belongs_elsewhere(&held(), &now, connection(0)));
+        }
+        assert!(may_be_held(&Lan::default(), &held()) && !may_be_held(&held(), &Lan::default()));
+        assert!(!may_be_held(&held(), &held()));
     }
 }

@@ -100,7 +100,6 @@ impl Worker {
             seen.tuns_missing = true;
             let _ = self.done.send(Done::TunsMissing);
         }
-        let machine = machine.after(&self.machine);
         seen.changed = machine != self.machine;
         if seen.changed {
             tracing::debug!("this machine's addresses or routes changed: ours follow");
