@@ -220,10 +220,19 @@ impl Systemd {
     }
 }
 
+/// The folder of the units, and those of links to what is enabled: units themselves are brought there as they are written.
 fn settle(folder: &Path) -> Result<(), String> {
-    let settled = File::open(folder)
-        .and_then(|folder| rustix::fs::syncfs(folder).map_err(std::io::Error::from));
-    match settled {
+    let settle_all = || -> std::io::Result<()> {
+        File::open(folder)?.sync_all()?;
+        for entry in folder.read_dir()? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|kind| kind == "wants") {
+                File::open(path)?.sync_all()?;
+            }
+        }
+        Ok(())
+    };
+    match settle_all() {
         // Nothing was written where nothing is.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!(
             "what is in {} is not on the disk yet: {error}",

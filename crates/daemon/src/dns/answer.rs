@@ -258,7 +258,7 @@ impl Resolver {
             }
         };
         let mut answer = answer_of(said);
-        // RFC 4035 §3.2.3: nothing is validated here, so that others did counts only if it was they who say so.
+        // RFC 4035 §4.9.3: nothing is validated here, so that others did counts only if it was they who say so.
         answer.authentic &= source.proven;
         answer
     }

@@ -75,9 +75,13 @@ impl AsyncRead for Framed {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
+        if room == 0 && self.place.is_some() {
+            // Nothing can be said, so there is nothing to wait for.
+            return Poll::Ready(Ok(()));
+        }
         let mut octets = [0; READ];
         loop {
-            let room = buffer.remaining();
             let (most, handed_on) = match &mut self.place {
                 None => return Pin::new(&mut self.stream).poll_read(cx, buffer),
                 Some(Place::Handed(length, handed)) => {

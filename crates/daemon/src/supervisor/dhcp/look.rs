@@ -247,9 +247,13 @@ fn lending(dhcp: &Dhcp, name: &str, text: &str, leg: &Leg) -> Result<Wanted, Str
     }
     let range = dhcp.range.get_ref();
     let reservations = dhcp.reservations.iter();
-    // A second address of ours may come and go (keepalived), and lie in the range.
+    // A second address of ours may come and go (keepalived), and be one that would be lent. Others are nothing to us.
+    let is_lent = |address: &Ipv4Addr| {
+        let mut reserved = dhcp.reservations.values();
+        (range.first..=range.last).contains(address) || reserved.any(|r| r.get_ref() == address)
+    };
     let ours = leg.v4.iter().map(Ipv4Net::addr);
-    let ours = ours.filter(|address| *address != own.addr());
+    let ours = ours.filter(|address| *address != own.addr() && is_lent(address));
     let advertised = dhcp.router_advertisements;
     let router = leg.router(mac, dns6).filter(|_| advertised);
     Ok(Wanted {
@@ -329,6 +333,15 @@ mod tests {
         let excluded = lent("", &second).settings.excluded;
         assert!(excluded.contains(&Ipv4Addr::new(192, 168, 1, 150)));
         assert_eq!(excluded.len(), 2);
+        let elsewhere = Leg {
+            v4: vec![
+                "192.168.1.2/24".parse().unwrap(),
+                "10.9.9.1/24".parse().unwrap(),
+            ],
+            ..leg()
+        };
+        let elsewhere = of("", &elsewhere).unwrap();
+        assert!(!of("", &leg()).unwrap().is_another_process(&elsewhere));
         assert!(!lent("", &leg()).borrowed);
         let by_another = Leg {
             borrowed: vec![settings.server],

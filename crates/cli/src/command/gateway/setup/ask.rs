@@ -10,10 +10,8 @@ use rustix::time::Timespec;
 
 /// No answer is longer.
 const LINE_MAX: usize = 4096;
-/// Octets that are read at once.
-const READ: usize = 512;
-/// What a pipe holds in such pieces (pipe(7)): more was not typed before.
-const TYPED_MAX: usize = (64 << 10) / READ;
+/// What a pipe holds (pipe(7)), and a terminal less: no more octets were typed before.
+const TYPED_MAX: usize = 64 << 10;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,11 +70,11 @@ impl<F: AsFd> Answers<F> {
 
     /// Forgets what was typed before it was asked for. Somebody may type without an end (`yes`).
     pub(super) fn forget(&mut self) {
-        for _ in 0..TYPED_MAX {
+        let mut typed = 0;
+        // Of a terminal a read takes one line.
+        while typed < TYPED_MAX && self.more(Some(Duration::ZERO)) == Ok(true) {
+            typed += self.waiting.len();
             self.waiting.clear();
-            if self.more(Some(Duration::ZERO)) != Ok(true) {
-                break;
-            }
         }
         self.waiting.clear();
     }
@@ -90,7 +88,7 @@ impl<F: AsFd> Answers<F> {
             Ok(_) => {}
             Err(_) => return Err(Ended),
         }
-        let mut buffer = [0; READ];
+        let mut buffer = [0; 512];
         match rustix::io::read(&self.from, &mut buffer) {
             Ok(0) => Err(Ended),
             Ok(length) => {
