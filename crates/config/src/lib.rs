@@ -16,6 +16,7 @@ mod lan;
 mod parse;
 mod plain;
 mod raw;
+mod sections;
 mod units;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! What the TOML reader says, without the words of a programmer.
 
-use crate::Mistake;
+use crate::{Mistake, sections};
 
 /// Words of the reader, and what is said instead.
 const WORDS: [(&str, &str); 12] = [
@@ -50,7 +50,7 @@ pub(crate) fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     let said = error.message().trim();
     let (message, help) = if let Some(rest) = said.strip_prefix("unknown field ") {
-        unknown_key(rest)
+        unknown_key(rest, text, span.start)
     } else if let Some(key) = said.strip_prefix("missing field ") {
         let owner = section(text, span.start).unwrap_or("the section");
         (format!("{owner} lacks {key}"), None)
@@ -68,10 +68,18 @@ pub(crate) fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
     }
 }
 
-/// `rest`: the key and those that were expected, between backquotes.
-fn unknown_key(rest: &str) -> (String, Option<String>) {
+/// `rest`: the key and those that were expected, between backquotes; `at`: where in the text it stands.
+fn unknown_key(rest: &str, text: &str, at: usize) -> (String, Option<String>) {
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let key = quoted.next().unwrap_or_default();
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rfind('\n').map_or(0, |end| end + 1);
+    let itself = text
+        .get(line..)
+        .is_some_and(|line| line.trim_start().starts_with('['));
+    if let Some((message, help)) = sections::elsewhere(key, section(text, at), itself) {
+        return (message, Some(help));
+    }
     let known: Vec<&str> = quoted.collect();
     let near = known
         .iter()
@@ -133,6 +141,27 @@ mod tests {
             (
                 "[tunnel.a]\nfirewall = 1\n",
                 "unknown key `firewall`; expected one of: remote, ",
+            ),
+            (
+                "[gateway]\ntunnel = \"a\"\nlan = \"eth0\"\n[gateway.dns]\nresolvers = \"9.9.9.9\"\n\
+                 direct_domains = [\"example.org\"]\n",
+                "t:6:1: `direct_domains` belongs to [gateway]; write it there, above [gateway.dns]",
+            ),
+            (
+                "[tunnel.a]\nremote = { address = \"b\", psk = \"k\" }\n",
+                "`psk` belongs to [tunnel.a]; write it on a line of its own",
+            ),
+            (
+                "remote = \"b\"\n[tunnel.a]\n",
+                "`remote` belongs to [tunnel.NAME]; write it below that line",
+            ),
+            (
+                "[daemon]\n[dns]\nresolvers = \"9.9.9.9\"\n",
+                "there is no section [dns]; did you mean [gateway.dns]?",
+            ),
+            (
+                "[tunnel.a]\nunique = yes\n",
+                "text must stand between quotation marks; what is on or off is `true` or `false`, without them",
             ),
         ] {
             let error = Config::parse("t", text, &mut |p| Err(format!("no {p}"))).unwrap_err();

@@ -170,14 +170,14 @@ fn every_mistake_is_told_with_its_line() {
             "range = \"10.0.0.5-10.0.0.9\"\n[gateway.dhcp.reservations]\n\"3c:22:fb:01:02:03\" = \"10.0.0.5\"\n\
              \"3c:22:fb:01:02:04\" = \"10.0.0.5\"",
             12,
-            "reserved twice",
+            "10.0.0.5 is reserved twice, for 3c:22:fb:01:02:03 and for 3c:22:fb:01:02:04; keep one",
         ),
         (
             "lan = \"eth0\"",
             "range = \"10.0.0.5-10.0.0.9\"\n[gateway.dhcp.reservations]\n\"3c:22:fb:01:02:03\" = \"10.0.0.5\"\n\
              \"3C-22-FB-01-02-03\" = \"10.0.0.6\"",
             11,
-            "has two reservations",
+            "3c:22:fb:01:02:03 has two reservations; keep one",
         ),
     ] {
         let text = text(gateway, dhcp);

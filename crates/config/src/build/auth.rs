@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::Builder;
 use crate::raw::OneOrMany;
-use crate::{CredentialFile, Trust, parse};
+use crate::{CredentialFile, SERVER, Trust, parse};
 
 /// The keys by which one end proves itself and judges the other, wherever they are written.
 pub(super) struct AuthKeys<'a> {
@@ -23,6 +23,16 @@ pub(super) struct AuthKeys<'a> {
     pub(super) log_in: LogIn<'a>,
     pub(super) allow_sha1: bool,
     pub(super) rsa_pss: bool,
+}
+
+impl AuthKeys<'_> {
+    /// The header of the section that they are written in.
+    fn section(&self) -> String {
+        match self.owner {
+            SERVER => format!("[{SERVER}]"),
+            tunnel => format!("[tunnel.{tunnel}]"),
+        }
+    }
 }
 
 /// The keys of a log-in by EAP.
@@ -117,7 +127,7 @@ impl Builder<'_> {
             .collect();
             self.mistake_with_help(
                 keys.span.clone(),
-                format!("`{}` lacks: {}", keys.owner, missing.join(", ")),
+                format!("{} lacks: {}", keys.section(), missing.join(", ")),
                 "give `certificate`, `key` and `ca`, or `psk`",
             );
             return None;
@@ -201,7 +211,7 @@ impl Builder<'_> {
             .collect();
             self.mistake_with_help(
                 keys.span.clone(),
-                format!("`{}` lacks: {}", keys.owner, missing.join(", ")),
+                format!("{} lacks: {}", keys.section(), missing.join(", ")),
                 "a log-in by password takes `user`, `password` (the name of a file that holds it) and `ca` (who vouches \
                  for the server)",
             );

@@ -129,14 +129,19 @@ impl Builder<'_> {
                 continue;
             };
             if let Some(other) = whose.insert(parsed, mac) {
-                self.mistake(
+                self.mistake_with_help(
                     address.span(),
                     format!("{parsed} is reserved twice, for {other} and for {mac}"),
+                    "keep one",
                 );
             }
             let before = all.insert(mac, Spanned::new(address.span(), parsed));
             if before.is_some() {
-                self.mistake(written.span(), format!("{mac} has two reservations"));
+                self.mistake_with_help(
+                    written.span(),
+                    format!("{mac} has two reservations"),
+                    "keep one",
+                );
             }
         }
         if let Some((written, _)) = raw.reservations.iter().nth(RESERVATIONS_MAX) {

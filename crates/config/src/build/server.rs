@@ -55,7 +55,11 @@ impl Builder<'_> {
         for (i, pool) in pools.iter().enumerate() {
             if let Some(other) = pools[..i].iter().find(|o| overlap(o, pool)) {
                 let span = raw.pools.get(i).map_or(0..0, Spanned::span);
-                self.mistake(span, format!("pool {pool} overlaps pool {other}"));
+                self.mistake_with_help(
+                    span,
+                    format!("pool {pool} overlaps pool {other}"),
+                    "choose networks that share no address",
+                );
             }
         }
         if raw.pools.is_empty() {

@@ -253,7 +253,12 @@ fn a_wrong_type_is_named_with_its_place() {
 fn missing_credentials_are_listed() {
     let seen = mistakes("[tunnel.a]\nremote = \"b\"\ncertificate = \"c.crt\"\n");
     assert!(
-        seen[0].contains("`a` lacks: key, ca; give `certificate`, `key` and `ca`, or `psk`"),
+        seen[0].contains("[tunnel.a] lacks: key, ca; give `certificate`, `key` and `ca`, or `psk`"),
+        "{seen:?}"
+    );
+    let seen = mistakes("[server]\npools = [\"10.99.0.0/24\"]\n");
+    assert!(
+        seen[0].contains("[server] lacks: certificate, key, ca; give "),
         "{seen:?}"
     );
 }
@@ -306,7 +311,12 @@ fn overlapping_pools_are_refused() {
     let seen = mistakes(
         "[server]\nidentity = \"vpn.example.org\"\npsk = \"k\"\npools = [\"10.0.0.0/8\", \"10.99.0.0/24\"]\n",
     );
-    assert!(seen[0].contains("overlaps"), "{seen:?}");
+    assert!(
+        seen[0].contains(
+            "pool 10.99.0.0/24 overlaps pool 10.0.0.0/8; choose networks that share no address"
+        ),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -367,9 +377,12 @@ fn a_server_keeps_its_clients_apart_and_from_the_provider_unless_told_otherwise(
 fn a_log_in_by_password_is_one_proof_of_several_and_a_whole_one() {
     let base = "[tunnel.a]\nremote = \"b\"\n";
     let seen = mistakes(&format!("{base}user = \"alice\"\n"));
-    assert!(seen[0].contains("`a` lacks: password, ca"), "{seen:?}");
+    assert!(
+        seen[0].contains("[tunnel.a] lacks: password, ca"),
+        "{seen:?}"
+    );
     let seen = mistakes(&format!("{base}password = \"p\"\nca = \"ca.crt\"\n"));
-    assert!(seen[0].contains("`a` lacks: user"), "{seen:?}");
+    assert!(seen[0].contains("[tunnel.a] lacks: user"), "{seen:?}");
     let whole = "user = \"alice\"\npassword = \"p\"\nca = \"ca.crt\"\n";
     let seen = mistakes(&format!("{base}{whole}psk = \"k\"\n"));
     assert!(
