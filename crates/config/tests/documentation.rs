@@ -4,11 +4,22 @@ use std::path::Path;
 
 use cygnet_config::Config;
 
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// README, and each page of the documentation.
+fn pages() -> Vec<String> {
+    let docs = std::fs::read_dir(Path::new(ROOT).join("docs")).expect("docs is there");
+    let names = docs.map(|entry| entry.expect("read").file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    let pages = names.filter(|name| name.ends_with(".md"));
+    let mut pages: Vec<String> = pages.map(|name| format!("docs/{name}")).collect();
+    pages.push("README.md".to_owned());
+    pages
+}
+
 /// The blocks of a file that are marked as TOML.
 fn examples(file: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(file);
+    let path = Path::new(ROOT).join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let blocks = text.split("```toml\n").skip(1);
     blocks
@@ -19,14 +30,7 @@ fn examples(file: &str) -> Vec<String> {
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut seen = 0;
-    for file in [
-        "README.md",
-        "docs/configuration.md",
-        "docs/dns.md",
-        "docs/dhcp.md",
-        "docs/gateway.md",
-        "docs/hooks.md",
-    ] {
+    for file in &pages() {
         for text in examples(file) {
             let parsed = Config::parse("cygnet.toml", &text, &mut |path| match path {
                 "home.psk" => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),
@@ -39,7 +43,7 @@ fn every_example_is_a_good_configuration() {
             seen += 1;
         }
     }
-    assert!(seen >= 6, "only {seen} examples were found");
+    assert!(seen >= 12, "only {seen} examples were found");
 }
 
 /// Made for this test with `openssl req -x509 -newkey ed25519`; it opens nothing.
