@@ -139,9 +139,11 @@ fn an_import_ends_in_a_configuration_that_the_daemon_takes() {
         "alice.conf:2: rekey=no",
         "cygnet run",
         "cygnet status",
+        "To take it back: `sudo cygnet gateway off --config etc/cygnet.toml`",
     ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
+    assert!(!told.contains("For a whole LAN"), "{told}");
     assert_eq!(place.names("etc"), ["cygnet.toml", "home"]);
     assert_eq!(
         place.names("etc/home"),
@@ -174,7 +176,13 @@ fn what_was_there_stays_and_only_an_import_is_replaced() {
     assert_eq!(place.names("etc"), ["cygnet.toml"]);
     assert_eq!(place.read("etc/cygnet.toml"), before);
 
-    place.done(&["import", "alice.conf", "--name", "home"]);
+    let told = place.done(&["import", "alice.conf", "--name", "home"]);
+    for part in [
+        "For a whole LAN: `sudo cygnet gateway setup`",
+        "To take it back: remove what stands between the two marks of [tunnel.home] in etc/cygnet.toml",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
     assert!(place.read("etc/cygnet.toml").starts_with(before));
     assert_eq!(place.mode("etc/cygnet.toml"), 0o640);
     let once = place.read("etc/cygnet.toml");
@@ -281,6 +289,16 @@ fn a_failure_leaves_nothing_behind() {
     let told = place.refused(&["import", "alice.conf"]);
     assert!(told.contains("mend it first"), "{told}");
     assert_eq!(place.names("etc"), ["cygnet.toml"]);
+}
+
+#[test]
+fn where_there_is_no_gateway_its_setup_is_named() {
+    let place = Place::new("no-gateway");
+    place.done(&["import", "alice.conf", "--name", "home"]);
+    for command in [["gateway", "guide"], ["gateway", "on"]] {
+        let told = place.refused(&command);
+        assert!(told.contains("`cygnet gateway setup`"), "{told}");
+    }
 }
 
 #[test]

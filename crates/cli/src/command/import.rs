@@ -101,10 +101,36 @@ fn run(options: &Import) -> Result<(), String> {
     );
     println!("\nTo go online:");
     what_next(config, options.gateway);
-    if !options.gateway {
+    // What leads to another office's networks alone would take the LAN's internet away.
+    if imported.virtual_address && !options.gateway {
         println!("For a whole LAN: `sudo cygnet gateway setup`");
     }
+    println!(
+        "{}",
+        way_back(config, name, imported.virtual_address, options.gateway)
+    );
     Ok(())
+}
+
+/// How what was written is taken back.
+fn way_back(config: &Path, name: &str, virtual_address: bool, gateway: bool) -> String {
+    let shown = config.display();
+    let elsewhere = match config == Path::new(USUAL_CONFIG) {
+        true => String::new(),
+        false => format!(" --config {shown}"),
+    };
+    match (virtual_address, gateway) {
+        (false, false) => {
+            format!("To take it back: `sudo cygnet site remove {name}{elsewhere}`")
+        }
+        (_, false) => format!(
+            "To take it back: remove what stands between the two marks of [tunnel.{name}] in {shown}, then `sudo cygnet reload`"
+        ),
+        (_, true) => format!(
+            "To take it back: `sudo cygnet gateway off{elsewhere}`, remove what stands between the two marks of [gateway] and \
+             of [tunnel.{name}] in {shown}, then `sudo cygnet reload`"
+        ),
+    }
 }
 
 /// Nothing is written yet. A key derivation that has begun cannot be stopped otherwise.
@@ -284,6 +310,32 @@ mod tests {
         };
         assert!(run(&options).is_err());
         assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+    }
+
+    #[test]
+    fn the_way_back_is_that_of_what_was_written() {
+        let usual = Path::new(USUAL_CONFIG);
+        let site = way_back(usual, "branch", false, false);
+        assert!(site.ends_with("`sudo cygnet site remove branch`"), "{site}");
+        let own = way_back(Path::new("here.toml"), "branch", false, false);
+        assert!(
+            own.ends_with("`sudo cygnet site remove branch --config here.toml`"),
+            "{own}"
+        );
+        let server = way_back(usual, "home", true, false);
+        assert!(
+            server.ends_with(
+                "the two marks of [tunnel.home] in /etc/cygnet/cygnet.toml, then `sudo cygnet reload`"
+            ),
+            "{server}"
+        );
+        let gateway = way_back(usual, "home", true, true);
+        for part in [
+            "`sudo cygnet gateway off`",
+            "of [gateway] and of [tunnel.home]",
+        ] {
+            assert!(gateway.contains(part), "{part}: {gateway}");
+        }
     }
 
     #[test]
