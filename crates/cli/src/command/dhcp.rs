@@ -31,7 +31,7 @@ pub(super) fn dhcp(what: &Dhcp) -> ExitCode {
     }
     let Some(dhcp) = &status.dhcp else {
         return super::fail(
-            "this machine lends no addresses: write a [gateway.dhcp] section (docs/dhcp.md), then `cygnet reload`",
+            "this machine lends no addresses: write a [gateway.dhcp] section, or name a range in `cygnet gateway setup`, then `cygnet reload`",
         );
     };
     for warning in status

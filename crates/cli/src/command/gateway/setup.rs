@@ -178,7 +178,7 @@ fn run(options: &Setup) -> Result<(), Ended> {
 fn no_tunnel(config: &Path) -> String {
     format!(
         "there is no tunnel in {} that the LAN could leave by: get one first, `cygnet import FILE…` from the files that a \
-         VPN server handed out, or write [tunnel.NAME] by hand (docs/configuration.md)",
+         VPN server handed out, or write [tunnel.NAME] by hand",
         config.display()
     )
 }

@@ -31,7 +31,7 @@ pub(super) fn judge(
     {
         return Err(
             "such a gateway negotiates one network of each side at a time: give one --local-net and one --remote-net, and write \
-             further pairs by hand, as [tunnel.NAME.child.CHILD] (docs/configuration.md)"
+             further pairs by hand, as [tunnel.NAME.child.CHILD]"
                 .into(),
         );
     }
@@ -140,7 +140,7 @@ impl Wanted<'_> {
             false => Err(format!(
                 "{net} of the other office overlaps {own} of this one: let each be known to the other by another network, which is \
                  translated host by host. These are free here:{missing}\n(make sure that the other office does not have them; a \
-                 larger network around a smaller one is written by hand, see docs/configuration.md)"
+                 larger network around a smaller one is written by hand, as [tunnel.NAME])"
             )),
         }
     }

@@ -1,8 +1,9 @@
 //! What there is to choose from: tunnels of the configuration, networks of the machine, who else serves the LAN.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use cygnet_config::Config;
+use cygnet_config::{Config, Tunnel};
 use cygnet_gateway::{Mac, is_private};
 use cygnet_linux::Netlink;
 use ipnet::{IpNet, Ipv4Net};
@@ -19,6 +20,8 @@ const INNER: [&str; 7] = ["docker", "br-", "virbr", "veth", "lxc", "lxd", "cni"]
 pub(super) struct Facts {
     /// The likeliest first.
     pub(super) tunnels: Vec<String>,
+    /// Those of them that do not lead to the internet, with the networks that they reach.
+    pub(super) apart: BTreeMap<String, Vec<IpNet>>,
     pub(super) legs: Vec<Leg>,
     /// Where this machine's own way to the internet leads.
     pub(super) uplink: Option<Uplink>,
@@ -130,6 +133,7 @@ impl Facts {
         legs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self {
             tunnels: tunnels(config),
+            apart: apart(config),
             legs,
             uplink,
             announced,
@@ -190,11 +194,26 @@ impl Facts {
     }
 }
 
-/// Tunnels that a LAN may leave by, those that ask for an address first: of them there is one as a rule.
+/// Tunnels that a LAN may leave by, those to the internet first, of them those that ask for an address: there is one as a
+/// rule.
 fn tunnels(config: &Config) -> Vec<String> {
     let mut all: Vec<_> = config.tunnels.iter().collect();
-    all.sort_by_key(|(_, tunnel)| !tunnel.virtual_address);
+    all.sort_by_key(|(_, tunnel)| (!leads_to_internet(tunnel), !tunnel.virtual_address));
     all.into_iter().map(|(name, _)| name.clone()).collect()
+}
+
+fn apart(config: &Config) -> BTreeMap<String, Vec<IpNet>> {
+    let all = config.tunnels.iter();
+    all.filter(|(_, tunnel)| !leads_to_internet(tunnel))
+        .map(|(name, tunnel)| (name.clone(), tunnel.remote_networks.clone()))
+        .collect()
+}
+
+/// To that of IPv4, by one network or by several that are all of it together.
+fn leads_to_internet(tunnel: &Tunnel) -> bool {
+    let reached = IpNet::aggregate(&tunnel.remote_networks);
+    let mut reached = reached.iter().filter(|net| net.addr().is_ipv4());
+    reached.any(|net| net.prefix_len() == 0)
 }
 
 #[cfg(test)]
@@ -249,6 +268,22 @@ pub(super) mod tests {
         let mut unplugged = two.clone();
         unplugged.legs[2].carrier = false;
         assert_eq!(names(&unplugged)[0], "eth0");
+    }
+
+    #[test]
+    fn a_site_is_no_way_to_the_internet() {
+        let text = "[tunnel.branch]\nremote = \"203.0.113.7\"\npsk = \"k\"\nlocal_networks = [\"10.1.0.0/24\"]\n\
+                    remote_networks = [\"10.2.0.0/24\"]\n\
+                    [tunnel.halves]\nremote = \"203.0.113.6\"\npsk = \"k\"\nlocal_networks = [\"10.1.0.0/24\"]\n\
+                    remote_networks = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\n\
+                    [tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n";
+        let config = Config::parse("t", text, &mut |p| Err(format!("no {p}"))).unwrap();
+        assert_eq!(tunnels(&config), ["home", "halves", "branch"]);
+        let reached: Vec<IpNet> = vec!["10.2.0.0/24".parse().unwrap()];
+        assert_eq!(
+            apart(&config),
+            BTreeMap::from([("branch".to_owned(), reached)])
+        );
     }
 
     #[test]

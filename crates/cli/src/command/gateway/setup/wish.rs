@@ -254,7 +254,7 @@ pub(super) fn find<F: std::os::fd::AsFd>(
             let default = gateway.is_some_and(|gateway| gateway.dns.is_some());
             asker.find(
                 ("--dns", None),
-                "Answer the devices' questions for names here, through the tunnel (docs/dns.md)?",
+                "Answer the devices' questions for names here, through the tunnel (section [gateway.dns])?",
                 if default { "y" } else { "n" },
                 yes_or_no,
             )?
@@ -299,7 +299,7 @@ fn advertise<F: std::os::fd::AsFd>(
         (Some(YesNo::Yes), false) if one.is_none() && !now => {
             return Err(NoWish::Refused(
                 "--advertise: the LAN has several interfaces; write [gateway.advertise] with `interface` into the \
-                 configuration (docs/dhcp.md)"
+                 configuration"
                     .into(),
             ));
         }
@@ -311,8 +311,8 @@ fn advertise<F: std::os::fd::AsFd>(
         None => Ok(now),
         Some(_) => asker.find(
             ("--advertise", None),
-            "Advertise this machine as IPv6 router, to be preferred, to all devices of the LAN (docs/dhcp.md)? Without, their \
-             IPv6 goes on to the router that advertises itself, past the tunnel.",
+            "Advertise this machine as IPv6 router, to be preferred, to all devices of the LAN (section [gateway.advertise])? \
+             Without, their IPv6 goes on to the router that advertises itself, past the tunnel.",
             if now { "y" } else { "n" },
             yes_or_no,
         ),
@@ -350,8 +350,7 @@ fn dhcp<F: std::os::fd::AsFd>(
     };
     if options.dhcp.is_some() && lan.len() > 1 && present.dhcp.is_none() {
         return Err(NoWish::Refused(
-            "--dhcp: the LAN has several interfaces; write [gateway.dhcp] with `interface` into the configuration \
-             (docs/dhcp.md)"
+            "--dhcp: the LAN has several interfaces; write [gateway.dhcp] with `interface` into the configuration"
                 .into(),
         ));
     }
@@ -361,7 +360,8 @@ fn dhcp<F: std::os::fd::AsFd>(
         return Ok(present.dhcp.clone());
     }
     let question = format!(
-        "Lend addresses to the LAN; the router's DHCP server has to be off then (docs/dhcp.md): no, or a range such as {}?",
+        "Lend addresses to the LAN; the router's DHCP server has to be off then (section [gateway.dhcp]): no, or a range such \
+         as {}?",
         suggested.as_deref().unwrap_or("FIRST-LAST")
     );
     asker.find(

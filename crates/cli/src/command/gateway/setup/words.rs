@@ -113,10 +113,11 @@ pub(super) fn plan(told: &Told<'_>) -> String {
         .map(|net| net.addr().to_string())
         .collect();
     let mut text = format!(
-        "\nThe LAN: {} with {}; {}.\n\nThis is what will change:\n",
+        "\nThe LAN: {} with {}; {}.\n{}\nThis is what will change:\n",
         list(&wish.lan),
         list(&networks),
-        facts.position(&wish.lan)
+        facts.position(&wish.lan),
+        no_internet(wish, facts)
     );
     let mut point = |title: &str, what: &str| text.push_str(&format!("  {title:<14} {what}\n"));
     let config = told.config.display();
@@ -211,6 +212,22 @@ pub(super) fn plan(told: &Told<'_>) -> String {
     text
 }
 
+/// Of a tunnel that is to take devices and does not lead to the internet: a line.
+fn no_internet(wish: &Wish, facts: &Facts) -> String {
+    let takes_any = wish.default == DevicePolicy::Tunnelled || !wish.tunnelled.is_empty();
+    match facts.apart.get(&wish.tunnel).filter(|_| takes_any) {
+        Some(reached) => {
+            let reached: Vec<String> = reached.iter().map(ToString::to_string).collect();
+            format!(
+                "\nWARNING: tunnel {} reaches {} alone; devices have no internet through it.\n",
+                wish.tunnel,
+                list(&reached)
+            )
+        }
+        None => String::new(),
+    }
+}
+
 fn policies(wish: &Wish) -> String {
     let mut parts = vec![match wish.default {
         DevicePolicy::Tunnelled => format!("goes through the tunnel {}, or nowhere", wish.tunnel),
@@ -258,17 +275,17 @@ fn beside(told: &Told<'_>, legs: &[&Leg]) -> String {
         lines.push(match preferred {
             true => format!(
                 "Another {router}: devices that heed no preference, and all while this machine is off, send it their IPv6, past \
-                 this machine, until it stops (docs/dhcp.md)."
+                 this machine, until it stops."
             ),
             false => format!(
                 "WARNING: a {router}, and IPv6 DOES NOT GO THROUGH THE TUNNEL: devices send it to that router, past this machine \
-                 and its guard. Switch IPv6 off in that router, or have this machine advertised (--advertise yes; docs/dhcp.md)."
+                 and its guard. Switch IPv6 off in that router, or have this machine advertised (--advertise yes)."
             ),
         });
     } else if !preferred && legs.iter().any(|leg| told.facts.has_ipv6(leg)) {
         lines.push(
             "If a router announces itself on the LAN for IPv6, devices send it their IPv6, PAST THIS MACHINE: switch that off \
-             there, or have this machine advertised (--advertise yes; docs/dhcp.md)."
+             there, or have this machine advertised (--advertise yes)."
                 .to_owned(),
         );
     }
@@ -314,6 +331,9 @@ mod tests {
     fn words(wish: &Wish, servers: &Result<Vec<Ipv4Addr>, String>, systemd: bool) -> String {
         let mut facts = facts(vec![leg("eth0", "192.168.1.2/24")]);
         facts.announced = vec!["eth0".into()];
+        let reached = ["10.2.0.0/24", "10.3.0.0/24"].iter();
+        let reached = reached.map(|net| net.parse().unwrap()).collect();
+        facts.apart.insert("branch".into(), reached);
         plan(&Told {
             config: Path::new("/etc/cygnet/cygnet.toml"),
             facts: &facts,
@@ -378,6 +398,24 @@ mod tests {
         };
         let text = words(&unanswered, &Ok(Vec::new()), true);
         assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn a_tunnel_without_internet_is_warned_of() {
+        let told = |wish: &Wish| words(wish, &Ok(Vec::new()), true);
+        let warning = "\nWARNING: tunnel branch reaches 10.2.0.0/24 and 10.3.0.0/24 alone; \
+                       devices have no internet through it.\n";
+        let branch = Wish {
+            tunnel: "branch".into(),
+            ..wish()
+        };
+        assert!(told(&branch).contains(warning), "{}", told(&branch));
+        assert!(!told(&wish()).contains("no internet"), "{}", told(&wish()));
+        let nobody = Wish {
+            default: DevicePolicy::Direct,
+            ..branch
+        };
+        assert!(!told(&nobody).contains(warning), "{}", told(&nobody));
     }
 
     #[test]
