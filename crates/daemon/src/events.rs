@@ -1,6 +1,8 @@
 //! Events of the core as log lines: one a thing that matters, with the tunnel, the peer, what
 //! happened and why. Addresses stand at DEBUG only.
 
+use std::time::Duration;
+
 use cygnet_ike::event::{Event, EventKind, Failed, Reason};
 use cygnet_ike::identity;
 
@@ -79,13 +81,10 @@ pub(crate) fn log(event: &Event) {
         EventKind::ServerFailed(failed) => {
             tracing::warn!("{who}: {}; the next server is called", short(failed));
         }
-        EventKind::Retry { after, reason } => {
-            tracing::warn!(
-                "{who}: not up: {}; next try in {:.1} s",
-                short(reason),
-                after.as_secs_f32()
-            );
-        }
+        EventKind::Retry { after, reason } => match not_up(reason, *after) {
+            Some(why) => tracing::warn!("{who}: {why}"),
+            None => tracing::debug!("{who}: not up: {reason}"),
+        },
         EventKind::Cookies { on: true } => {
             tracing::warn!("many half-open connections: cookies are asked for");
         }
@@ -94,6 +93,18 @@ pub(crate) fn log(event: &Event) {
         }
         EventKind::Drained => tracing::debug!("every SA is deleted"),
     }
+}
+
+/// Why a tunnel is not up, and when it is tried again; `None`: somebody wished it, and that it is down was said.
+fn not_up(reason: &Reason, after: Duration) -> Option<String> {
+    if *reason == Reason::Operator {
+        return None;
+    }
+    let when = match after.as_secs_f32() {
+        ..0.05 => "at once".to_owned(),
+        seconds => format!("in {seconds:.1} s"),
+    };
+    Some(format!("not up: {}; next try {when}", short(reason)))
 }
 
 /// Why, without what differs a little each time: how long a call has waited.
@@ -143,5 +154,15 @@ mod tests {
         let long = "ä".repeat(60_000);
         assert_eq!(short(&long).chars().count(), PART_MAX + 1);
         assert_eq!(short(&"alice"), "alice");
+    }
+
+    #[test]
+    fn what_the_operator_asked_for_is_no_failure_and_no_try_is_in_no_seconds() {
+        let told = |reason, milliseconds| not_up(&reason, Duration::from_millis(milliseconds));
+        assert_eq!(told(Reason::Operator, 1), None);
+        for (milliseconds, expected) in [(1, "at once"), (49, "at once"), (1500, "in 1.5 s")] {
+            let expected = format!("not up: {}; next try {expected}", Reason::DeletedByPeer);
+            assert_eq!(told(Reason::DeletedByPeer, milliseconds), Some(expected));
+        }
     }
 }
