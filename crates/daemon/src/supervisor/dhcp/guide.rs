@@ -12,8 +12,8 @@ use crate::supervisor::start;
 use crate::survey::SOME_RESOLVER;
 
 /// The guide for the gateway of a configuration.
-pub(crate) fn guide(config: &Path) -> Result<String, StartError> {
-    let (config, _) = start::public(config)?;
+pub(crate) fn guide(file: &Path) -> Result<String, StartError> {
+    let (config, _) = start::public(file)?;
     let Some(gateway) = &config.gateway else {
         return Err(StartError::refused(
             "there is no [gateway] section: `cygnet gateway setup` asks for what it needs, and writes it",
@@ -27,7 +27,7 @@ pub(crate) fn guide(config: &Path) -> Result<String, StartError> {
     for interface in lent_first(gateway) {
         match runtime.block_on(Leg::look(interface)) {
             Ok(leg) => match leg.v4.first() {
-                Some(own) => return Ok(text(gateway, interface, *own, &leg.routers)),
+                Some(own) => return Ok(text(file, gateway, interface, *own, &leg.routers)),
                 None => why = format!("{interface} has no IPv4 address"),
             },
             Err(error) => why = error,
@@ -45,7 +45,13 @@ fn lent_first(gateway: &Gateway) -> impl Iterator<Item = &String> {
     lent.or(advertised).into_iter().chain(&gateway.lan)
 }
 
-fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
+fn text(
+    file: &Path,
+    gateway: &Gateway,
+    interface: &str,
+    own: Ipv4Net,
+    routers: &[Ipv4Addr],
+) -> String {
     let (network, address, mask) = (own.trunc(), own.addr(), own.netmask());
     let dhcp = gateway.dhcp.as_ref();
     let resolvers = Resolvers::of(gateway, address);
@@ -72,19 +78,21 @@ fn text(gateway: &Gateway, interface: &str, own: Ipv4Net, routers: &[Ipv4Addr]) 
      DNS          {dns}
    Devices follow when they connect anew.
 
-3. All devices, by this machine. Switch the DHCP server of {router} off, and write
+3. All devices, by this machine. Switch the DHCP server of {router} off, and write into
+   {file} (or name the range in `cygnet gateway setup`)
      [gateway.dhcp]
      range = \"{range}\"{lent}
    then `cygnet check`, `cygnet reload`; `cygnet dhcp leases` shows who came.
 
 {ipv6}",
+        file = file.display(),
         lent = resolvers.lent(),
-        ipv6 = ipv6(gateway, &router),
+        ipv6 = ipv6(file, gateway, &router),
     )
 }
 
 /// What becomes of devices' IPv6.
-fn ipv6(gateway: &Gateway, router: &str) -> String {
+fn ipv6(file: &Path, gateway: &Gateway, router: &str) -> String {
     match (&gateway.dhcp, &gateway.advertise) {
         (Some(dhcp), _) if !dhcp.router_advertisements => format!(
             "IPv6: this machine is not advertised as a router (`router_advertisements = false`), so devices SEND IT TO THE ROUTER
@@ -99,10 +107,12 @@ itself: switch IPv6 off in {router} to end that."
             "IPv6: in the first two ways devices GO ON SENDING IT TO THE ROUTER THAT ADVERTISES ITSELF, PAST THIS MACHINE AND THE
 TUNNEL. One of these ends that:
   switch IPv6 off in {router}, or on each device: then there is none;
-  let this machine be advertised as the router to prefer, to all devices: write
+  let this machine be advertised as the router to prefer, to all devices: write into
+  {file} (or answer y in `cygnet gateway setup`)
      [gateway.advertise]
   then `cygnet check`, `cygnet reload`. Devices that heed no preference, and all while this machine is off, use the
-  other one all the same. In the third way this is so without that section."
+  other one all the same. In the third way this is so without that section.",
+            file = file.display(),
         ),
     }
 }
@@ -191,6 +201,12 @@ mod tests {
 
     use super::*;
 
+    const FILE: &str = "/etc/cygnet/cygnet.toml";
+
+    fn shown(lines: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
+        text(Path::new(FILE), &gateway(lines), "eth0", own, routers)
+    }
+
     fn gateway(lines: &str) -> Gateway {
         let text = format!(
             "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
@@ -204,19 +220,21 @@ mod tests {
     fn it_shows_the_addresses_of_this_lan() {
         let own = "192.168.7.2/24".parse().unwrap();
         let router = [Ipv4Addr::new(192, 168, 7, 1)];
-        let guide = text(&gateway(""), "eth0", own, &router);
+        let guide = shown("", own, &router);
         for part in [
             "eth0's network 192.168.7.0/24 use this machine, 192.168.7.2,",
             "mask         255.255.255.0",
             "gateway      192.168.7.2",
             "by the router (192.168.7.1).",
             "DNS          9.9.9.9 (",
+            "off, and write into\n   /etc/cygnet/cygnet.toml (or name the range in `cygnet gateway setup`)\n     [gateway.dhcp]",
             "range = \"192.168.7.100-192.168.7.199\"",
+            "write into\n  /etc/cygnet/cygnet.toml (or answer y in `cygnet gateway setup`)\n     [gateway.advertise]",
         ] {
             assert!(guide.contains(part), "{part}:\n{guide}");
         }
         let lines = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\ndns = [\"10.0.0.53\", \"2620:fe::fe\"]\n";
-        let guide = text(&gateway(lines), "eth0", own, &[]);
+        let guide = shown(lines, own, &[]);
         assert!(
             guide.contains("range = \"192.168.7.20-192.168.7.30\"\n     dns = [\"10.0.0.53\", \"2620:fe::fe\"]\n"),
             "{guide}"
@@ -228,7 +246,7 @@ mod tests {
     fn where_ipv6_goes_is_told() {
         let own = "192.168.7.2/24".parse().unwrap();
         let router = [Ipv4Addr::new(192, 168, 7, 1)];
-        let guide = |lines| text(&gateway(lines), "eth0", own, &router);
+        let guide = |lines| shown(lines, own, &router);
         let range = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\n";
         let off = format!("{range}router_advertisements = false\n");
         for (lines, remedy) in [("", "[gateway.advertise]"), (&off, "Take that line out")] {
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn this_machine_is_named_as_resolver_where_it_answers() {
         let own = "192.168.7.2/24".parse().unwrap();
-        let guide = |lines| text(&gateway(lines), "eth0", own, &[]);
+        let guide = |lines| shown(lines, own, &[]);
         let answering = guide("[gateway.dns]\n");
         assert_eq!(answering.matches("DNS          192.168.7.2 ").count(), 2);
         assert!(
