@@ -198,7 +198,8 @@ impl From<Device> for String {
 pub enum DeviceError {
     /// Neither kind of address.
     #[error(
-        "`{0}` is no device: expected a MAC address (\"aa:bb:cc:dd:ee:ff\"), an address (\"192.168.1.9\") or a network (\"192.168.1.64/26\")"
+        "`{0}` is no device: expected a MAC address (\"aa:bb:cc:dd:ee:ff\"), an address (\"192.168.1.9\") or a network \
+         (\"192.168.1.64/26\"); `cygnet device list` shows those that were seen"
     )]
     NoDevice(String),
     /// None of a network card where nothing else will do.
@@ -394,7 +395,10 @@ mod tests {
             ("a:bb:cc:dd:ee:ff", "expected a MAC address"),
             ("+a:bb:cc:dd:ee:ff", "expected a MAC address"),
             ("aa-bb:cc-dd:ee-ff", "expected a MAC address"),
-            ("192.168.1", "expected a MAC address"),
+            (
+                "192.168.1",
+                "; `cygnet device list` shows those that were seen",
+            ),
             ("01:00:5e:00:00:01", "of a group"),
             ("00:00:00:00:00:00", "of no device"),
             ("192.168.1.9/24", "did you mean `192.168.1.0/24`?"),

@@ -43,6 +43,19 @@ fn why(c: &ConnectionStatus) -> String {
     }
 }
 
+/// Tunnels that are not as ordered, each with the reason.
+fn too_late(waiting: &[(String, String)], verb: &str, seconds: u64) -> String {
+    let all: Vec<String> = waiting
+        .iter()
+        .map(|(name, why)| format!("{name} is not {verb} after {seconds} s: {why}"))
+        .collect();
+    let remedy = match verb {
+        "up" => "; `cygnet doctor` looks for the cause",
+        _ => "",
+    };
+    format!("{}{remedy}", all.join("\ncygnet: "))
+}
+
 fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> bool) -> ExitCode {
     let status = match fetch(which) {
         Ok(status) => status,
@@ -100,11 +113,7 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
             return ExitCode::SUCCESS;
         }
         if Instant::now() >= until {
-            let all: Vec<String> = waiting
-                .iter()
-                .map(|(name, why)| format!("{name} is not {verb} after {} s: {why}", which.wait))
-                .collect();
-            return super::fail(&all.join("\ncygnet: "));
+            return super::fail(&too_late(&waiting, verb, which.wait));
         }
         sleep(Duration::from_millis(20));
     }
@@ -113,4 +122,22 @@ fn order(which: &Connection, verb: &str, done: impl Fn(&ConnectionStatus) -> boo
 fn fetch(which: &Connection) -> Result<Status, String> {
     let body = client::call(&which.socket.socket, Method::GET, "/v1/status", None)?;
     super::status::parse(&body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_who_looks_for_the_cause() {
+        let waiting = ["home", "work"].map(|name| (name.to_owned(), "no answer".to_owned()));
+        assert_eq!(
+            too_late(&waiting, "up", 30),
+            "home is not up after 30 s: no answer\ncygnet: work is not up after 30 s: no answer; `cygnet doctor` looks for the cause"
+        );
+        assert_eq!(
+            too_late(&waiting[..1], "down", 30),
+            "home is not down after 30 s: no answer"
+        );
+    }
 }

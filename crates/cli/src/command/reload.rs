@@ -9,7 +9,10 @@ use crate::client;
 
 pub(super) fn reload(socket: &Path) -> ExitCode {
     match client::call(socket, Method::POST, "/v1/reload", None) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(_) => {
+            println!("The configuration is applied.");
+            ExitCode::SUCCESS
+        }
         Err(message) => super::refuse(&message),
     }
 }

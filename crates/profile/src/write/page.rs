@@ -206,9 +206,10 @@ fn linux(facts: &Facts<'_>) -> String {
             false => ("", ""),
         };
         text.push_str(&format!(
-            "<p>With Cygnet itself (<a href=\"{CYGNET}\">how to install it</a>), for this machine alone, or as the gateway \
-             of a whole network:{where_from}</p>\n\
-             <pre>sudo cygnet import {stem}.cygnet{key}\nsudo cygnet import {stem}.cygnet{key} --gateway</pre>\n"
+            "<p>With Cygnet itself (<a href=\"{CYGNET}\">how to install it</a>), for this machine alone:{where_from}</p>\n\
+             <pre>sudo cygnet import {stem}.cygnet{key}</pre>\n\
+             <p>To make it the gateway of a whole network, then also this, which asks first and takes itself back unless you \
+             confirm:</p>\n<pre>sudo cygnet gateway setup</pre>\n"
         ));
     }
     text.push_str(&format!(

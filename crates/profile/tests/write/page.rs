@@ -119,6 +119,6 @@ fn a_key_that_never_left_its_device_is_named_and_not_looked_for() {
     // Whoever has strongSwan already is warned before each of both steps.
     for page in [ours, own] {
         assert_eq!(page.matches("look first whether you have").count(), 2);
-        assert!(page.contains("--gateway</pre>"));
+        assert!(page.contains("<pre>sudo cygnet gateway setup</pre>"));
     }
 }

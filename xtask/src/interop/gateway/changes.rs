@@ -251,7 +251,11 @@ fn refused(lab: &mut Lab) -> Result<String> {
     state.expect_same(&home.state()?, "after orders that were refused")?;
     // Without a gateway there are no devices.
     let none = home.server.control(&["device", "list"])?;
-    if none.success() || !none.stderr.contains("no gateway") {
+    if none.success()
+        || !none
+            .stderr
+            .contains("no gateway, so it has no devices: `cygnet gateway setup`")
+    {
         return Err(Failure::new(format!("a server lists devices: {none:?}")));
     }
     Ok("five orders refused".to_owned())

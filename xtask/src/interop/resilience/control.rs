@@ -352,7 +352,11 @@ fn with_commands(lab: &mut Lab) -> Result<String> {
     );
     let finished = home.gateway.control(&["up", "home", "--wait", "2"])?;
     ensure!(
-        finished.status.code() == Some(1) && finished.stderr.contains("home is not up after 2 s: "),
+        finished.status.code() == Some(1)
+            && finished.stderr.contains("home is not up after 2 s: ")
+            && finished
+                .stderr
+                .ends_with("; `cygnet doctor` looks for the cause\n"),
         "up without a peer: {:?} {}",
         finished.status,
         finished.stderr
