@@ -99,13 +99,14 @@ fn header(model: &Model, look: &Look) -> Line<'static> {
         say(" PAUSED".to_owned(), look.busy());
     }
     if let Known::Status(status) = &model.known {
+        say(format!(" {}", status.version), Style::new());
         match status.guard {
             Guard::NotConfigured => {}
-            Guard::On => say(" guard on".to_owned(), look.good()),
-            Guard::Missing => say(" GUARD MISSING".to_owned(), look.bad()),
+            Guard::On => say(", guard on".to_owned(), look.good()),
+            Guard::Missing => say(", GUARD MISSING".to_owned(), look.bad()),
         }
         let up = duration(status.uptime_s as f64);
-        say(format!(" {}, up for {up}", status.version), Style::new());
+        say(format!(", up for {up}"), Style::new());
         if status.engine_restarts > 0 {
             let restarts = status.engine_restarts;
             say(format!(", engine restarted {restarts} times"), look.bad());
@@ -258,7 +259,7 @@ mod tests {
             let lines = frame(&model, &testing::LOOK, size);
             let all = lines.join("\n");
             assert!(
-                lines[0].starts_with("cygnet guard on 0.1.0, up for"),
+                lines[0].starts_with("cygnet 0.1.0, guard on, up for"),
                 "{all}"
             );
             let tunnel = lines.iter().find(|line| line.starts_with("> home"));
