@@ -158,7 +158,9 @@ impl Home {
             failure.while_doing(format!(
                 "the web host sees {last:?}; the gateway's last words:\n{said}\nthe server's:\n{server}\n"
             ))
-        })
+        })?;
+        // Packets pass before all is in place that follows: when it answers, it is.
+        self.gateway.status().map(drop)
     }
 
     /// What has left the home (or came to it) and is not the tunnel's own; ICMP errors between the
