@@ -119,10 +119,31 @@ fn is_ike_or_esp(packet: &LaxSlicedPacket<'_>) -> bool {
 /// Neighbour discovery (RFC 4861 §4) and multicast listeners (RFC 2710 §3.1, RFC 3810 §5.2).
 fn is_neighbours(packet: &LaxSlicedPacket<'_>) -> bool {
     match &packet.transport {
-        Some(TransportSlice::Icmpv6(icmp)) => {
-            matches!(icmp.type_u8(), 130..=136 | 143)
-        }
+        Some(TransportSlice::Icmpv6(icmp)) => match icmp.type_u8() {
+            130..=136 | 143 => true,
+            137 => redirected(icmp.payload()).is_some_and(|quoted| {
+                // The router asks whether the box still has an address that it gave back, and hears where else to ask. Of
+                // a packet that a router passes on it would be a leak.
+                LaxSlicedPacket::from_ip(quoted).is_ok_and(|quoted| {
+                    matches!(&quoted.transport, Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 135)
+                })
+            }),
+            _ => false,
+        },
         _ => false,
+    }
+}
+
+/// The packet that a redirect quotes (RFC 4861 §4.5, §4.6.3). `rest`: behind the reserved octets.
+fn redirected(rest: &[u8]) -> Option<&[u8]> {
+    let mut options = rest.get(32..)?;
+    loop {
+        let (kind, length) = (*options.first()?, usize::from(*options.get(1)?) * 8);
+        let option = options.get(..length).filter(|_| length > 0)?;
+        match kind {
+            4 => return option.get(8..),
+            _ => options = options.get(length..)?,
+        }
     }
 }
 
@@ -308,6 +329,27 @@ mod tests {
         };
         assert_eq!(judge(&v6(135)), Verdict::Neighbours);
         assert!(is_leak(&v6(128), "ICMPv6 type 128"));
+        // A redirect tells of a packet, and is judged by it.
+        let redirect = |quoted: u8| {
+            let mut packet = Vec::new();
+            let builder = PacketBuilder::ipv6([0xfe; 16], [0xfd; 16], 255);
+            let builder = builder.icmpv6_raw(quoted, 0, [0; 4]);
+            builder.write(&mut packet, &[0; 24]).unwrap();
+            let mut rest = vec![0; 32];
+            // A link-layer address before it.
+            rest.extend([2, 1, 0, 0, 0, 0, 0, 0]);
+            rest.extend([4, 10, 0, 0, 0, 0, 0, 0]);
+            rest.extend(packet);
+            let builder = PacketBuilder::ethernet2(OTHER_MAC, ROUTER_MAC)
+                .ipv6([0xfe; 16], [0xff; 16], 255)
+                .icmpv6_raw(137, 0, [0; 4]);
+            let mut frame = Vec::new();
+            builder.write(&mut frame, &rest).unwrap();
+            frame
+        };
+        assert_eq!(judge(&redirect(135)), Verdict::Neighbours);
+        assert!(is_leak(&redirect(128), "ICMPv6 type 137"));
+        assert!(is_leak(&v6(137), "ICMPv6 type 137"));
         assert!(is_leak(&[1, 2, 3], "no frame"));
     }
 }
