@@ -27,6 +27,7 @@ use std::time::Duration;
 use cygnet_gateway::Mapping;
 use cygnet_ike::policy::{CredentialId, Policy, PoolId, TrustId};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use admission::admission_files;
 pub use advertise::Advertise;
@@ -213,8 +214,17 @@ pub struct Gateway {
     pub advertise: Option<Advertise>,
 }
 
+impl Gateway {
+    /// Whether this machine itself may send outside no more than it needs.
+    #[must_use]
+    pub fn holds_own_traffic(&self) -> bool {
+        self.guard && self.own_traffic == OwnTraffic::Needed
+    }
+}
+
 /// What the machine of a guarded gateway itself may send outside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OwnTraffic {
     /// What it needs to be one; the rest goes through the tunnel, or is refused.
     #[default]

@@ -246,13 +246,28 @@ impl Lan {
     /// Where a packet from the LAN to somewhere else may go. `mac`: of its sender, as far as it is known.
     #[must_use]
     pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> Way<'_> {
-        let way = self.devices.way(mac, source);
+        let names = &self.direct_names;
+        let by_name = names.listed && names.addresses.contains_key(&destination);
+        self.way_to(destination, self.devices.way(mac, source), by_name)
+    }
+
+    /// Where a packet of this machine itself to somewhere else may go: where one of a tunnelled device may, unless it may
+    /// send what it likes. What devices ask for by name is nothing to it.
+    #[must_use]
+    pub fn own_way(&self, destination: IpAddr) -> Way<'_> {
+        match self.own {
+            Some(_) => self.way_to(destination, Way::Tunnelled, false),
+            None => Way::Direct,
+        }
+    }
+
+    /// `way`: of its sender. `by_name`: the destination is reached around the tunnel by its name.
+    fn way_to<'l>(&'l self, destination: IpAddr, way: Way<'l>, by_name: bool) -> Way<'l> {
         if let (true, Some(tunnel)) = (way != Way::Blocked, self.tunnel_to(destination)) {
             return Way::Through(tunnel);
         }
         let mut around = self.direct_networks.iter();
-        let around = around.any(|net| net.contains(&destination))
-            || self.direct_names.listed && self.direct_names.addresses.contains_key(&destination);
+        let around = by_name || around.any(|net| net.contains(&destination));
         match way {
             Way::Tunnelled | Way::Through(_) if around => Way::Direct,
             Way::Tunnelled if self.on_failure.is_open() => Way::Direct,
@@ -261,8 +276,7 @@ impl Lan {
     }
 
     /// The tunnel that this destination was given: by the narrowest network that holds it.
-    #[must_use]
-    pub fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
+    fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
         let all = self.through.iter().flat_map(|through| {
             let networks = through.networks.iter();
             networks.map(|net| (net, through.tunnel.as_str()))
@@ -377,6 +391,39 @@ mod tests {
         ] {
             assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_machine_itself_goes_as_a_tunnelled_device_does_but_by_no_name() {
+        let [web, by_name, given] = ["198.51.100.1", "203.0.113.1", "10.20.0.1"];
+        let to = |lan: &Lan, address: &str| match lan.own_way(address.parse().unwrap()) {
+            Way::Through(tunnel) => tunnel.to_owned(),
+            way => format!("{way:?}"),
+        };
+        let mut lan = Lan {
+            own: Some(OwnNeeds::default()),
+            direct_networks: vec!["198.51.100.0/24".parse().unwrap()],
+            direct_names: DirectNames {
+                listed: true,
+                addresses: [(by_name.parse().unwrap(), DirectNames::HELD)].into(),
+            },
+            through: vec![Through {
+                tunnel: "work".to_owned(),
+                interface: "cyg-work".parse().unwrap(),
+                networks: vec!["10.20.0.0/16".parse().unwrap()],
+            }],
+            ..Lan::default()
+        };
+        let all = |lan: &Lan| [web, by_name, given].map(|address| to(lan, address));
+        assert_eq!(all(&lan), ["Direct", "Tunnelled", "work"]);
+        assert_eq!(
+            lan.way(None, web.parse().unwrap(), by_name.parse().unwrap()),
+            Way::Direct
+        );
+        lan.on_failure = OnFailure::Direct { open: true };
+        assert_eq!(all(&lan), ["Direct", "Direct", "work"]);
+        lan.own = None;
+        assert_eq!(all(&lan), ["Direct"; 3]);
     }
 
     #[test]

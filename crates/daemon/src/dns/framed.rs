@@ -19,12 +19,12 @@ const READ: usize = 2048;
 pub(super) struct Framed {
     stream: TcpStream,
     /// None where TLS hides where answers begin; there whoever answers has proved who it is.
-    place: Option<Place>,
+    within: Option<Within>,
 }
 
 /// Where in the stream one is: messages come behind their lengths (RFC 1035 §4.2.2).
 #[derive(Debug)]
-enum Place {
+enum Within {
     /// In a length, of which so many octets have come.
     Length([u8; 2], usize),
     /// A length has come, and so many of its octets were handed on.
@@ -35,7 +35,7 @@ enum Place {
     TooLong(usize),
 }
 
-impl Place {
+impl Within {
     const BEGIN: Self = Self::Length([0; 2], 0);
 
     /// Behind the last octet of a message the next one begins.
@@ -45,13 +45,34 @@ impl Place {
             other => other,
         }
     }
+
+    /// Where one is when these octets, of what is to come next, have come.
+    fn after(self, came: &[u8]) -> Self {
+        match self {
+            Self::Length(mut length, mut had) => {
+                for (to, octet) in length.iter_mut().skip(had).zip(came) {
+                    *to = *octet;
+                    had += 1;
+                }
+                let message = usize::from(u16::from_be_bytes(length));
+                match had < length.len() {
+                    true => Self::Length(length, had),
+                    false if message > ANSWER_MAX => Self::TooLong(message),
+                    false => Self::Handed(length, 0),
+                }
+            }
+            Self::Message(left) => Self::Message(left.saturating_sub(came.len())).or_next(),
+            Self::TooLong(left) => Self::TooLong(left.saturating_sub(came.len())).or_next(),
+            handed @ Self::Handed(..) => handed,
+        }
+    }
 }
 
 impl Framed {
     /// `plain`: answers come as they are, and not by TLS.
     pub(super) fn new(stream: TcpStream, plain: bool) -> Self {
-        let place = plain.then_some(Place::BEGIN);
-        Self { stream, place }
+        let within = plain.then_some(Within::BEGIN);
+        Self { stream, within }
     }
 
     /// So many octets of the stream at most; none at its end.
@@ -76,61 +97,38 @@ impl AsyncRead for Framed {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let room = buffer.remaining();
-        if room == 0 && self.place.is_some() {
+        if room == 0 && self.within.is_some() {
             // Nothing can be said, so there is nothing to wait for.
             return Poll::Ready(Ok(()));
         }
         let mut octets = [0; READ];
         loop {
-            let (most, handed_on) = match &mut self.place {
+            let (most, handed_on) = match &mut self.within {
                 None => return Pin::new(&mut self.stream).poll_read(cx, buffer),
-                Some(Place::Handed(length, handed)) => {
+                Some(Within::Handed(length, handed)) => {
                     let rest = length.get(*handed..).unwrap_or_default();
                     let part = rest.get(..room.min(rest.len())).unwrap_or_default();
                     buffer.put_slice(part);
                     *handed += part.len();
                     if *handed == length.len() {
                         let message = usize::from(u16::from_be_bytes(*length));
-                        self.place = Some(Place::Message(message).or_next());
+                        self.within = Some(Within::Message(message).or_next());
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Some(Place::Length(length, had)) => (length.len() - *had, false),
-                Some(Place::Message(left)) => ((*left).min(room), true),
-                Some(Place::TooLong(left)) => (*left, false),
+                Some(Within::Length(length, had)) => (length.len() - *had, false),
+                Some(Within::Message(left)) => ((*left).min(room), true),
+                Some(Within::TooLong(left)) => (*left, false),
             };
             let came = ready!(self.poll_octets(cx, &mut octets, most))?;
             if came.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.place = self.place.take().map(|place| place.after(came));
+            self.within = self.within.take().map(|within| within.after(came));
             if handed_on {
                 buffer.put_slice(came);
                 return Poll::Ready(Ok(()));
             }
-        }
-    }
-}
-
-impl Place {
-    /// Where one is when these octets, of what is to come next, have come.
-    fn after(self, came: &[u8]) -> Self {
-        match self {
-            Self::Length(mut length, mut had) => {
-                for (to, octet) in length.iter_mut().skip(had).zip(came) {
-                    *to = *octet;
-                    had += 1;
-                }
-                let message = usize::from(u16::from_be_bytes(length));
-                match had < length.len() {
-                    true => Self::Length(length, had),
-                    false if message > ANSWER_MAX => Self::TooLong(message),
-                    false => Self::Handed(length, 0),
-                }
-            }
-            Self::Message(left) => Self::Message(left.saturating_sub(came.len())).or_next(),
-            Self::TooLong(left) => Self::TooLong(left.saturating_sub(came.len())).or_next(),
-            handed @ Self::Handed(..) => handed,
         }
     }
 }

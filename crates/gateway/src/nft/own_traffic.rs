@@ -200,11 +200,10 @@ fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
     rules.extend(per_family(&lan.networks, |keyword, nets| {
         format!("oifname {interfaces} {keyword} daddr {nets} return")
     }));
-    for (interface, net) in &needs.beside {
-        rules.extend(per_family(&[*net], |keyword, nets| {
-            format!("oifname \"{interface}\" {keyword} daddr {nets} return")
-        }));
-    }
+    rules.extend(needs.beside.iter().map(|(interface, net)| {
+        let keyword = keyword(*net);
+        format!("oifname \"{interface}\" {keyword} daddr {net} return")
+    }));
     // What no router passes on, or none but the LAN's own (RFC 2365 §6.1, RFC 4291 §2.7).
     let beside = needs.beside.iter().map(|(interface, _)| interface);
     let near: BTreeSet<&InterfaceName> = lan.interfaces.iter().chain(beside).collect();

@@ -2,7 +2,9 @@
 //! shorter way.
 
 use super::super::Scenario;
-use super::super::resilience::home::{GATEWAY6, Home, QUICK, SOON, gateway_setup};
+use super::super::resilience::home::{
+    GATEWAY6, Home, QUICK, SOON, gateway_setup, reaches_web, seen_by,
+};
 use crate::lab::link::counter;
 use crate::lab::world::GATEWAY;
 use crate::lab::{Lab, Namespace, Result, wait_for};
@@ -59,7 +61,7 @@ fn hairpin(lab: &mut Lab) -> Result<String> {
     home.gateway.write(&gateway_setup(QUICK, &blocked))?;
     home.gateway.reload()?;
     wait_for("the laptop is blocked", SOON, || {
-        Ok((!super::super::resilience::home::reaches_web(laptop)?).then_some(()))
+        Ok((!reaches_web(laptop)?).then_some(()))
     })?;
     both_ways("with a blocked laptop")?;
     // Somebody's script switches them on.
@@ -89,7 +91,7 @@ fn hairpin(lab: &mut Lab) -> Result<String> {
 /// Fails unless `device` reaches the other's page, as itself, and its ping is answered.
 fn reach(device: &Namespace, other: [&str; 2], own: [&str; 2], when: &str) -> Result<()> {
     for (address, own) in other.into_iter().zip(own) {
-        let seen = super::super::resilience::home::seen_by(device, address)?;
+        let seen = seen_by(device, address)?;
         ensure!(
             seen.ends_with(own),
             "{when} {} reaches {address} as {seen}",

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Where it is asked, where nothing else is said.
 const PORT: u16 = 7;
 /// Between two questions of one family.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -34,14 +35,23 @@ struct Answer {
 impl Asker {
     /// `device` asks `host`, which has the lab's two addresses of a web host.
     pub(in crate::interop) fn start(device: &Namespace, host: &Namespace) -> Result<Self> {
+        Self::start_at(device, host, PORT)
+    }
+
+    /// The same at this port.
+    pub(in crate::interop) fn start_at(
+        device: &Namespace,
+        host: &Namespace,
+        port: u16,
+    ) -> Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let mut all = Self {
             stop: Arc::clone(&stop),
             answers: Default::default(),
-            threads: vec![on_host(host, move || answer(&stop))],
+            threads: vec![on_host(host, move || answer(port, &stop))],
         };
         for (address, answers) in [WEB, WEB6].into_iter().zip(&all.answers) {
-            let whom = SocketAddr::new(address.parse().context(address)?, PORT);
+            let whom = SocketAddr::new(address.parse().context(address)?, port);
             let (stop, answers) = (Arc::clone(&all.stop), Arc::clone(answers));
             all.threads
                 .push(on_host(device, move || ask(whom, &stop, &answers)));
@@ -139,8 +149,8 @@ fn understood(answer: &[u8], begun: Instant) -> Option<Answer> {
 }
 
 /// The host of the internet.
-fn answer(stop: &AtomicBool) -> Result<()> {
-    let socket = UdpSocket::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT))?;
+fn answer(port: u16, stop: &AtomicBool) -> Result<()> {
+    let socket = UdpSocket::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut buffer = [0; 64];
     while !stop.load(Ordering::Relaxed) {

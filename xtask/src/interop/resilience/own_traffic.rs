@@ -6,18 +6,27 @@ use super::home::{
     GATEWAY6, Home, QUICK, SERVER6, SOON, WEB6, gateway_setup, guard, reaches_web, seen_by,
     start_behind,
 };
+use crate::lab::cygnet::Cygnet;
 use crate::lab::link::counter;
 use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
-use crate::lab::{Lab, Namespace, Result, wait_for};
+use crate::lab::{Lab, Namespace, Process, Result, wait_for};
 use crate::{ensure, project};
+use std::net::IpAddr;
 use std::time::Instant;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::new(
-        "guard-own-traffic",
-        "the box itself: NTP, DNS and answers leave, the rest takes the tunnel or is refused at once; with \"all\" it leaves",
-        own_traffic,
-    )]
+    vec![
+        Scenario::new(
+            "guard-own-traffic",
+            "the box itself: NTP, DNS and answers leave, the rest takes the tunnel or is refused at once; with \"all\" it leaves",
+            own_traffic,
+        ),
+        Scenario::new(
+            "guard-own-resolver",
+            "a resolver of the box itself asks through the tunnel while it is up, and in clear while it is down, from one port",
+            own_resolver,
+        ),
+    ]
 }
 
 /// The box's resolvers, at the web host.
@@ -75,14 +84,7 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
         "after `cygnet gateway off` the box is offline"
     );
 
-    let resolvers = lab.directory().join("resolv.conf");
-    let named = RESOLVERS.map(|resolver| format!("nameserver {resolver}\n"));
-    std::fs::write(&resolvers, named.concat())?;
-    let mount = format!(
-        "mount --bind {} /etc/resolv.conf; exec \"$@\"",
-        resolvers.display()
-    );
-    let mut running = start_behind(&mount, &home.gateway)?;
+    let mut running = start_asking(lab, &home.gateway, &RESOLVERS)?;
     home.online(&home.world.laptop)?;
     home.world.provider.reset()?;
     let before = arrived("other")?;
@@ -159,10 +161,7 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
     home.gateway.up("home")?;
     // A flow that never ends, from one port: whichever way it begins, it goes where the box is told to go.
     let asker = Asker::start(box_, web)?;
-    let (clear, inside) = (
-        [HOME_PUBLIC.parse()?, GATEWAY6.parse()?],
-        [SERVER.parse()?, SERVER6.parse()?],
-    );
+    let (clear, inside) = seen_as()?;
     asker.answered_since(Instant::now(), inside, SOON)?;
     // Before its translation.
     home.world.router.nft(&format!(
@@ -199,6 +198,50 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
     refused(box_, &[9, 53])?;
     home.nothing_leaked("from the box itself, after the end")?;
     Ok("through the tunnel, or refused at once".to_owned())
+}
+
+fn own_resolver(lab: &mut Lab) -> Result<String> {
+    let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let (box_, web) = (&home.world.gateway, &home.world.web);
+    let mut running = start_asking(lab, &home.gateway, &["127.0.0.1"])?;
+    home.online(&home.world.laptop)?;
+    let asker = Asker::start_at(box_, web, 53)?;
+    let (clear, inside) = seen_as()?;
+    for order in ["", "down", "up", "down"] {
+        match order {
+            "up" => home.gateway.up("home")?,
+            "down" => home.gateway.down("home")?,
+            _ => {}
+        }
+        let seen = if order == "down" { clear } else { inside };
+        asker
+            .answered_since(Instant::now(), seen, SOON)
+            .map_err(|failure| failure.while_doing(format!("after `{order}`")))?;
+    }
+    drop(asker);
+    ensure!(running.stop(), "cygnet did not end");
+    Ok("there and back".to_owned())
+}
+
+/// As whom the web host sees the box: in clear, and by the tunnel.
+fn seen_as() -> Result<([IpAddr; 2], [IpAddr; 2])> {
+    Ok((
+        [HOME_PUBLIC.parse()?, GATEWAY6.parse()?],
+        [SERVER.parse()?, SERVER6.parse()?],
+    ))
+}
+
+/// Starts cygnet on a box that asks these for names.
+fn start_asking(lab: &Lab, gateway: &Cygnet, resolvers: &[&str]) -> Result<Process> {
+    let file = lab.directory().join("resolv.conf");
+    let named = resolvers.iter();
+    let named: String = named.map(|one| format!("nameserver {one}\n")).collect();
+    std::fs::write(&file, named)?;
+    let mount = format!(
+        "mount --bind {} /etc/resolv.conf; exec \"$@\"",
+        file.display()
+    );
+    start_behind(&mount, gateway)
 }
 
 /// Fails unless TCP is refused at once and UDP to these ports is not taken, over both families.

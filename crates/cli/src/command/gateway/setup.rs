@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cygnet_config::{Config, OwnTraffic};
+use cygnet_config::{Config, Gateway};
 
 use super::super::import::sections::Sections;
 use super::super::systemd::{GUARD, RUN, Systemd, Unit, program_for_units};
@@ -146,9 +146,10 @@ fn run(options: &Setup) -> Result<(), Ended> {
             systemd: systemd.is_some(),
             running: snapshot::is_running(&place),
             within,
-            own_is_free: configured.gateway.as_ref().is_some_and(|gateway| {
-                !gateway.guard || gateway.own_traffic == OwnTraffic::All
-            }),
+            own_is_held: configured
+                .gateway
+                .as_ref()
+                .is_some_and(Gateway::holds_own_traffic),
         })
     );
     if options.dry_run {

@@ -212,9 +212,8 @@ struct Last {
     inside: Vec<String>,
     #[serde(default)]
     through: BTreeMap<String, Through>,
-    /// The machine itself may send what it likes.
     #[serde(default)]
-    own_traffic_is_free: bool,
+    own_traffic: OwnTraffic,
     #[serde(default)]
     engine_user: Option<String>,
 }
@@ -235,7 +234,7 @@ impl Last {
             direct_domains: gateway.devices.direct_domains.clone(),
             inside: sections.inside.clone(),
             through: gateway.devices.through.clone(),
-            own_traffic_is_free: gateway.own_traffic == OwnTraffic::All,
+            own_traffic: gateway.own_traffic,
             engine_user: sections.engine_user.clone(),
         })
     }
@@ -271,10 +270,7 @@ impl Last {
                 lan: self.lan,
                 networks: self.networks,
                 guard: true,
-                own_traffic: match self.own_traffic_is_free {
-                    true => OwnTraffic::All,
-                    false => OwnTraffic::Needed,
-                },
+                own_traffic: self.own_traffic,
                 dns: None,
                 dhcp: None,
                 advertise: None,

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use cygnet_config::{Config, Gateway, GuardSections, OwnTraffic};
+use cygnet_config::{Config, Gateway, GuardSections};
 use cygnet_gateway::{DirectNames, Lan, OnFailure, OwnNeeds, Through, is_private};
 use ipnet::IpNet;
 
@@ -74,7 +74,8 @@ pub(super) fn lan(
             listed: !gateway.devices.direct_domains.is_empty(),
             ..DirectNames::default()
         },
-        own: (gateway.guard && gateway.own_traffic == OwnTraffic::Needed)
+        own: gateway
+            .holds_own_traffic()
             .then(|| own_needs(gateway, sections, machine)),
     })
 }

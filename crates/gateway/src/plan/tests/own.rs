@@ -144,7 +144,7 @@ fn the_guard_refuses_what_is_not_needed() {
          \t\ttcp sport 1-511 tcp flags & (syn | ack) != syn return\n\
          \t\tct state invalid tcp flags & (rst | ack) == rst return\n",
         "\t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n",
-        "\t\toifname \"docker0\" ip daddr { 172.17.0.0/16 } return\n",
+        "\t\toifname \"docker0\" ip daddr 172.17.0.0/16 return\n",
         "\t\tip daddr @resolvers4 meta l4proto { tcp, udp } th dport { 53, 853 } return\n",
         "\tset resolvers4 {\n\t\ttype ipv4_addr\n\t\telements = { 9.9.9.9 }\n\t}\n\tset resolvers6 {\n\
          \t\ttype ipv6_addr\n\t}\n",

@@ -172,8 +172,7 @@ fn reboot(lab: &mut Lab) -> Result<String> {
     ensure!(
         calls.contains("enable cygnet-guard.service")
             && !calls.contains("the configuration was first"),
-        "the configuration was changed before cygnet-guard.service was enabled:\n{}",
-        machine.calls()
+        "the configuration was changed before cygnet-guard.service was enabled:\n{calls}"
     );
     // No lab starts anew: what a start takes away is taken away, and the record is of another boot.
     let record = fs::read_to_string(machine.record())?;

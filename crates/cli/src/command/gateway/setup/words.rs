@@ -27,8 +27,8 @@ pub(super) struct Told<'a> {
     /// The program runs already.
     pub(super) running: bool,
     pub(super) within: Duration,
-    /// The configuration lets this machine itself send what it likes.
-    pub(super) own_is_free: bool,
+    /// By the configuration this machine itself sends outside what it needs alone.
+    pub(super) own_is_held: bool,
 }
 
 /// Interfaces to choose from.
@@ -145,7 +145,7 @@ pub(super) fn plan(told: &Told<'_>) -> String {
         "Guard",
         "rules that let nothing else out: from now on, while the tunnel is down, while cygnet does not run",
     );
-    if !told.own_is_free {
+    if told.own_is_held {
         point(
             "This machine",
             "sends IKE, DHCP, NTP and DNS itself, and answers; all else it sends, updates too, goes through the tunnel or is refused",
@@ -345,7 +345,7 @@ mod tests {
             systemd,
             running: false,
             within: Duration::from_secs(60),
-            own_is_free: false,
+            own_is_held: true,
         })
     }
 

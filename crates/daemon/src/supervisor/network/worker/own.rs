@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{Lan, OWN_MARK};
+use cygnet_gateway::{Lan, OWN_MARK, Way};
 use cygnet_linux::Connection;
 use tokio::time::Instant;
 
@@ -21,29 +21,8 @@ use crate::supervisor::network::ways::{self, Target};
 const ANSWERED: Duration = Duration::from_secs(2);
 
 /// Whether it may.
-pub(super) fn is_free(lan: &Lan) -> bool {
+fn is_free(lan: &Lan) -> bool {
     lan.own.is_none() || lan.on_failure.is_open()
-}
-
-/// Where what this machine sends to somebody outside goes.
-#[derive(Debug, PartialEq, Eq)]
-enum Goes<'l> {
-    /// As it is.
-    Clear,
-    /// Into this tunnel, which its network was given.
-    Given(&'l str),
-    /// Into the LAN's.
-    Tunnelled,
-}
-
-fn goes(lan: &Lan, to: IpAddr) -> Goes<'_> {
-    let given = lan.own.as_ref().and_then(|_| lan.tunnel_to(to));
-    let around = || lan.direct_networks.iter().any(|net| net.contains(&to));
-    match given {
-        Some(tunnel) => Goes::Given(tunnel),
-        None if is_free(lan) || around() => Goes::Clear,
-        None => Goes::Tunnelled,
-    }
 }
 
 /// Whether some of what it sent as it is may go into a tunnel now.
@@ -56,7 +35,7 @@ pub(super) fn may_be_held(before: &Lan, now: &Lan) -> bool {
 /// Whether a connection began in a tunnel and belongs elsewhere now, where nobody knows it by the address that it has.
 pub(super) fn belongs_elsewhere(before: &Lan, now: &Lan, connection: Connection) -> bool {
     let to = connection.destination;
-    connection.mark == OWN_MARK && goes(before, to) != goes(now, to)
+    connection.mark == OWN_MARK && before.own_way(to) != now.own_way(to)
 }
 
 impl Worker {
@@ -125,7 +104,7 @@ fn began_otherwise(lan: &Lan, own: &BTreeSet<IpAddr>, connection: Connection) ->
         && own.contains(&connection.source)
         && !own.contains(&to)
         && !near.any(|net| net.contains(&to))
-        && goes(lan, to) != Goes::Clear
+        && lan.own_way(to) != Way::Direct
 }
 
 #[cfg(test)]
@@ -236,7 +215,27 @@ mod tests {
             assert_eq!(ended, elsewhere, "{now:?}");
             assert!(!belongs_elsewhere(&held(), &now, connection(0)));
         }
-        assert!(may_be_held(&Lan::default(), &held()) && !may_be_held(&held(), &Lan::default()));
-        assert!(!may_be_held(&held(), &held()));
+    }
+
+    #[test]
+    fn what_was_sent_as_it_is_may_be_held_by_more_than_the_one_word() {
+        let lan = |own: Option<OwnNeeds>, direct: &[&str], on_failure| Lan {
+            own,
+            direct_networks: direct.iter().map(|net| net.parse().unwrap()).collect(),
+            on_failure,
+            ..Lan::default()
+        };
+        let needs = || Some(OwnNeeds::default());
+        let (open, closed) = [true, false].map(|open| OnFailure::Direct { open }).into();
+        let held = lan(needs(), &[], closed);
+        for (before, may) in [
+            (lan(None, &[], closed), true),
+            (lan(needs(), &[], open), true),
+            (lan(needs(), &["198.51.100.0/24"], closed), true),
+            (lan(needs(), &[], closed), false),
+        ] {
+            assert_eq!(may_be_held(&before, &held), may, "{before:?}");
+        }
+        assert!(!may_be_held(&held, &lan(None, &[], closed)));
     }
 }
