@@ -118,20 +118,28 @@ fn is_ike_or_esp(packet: &LaxSlicedPacket<'_>) -> bool {
 
 /// Neighbour discovery (RFC 4861 §4) and multicast listeners (RFC 2710 §3.1, RFC 3810 §5.2).
 fn is_neighbours(packet: &LaxSlicedPacket<'_>) -> bool {
-    match &packet.transport {
-        Some(TransportSlice::Icmpv6(icmp)) => match icmp.type_u8() {
-            130..=136 | 143 => true,
-            137 => redirected(icmp.payload()).is_some_and(|quoted| {
-                // The router asks whether the box still has an address that it gave back, and hears where else to ask. Of
-                // a packet that a router passes on it would be a leak.
-                LaxSlicedPacket::from_ip(quoted).is_ok_and(|quoted| {
-                    matches!(&quoted.transport, Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 135)
-                })
-            }),
-            _ => false,
-        },
+    let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else {
+        return false;
+    };
+    match icmp.type_u8() {
+        130..=136 | 143 => true,
+        // The router asks whether the box still has an address that it gave back. It hears where else to ask, or that
+        // nobody passes on what has a link-local source (RFC 4443 §3.1). Of a packet that a router passes on it would be
+        // a leak.
+        1 => is_solicitation(icmp.payload()),
+        137 => redirected(icmp.payload()).is_some_and(is_solicitation),
         _ => false,
     }
+}
+
+/// Whether a router asks for a neighbour in it, and not for anybody beyond the link.
+fn is_solicitation(quoted: &[u8]) -> bool {
+    let Ok(quoted) = LaxSlicedPacket::from_ip(quoted) else {
+        return false;
+    };
+    // Such a packet has passed no router (RFC 4861 §7.1.1).
+    let here = matches!(&quoted.net, Some(LaxNetSlice::Ipv6(ip)) if ip.header().hop_limit() == 255);
+    here && matches!(&quoted.transport, Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 135)
 }
 
 /// The packet that a redirect quotes (RFC 4861 §4.5, §4.6.3). `rest`: behind the reserved octets.
@@ -329,26 +337,37 @@ mod tests {
         };
         assert_eq!(judge(&v6(135)), Verdict::Neighbours);
         assert!(is_leak(&v6(128), "ICMPv6 type 128"));
-        // A redirect tells of a packet, and is judged by it.
-        let redirect = |quoted: u8| {
+        // A redirect and an error tell of a packet, and are judged by it.
+        let quoted = |kind: u8, hop_limit: u8| {
             let mut packet = Vec::new();
-            let builder = PacketBuilder::ipv6([0xfe; 16], [0xfd; 16], 255);
-            let builder = builder.icmpv6_raw(quoted, 0, [0; 4]);
+            let builder = PacketBuilder::ipv6([0xfe; 16], [0xfd; 16], hop_limit);
+            let builder = builder.icmpv6_raw(kind, 0, [0; 4]);
             builder.write(&mut packet, &[0; 24]).unwrap();
+            packet
+        };
+        let telling = |kind: u8, rest: &[u8]| {
+            let builder = PacketBuilder::ethernet2(OTHER_MAC, ROUTER_MAC)
+                .ipv6([0xfe; 16], [0xff; 16], 255)
+                .icmpv6_raw(kind, 0, [0; 4]);
+            let mut frame = Vec::new();
+            builder.write(&mut frame, rest).unwrap();
+            frame
+        };
+        let redirect = |quoted: &[u8]| {
             let mut rest = vec![0; 32];
             // A link-layer address before it.
             rest.extend([2, 1, 0, 0, 0, 0, 0, 0]);
             rest.extend([4, 10, 0, 0, 0, 0, 0, 0]);
-            rest.extend(packet);
-            let builder = PacketBuilder::ethernet2(OTHER_MAC, ROUTER_MAC)
-                .ipv6([0xfe; 16], [0xff; 16], 255)
-                .icmpv6_raw(137, 0, [0; 4]);
-            let mut frame = Vec::new();
-            builder.write(&mut frame, &rest).unwrap();
-            frame
+            rest.extend(quoted);
+            telling(137, &rest)
         };
-        assert_eq!(judge(&redirect(135)), Verdict::Neighbours);
-        assert!(is_leak(&redirect(128), "ICMPv6 type 137"));
+        let unreachable = |quoted: &[u8]| telling(1, quoted);
+        for told in [&redirect as &dyn Fn(&[u8]) -> Vec<u8>, &unreachable] {
+            assert_eq!(judge(&told(&quoted(135, 255))), Verdict::Neighbours);
+            assert!(is_leak(&told(&quoted(135, 254)), "ICMPv6 type 1"));
+            assert!(is_leak(&told(&quoted(128, 255)), "ICMPv6 type 1"));
+        }
+        assert!(is_leak(&v6(1), "ICMPv6 type 1"));
         assert!(is_leak(&v6(137), "ICMPv6 type 137"));
         assert!(is_leak(&[1, 2, 3], "no frame"));
     }
