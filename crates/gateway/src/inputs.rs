@@ -224,6 +224,8 @@ impl OnFailure {
 /// The guarded LAN.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lan {
+    /// Name of the gateway's tunnel, which what is tunnelled enters unless it was given another.
+    pub tunnel: String,
     /// Its interfaces; one of them is the uplink as well on a box with one leg.
     pub interfaces: Vec<InterfaceName>,
     /// Its networks, which every device reaches.
@@ -258,6 +260,16 @@ impl Lan {
         match self.own {
             Some(_) => self.way_to(destination, Way::Tunnelled, false),
             None => Way::Direct,
+        }
+    }
+
+    /// The tunnel that what goes this way enters.
+    #[must_use]
+    pub fn entered<'l>(&'l self, way: Way<'l>) -> Option<&'l str> {
+        match way {
+            Way::Tunnelled => Some(&self.tunnel),
+            Way::Through(tunnel) => Some(tunnel),
+            Way::Direct | Way::Blocked => None,
         }
     }
 
@@ -358,8 +370,18 @@ impl Changes<'_> {
         if (mac.is_none() && !inside(source)) || inside(destination) {
             return false;
         }
-        (mac.is_none() && self.by_mac)
-            || self.now.way(mac, source, destination) != self.before.way(mac, source, destination)
+        (mac.is_none() && self.by_mac) || self.differ(|lan| lan.way(mac, source, destination))
+    }
+
+    /// Whether such a packet of this machine itself may.
+    #[must_use]
+    pub fn concern_own(&self, destination: IpAddr) -> bool {
+        self.differ(|lan| lan.own_way(destination))
+    }
+
+    fn differ(&self, way: impl Fn(&Lan) -> Way<'_>) -> bool {
+        let (now, before) = (way(self.now), way(self.before));
+        now != before || self.now.entered(now) != self.before.entered(before)
     }
 }
 
@@ -462,6 +484,13 @@ mod tests {
         let by_destination = lan(&[], &["198.51.100.0/24"]);
         let to = |to| changed(&plain, &by_destination, None, "192.168.1.9", to);
         assert!(to("198.51.100.1") && !to("203.0.113.1"));
+        // By another tunnel of the gateway, whoever enters that.
+        let by_another = Lan {
+            tunnel: "another".to_owned(),
+            ..by_destination.clone()
+        };
+        let to = |to| changed(&by_destination, &by_another, None, "192.168.1.9", to);
+        assert!(to("203.0.113.1") && !to("198.51.100.1"));
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "`cygnet device set … --through` is true of running connections within a second, is kept, and is forgotten",
             change,
         ),
+        Scenario::new(
+            "gateway-tunnel-changed",
+            "a reload, or a restart, by which the gateway has another tunnel: running connections go on by that one, and are answered",
+            changed,
+        ),
     ]
 }
 
@@ -416,6 +421,96 @@ fn change(lab: &mut Lab) -> Result<String> {
     ensure!(good.stdout.contains("some of it through work"), "{good:?}");
     Ok(format!(
         "{} datagrams, each in the tunnel of the moment",
+        busy.datagrams()
+    ))
+}
+
+/// Counts what comes back to the device's ping, which never stops and so is one connection, out of each tunnel.
+const ANSWERS: &str = "table inet answered {
+counter home4 { }
+counter home6 { }
+counter work4 { }
+counter work6 { }
+chain forward {
+type filter hook forward priority 50;
+iifname \"cyg-home\" ip daddr 192.168.1.20 icmp type echo-reply counter name home4
+iifname \"cyg-home\" ip6 daddr fd00:192:168:1::20 icmpv6 type echo-reply counter name home6
+iifname \"cyg-work\" ip daddr 192.168.1.20 icmp type echo-reply counter name work4
+iifname \"cyg-work\" ip6 daddr fd00:192:168:1::20 icmpv6 type echo-reply counter name work6
+}
+}
+";
+
+/// Waits until both pings are answered by this tunnel.
+fn answered(home: &Home, tunnel: &str) -> Result<()> {
+    let counted = || -> Result<[u64; 2]> {
+        let list = ["nft", "-j", "list", "counters", "table", "inet", "answered"];
+        let listed = home.world.gateway.exec(list)?;
+        let of = |family| counter(&listed, &format!("{tunnel}{family}"));
+        Ok([of(4)?, of(6)?])
+    };
+    let before = counted()?;
+    let mut now = before;
+    wait_for(&format!("pings are answered by {tunnel}"), SOON, || {
+        now = counted()?;
+        let more = now
+            .iter()
+            .zip(&before)
+            .all(|(now, before)| *now > before + 10);
+        Ok(more.then_some(()))
+    })
+    .map_err(|failure| failure.while_doing(format!("answers over IPv4 and IPv6: {now:?}\n")))
+}
+
+fn changed(lab: &mut Lab) -> Result<String> {
+    let by = |tunnel: &str| {
+        let other = if tunnel == "home" { "work" } else { "home" };
+        let section = format!("own_traffic = \"needed\"\n[gateway.through.{other}]\n");
+        let mut setup = setup(SERVER, "vpn.lab", &section);
+        let chosen = format!("tunnel = \"{tunnel}\"\n");
+        setup.config = setup.config.replace("tunnel = \"home\"\n", &chosen);
+        setup
+    };
+    let mut home = Home::prepare(lab, &by("home"))?;
+    home.gateway.restart()?;
+    let laptop = home.world.laptop.clone();
+    home.online(&laptop)?;
+    home.world.gateway.nft(ANSWERS)?;
+    home.world.provider.reset()?;
+    let busy = Restless::start(&laptop)?;
+    // The box's own is one connection, too.
+    let own = home.world.gateway.spawn(["ping", "-n", "-i", "0.1", WEB])?;
+    answered(&home, "home")?;
+    let own_answered = |when: &str| -> Result<()> {
+        let lines = || {
+            own.log()
+                .lines()
+                .filter(|line| line.contains("icmp_seq"))
+                .count()
+        };
+        let before = lines();
+        wait_for(
+            &format!("the box's own ping is answered {when}"),
+            SOON,
+            || Ok((lines() > before + 3).then_some(())),
+        )
+    };
+    own_answered("at first")?;
+    for tunnel in ["work", "home"] {
+        home.gateway.write(&by(tunnel))?;
+        home.gateway.reload()?;
+        answered(&home, tunnel)?;
+        own_answered("after a reload")?;
+        busy.flows()?;
+    }
+    home.gateway.write(&by("work"))?;
+    home.gateway.restart()?;
+    answered(&home, "work")?;
+    own_answered("after a restart")?;
+    busy.flows()?;
+    home.nothing_leaked("while the gateway's tunnel was another")?;
+    Ok(format!(
+        "{} datagrams of a device that never stopped",
         busy.datagrams()
     ))
 }

@@ -478,7 +478,7 @@ impl Worker {
             let (source, destination) = (connection.source, connection.destination);
             changed(source, destination)
                 || changed(destination, source)
-                || own::belongs_elsewhere(&before, &wanted, connection)
+                || own::belongs_elsewhere(&changes, connection)
         });
         match ended {
             Ok(ended) => {
@@ -584,7 +584,8 @@ fn shared(mac: Mac, addresses: &[String]) -> String {
 
 /// Whether other things are said of devices, or of whether this machine itself may send what it likes.
 fn is_another(before: &Lan, now: &Lan) -> bool {
-    before.devices != now.devices
+    before.tunnel != now.tunnel
+        || before.devices != now.devices
         || before.direct_networks != now.direct_networks
         || before.direct_names.listed != now.direct_names.listed
         || before.through != now.through

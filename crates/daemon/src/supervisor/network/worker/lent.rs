@@ -5,7 +5,7 @@
 //! however long it goes on, and as long as its packets come it is not forgotten. It is ended; its next packet begins it
 //! anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cygnet_gateway::{Lan, OWN_MARK, Way};
@@ -29,13 +29,12 @@ impl Worker {
     /// Ends connections whose packets leave by an address that no tunnel has any more, and, once a tunnel got one, those
     /// of devices that have none of a tunnel though they belong into one.
     pub(super) async fn end_misled(&mut self) {
-        let lent: BTreeSet<IpAddr> = self
-            .live
-            .values()
-            .flat_map(|live| live.addresses.clone())
+        let live = self.live.iter();
+        let lent: BTreeMap<String, Vec<IpAddr>> = live
+            .map(|(tunnel, live)| (tunnel.clone(), live.addresses.clone()))
             .collect();
         let mut gone = std::mem::take(&mut self.given_back);
-        gone.retain(|address| !lent.contains(address));
+        gone.retain(|address| !lent.values().any(|lent| lent.contains(address)));
         let anew = match std::mem::take(&mut self.lent_anew) {
             true => {
                 // Who goes direct by a MAC address is known by it alone.
@@ -98,13 +97,13 @@ struct Around {
     own: BTreeSet<IpAddr>,
     /// Networks that are reached untranslated.
     sites: Vec<IpNet>,
-    /// Addresses that tunnels have.
-    lent: BTreeSet<IpAddr>,
+    /// Addresses that tunnels have, by their names.
+    lent: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Around {
     /// Whether a connection, a device's or one of this machine that was led there, belongs into a tunnel and has no
-    /// address of one. `way`: a device's packets'.
+    /// address of it. `way`: a device's packets'.
     fn is_misled(&self, lan: &Lan, way: Way<'_>, connection: Connection) -> bool {
         let Connection {
             source,
@@ -116,34 +115,44 @@ impl Around {
         let inside = |address: IpAddr| {
             self.own.contains(&address) || lan.networks.iter().any(|net| net.contains(&address))
         };
-        let belongs = match self.own.contains(&source) {
-            true => mark == OWN_MARK,
-            false => matches!(way, Way::Tunnelled | Way::Through(_)) && inside(source),
+        let way = match (self.own.contains(&source), mark) {
+            (true, OWN_MARK) => lan.own_way(destination),
+            (false, _) if inside(source) => way,
+            _ => return false,
         };
-        belongs
-            // What is redirected (a question for a name) is answered here.
-            && answers == destination
+        let Some(tunnel) = lan.entered(way) else {
+            return false;
+        };
+        let lent = self.lent.get(tunnel).map_or(&[][..], Vec::as_slice);
+        // What is redirected (a question for a name) is answered here.
+        answers == destination
             && !inside(destination)
             && !self.sites.iter().any(|net| net.contains(&destination))
-            && !self.lent.contains(&answered)
+            && !lent.contains(&answered)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cygnet_gateway::OwnNeeds;
+
     use super::*;
 
     #[test]
     fn misled_is_what_belongs_into_a_tunnel_and_has_no_address_of_one() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let lan = Lan {
+            tunnel: "home".to_owned(),
             networks: vec!["192.168.1.0/24".parse().unwrap()],
+            own: Some(OwnNeeds::default()),
             ..Lan::default()
         };
         let around = Around {
             own: [ip("192.168.1.2")].into(),
             sites: vec!["10.202.1.0/24".parse().unwrap()],
-            lent: [ip("10.99.0.2")].into(),
+            lent: [("home", "10.99.0.2"), ("work", "10.77.0.2")]
+                .map(|(tunnel, address)| (tunnel.to_owned(), vec![ip(address)]))
+                .into(),
         };
         let of = |source, destination, answered, answers| Connection {
             source: ip(source),
@@ -164,6 +173,10 @@ mod tests {
             !misled(of(laptop, web, "10.99.0.2", web)),
             "as it should be"
         );
+        let by_other = of(laptop, web, "10.77.0.2", web);
+        assert!(misled(by_other), "by another tunnel's");
+        assert!(!around.is_misled(&lan, Way::Through("work"), by_other));
+        assert!(around.is_misled(&lan, Way::Through("gone"), by_other));
         assert!(!around.is_misled(&lan, Way::Direct, untranslated));
         let led = |answered| Connection {
             mark: OWN_MARK,

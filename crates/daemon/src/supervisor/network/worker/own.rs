@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_config::Config;
-use cygnet_gateway::{Lan, OWN_MARK, Way};
+use cygnet_gateway::{Changes, Lan, OWN_MARK, Way};
 use cygnet_linux::Connection;
 use tokio::time::Instant;
 
@@ -33,9 +33,8 @@ pub(super) fn may_be_held(before: &Lan, now: &Lan) -> bool {
 }
 
 /// Whether a connection began in a tunnel and belongs elsewhere now, where nobody knows it by the address that it has.
-pub(super) fn belongs_elsewhere(before: &Lan, now: &Lan, connection: Connection) -> bool {
-    let to = connection.destination;
-    connection.mark == OWN_MARK && before.own_way(to) != now.own_way(to)
+pub(super) fn belongs_elsewhere(changes: &Changes<'_>, connection: Connection) -> bool {
+    connection.mark == OWN_MARK && changes.concern_own(connection.destination)
 }
 
 impl Worker {
@@ -210,10 +209,19 @@ mod tests {
                 },
                 true,
             ),
+            (
+                Lan {
+                    tunnel: "another".to_owned(),
+                    ..held()
+                },
+                true,
+            ),
         ] {
-            let ended = belongs_elsewhere(&held(), &now, connection(OWN_MARK));
+            let before = held();
+            let changes = now.since(&before);
+            let ended = belongs_elsewhere(&changes, connection(OWN_MARK));
             assert_eq!(ended, elsewhere, "{now:?}");
-            assert!(!belongs_elsewhere(&held(), &now, connection(0)));
+            assert!(!belongs_elsewhere(&changes, connection(0)));
         }
     }
 
