@@ -12,21 +12,31 @@ fn directory() -> PathBuf {
     project::target().join("lab/chrony")
 }
 
-/// Fetches the package, unless that was done before.
+/// Fetches the package, unless that was done before. Two that do so at once do not disturb each other.
 pub fn unpack() -> Result<()> {
     let directory = directory();
-    if directory.join("usr/sbin/chronyd").exists() {
+    let is_there = || directory.join("usr/sbin/chronyd").exists();
+    if is_there() {
         return Ok(());
     }
-    fs::create_dir_all(&directory).context(format!("cannot make {}", directory.display()))?;
+    let own = directory.with_extension(std::process::id().to_string());
+    fs::create_dir_all(&own).context(format!("cannot make {}", own.display()))?;
     let fetch =
         "apt-get -qq download chrony && dpkg-deb --extract chrony_*.deb . && rm chrony_*.deb";
-    let line = format!("cd '{}' && {fetch}", directory.display());
+    let line = format!("cd '{}' && {fetch}", own.display());
     let fetched = Exec::new(["sh", "-ec", &line]).patience(Duration::from_secs(300));
-    fetched
+    let fetched = fetched
         .run()
-        .map(drop)
-        .map_err(|failure| failure.while_doing("fetching chrony with apt-get"))
+        .map_err(|failure| failure.while_doing("fetching chrony with apt-get"));
+    let placed = fetched.and_then(|_| match fs::rename(&own, &directory) {
+        Err(error) if !is_there() => {
+            Err(error).context(format!("cannot make {}", directory.display()))
+        }
+        _ => Ok(()),
+    });
+    // What was not placed is of no use.
+    let _ = fs::remove_dir_all(&own);
+    placed
 }
 
 /// What a time server says.
