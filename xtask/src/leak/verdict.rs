@@ -123,23 +123,29 @@ fn is_neighbours(packet: &LaxSlicedPacket<'_>) -> bool {
     };
     match icmp.type_u8() {
         130..=136 | 143 => true,
-        // The router asks whether the box still has an address that it gave back. It hears where else to ask, or that
-        // nobody passes on what has a link-local source (RFC 4443 §3.1). Of a packet that a router passes on it would be
-        // a leak.
+        // The router asks whether the box still has an address that it gave back. It hears where else to ask; or, where
+        // the box passes that on, that nobody there has it; or that it passes on nothing with a link-local source
+        // (RFC 4443 §3.1). Of a packet that a router passes on it would be a leak.
         1 => is_solicitation(icmp.payload()),
         137 => redirected(icmp.payload()).is_some_and(is_solicitation),
         _ => false,
     }
 }
 
-/// Whether a router asks for a neighbour in it, and not for anybody beyond the link.
+/// Whether a router itself asks for a neighbour in it: from its link-local address, and nobody but the box has passed
+/// that on (RFC 4861 §7.1.1).
 fn is_solicitation(quoted: &[u8]) -> bool {
     let Ok(quoted) = LaxSlicedPacket::from_ip(quoted) else {
         return false;
     };
-    // Such a packet has passed no router (RFC 4861 §7.1.1).
-    let here = matches!(&quoted.net, Some(LaxNetSlice::Ipv6(ip)) if ip.header().hop_limit() == 255);
-    here && matches!(&quoted.transport, Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 135)
+    let is_near = match &quoted.net {
+        Some(LaxNetSlice::Ipv6(ip)) => {
+            ip.header().hop_limit() >= 254 && ip.header().source_addr().is_unicast_link_local()
+        }
+        _ => false,
+    };
+    is_near
+        && matches!(&quoted.transport, Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 135)
 }
 
 /// The packet that a redirect quotes (RFC 4861 §4.5, §4.6.3). `rest`: behind the reserved octets.
@@ -205,6 +211,7 @@ fn told(packet: &LaxSlicedPacket<'_>, frame: &[u8]) -> String {
 mod tests {
     use super::*;
     use etherparse::PacketBuilder;
+    use std::net::Ipv6Addr;
 
     const BOX: [u8; 4] = [192, 168, 1, 2];
     const LAPTOP: [u8; 4] = [192, 168, 1, 20];
@@ -338,9 +345,10 @@ mod tests {
         assert_eq!(judge(&v6(135)), Verdict::Neighbours);
         assert!(is_leak(&v6(128), "ICMPv6 type 128"));
         // A redirect and an error tell of a packet, and are judged by it.
-        let quoted = |kind: u8, hop_limit: u8| {
+        let quoted = |kind: u8, hop_limit: u8, source: &str| {
+            let source: Ipv6Addr = source.parse().unwrap();
             let mut packet = Vec::new();
-            let builder = PacketBuilder::ipv6([0xfe; 16], [0xfd; 16], hop_limit);
+            let builder = PacketBuilder::ipv6(source.octets(), [0xfd; 16], hop_limit);
             let builder = builder.icmpv6_raw(kind, 0, [0; 4]);
             builder.write(&mut packet, &[0; 24]).unwrap();
             packet
@@ -363,9 +371,21 @@ mod tests {
         };
         let unreachable = |quoted: &[u8]| telling(1, quoted);
         for told in [&redirect as &dyn Fn(&[u8]) -> Vec<u8>, &unreachable] {
-            assert_eq!(judge(&told(&quoted(135, 255))), Verdict::Neighbours);
-            assert!(is_leak(&told(&quoted(135, 254)), "ICMPv6 type 1"));
-            assert!(is_leak(&told(&quoted(128, 255)), "ICMPv6 type 1"));
+            for hop_limit in [255, 254] {
+                let asked = told(&quoted(135, hop_limit, "fe80::1"));
+                assert_eq!(judge(&asked), Verdict::Neighbours);
+            }
+            for (kind, hop_limit, source) in [
+                (135, 253, "fe80::1"),
+                (128, 255, "fe80::1"),
+                (135, 255, "fd00::9"),
+            ] {
+                let frame = told(&quoted(kind, hop_limit, source));
+                assert!(
+                    is_leak(&frame, "ICMPv6 type 1"),
+                    "{kind} {hop_limit} {source}"
+                );
+            }
         }
         assert!(is_leak(&v6(1), "ICMPv6 type 1"));
         assert!(is_leak(&v6(137), "ICMPv6 type 137"));
