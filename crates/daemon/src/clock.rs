@@ -18,6 +18,7 @@ use cygnet_pki::{SignedCrl, TrustAnchors, load};
 
 use last_known::KEEP_EACH;
 pub(crate) use last_known::LastKnown;
+pub use not_set::is_about_clock;
 pub(crate) use not_set::{NotSet, day, span};
 
 /// 2025-01-01T00:00:00Z: before this program existed.

@@ -9,12 +9,13 @@ use cygnet_dhcp::Mac;
 use cygnet_ike::time::UtcTime;
 use ipnet::Ipv4Net;
 
+pub use crate::clock::is_about_clock;
 use crate::clock::{Clock, LastKnown};
 use crate::dns::resolv_conf;
 use crate::error::StartError;
 use crate::{keep_keys_in_memory, supervisor};
 
-pub use supervisor::network::survey::{Network, network};
+pub use supervisor::network::survey::{GUARD_OFF, Leg, Network, There, network};
 
 /// A configuration that is good with all the files it names, and one line that sums it up.
 ///

@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// How a sentence begins that a date is not believed.
+const DOUBTED: &str = "no time synchronisation keeps this machine's clock right";
+const UNSET: &str = "this machine's clock is not set";
+
+/// Whether a warning says why the date is not believed.
+#[must_use]
+pub fn is_about_clock(warning: &str) -> bool {
+    [DOUBTED, UNSET].iter().any(|it| warning.starts_with(it))
+}
+
 /// Why the date is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NotSet {
@@ -39,11 +49,10 @@ impl fmt::Display for NotSet {
         if let Self::Doubted { .. } = self {
             return write!(
                 f,
-                "no time synchronisation keeps this machine's clock right, which says {says}: certificates wait for time \
-                 servers, for 20 s at most"
+                "{DOUBTED}, which says {says}: certificates wait for time servers, for 20 s at most"
             );
         }
-        write!(f, "this machine's clock is not set: it says {says}")?;
+        write!(f, "{UNSET}: it says {says}")?;
         match self {
             Self::Program { .. } => f.write_str(", which is before this program existed")?,
             Self::Certificate { since, .. } => {

@@ -1,10 +1,13 @@
-//! Rules of the old iptables, which nft does not show: `iptables-legacy -S` in nft's own words.
+//! Rules as iptables lists them (`-S`), in nft's own words: those of the old one, which nft does not show, and those of
+//! the new one, of which nft shows some conditions as opaque.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::process::Command;
 
 use serde_json::{Value, json};
+
+use super::ruleset::text;
 
 /// One family's program, and the file that tells whether it has tables. Asking the program first would
 /// make the kernel load them.
@@ -39,7 +42,8 @@ pub(super) fn ruleset() -> Result<Vec<Value>, String> {
             .output();
         match listed {
             Ok(output) if output.status.success() => {
-                objects.extend(translate(family, &String::from_utf8_lossy(&output.stdout)));
+                let listing = String::from_utf8_lossy(&output.stdout);
+                objects.extend(translate(family, TABLE, &listing));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(format!("cannot run {program}: {error}"));
@@ -58,9 +62,55 @@ pub(super) fn ruleset() -> Result<Vec<Value>, String> {
     Ok(objects)
 }
 
+/// The new iptables' programs, and their table.
+const NEW: [(&str, &str); 2] = [("ip", "iptables-nft"), ("ip6", "ip6tables-nft")];
+const NEW_TABLE: &str = "filter";
+
+/// The objects of a ruleset, with what is opaque in tables of the new iptables told by it, where it is there.
+pub(super) fn told_by_iptables(mut objects: Vec<Value>) -> Vec<Value> {
+    for (family, program) in NEW {
+        if !objects.iter().any(|object| is_opaque(object, family)) {
+            continue;
+        }
+        let listed = Command::new(program).args(["-t", NEW_TABLE, "-S"]).output();
+        if let Ok(output) = listed
+            && output.status.success()
+        {
+            let listing = String::from_utf8_lossy(&output.stdout);
+            objects = retold(objects, family, &listing);
+        }
+    }
+    objects
+}
+
+fn retold(mut objects: Vec<Value>, family: &str, listing: &str) -> Vec<Value> {
+    objects.retain(|object| {
+        !["chain", "rule"]
+            .iter()
+            .any(|kind| is_of(object, kind, family))
+    });
+    objects.extend(translate(family, NEW_TABLE, listing));
+    objects
+}
+
+fn is_of(object: &Value, kind: &str, family: &str) -> bool {
+    object.get(kind).is_some_and(|object| {
+        text(object, "family") == family && text(object, "table") == NEW_TABLE
+    })
+}
+
+/// A rule with a condition that nft cannot tell.
+fn is_opaque(object: &Value, family: &str) -> bool {
+    let expressions = object
+        .get("rule")
+        .and_then(|rule| rule.get("expr")?.as_array());
+    let mut expressions = expressions.into_iter().flatten();
+    is_of(object, "rule", family) && expressions.any(|one| one.get("xt").is_some())
+}
+
 /// Chains and rules of a listing by `-S`. What is not understood stays as a condition that no path
 /// meets for certain.
-fn translate(family: &str, listing: &str) -> Vec<Value> {
+fn translate(family: &str, table: &str, listing: &str) -> Vec<Value> {
     let lines: Vec<Vec<String>> = listing.lines().map(words).collect();
     let chains: BTreeSet<&str> = lines
         .iter()
@@ -71,7 +121,7 @@ fn translate(family: &str, listing: &str) -> Vec<Value> {
         .collect();
     let here = |kind: &str, mut object: Value| {
         object["family"] = family.into();
-        object["table"] = TABLE.into();
+        object["table"] = table.into();
         json!({ kind: object })
     };
     let mut objects = Vec::new();
@@ -85,7 +135,7 @@ fn translate(family: &str, listing: &str) -> Vec<Value> {
             [what, chain] if what == "-N" => objects.push(here("chain", json!({"name": chain}))),
             [what, chain, rule @ ..] if what == "-A" => objects.push(here(
                 "rule",
-                json!({"chain": chain, "expr": expressions(rule, &chains)}),
+                json!({"chain": chain, "expr": expressions(family, rule, &chains)}),
             )),
             _ => {}
         }
@@ -93,7 +143,7 @@ fn translate(family: &str, listing: &str) -> Vec<Value> {
     objects
 }
 
-fn expressions(rule: &[String], chains: &BTreeSet<&str>) -> Vec<Value> {
+fn expressions(family: &str, rule: &[String], chains: &BTreeSet<&str>) -> Vec<Value> {
     let mut all = Vec::new();
     let mut words = rule.iter().map(String::as_str);
     let mut negated = false;
@@ -128,6 +178,27 @@ fn expressions(rule: &[String], chains: &BTreeSet<&str>) -> Vec<Value> {
                 let left = json!({"payload": {"protocol": "th", "field": field}});
                 is(left, json!({ "set": ports }));
             }
+            "-s" | "-d" => {
+                let field = if word == "-s" { "saddr" } else { "daddr" };
+                let left = json!({"payload": {"protocol": family, "field": field}});
+                is(left, network(words.next().unwrap_or_default()));
+            }
+            "--ctstate" | "--state" => {
+                let states = words.next().unwrap_or_default().to_lowercase();
+                let states: Vec<&str> = states.split(',').collect();
+                is(json!({"ct": {"key": "state"}}), json!(states));
+            }
+            "--hl-eq" => {
+                let limit = words.next().and_then(|limit| limit.parse::<u8>().ok());
+                let left = json!({"payload": {"protocol": "ip6", "field": "hoplimit"}});
+                is(left, json!(limit));
+            }
+            "--icmpv6-type" => {
+                let kind = words.next().unwrap_or_default();
+                let kind = kind.parse::<u8>().map_or(json!(kind), Value::from);
+                let left = json!({"payload": {"protocol": "icmpv6", "field": "type"}});
+                is(left, kind);
+            }
             "-j" | "-g" => {
                 all.push(match words.next().unwrap_or_default() {
                     "ACCEPT" => json!({"accept": null}),
@@ -150,6 +221,15 @@ fn expressions(rule: &[String], chains: &BTreeSet<&str>) -> Vec<Value> {
         negated = false;
     }
     all
+}
+
+fn network(text: &str) -> Value {
+    let prefix = text.split_once('/');
+    let prefix = prefix.and_then(|(address, length)| Some((address, length.parse::<u8>().ok()?)));
+    match prefix {
+        Some((address, length)) => json!({"prefix": {"addr": address, "len": length}}),
+        None => text.into(),
+    }
 }
 
 fn ports(text: &str) -> Value {
@@ -197,8 +277,9 @@ mod tests {
             ports: vec![4500],
             sent: vec![4500],
             uplink: Some("eth0".to_owned()),
+            ..Paths::default()
         };
-        blockages_of(&translate(family, listing), &paths)
+        blockages_of(&translate(family, TABLE, listing), &paths)
     }
 
     #[test]
@@ -242,6 +323,85 @@ mod tests {
         let tcp =
             format!("{closed}-A INPUT -p tcp -m tcp --dport 4500 -j ACCEPT\n-A OUTPUT -j ACCEPT\n");
         assert_eq!(find("ip6", &tcp).len(), 1);
+    }
+
+    #[test]
+    fn what_devices_ask_is_let_in_by_network_and_by_kind() {
+        use super::super::{Asked, Service};
+        let asked = |service| Paths {
+            asked: vec![Asked {
+                interface: "eth0".to_owned(),
+                service,
+            }],
+            ..Paths::default()
+        };
+        let names = asked(Service::Names {
+            port: 53,
+            own: vec!["192.168.1.2/24".parse().unwrap()],
+        });
+        let closed =
+            "-P INPUT DROP\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+        let found = |family: &str, rules: &str, paths: &Paths| {
+            blockages_of(
+                &translate(family, TABLE, &format!("{closed}{rules}")),
+                paths,
+            )
+        };
+        assert_eq!(
+            found("ip", "", &names)[0].remedy,
+            [
+                "iptables-legacy -I INPUT -i eth0 -p udp --dport 53 -j ACCEPT",
+                "iptables-legacy -I INPUT -i eth0 -p tcp --dport 53 -j ACCEPT",
+            ]
+        );
+        for open in [
+            "-A INPUT -s 192.168.0.0/16 -j ACCEPT\n",
+            "-A INPUT -d 192.168.1.2/32 -m state --state NEW -j ACCEPT\n",
+        ] {
+            assert_eq!(found("ip", open, &names), [], "{open}");
+        }
+        let other = "-A INPUT -s 192.168.1.7/32 -j ACCEPT\n";
+        assert_eq!(found("ip", other, &names).len(), 1);
+        let router = asked(Service::Router);
+        let kinds = [133, 135, 136].map(|kind| {
+            format!(
+                "-A INPUT -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq 255 -j ACCEPT\n"
+            )
+        });
+        assert_eq!(found("ip6", &kinds.concat(), &router), []);
+        let shut = found("ip6", &kinds[..2].concat(), &router);
+        assert_eq!(
+            shut[0].remedy,
+            ["ip6tables-legacy -I INPUT -i eth0 -p icmpv6 -j ACCEPT"]
+        );
+    }
+
+    #[test]
+    fn what_nft_shows_as_opaque_is_told_by_iptables() {
+        let rule = |table: &str, condition: Value| json!({"rule": {"family": "ip", "table": table, "chain": "INPUT", "expr": [condition, {"accept": null}]}});
+        let opaque = || json!({"xt": {"type": "match", "name": "udp"}});
+        let plain = json!({"match": {}});
+        assert!(is_opaque(&rule("filter", opaque()), "ip"));
+        assert!(!is_opaque(&rule("filter", opaque()), "ip6"));
+        assert!(!is_opaque(&rule("mine", opaque()), "ip"));
+        assert!(!is_opaque(&rule("filter", plain), "ip"));
+        let chain = json!({"chain": {"family": "ip", "table": "filter", "name": "INPUT", "type": "filter",
+                                     "hook": "input", "policy": "drop"}});
+        let objects = vec![chain, rule("filter", opaque()), rule("mine", opaque())];
+        let names = Paths {
+            ports: vec![4500],
+            ..Paths::default()
+        };
+        assert_eq!(blockages_of(&objects, &names).len(), 1);
+        let listing = "-P INPUT DROP\n-A INPUT -p udp -m udp --dport 4500 -j ACCEPT\n";
+        let retold = retold(objects, "ip", listing);
+        assert_eq!(blockages_of(&retold, &names), []);
+        assert!(retold.contains(&rule("mine", opaque())));
+        let shut = blockages_of(&translate("ip", NEW_TABLE, "-P INPUT DROP\n"), &names);
+        assert_eq!(
+            shut[0].remedy,
+            ["nft insert rule ip filter INPUT udp dport 4500 accept"]
+        );
     }
 
     #[test]

@@ -174,6 +174,15 @@ fn at(place: Place) -> SocketAddr {
     SocketAddr::new(place.address, port)
 }
 
+/// Where devices ask; nowhere without `[gateway.dns]`.
+pub(super) fn ports(config: &Config) -> Vec<u16> {
+    match (dns(config), anybody_goes_direct(config)) {
+        (None, _) => Vec::new(),
+        (Some(_), false) => vec![PORT],
+        (Some(_), true) => vec![PORT, cygnet_gateway::Dns::DIRECT_PORT],
+    }
+}
+
 /// Always, or while the tunnel is down.
 fn anybody_goes_direct(config: &Config) -> bool {
     let gateway = config.gateway.as_ref();
@@ -194,16 +203,25 @@ fn clients(config: &Config, machine: &Machine) -> Vec<IpNet> {
 
 /// This machine's addresses on the LAN, by interface.
 fn wanted(config: &Config, machine: &Machine) -> Vec<(InterfaceName, IpAddr)> {
-    let (Some(gateway), Some(_)) = (&config.gateway, dns(config)) else {
+    if dns(config).is_none() {
         return Vec::new();
-    };
-    let networks = clients(config, machine);
-    let on_lan = machine.addresses.iter().filter(|(interface, net)| {
-        gateway.lan.contains(interface) && networks.iter().any(|n| n.contains(&net.addr()))
-    });
-    on_lan
+    }
+    own(config, machine)
         .filter_map(|(interface, net)| Some((InterfaceName::new(interface).ok()?, net.addr())))
         .collect()
+}
+
+/// This machine's addresses on the LAN, with interface and network.
+pub(super) fn own<'a>(
+    config: &'a Config,
+    machine: &'a Machine,
+) -> impl Iterator<Item = &'a (String, IpNet)> {
+    let networks = clients(config, machine);
+    let gateway = config.gateway.as_ref();
+    machine.addresses.iter().filter(move |(interface, net)| {
+        gateway.is_some_and(|gateway| gateway.lan.contains(interface))
+            && networks.iter().any(|n| n.contains(&net.addr()))
+    })
 }
 
 /// The way for questions at this moment.

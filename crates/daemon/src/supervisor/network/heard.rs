@@ -66,14 +66,8 @@ impl Heard {
                     self.doubtful = true;
                     return Look::Firewalls;
                 }
-                true = self.changes.next() => {
-                    self.doubt();
-                    self.look_at(Instant::now() + CHANGING);
-                }
-                true = self.firewall.next() => {
-                    let soon = (Instant::now() + CHANGING).max(self.looked + AT_MOST);
-                    self.firewalls_at = self.firewalls_at.or(Some(soon));
-                }
+                true = self.changes.next() => self.addresses_changed(),
+                true = self.firewall.next() => self.firewalls_changed(),
             }
         }
     }
@@ -96,6 +90,29 @@ impl Heard {
     /// Whether they were looked at within the last second.
     pub(super) fn has_just_looked(&self) -> bool {
         self.looked.elapsed() < AT_MOST
+    }
+
+    /// Whether the kernel tells, at this moment, of something that was not looked at.
+    pub(super) async fn has_news(&mut self) -> bool {
+        // What waits in the sockets is known to be there when the runtime has asked the kernel.
+        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            true = self.changes.next() => self.addresses_changed(),
+            true = self.firewall.next() => self.firewalls_changed(),
+            () = std::future::ready(()) => {}
+        }
+        self.doubtful || self.firewalls_at.is_some()
+    }
+
+    fn addresses_changed(&mut self) {
+        self.doubt();
+        self.look_at(Instant::now() + CHANGING);
+    }
+
+    fn firewalls_changed(&mut self) {
+        let soon = (Instant::now() + CHANGING).max(self.looked + AT_MOST);
+        self.firewalls_at = self.firewalls_at.or(Some(soon));
     }
 
     /// They are being looked at.

@@ -7,6 +7,7 @@
 mod again;
 mod direct_names;
 pub(super) mod dns;
+mod firewalls;
 pub(crate) mod guard;
 mod heard;
 mod inputs;

@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 use cygnet_config::Config;
 use cygnet_gateway::{GuardPlan, Lan, Mac, NetworkPlan, PlanError};
-use cygnet_linux::foreign::{self, Blockage, Paths};
-use cygnet_linux::nft;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -505,24 +503,6 @@ impl Worker {
 pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     let connections = config.policy.connections.iter();
     connections.filter_map(|c| config.interface_of(&c.name))
-}
-
-/// What of other programs' firewalls is in the way: in nftables, and in the old iptables.
-pub(super) fn firewalls(config: &Config, machine: &Machine) -> [Result<Vec<Blockage>, String>; 2] {
-    let ports = |wanted: bool| match wanted {
-        true => vec![config.daemon.ike_port, config.daemon.natt_port],
-        false => Vec::new(),
-    };
-    let paths = Paths {
-        tunnels: interfaces(config).map(str::to_owned).collect(),
-        ports: ports(config.server.is_some()),
-        sent: ports(!config.tunnels.is_empty()),
-        uplink: machine.uplink.clone(),
-    };
-    let found = nft::ruleset_json()
-        .and_then(|json| foreign::blockages(&json, &paths))
-        .map_err(|e| e.to_string());
-    [found, foreign::legacy_blockages(&paths)]
 }
 
 /// The plan, and what of it is not as one may expect.

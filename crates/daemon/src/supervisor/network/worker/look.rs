@@ -6,13 +6,19 @@ use cygnet_config::Config;
 use cygnet_linux::Netlink;
 use tokio::time::Instant;
 
-use super::{Worker, firewalls};
+use super::Worker;
 use crate::api::Guard;
+use crate::supervisor::network::firewalls;
+
+/// The warning that devices are not closed in.
+pub const GUARD_OFF: &str = "the guard is off or not whole: devices of the LAN may pass in clear; `cygnet gateway on` puts it back";
 
 impl Worker {
-    /// Looks once more where something hindered: whoever asks may have set it right.
+    /// Looks once more where something hindered, for whoever asks may have set it right, and where the kernel has told
+    /// of a change since: he may ask right behind it.
     pub(super) async fn look_again(&mut self) {
-        if !self.warnings.is_empty() && !self.heard.has_just_looked() {
+        let hindered = !self.warnings.is_empty() && !self.heard.has_just_looked();
+        if self.heard.has_news().await || hindered {
             self.look().await;
         }
     }
@@ -30,11 +36,7 @@ impl Worker {
                 match state {
                     Ok(state) if state.is_whole() => Guard::On,
                     Ok(_) => {
-                        warnings.push(
-                            "the guard is off or not whole: devices of the LAN may pass in clear; \
-                             `cygnet gateway on` puts it back"
-                                .to_owned(),
-                        );
+                        warnings.push(GUARD_OFF.to_owned());
                         Guard::Missing
                     }
                     Err(error) => {
@@ -72,7 +74,7 @@ impl Worker {
         warnings.extend(self.clashes.iter().cloned());
         warnings.extend(self.listeners.trouble.clone());
         warnings.extend(self.live.values().filter_map(|live| live.not_taken.clone()));
-        for found in firewalls(&config, &self.machine) {
+        for found in firewalls::blockages(&config, &self.machine) {
             match found {
                 Ok(found) => warnings.extend(found.iter().map(ToString::to_string)),
                 Err(error) => warnings.push(format!("cannot look at other firewalls: {error}")),
@@ -100,12 +102,13 @@ pub(in super::super) async fn lan_missing(
         .iter()
         .filter(|name| !links.iter().any(|link| link.name == **name));
     missing
-        .map(|name| {
-            let told = format!(
-                "[gateway] lan = \"{name}\": there is no such interface (yet), so no device is served there; `ip link` \
-                 shows those there are"
-            );
-            (name.clone(), told)
-        })
+        .map(|name| (name.clone(), self::missing(name)))
         .collect()
+}
+
+pub(in super::super) fn missing(interface: &str) -> String {
+    format!(
+        "[gateway] lan = \"{interface}\": there is no such interface (yet), so no device is served there; `ip link` shows \
+         those there are"
+    )
 }
