@@ -81,6 +81,9 @@ pub struct TunnelHistory {
 pub struct Change {
     /// When, in seconds since 1970; `None`: this machine's clock was not set.
     pub at: Option<i64>,
+    /// How many seconds ago, where `at` is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ago_s: Option<u64>,
     /// What.
     pub what: What,
     /// By which addresses, ours first (`192.168.1.2:4500 -> 203.0.113.5:4500`), or why.

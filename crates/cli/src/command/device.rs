@@ -138,6 +138,13 @@ fn render(status: &DevicesStatus) -> String {
     for warning in &status.warnings {
         let _ = writeln!(out, "warning: {warning}\n");
     }
+    if !status.devices.is_empty() {
+        let _ = writeln!(
+            out,
+            "{:<18} {:<12} {:<25} {:<13} addresses",
+            "device", "name", "policy", "seen"
+        );
+    }
     for device in &status.devices {
         let from = match device.from {
             PolicySource::Default => "",
@@ -271,20 +278,21 @@ mod tests {
             .lines()
             .map(|l| l.split_whitespace().collect())
             .collect();
+        assert_eq!(words[0].join(" "), "device name policy seen addresses");
         assert_eq!(
-            words[0].join(" "),
+            words[1].join(" "),
             "02:00:00:00:00:01 tv direct (command) seen 1 min ago 192.168.1.9 fd00::9"
         );
         assert_eq!(
-            words[1].join(" "),
+            words[2].join(" "),
             "02:00:00:00:00:02 (phone) tunnelled seen 3 s ago"
         );
         assert_eq!(
-            words[2].join(" "),
+            words[3].join(" "),
             "192.168.1.7 - blocked (configuration) not seen"
         );
         assert_eq!(
-            words[3].join(" "),
+            words[4].join(" "),
             "192.168.1.8 - tunnelled through work (configuration) not seen"
         );
         assert!(shown.ends_with(

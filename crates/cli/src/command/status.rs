@@ -206,7 +206,10 @@ pub(super) fn history(
     let today = OffsetDateTime::now_utc();
     let first = changes.len().saturating_sub(most);
     for (n, change) in changes.iter().enumerate().skip(first) {
-        let when = moment(change.at, today, &zone);
+        let when = match (change.at, change.ago_s) {
+            (None, Some(ago)) => format!("{} ago", duration(ago as f64)),
+            (at, _) => moment(at, today, &zone),
+        };
         let text = &change.text;
         let _ = match change.what {
             What::Up if n > 0 => writeln!(out, "  up again {when}: via {text}"),
@@ -482,6 +485,8 @@ mod tests {
             changes.push(serde_json::json!({"at": null, "what": "down", "text": text}));
             changes.push(serde_json::json!({"at": null, "what": "up", "text": "a -> b"}));
         }
+        // Since the program started, and before the date is known.
+        changes.last_mut().unwrap()["ago_s"] = 4.into();
         let status = |engine: Value| {
             let status = serde_json::json!({
                 "version": "1", "config": "c", "processes": {"supervisor": 1, "engine": null}, "uptime_s": 1,
@@ -499,7 +504,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "  up again at an unknown time: via a -> b",
+                "  up again 4 s ago: via a -> b",
                 "  down at an unknown time: no answer from 203.0.113.3 for 8 s",
                 "  up again at an unknown time: via a -> b",
                 "home: up",

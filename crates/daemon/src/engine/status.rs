@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cygnet_ike::event::Reason;
 use cygnet_ike::identity;
 use cygnet_ike::policy::Start;
 use cygnet_ike::status::{self, Stage, Status};
@@ -29,13 +30,13 @@ pub(super) fn report(
         let sas: Vec<_> = sas.collect();
         let traffic = carried.get(&connection.name).copied().unwrap_or_default();
         let renewed = renewals.of(&connection.name);
+        let state = state(connection, &sas);
+        let why = connection.why.as_ref();
         ConnectionStatus {
             name: connection.name.clone(),
-            state: state(connection, &sas).to_owned(),
-            reason: connection
-                .why
-                .as_ref()
-                .filter(|_| !is_whole(connection))
+            state: state.to_owned(),
+            reason: why
+                .filter(|why| !is_whole(connection) && is_told(state, why))
                 .map(ToString::to_string),
             retry_in_s: connection.next_try.map(seconds),
             packets_in: traffic.packets_in,
@@ -69,6 +70,11 @@ fn refused(call: &cygnet_ike::refused::RefusedCall, now: Instant) -> RefusedCall
         count: call.count,
         ago_s: seconds(now.since(call.last)),
     }
+}
+
+/// Whoever listens does what he is to, though the operator ended something before.
+fn is_told(state: &str, why: &Reason) -> bool {
+    state != "listening" || *why != Reason::Operator
 }
 
 /// Up with every child that is to be up.
@@ -213,6 +219,13 @@ mod tests {
     use cygnet_wire::header::ExchangeType;
 
     use super::*;
+
+    #[test]
+    fn what_the_operator_ended_is_no_reason_to_listen() {
+        assert!(!is_told("listening", &Reason::Operator));
+        assert!(is_told("down", &Reason::Operator));
+        assert!(is_told("listening", &Reason::DeletedByPeer));
+    }
 
     #[test]
     fn a_request_in_flight_is_told_as_the_api_documents_it() {

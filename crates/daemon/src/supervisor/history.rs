@@ -30,8 +30,28 @@ const PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct History {
     path: PathBuf,
-    tunnels: BTreeMap<String, VecDeque<Change>>,
+    tunnels: BTreeMap<String, VecDeque<Noted>>,
     pen: Pen,
+}
+
+/// A change as it is noted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Noted {
+    #[serde(flatten)]
+    change: Change,
+    /// When, by a clock that is always right and knows no date: where the date is to be found out yet.
+    #[serde(skip)]
+    since: Option<Instant>,
+}
+
+impl Noted {
+    /// When, in seconds since 1970, if that can be told.
+    fn at(&self, date: Option<UtcTime>, now: Instant) -> Option<i64> {
+        self.change.at.or_else(|| {
+            let ago = i64::try_from(ago(self.since?, now)).unwrap_or(i64::MAX);
+            Some(date?.0.saturating_sub(ago))
+        })
+    }
 }
 
 /// When the file is written.
@@ -51,7 +71,7 @@ struct Pen {
 /// The file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
-    tunnels: BTreeMap<String, VecDeque<Change>>,
+    tunnels: BTreeMap<String, VecDeque<Noted>>,
 }
 
 /// What is to be written, and where.
@@ -118,6 +138,7 @@ impl History {
 
     /// Notes what the engine tells of a tunnel, where it is one.
     pub(super) fn note(&mut self, tunnel: &str, change: Changed, date: Option<UtcTime>) {
+        self.date(date, Instant::now());
         let Some(changes) = self.tunnels.get_mut(tunnel) else {
             return;
         };
@@ -136,7 +157,10 @@ impl History {
             Changed::Failed { why } => (What::Failed, why),
         };
         let text: String = text.chars().take(TEXT_MAX).collect();
-        let failed = || changes.iter().rev().take_while(|c| c.what == What::Failed);
+        let failed = || {
+            let latest = changes.iter().rev().map(|noted| &noted.change);
+            latest.take_while(|c| c.what == What::Failed)
+        };
         if what == What::Failed
             && (failed().count() >= FAILED_MAX || failed().any(|c| c.text == text))
         {
@@ -164,10 +188,12 @@ impl History {
 
     /// Every tunnel that is up is down, for this reason.
     pub(super) fn all_down(&mut self, why: &str, date: Option<UtcTime>) {
+        self.date(date, Instant::now());
         for changes in self.tunnels.values_mut() {
-            let is_open = |c: &&Change| matches!(c.what, What::Open | What::Closed);
-            let up = changes.iter().rev().find(|c| !is_open(c));
-            if up.is_some_and(|c| matches!(c.what, What::Up | What::Moved)) {
+            let is_open = |what: &What| matches!(what, What::Open | What::Closed);
+            let mut latest = changes.iter().rev().map(|noted| noted.change.what);
+            let up = latest.find(|what| !is_open(what));
+            if matches!(up, Some(What::Up | What::Moved)) {
                 add(changes, What::Down, why.to_owned(), date);
                 self.pen.wet = true;
             }
@@ -177,27 +203,39 @@ impl History {
     /// Nobody is let out, for this reason.
     pub(super) fn all_closed(&mut self, why: &str, date: Option<UtcTime>) {
         for changes in self.tunnels.values_mut() {
-            let is_open = |c: &&Change| matches!(c.what, What::Open | What::Closed);
-            if changes
-                .iter()
-                .rev()
-                .find(is_open)
-                .is_some_and(|c| c.what == What::Open)
-            {
+            let mut latest = changes.iter().rev().map(|noted| noted.change.what);
+            if latest.find(|what| matches!(what, What::Open | What::Closed)) == Some(What::Open) {
                 add(changes, What::Closed, why.to_owned(), date);
                 self.pen.wet = true;
             }
         }
     }
 
-    /// For `status`, oldest first.
-    pub(super) fn list(&self) -> Vec<TunnelHistory> {
+    /// For `status`, oldest first. What was noted before the date was known has one now, or is told by how long ago
+    /// it was.
+    pub(super) fn list(&self, date: Option<UtcTime>, now: Instant) -> Vec<TunnelHistory> {
+        let change = |noted: &Noted| Change {
+            at: noted.at(date, now),
+            ago_s: (noted.since.filter(|_| date.is_none())).map(|since| ago(since, now)),
+            ..noted.change.clone()
+        };
         let tunnels = self.tunnels.iter();
         let told = tunnels.map(|(name, changes)| TunnelHistory {
             name: name.clone(),
-            changes: changes.iter().cloned().collect(),
+            changes: changes.iter().map(change).collect(),
         });
         told.collect()
+    }
+
+    /// The date is known: what was noted without it gets its own.
+    fn date(&mut self, date: Option<UtcTime>, now: Instant) {
+        if date.is_none() {
+            return;
+        }
+        for noted in self.tunnels.values_mut().flatten() {
+            noted.change.at = noted.at(date, now);
+            self.pen.wet |= noted.since.take().is_some();
+        }
     }
 
     /// What is to be written now; [`Self::written`] is called when that is done.
@@ -275,12 +313,24 @@ fn via(local: SocketAddr, remote: SocketAddr, server: Option<u32>) -> String {
     }
 }
 
-fn add(changes: &mut VecDeque<Change>, what: What, text: String, date: Option<UtcTime>) {
+fn add(changes: &mut VecDeque<Noted>, what: What, text: String, date: Option<UtcTime>) {
     if changes.len() >= CHANGES_MAX {
         changes.pop_front();
     }
-    let at = date.map(|date| date.0);
-    changes.push_back(Change { at, what, text });
+    changes.push_back(Noted {
+        change: Change {
+            at: date.map(|date| date.0),
+            ago_s: None,
+            what,
+            text,
+        },
+        since: date.is_none().then(Instant::now),
+    });
+}
+
+/// In seconds.
+fn ago(since: Instant, now: Instant) -> u64 {
+    now.saturating_duration_since(since).as_secs()
 }
 
 /// The content of the file; nothing where there is none.
@@ -331,7 +381,7 @@ mod tests {
     }
 
     fn told(history: &History, tunnel: &str) -> Vec<String> {
-        let list = history.list();
+        let list = history.list(None, Instant::now());
         let of = list.iter().find(|of| of.name == tunnel);
         let changes = of.map(|of| of.changes.iter()).into_iter().flatten();
         changes
@@ -360,9 +410,26 @@ mod tests {
         assert!(told(&history, "home").is_empty());
         assert_eq!(
             told(&history, "office"),
-            ["0 Up: 192.0.2.1:4500 -> 203.0.113.10:4500"]
+            ["2 Up: 192.0.2.1:4500 -> 203.0.113.10:4500"]
         );
-        assert_eq!(history.list().len(), 1);
+        assert_eq!(history.list(None, Instant::now()).len(), 1);
+    }
+
+    #[test]
+    fn what_was_noted_before_the_date_was_known_gets_it_afterwards() {
+        let directory = directory("undated");
+        let mut history = history(&directory, Instant::now());
+        history.note("home", failed("no route"), None);
+        let later = Instant::now() + Duration::from_secs(7);
+        let home = |list: Vec<TunnelHistory>| list[0].changes[0].clone();
+        let change = home(history.list(None, later));
+        assert_eq!((change.at, change.ago_s), (None, Some(7)));
+        let change = home(history.list(Some(UtcTime(1_000)), later));
+        assert_eq!((change.at, change.ago_s), (Some(993), None));
+        // From the next change on it is written down so.
+        history.note("home", up(), Some(UtcTime(1_000)));
+        let change = home(history.list(Some(UtcTime(9_000)), later));
+        assert_eq!(change.at, Some(1_000));
     }
 
     #[test]
@@ -467,7 +534,10 @@ mod tests {
         first.all_down("the engine ended", at(5));
         first.let_out("home", true, at(6));
         let whats = |history: &History| -> Vec<What> {
-            let list = history.list().into_iter().find(|of| of.name == "home");
+            let list = history
+                .list(None, Instant::now())
+                .into_iter()
+                .find(|of| of.name == "home");
             let changes = list.map(|of| of.changes).unwrap_or_default();
             changes.iter().map(|change| change.what).collect()
         };

@@ -205,7 +205,7 @@ impl Supervisor {
             dns: self.dns_status(),
             direct_domains: Vec::new(),
             leases,
-            history: self.history.list(),
+            history: self.history.list(self.clock.date().ok(), Instant::now()),
             dhcp: dhcp.map(|_| self.dhcp.status()),
             advertise: advertise.map(|section| self.dhcp.advertised(&section.interface)),
         }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use cygnet_config::Gateway;
+use cygnet_linux::Netlink;
 use ipnet::Ipv4Net;
 
 use super::Leg;
@@ -27,7 +28,10 @@ pub(crate) fn guide(file: &Path) -> Result<String, StartError> {
     for interface in lent_first(gateway) {
         match runtime.block_on(Leg::look(interface)) {
             Ok(leg) => match leg.v4.first() {
-                Some(own) => return Ok(text(file, gateway, interface, *own, &leg.routers)),
+                Some(own) => {
+                    let others = runtime.block_on(announced(interface));
+                    return Ok(text(file, gateway, interface, *own, &leg.routers, others));
+                }
                 None => why = format!("{interface} has no IPv4 address"),
             },
             Err(error) => why = error,
@@ -36,6 +40,15 @@ pub(crate) fn guide(file: &Path) -> Result<String, StartError> {
     Err(StartError::refused(format_args!(
         "{why}: give this machine a fixed address in the LAN first"
     )))
+}
+
+/// Whether a router is seen to advertise itself there; where nobody can tell, one may.
+async fn announced(interface: &str) -> bool {
+    let seen = match Netlink::connect() {
+        Ok(netlink) => netlink.announced().await,
+        Err(error) => Err(error),
+    };
+    seen.map_or(true, |seen| seen.iter().any(|name| name == interface))
 }
 
 /// The LAN's interfaces, that of `[gateway.dhcp]` or `[gateway.advertise]` first.
@@ -51,6 +64,7 @@ fn text(
     interface: &str,
     own: Ipv4Net,
     routers: &[Ipv4Addr],
+    announced: bool,
 ) -> String {
     let (network, address, mask) = (own.trunc(), own.addr(), own.netmask());
     let dhcp = gateway.dhcp.as_ref();
@@ -87,12 +101,26 @@ fn text(
 {ipv6}",
         file = file.display(),
         lent = resolvers.lent(),
-        ipv6 = ipv6(file, gateway, &router),
+        ipv6 = ipv6(file, gateway, &router, announced),
     )
 }
 
-/// What becomes of devices' IPv6.
-fn ipv6(file: &Path, gateway: &Gateway, router: &str) -> String {
+/// What becomes of devices' IPv6. `announced`: another router advertises itself in the LAN.
+fn ipv6(file: &Path, gateway: &Gateway, router: &str, announced: bool) -> String {
+    let advertised = match &gateway.dhcp {
+        Some(dhcp) => dhcp.router_advertisements,
+        None => gateway.advertise.is_some(),
+    };
+    if !announced {
+        return match advertised {
+            true => "IPv6: this machine is advertised to all devices as their router, so it gets their IPv6; no other router is seen to
+advertise itself in the LAN."
+                .to_owned(),
+            false => "IPv6: no router is seen to advertise itself in the LAN, so devices have no way past this machine by it. Should there be
+one some day, `cygnet doctor` says so, and what to do."
+                .to_owned(),
+        };
+    }
     match (&gateway.dhcp, &gateway.advertise) {
         (Some(dhcp), _) if !dhcp.router_advertisements => format!(
             "IPv6: this machine is not advertised as a router (`router_advertisements = false`), so devices SEND IT TO THE ROUTER
@@ -204,7 +232,7 @@ mod tests {
     const FILE: &str = "/etc/cygnet/cygnet.toml";
 
     fn shown(lines: &str, own: Ipv4Net, routers: &[Ipv4Addr]) -> String {
-        text(Path::new(FILE), &gateway(lines), "eth0", own, routers)
+        text(Path::new(FILE), &gateway(lines), "eth0", own, routers, true)
     }
 
     fn gateway(lines: &str) -> Gateway {
@@ -269,6 +297,23 @@ mod tests {
                 "{preferred}"
             );
             assert!(!preferred.contains("AND THE"), "{preferred}");
+        }
+    }
+
+    #[test]
+    fn where_no_router_advertises_itself_nothing_goes_past_this_machine() {
+        let own = "192.168.7.2/24".parse().unwrap();
+        let range = "[gateway.dhcp]\nrange = \"192.168.7.20-192.168.7.30\"\n";
+        let off = format!("{range}router_advertisements = false\n");
+        for (lines, told) in [
+            ("", "`cygnet doctor` says so"),
+            (&off, "`cygnet doctor` says so"),
+            ("[gateway.advertise]\n", "so it gets their IPv6"),
+            (range, "so it gets their IPv6"),
+        ] {
+            let guide = text(Path::new(FILE), &gateway(lines), "eth0", own, &[], false);
+            assert!(guide.contains(told), "{guide}");
+            assert!(!guide.contains("PAST THIS MACHINE"), "{guide}");
         }
     }
 
