@@ -9,8 +9,8 @@ use cygnet_ike::identity;
 /// Longest part of a line that a peer can choose: its identity may have 64 KiB.
 const PART_MAX: usize = 400;
 
-/// Writes the line.
-pub(crate) fn log(event: &Event) {
+/// Writes the line. `stays`: it is an end beside which another of the same stands.
+pub(crate) fn log(event: &Event, stays: bool) {
     let who = short(&who(event));
     if let Some(path) = &event.path {
         tracing::debug!("{who}: path {path}");
@@ -41,6 +41,10 @@ pub(crate) fn log(event: &Event) {
             reason if reason.is_replaced() => {
                 tracing::debug!("{who}: old IKE SA ended: {reason}");
             }
+            reason if stays => tracing::info!(
+                "{who}: another connection to the same peer ended, and the tunnel stays up: {}",
+                short(reason)
+            ),
             Reason::Operator | Reason::DeletedByPeer => tracing::info!("{who}: down: {reason}"),
             _ => tracing::warn!("{who}: down: {}", short(reason)),
         },
@@ -59,6 +63,10 @@ pub(crate) fn log(event: &Event) {
         }
         EventKind::ChildDown { name, reason, .. } => match reason {
             reason if reason.is_replaced() => tracing::debug!("{who}: {name}: old keys removed"),
+            reason if stays => tracing::debug!(
+                "{who}: {name} ended on one connection, and goes on on another: {}",
+                short(reason)
+            ),
             Reason::Operator | Reason::DeletedByPeer => {
                 tracing::info!("{who}: {name} down: {reason}");
             }

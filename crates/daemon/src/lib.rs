@@ -23,6 +23,7 @@ mod resolve;
 mod said;
 mod source;
 pub mod speedtest;
+mod standing;
 mod supervisor;
 pub mod survey;
 mod world;

@@ -8,6 +8,7 @@ use cygnet_ike::event::{Event, EventKind};
 use cygnet_ike::time::Instant;
 
 use crate::events;
+use crate::standing::Standing;
 
 /// A failure that lasts is said again after this time.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -21,12 +22,14 @@ const FORGET: Duration = Duration::from_secs(60);
 pub(crate) struct Said {
     /// Whose failure and why, and when that was said.
     reasons: BTreeMap<(String, String), Instant>,
+    standing: Standing,
     forgotten: Option<Instant>,
 }
 
 impl Said {
     /// Writes the event's line, unless a failure says what was said lately.
     pub(crate) fn log(&mut self, event: &Event, now: Instant) {
+        let stays = self.standing.stays(event);
         // The connection's name is the same before and after its peer is known.
         let whose = event
             .connection
@@ -48,7 +51,7 @@ impl Said {
             }
             _ => {}
         }
-        events::log(event);
+        events::log(event, stays);
     }
 
     /// Whether the reason is worth a line; from then on it is not, for a while.
