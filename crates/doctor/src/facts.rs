@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cygnet_daemon::api::{ClockStatus, ConnectionStatus, Status};
+use cygnet_daemon::survey::Leg;
 use cygnet_gateway::Lan;
 use cygnet_linux::{GuardState, UdpOffloads};
 use ipnet::IpNet;
@@ -53,6 +54,8 @@ pub(crate) type Asked<T> = Result<T, String>;
 pub(crate) struct Configuration {
     /// Its name, from the root of the file system.
     pub(crate) path: String,
+    /// There is such a file.
+    pub(crate) exists: bool,
     /// One line that sums it up.
     pub(crate) read: Asked<String>,
     /// Interfaces of the LAN that it is the gateway of.
@@ -187,6 +190,8 @@ pub(crate) struct Network {
     pub(crate) lan: Option<Lan>,
     /// Why policies given by command are not known.
     pub(crate) policies: Asked<()>,
+    /// Each interface of the LAN.
+    pub(crate) legs: Vec<Leg>,
 }
 
 /// What may go past a tunnel.
@@ -253,6 +258,7 @@ pub(crate) struct Machine {
 /// A gateway with nothing wrong, for tests of the checks.
 #[cfg(test)]
 pub(crate) fn healthy() -> Facts {
+    use cygnet_daemon::survey::There;
     use serde_json::json;
 
     use crate::probe::ike::{Answer, Found, Mtu, Outcome};
@@ -298,6 +304,7 @@ pub(crate) fn healthy() -> Facts {
     Facts {
         configuration: Configuration {
             path: "/etc/cygnet/cygnet.toml".into(),
+            exists: true,
             read: Ok("tunnel home; gateway for eth0 through home.".into()),
             lan: vec!["eth0".into()],
             gateway: Some("home".into()),
@@ -359,6 +366,14 @@ pub(crate) fn healthy() -> Facts {
                 ..Lan::default()
             }),
             policies: Ok(()),
+            legs: vec![Leg {
+                interface: "eth0".into(),
+                there: Ok(There {
+                    up: true,
+                    carrier: true,
+                    addresses: vec!["192.168.1.2/24".parse().unwrap()],
+                }),
+            }],
         },
         leaks: Leaks {
             egress: Vec::new(),

@@ -1,5 +1,7 @@
 //! The date, and certificates, which hang on it.
 
+use cygnet_daemon::survey;
+
 use crate::facts::Facts;
 use crate::report::Check;
 use crate::words::{day, minute, span};
@@ -16,6 +18,11 @@ pub(super) fn clock(facts: &Facts) -> Check {
             "`timedatectl set-ntp true` keeps it right where the machine reaches the internet",
         )
     };
+    let status = facts.status.as_ref().ok();
+    let mut warnings = status.into_iter().flat_map(|status| &status.warnings);
+    if let Some(waits) = warnings.find(|warning| survey::is_about_clock(warning)) {
+        return wrong(waits.clone());
+    }
     // The program that runs may know better.
     let now = match (&facts.clock.servers, &facts.clock.date) {
         (Some(servers), _) => return wrong(servers.to_string()),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use cygnet_gateway::DevicePolicy;
+use cygnet_linux::foreign;
 
 use crate::facts::{Egress, Facts, Lends, Resolver};
 use crate::report::Check;
@@ -48,6 +49,9 @@ fn seen(egress: &Egress) -> Check {
 
 pub(super) fn dns(facts: &Facts) -> Vec<Check> {
     let name = "dns";
+    if let Some(check) = answered_nowhere(facts) {
+        return vec![check];
+    }
     let judge: fn(&Facts, &Resolver) -> Option<Check> = match who(facts) {
         Who::Nobody => return Vec::new(),
         Who::Itself(Err(down)) => return vec![Check::unknown(name, down)],
@@ -84,6 +88,37 @@ pub(super) fn dns(facts: &Facts) -> Vec<Check> {
         ),
         false => Check::good(name, format!("resolvers ({all}) are beyond the tunnel")),
     }]
+}
+
+/// What keeps this machine from answering any device, if it is to.
+fn answered_nowhere(facts: &Facts) -> Option<Check> {
+    let name = "dns";
+    let status = facts.status.as_ref().ok()?;
+    let dns = status
+        .dns
+        .as_ref()
+        .filter(|_| facts.configuration.answers)?;
+    if dns.addresses.is_empty() {
+        let mut warnings = status.warnings.iter();
+        let trouble = warnings.find(|warning| warning.starts_with("[gateway.dns] cannot answer"));
+        return Some(match trouble {
+            Some(trouble) => Check::wrong(name, trouble, "what to do is in the sentence"),
+            None => Check::wrong(
+                name,
+                "devices are answered nowhere: this machine has no address on the LAN",
+                "what the interface of the LAN lacks is in the line `lan`",
+            ),
+        });
+    }
+    let mut firewalls = facts.network.firewalls.iter().flatten();
+    let dropped = firewalls.any(|told| told.contains(foreign::QUESTIONS));
+    dropped.then(|| {
+        Check::wrong(
+            name,
+            "what devices ask this machine does not reach it: a firewall here drops it",
+            "the command is in the line `firewall`",
+        )
+    })
 }
 
 /// Whose traffic is to stay in a tunnel.
@@ -409,6 +444,46 @@ mod tests {
             answers(|f| asks("192.168.1.1", "eth0")(f)),
             "Unknown dns : ",
             &["not those that ask 192.168.1.1", "name this machine"],
+        );
+    }
+
+    #[test]
+    fn a_gateway_that_answers_nobody_is_named() {
+        let answers = |addresses: &'static [&'static str], change: fn(&mut Facts)| {
+            move |f: &mut Facts| {
+                f.configuration.answers = true;
+                let dns = serde_json::json!({
+                    "addresses": addresses, "resolvers": ["9.9.9.9"], "tls": null, "reason": null, "process": 3,
+                    "restarts": 0, "blocked_names": 0, "queries": 0, "cache_hits": 0, "blocked": 0, "direct": 0,
+                    "failures": 0, "dropped": 0,
+                });
+                f.status.as_mut().unwrap().dns = Some(serde_json::from_value(dns).unwrap());
+                change(f);
+            }
+        };
+        assert!(found(answers(&["192.168.1.2"], |_| ())).is_empty());
+        expect(
+            answers(&[], |_| ()),
+            "Wrong dns : devices are answered nowhere",
+            &["`lan`"],
+        );
+        expect(
+            answers(&[], |f| {
+                let taken =
+                    "[gateway.dns] cannot answer at 192.168.1.2: another program has port 53";
+                f.status.as_mut().unwrap().warnings = vec![taken.to_owned()];
+            }),
+            "Wrong dns : [gateway.dns] cannot answer at 192.168.1.2",
+            &[],
+        );
+        let dropped = found(answers(&["192.168.1.2"], |f| {
+            let told = format!("ufw drops our packets ({})", foreign::QUESTIONS);
+            f.network.firewalls = Ok(vec![told]);
+        }));
+        assert_eq!(dropped.len(), 2, "{dropped:#?}");
+        assert!(
+            dropped[1].starts_with("Wrong dns : what devices ask"),
+            "{dropped:#?}"
         );
     }
 

@@ -1,6 +1,7 @@
 //! From facts to verdicts. Nothing here asks anybody: each check is a function of [`Facts`].
 
 mod clock;
+mod lan;
 mod leak;
 mod load;
 mod machine;
@@ -14,7 +15,7 @@ use crate::report::Check;
 pub(crate) use path::framing_of;
 
 /// Every check, in the order of a report. The names are documented and stay what they are.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     "configuration",
     "program",
     "units",
@@ -25,6 +26,7 @@ pub const NAMES: [&str; 24] = [
     "route",
     "server",
     "mtu",
+    "lan",
     "guard",
     "devices",
     "own-traffic",
@@ -52,6 +54,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Check> {
     checks.extend(clock::certificates(facts));
     checks.extend(program::tunnels(facts));
     checks.extend(path::servers(facts));
+    checks.extend(lan::legs(facts));
     checks.extend(routing::guard(facts));
     checks.extend(routing::devices(facts));
     checks.extend(routing::on_failure(facts));

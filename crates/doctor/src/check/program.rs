@@ -1,9 +1,10 @@
 //! The configuration, the program that obeys it, what starts that, and how its tunnels are.
 
 use cygnet_daemon::api::{ConnectionStatus, Status, What};
+use cygnet_daemon::survey;
 
 use crate::facts::{Facts, Units};
-use crate::report::Check;
+use crate::report::{Check, State};
 use crate::words::minute;
 
 /// In seconds.
@@ -15,6 +16,11 @@ pub(super) fn configuration(facts: &Facts) -> Check {
     let path = &facts.configuration.path;
     match &facts.configuration.read {
         Ok(summary) => Check::good("configuration", format!("{path} is good: {summary}")),
+        Err(_) if !facts.configuration.exists => Check::wrong(
+            "configuration",
+            format!("there is no {path} yet: this machine is set up for nothing"),
+            "with what a provider or a server's operator gave you, `cygnet import FILE`; to make this machine a server, `cygnet server init`; both write it. A configuration elsewhere is named with --config",
+        ),
         Err(error) => Check::wrong(
             "configuration",
             error,
@@ -188,16 +194,28 @@ pub(super) fn warnings(facts: &Facts, checks: &[Check]) -> Vec<Check> {
     let Ok(Status { warnings, .. }) = &facts.status else {
         return Vec::new();
     };
-    let judged = facts.network.guard.is_some();
+    let told = |name: &str| {
+        let mut of = checks.iter().filter(|check| check.name == name);
+        of.any(|check| check.state != State::Good)
+    };
     let said = |warning: &&String| {
-        let elsewhere = checks.iter().any(|check| check.says == **warning);
-        elsewhere || (judged && warning.starts_with("the guard is off"))
+        checks.iter().any(|check| check.says == **warning)
+            || (**warning == survey::GUARD_OFF && facts.network.guard.is_some())
+            || (warning.contains("(on_failure = ") && told("on_failure"))
     };
     warnings
         .iter()
         .filter(|warning| !said(warning))
-        .map(|warning| Check::wrong("warnings", warning, "it is in the sentence"))
+        .map(|warning| Check::wrong("warnings", warning, in_the_sentence(warning)))
         .collect()
+}
+
+/// What to do of a warning: most say it themselves, a command between backquotes as a rule.
+fn in_the_sentence(warning: &str) -> &'static str {
+    match warning.contains('`') {
+        true => "what to do is in the sentence",
+        false => "`journalctl -u cygnet` has what came before it",
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +243,14 @@ mod tests {
             refused,
             "Wrong configuration : cygnet.toml:3:1: no such key",
             &["`cygnet check`"],
+        );
+        expect(
+            |f| {
+                f.configuration.exists = false;
+                refused(f);
+            },
+            "Wrong configuration : there is no /etc/cygnet/cygnet.toml yet",
+            &["`cygnet import FILE`", "`cygnet server init`"],
         );
         // Nothing is said of what nobody knows.
         let mut facts = healthy();
@@ -304,6 +330,7 @@ mod tests {
         let fell = |count: i64, before: i64| {
             move |f: &mut Facts| {
                 let change = |n: i64| Change {
+                    ago_s: None,
                     at: Some(1_795_651_200 - before - n * 60),
                     what: What::Down,
                     text: "no answer from it for 8 s".into(),
@@ -330,10 +357,45 @@ mod tests {
     #[test]
     fn a_warning_is_said_once() {
         expect(
-            |f| status(f).warnings = vec!["eth1: there is no such interface".into()],
-            "Wrong warnings : eth1",
+            |f| status(f).warnings = vec!["two devices have the same address".into()],
+            "Wrong warnings : two",
+            &["`journalctl -u cygnet`"],
+        );
+        expect(
+            |f| status(f).warnings = vec!["the list is old; `cygnet reload` reads it".into()],
+            "Wrong warnings : the list",
+            &["in the sentence"],
+        );
+        let waits = "no time synchronisation keeps this machine's clock right, which says x: certificates wait";
+        expect(
+            |f| {
+                status(f).warnings = vec![waits.into()];
+                f.clock.synchronised = false;
+            },
+            "Wrong clock : no time synchronisation keeps this machine's clock right",
+            &["`timedatectl set-ntp true`"],
+        );
+        expect(
+            |f| {
+                status(f).warnings = vec![survey::GUARD_OFF.into()];
+                f.network.guard = Some(Ok(cygnet_linux::GuardState {
+                    routing: false,
+                    filter: false,
+                    absent: true,
+                }));
+            },
+            "Wrong guard : it is off",
             &[],
         );
+        let open = found(|f| {
+            status(f).warnings =
+                vec!["tunnel home is down: devices go direct (on_failure = \"direct\")".into()];
+            status(f).let_out = true;
+            f.network.lan.as_mut().unwrap().on_failure =
+                cygnet_gateway::OnFailure::Direct { open: true };
+        });
+        assert_eq!(open.len(), 1, "{open:#?}");
+        assert!(open[0].starts_with("Wrong on_failure "), "{open:#?}");
         expect(
             |f| {
                 let told = "Docker drops our packets; let them through with `x`";

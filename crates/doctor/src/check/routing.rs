@@ -58,7 +58,7 @@ pub(super) fn devices(facts: &Facts) -> Option<Check> {
     let name = "devices";
     let lan = facts.network.lan.as_ref()?;
     if let Err(problem) = &facts.network.policies {
-        return Some(Check::wrong(name, problem, "it is in the sentence"));
+        return Some(Check::wrong(name, problem, "what to do is in the sentence"));
     }
     let of = |policy: DevicePolicy| {
         let named = lan.devices.named.values();

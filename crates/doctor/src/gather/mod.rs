@@ -102,6 +102,7 @@ async fn all(
                 firewalls: seen.firewalls,
                 lan: seen.lan,
                 policies: seen.policies,
+                legs: seen.legs,
             };
             (network, seen.local)
         }
@@ -112,6 +113,7 @@ async fn all(
                 firewalls: Err(error),
                 lan: None,
                 policies: Ok(()),
+                legs: Vec::new(),
             };
             (network, Vec::new())
         }
@@ -210,6 +212,7 @@ fn configuration(path: &Path, config: Option<&Config>, read: Asked<String>) -> C
     let dhcp = gateway.and_then(|g| g.dhcp.as_ref());
     Configuration {
         path: path.display().to_string(),
+        exists: config.is_some() || path.exists(),
         read,
         lan: gateway.map(|g| g.lan.clone()).unwrap_or_default(),
         gateway: gateway.map(|g| g.tunnel.clone()),
