@@ -5,6 +5,7 @@
 //! without a service that takes port 53 of the machine it is installed on.
 
 mod direct_domains;
+mod firewall;
 mod policies;
 mod strangers;
 
@@ -28,6 +29,7 @@ pub(super) fn all() -> Vec<Scenario> {
     let mut all = policies::scenarios();
     all.extend(direct_domains::scenarios());
     all.extend(strangers::scenarios());
+    all.extend(firewall::scenarios());
     all.extend([
         Scenario::new(
             "dns-through-the-tunnel",

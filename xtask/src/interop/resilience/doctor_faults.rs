@@ -33,7 +33,51 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "a certificate that ends while its tunnel is up ends that, and is named",
             ends,
         ),
+        Scenario::new(
+            "doctor-lan",
+            "an interface of the LAN that has no address, is down, or is gone is named, each by one line",
+            second_leg,
+        ),
     ]
+}
+
+fn second_leg(lab: &mut Lab) -> Result<String> {
+    let mut setup = gateway_setup(QUICK, "");
+    setup.config = setup
+        .config
+        .replace("lan = \"eth0\"", "lan = [\"eth0\", \"lan9\"]");
+    let mut home = Home::prepare(lab, &setup)?;
+    let host = home.world.gateway.clone();
+    host.shell(
+        "ip link add lan9 type veth peer name lan9p; ip link set lan9p up; ip addr add 10.9.0.1/24 dev lan9; \
+         ip link set lan9 up",
+    )?;
+    home.gateway.restart()?;
+    home.online(&home.world.laptop)?;
+    let doctor = Doctor::new(&home.gateway, BEYOND, "exec")?;
+    let report = doctor.report(&["--url", &web()])?;
+    report.is_healthy("with both legs")?;
+    report.good("lan", "it is up, with 10.9.0.1/24")?;
+    let mut told = Vec::new();
+    for (fault, plant, says) in [
+        ("no address", "ip addr flush dev lan9", "lan9: it has no address"),
+        ("down", "ip link set lan9 down", "lan9: it is down"),
+        ("gone", "ip link del lan9", "there is no such interface"),
+    ] {
+        host.shell(plant)?;
+        if fault == "gone" {
+            wait_for("the program warns of it", SOON, || {
+                let warnings = home.gateway.status()?.warnings;
+                let warns = |warning: &String| warning.contains("no such interface");
+                Ok(warnings.iter().any(warns).then_some(()))
+            })?;
+        }
+        let report = doctor.report(&[])?;
+        told.push(report.names(fault, "lan", says)?);
+        let twice = report.bad().iter().any(|it| it.name == "warnings");
+        ensure!(!twice, "{fault}: told twice: {:#?}", report.bad());
+    }
+    Ok(told.join("; "))
 }
 
 /// What is said of the MTU, good or wrong.

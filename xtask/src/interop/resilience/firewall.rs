@@ -35,8 +35,25 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "a foreign input hook on the server drops UDP 500/4500: named with its rule",
             input,
         ),
+        Scenario::new(
+            "foreign-firewall-answers",
+            "a foreign input hook on the gateway drops what the server answers: named with its rule; the rule suffices",
+            answers,
+        ),
     ]
 }
+
+/// What many machines have: nothing comes in but answers, ssh and ping.
+pub(in crate::interop) const USUAL: &str = "table inet foreign {
+chain input {
+type filter hook input priority 0; policy drop;
+ct state established,related accept
+iif \"lo\" accept
+tcp dport 22 accept
+icmp type echo-request accept
+}
+}
+";
 
 /// What Docker leaves in the kernel, as far as it matters; IPv6 is not its business.
 fn docker(host: &Namespace) -> Result<()> {
@@ -151,8 +168,31 @@ fn input(lab: &mut Lab) -> Result<String> {
     Ok(format!("{} rules were offered and suffice", rules.len()))
 }
 
+fn answers(lab: &mut Lab) -> Result<String> {
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    home.world.gateway.nft(
+        "table inet foreign {\nchain input {\ntype filter hook input priority 0; policy drop;\niifname \"lo\" accept\n\
+         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n}\n}\n",
+    )?;
+    home.gateway.restart()?;
+    let rules = rules(&home.gateway, "inet foreign", "input")?;
+    ensure!(
+        !reaches_web(&home.world.laptop)?,
+        "the foreign firewall drops nothing: this proves nothing"
+    );
+    for rule in &rules {
+        let offered = home.world.gateway.shell(rule);
+        offered.context("a rule that was offered")?;
+    }
+    home.online(&home.world.laptop)?;
+    wait_for("the warning goes away", SOON, || {
+        Ok(home.gateway.status()?.warnings.is_empty().then_some(()))
+    })?;
+    Ok(format!("{} rules were offered and suffice", rules.len()))
+}
+
 /// The commands that a warning about this chain offers, between backquotes.
-fn rules(cygnet: &Cygnet, table: &str, chain: &str) -> Result<Vec<String>> {
+pub(in crate::interop) fn rules(cygnet: &Cygnet, table: &str, chain: &str) -> Result<Vec<String>> {
     let names =
         |warning: &&String| warning.contains(table) && warning.contains(&format!("chain {chain}"));
     let found = wait_for("a warning about the foreign chain", SOON, || {

@@ -433,6 +433,22 @@ fn off_and_on(lab: &mut Lab) -> Result<String> {
         })
     };
     wait_for_guard(&home, "on")?;
+    // Whoever asks right behind it hears what is true.
+    let is_guard = |home: &Home, wanted: &str| -> Result<()> {
+        let (guard, warnings) = state_of_guard(home)?;
+        let warned = warnings.contains("`cygnet gateway on` puts it back");
+        ensure!(
+            guard == wanted && warned == (wanted == "missing"),
+            "at once it is {guard}, and not {wanted}: {warnings}"
+        );
+        Ok(())
+    };
+    for _ in 0..3 {
+        guard(&home.gateway, "off")?;
+        is_guard(&home, "missing")?;
+        guard(&home.gateway, "on")?;
+        is_guard(&home, "on")?;
+    }
     guard(&home.gateway, "off")?;
     let warning = wait_for_guard(&home, "missing")?;
     ensure!(

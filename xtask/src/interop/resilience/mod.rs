@@ -9,7 +9,7 @@ mod crash;
 mod doctor;
 mod doctor_faults;
 mod failover;
-mod firewall;
+pub(super) mod firewall;
 mod guard;
 pub(super) mod home;
 mod https;

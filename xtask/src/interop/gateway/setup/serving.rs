@@ -3,6 +3,7 @@
 use super::super::super::Scenario;
 use super::super::super::dhcp::{self, client::Client};
 use super::super::super::dns::{Dnsmasq, expect};
+use super::super::super::resilience::firewall::USUAL;
 use super::super::super::resilience::home::{SERVER6, SOON, WEB6, seen_by, server_setup};
 use super::machine::Machine;
 use super::typist::Typist;
@@ -17,7 +18,25 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         "typed, with y to names and y to addresses, beside a radvd: a device gets lease, name and both internets by the box, \
          and `gateway off` leaves all as before",
         dns_and_dhcp,
+    ),
+    Scenario::new(
+        "setup-beside-a-firewall",
+        "a firewall of the machine's drops what devices ask: setup says so, with the rule that lets it in",
+        beside_a_firewall,
     )]
+}
+
+fn beside_a_firewall(lab: &mut Lab) -> Result<String> {
+    let mut machine = Machine::new(lab)?;
+    machine.world.gateway.nft(USUAL)?;
+    machine.remember()?;
+    let said = machine.expect(&["setup", "--yes", "--dns", "yes"], 0, "Kept.")?;
+    let told = "  ! another firewall drops our packets (devices' questions for names) in inet foreign chain input";
+    let rule = "`nft insert rule inet foreign input iifname \"eth0\" meta l4proto { tcp, udp } th dport 53 accept`";
+    ensure!(said.contains(told) && said.contains(rule), "{said}");
+    machine.expect(&["off"], 0, "is taken back")?;
+    machine.is_as_before("after `gateway off`")?;
+    Ok(rule.to_owned())
 }
 
 const NAME: &str = "www.test.example";
