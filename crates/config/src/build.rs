@@ -432,8 +432,9 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// The TUN of a tunnel that names none.
-pub(crate) fn default_interface(tunnel: &str) -> String {
+/// The TUN of a tunnel that names none: 15 letters, as many as the kernel allows.
+#[must_use]
+pub fn default_interface(tunnel: &str) -> String {
     format!("cyg-{tunnel}").chars().take(15).collect()
 }
 

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admission::admission_files;
 pub use advertise::Advertise;
-pub use build::{RUN_DIR, STATE_DIR};
+pub use build::{RUN_DIR, STATE_DIR, default_interface};
 pub use devices::Device;
 pub use dhcp::{AddressRange, Dhcp};
 pub use dns::{Dns, DnsTls, Dot};
@@ -310,6 +310,16 @@ impl Config {
         build::Builder::new(read)
             .build(&raw)
             .map_err(|mistakes| ConfigError::new(name, text, mistakes))
+    }
+
+    /// Whether `text` is TOML at all, in the words of [`Config::parse`], whatever it says.
+    ///
+    /// # Errors
+    /// It is none: where, and what to do.
+    pub fn check_syntax(name: &str, text: &str) -> Result<(), ConfigError> {
+        let read = toml::from_str::<toml::Table>(text);
+        read.map(drop)
+            .map_err(|e| ConfigError::new(name, text, vec![plain::mistake(text, &e)]))
     }
 
     /// The interface of a connection of the policy.

@@ -1,5 +1,7 @@
 //! What the TOML reader says, without the words of a programmer.
 
+use std::ops::Range;
+
 use crate::{Mistake, sections};
 
 /// Words of the reader, and what is said instead.
@@ -54,6 +56,16 @@ pub(crate) fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
     } else if let Some(key) = said.strip_prefix("missing field ") {
         let owner = section(text, span.start).unwrap_or("the section");
         (format!("{owner} lacks {key}"), None)
+    } else if let Some(twice) = said
+        .contains("duplicate key")
+        .then(|| duplicate(text, &span))
+    {
+        twice
+    } else if let Some(mark) = text.get(span.start..).and_then(typographic_mark) {
+        (
+            format!("{mark} is a typographic quotation mark"),
+            Some("write \" before and behind the text, or ' at both".to_owned()),
+        )
     } else {
         let mut message = said.replace('\n', "; ");
         for (reader, ours) in WORDS {
@@ -92,6 +104,63 @@ fn unknown_key(rest: &str, text: &str, at: usize) -> (String, Option<String>) {
         format!("unknown key `{key}`"),
         (!known.is_empty()).then_some(help),
     )
+}
+
+/// What a text processor, or a web page, makes of a quotation mark.
+fn typographic_mark(text: &str) -> Option<char> {
+    let first = text.chars().next()?;
+    "\u{201c}\u{201d}\u{201e}\u{201f}\u{2018}\u{2019}\u{201a}\u{ab}\u{bb}"
+        .contains(first)
+        .then_some(first)
+}
+
+/// A section or a key that is there already, which is in line so and so.
+fn duplicate(text: &str, span: &Range<usize>) -> (String, Option<String>) {
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.matches('\n').count();
+    let lines: Vec<&str> = text.lines().collect();
+    let header = |line: &str| {
+        let line = line.trim_start();
+        let header = line.get(..=line.find(']')?)?;
+        header
+            .starts_with('[')
+            .then(|| header.split_whitespace().collect::<String>())
+    };
+    let earlier = lines.get(..line).unwrap_or_default().iter();
+    let here = lines.get(line).copied().unwrap_or_default();
+    let (what, first, remedy) = match header(here) {
+        Some(section) => {
+            let mut earlier = earlier.map(|line| header(line));
+            let first = earlier.position(|it| it.as_ref() == Some(&section));
+            (
+                section,
+                first,
+                "write what stands below the two below one of them",
+            )
+        }
+        None => {
+            let key = text.get(span.clone()).unwrap_or_default().trim();
+            let is_it = |line: &&str| {
+                let written = line.split_once('=').map(|(written, _)| written.trim());
+                written == Some(key)
+            };
+            // In the same section.
+            let of_section = earlier.rev().take_while(|line| header(line).is_none());
+            let above = of_section
+                .enumerate()
+                .filter(|(_, line)| is_it(line))
+                .last();
+            let first = above.map(|(above, _)| line - 1 - above);
+            (format!("`{key}`"), first, "keep one of the two")
+        }
+    };
+    match first {
+        Some(first) => (
+            format!("{what} is there already, in line {}", first + 1),
+            Some(remedy.to_owned()),
+        ),
+        None => (format!("{what} is there already"), Some(remedy.to_owned())),
+    }
 }
 
 /// The header of the section that byte `at` of the text is in.
@@ -162,6 +231,22 @@ mod tests {
             (
                 "[tunnel.a]\nunique = yes\n",
                 "text must stand between quotation marks; what is on or off is `true` or `false`, without them",
+            ),
+            (
+                "[gateway]\ntunnel = \"a\"\nlan = \u{201c}eth0\u{201d}\n",
+                "t:3:7: \u{201c} is a typographic quotation mark; write \" before and behind the text",
+            ),
+            (
+                "[daemon]\n[gateway]\ntunnel = \"a\"\nlan = \"eth0\"\n\n[ gateway ]\n",
+                "t:6:3: [gateway] is there already, in line 2; write what",
+            ),
+            (
+                "[tunnel.a]\npsk = \"k\"\n[tunnel.b]\nremote = \"b\"\npsk = \"k\"\npsk = \"l\"\n",
+                "t:6:1: `psk` is there already, in line 5; keep one",
+            ),
+            (
+                "gateway = { lan = \"eth0\" }\n[gateway]\n",
+                "[gateway] is there already",
             ),
         ] {
             let error = Config::parse("t", text, &mut |p| Err(format!("no {p}"))).unwrap_err();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cygnet_config::{Config, STATE_DIR};
+use cygnet_config::{Config, STATE_DIR, default_interface};
 use cygnet_daemon::NOT_BEFORE;
 use cygnet_pki::UnixTime;
 use cygnet_profile::read::{self, Credentials, Imported, Note, Options, Section};
@@ -58,7 +58,12 @@ fn run(options: &Import) -> Result<(), String> {
     check_name(name)?;
     let replaced = sections.tunnel(name, options.replace)?;
     let folder = free_folder(config, name);
-    let section = imported.section(name, &folder);
+    let mut section = imported.section(name, &folder);
+    if let Some(interface) = sections.own_interface(name) {
+        let default = default_interface(name);
+        println!("  interface  {interface}: {default} is another tunnel's");
+    }
+    section.text = sections.with_own_interface(name, section.text);
     sections.check_is_alone(name, &section.text, &|path| {
         content(config, &folder, &section, path).ok()
     })?;

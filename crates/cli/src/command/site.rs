@@ -60,7 +60,8 @@ fn add(options: &Add) -> Result<(), String> {
         return Err("neither office could call the other: one of --remote and --address has to be a name or an address".into());
     }
     let folder = free_folder(config, name);
-    let section = site.section(&folder);
+    let mut section = site.section(&folder);
+    section.text = sections.with_own_interface(name, section.text);
     let text = sections.with_site(name, &section.text);
     validate(config, &text, &folder, &section)?;
     let files = write::site_files(&site.mirrored(), options.program.into());

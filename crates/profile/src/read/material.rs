@@ -65,6 +65,8 @@ pub(super) struct Material {
     pub(super) named: Vec<Named>,
     pub(super) secrets: Vec<Secret>,
     has_secrets: bool,
+    /// Files that were given, and are no description.
+    given: Vec<File>,
     /// Files that nobody gave, and that were taken, by their paths beside those given.
     pub(super) found: Vec<String>,
 }
@@ -113,13 +115,21 @@ pub(super) struct Own {
 
 impl Material {
     /// A file that was given, and is no description.
-    pub(super) fn add(
+    pub(super) fn add_given(
         &mut self,
         file: &File,
         kind: Kind,
         notes: &mut Vec<Note>,
     ) -> Result<(), Error> {
+        self.given.push(file.clone());
+        self.add(file, kind, notes)
+    }
+
+    /// A file, given or found, which is no description.
+    fn add(&mut self, file: &File, kind: Kind, notes: &mut Vec<Note>) -> Result<(), Error> {
         match kind {
+            // Under two names it is opened once.
+            Kind::P12 if self.p12s.iter().any(|it| it.bytes == file.bytes) => {}
             Kind::P12 => self.p12s.push(P12 {
                 file: file.name.clone(),
                 bytes: file.bytes.clone(),
@@ -261,6 +271,10 @@ impl Material {
                 let kind = kind::of(&file)?;
                 if kind.is_description() {
                     continue;
+                }
+                let is_it = |it: &File| it.name == file.name && it.bytes == file.bytes;
+                if self.given.iter().any(is_it) {
+                    return Ok(true);
                 }
                 let known = self.certificates.len();
                 self.add(&file, kind, &mut Vec::new())?;

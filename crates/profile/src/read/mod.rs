@@ -38,6 +38,7 @@ pub const FILES_MAX: usize = 64;
 pub const PASSWORD_TRIES: u32 = 3;
 
 /// A file that was given.
+#[derive(Clone)]
 pub struct File {
     /// Its name without its folder.
     pub name: String,
@@ -115,7 +116,7 @@ pub fn import(
             }
             description = Some((file, kind));
         } else {
-            material.add(file, kind, &mut notes)?;
+            material.add_given(file, kind, &mut notes)?;
         }
     }
     let mut draft = match description {

@@ -221,6 +221,27 @@ fn all_formats_of_today_lead_to_the_same_tunnel() {
 }
 
 #[test]
+fn what_was_given_is_not_found_once_more() {
+    let mut folder = of_2026().password(PASSWORD).password(PASSWORD);
+    let copy = folder.files.get("alice.p12").cloned().expect("there");
+    folder = folder.with("copy.p12", copy);
+    for files in [
+        &["alice.conf", "alice.p12"][..],
+        &["alice.conf", "alice.p12", "copy.p12"],
+    ] {
+        folder.asked.clear();
+        let imported = folder.import(files).expect("read");
+        assert_eq!(folder.asked, [("alice.p12".to_owned(), 1)], "{files:?}");
+        let told = text_of(&imported.notes);
+        assert!(
+            told.contains("beside the files given: alice.secrets")
+                && !told.contains("alice.secrets, alice.p12"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn a_retained_pki_of_today_has_to_be_named() {
     let openssl = OpenSsl::authority("P-384", CA_2026, ALICE_2026);
     let mut folder = Folder::new()

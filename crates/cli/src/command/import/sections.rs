@@ -4,9 +4,13 @@
 use std::ops::Range;
 use std::path::Path;
 
+use cygnet_config::{Config, default_interface};
 use cygnet_profile::read::quoted;
 use ipnet::IpNet;
 use toml::{Table, Value};
+
+/// No interface has a longer name.
+const INTERFACE_MAX: usize = 15;
 
 /// A configuration as text.
 #[derive(PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(in super::super) struct Site {
     pub(in super::super) rest: String,
     /// The folder of its secret.
     pub(in super::super) folder: Option<String>,
+    /// `cygnet site add` wrote it, and files for the other office beside; else it is an import of such files.
+    pub(in super::super) was_added: bool,
 }
 
 /// A tunnel that an earlier import wrote.
@@ -46,12 +52,8 @@ impl Sections {
                 ));
             }
         };
-        if let Err(error) = text.parse::<Table>() {
-            return Err(format!(
-                "{shown} is not good as it is; mend it first (`cygnet check`): {}",
-                error.message()
-            ));
-        }
+        Config::check_syntax(&shown.to_string(), &text)
+            .map_err(|error| format!("{error}\nmend it first (`cygnet check`)"))?;
         if let Some(line) = mark_in_value(&text) {
             return Err(format!(
                 "{shown}, line {line}: a mark of `cygnet import` or `cygnet site` stands inside a value there, so it cannot be told what \
@@ -94,6 +96,7 @@ impl Sections {
             return Err(format!("there is no tunnel {name}"));
         };
         let by_site = self.block_from(&begin_site(&title, name), &title);
+        let was_added = by_site.is_some();
         let Some(at) = by_site.or_else(|| self.block(&title)) else {
             return Err(format!("the tunnel {name} was written by hand"));
         };
@@ -120,6 +123,7 @@ impl Sections {
         Ok(Site {
             folder: folder.filter(|folder| !is_named(folder)),
             rest,
+            was_added,
         })
     }
 
@@ -136,6 +140,17 @@ impl Sections {
         text
     }
 
+    /// A new tunnel's section, which names an interface where it has to.
+    pub(in super::super) fn with_own_interface(&self, name: &str, section: String) -> String {
+        let interface = self.own_interface(name);
+        match interface.zip(section.split_once('\n')) {
+            Some((interface, (header, keys))) => {
+                format!("{header}\ninterface = {}\n{keys}", quoted(&interface))
+            }
+            None => section,
+        }
+    }
+
     /// Whether there is any tunnel.
     pub(in super::super) fn has_tunnels(&self) -> bool {
         self.tunnels().next().is_some()
@@ -148,14 +163,19 @@ impl Sections {
 
     /// The TUN interfaces of tunnels and server, as far as they can be told.
     pub(in super::super) fn interfaces(&self) -> Vec<String> {
+        self.interfaces_beside(None)
+    }
+
+    /// The same without that of the tunnel of this name.
+    fn interfaces_beside(&self, without: Option<&str>) -> Vec<String> {
         let written = |table: &Table, default: String| {
             let name = table.get("interface").and_then(Value::as_str);
             name.map_or(default, str::to_owned)
         };
-        let tunnels = self.tunnels().map(|(name, tunnel)| {
-            let default = format!("cyg-{name}").chars().take(15).collect();
-            written(&tunnel, default)
-        });
+        let tunnels = self
+            .tunnels()
+            .filter(|(name, _)| Some(name.as_str()) != without);
+        let tunnels = tunnels.map(|(name, tunnel)| written(&tunnel, default_interface(&name)));
         let server = self
             .table()
             .get("server")
@@ -163,6 +183,22 @@ impl Sections {
             .cloned();
         let server = server.map(|server| written(&server, "cyg-srv".to_owned()));
         tunnels.chain(server).collect()
+    }
+
+    /// The interface that a new tunnel's section has to name, where another has taken the one that it would have without:
+    /// a name of an interface is short, and the tunnels' may begin alike.
+    pub(in super::super) fn own_interface(&self, name: &str) -> Option<String> {
+        let taken = self.interfaces_beside(Some(name));
+        let default = default_interface(name);
+        if !taken.contains(&default) {
+            return None;
+        }
+        let numbered = (2..1000).map(|number| {
+            let end = format!("-{number}");
+            let room = default.len().min(INTERFACE_MAX - end.len());
+            format!("{}{end}", default.get(..room).unwrap_or_default())
+        });
+        numbered.into_iter().find(|it| !taken.contains(it))
     }
 
     /// The networks that tunnels name as the other side's, each with the tunnel's name.
@@ -514,9 +550,10 @@ mod tests {
                 .expect("ours");
             assert_eq!(site.rest, format!("{before}{after}"));
             assert_eq!(site.folder.as_deref(), Some("c-2"));
+            assert!(site.was_added);
             let imported = Sections::of(before.into()).with_tunnel("c", SITE);
             let site = Sections::of(imported).site("c").expect("ours");
-            assert_eq!(site.rest, before);
+            assert_eq!((site.rest.as_str(), site.was_added), (before, false));
         }
         let used = "[tunnel.d]\nremote = \"b\"\npsk = \"c-2/shared.psk\"\n";
         let both = Sections::of(used.into()).with_site("c", SITE);
@@ -634,6 +671,36 @@ mod tests {
         assert_eq!(written.lines().count(), 1, "{written}");
         let table: Table = format!("x = {written}").parse().expect("TOML");
         assert_eq!(table.get("x").and_then(Value::as_str), Some(odd));
+    }
+
+    #[test]
+    fn tunnels_that_begin_alike_have_interfaces_of_their_own() {
+        let section = |name: &str| {
+            format!(
+                "[tunnel.{name}]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n"
+            )
+        };
+        let mut sections = Sections::of(String::new());
+        let mut found = Vec::new();
+        for end in ["77", "78", "79"] {
+            let name = format!("algovpn-203-0-113-{end}");
+            let text = sections.with_own_interface(&name, section(&name));
+            sections = Sections::of(sections.with_tunnel(&name, &text));
+            found = sections.interfaces();
+        }
+        assert_eq!(
+            found,
+            ["cyg-algovpn-203", "cyg-algovpn-2-2", "cyg-algovpn-2-3"]
+        );
+        let good = Config::parse("t", sections.text(), &mut |path| Err(path.to_owned()));
+        assert!(good.is_ok(), "{good:?}");
+        // One that is written anew keeps its name.
+        let first = "algovpn-203-0-113-77";
+        assert_eq!(sections.own_interface(first), None);
+        let third = sections.own_interface("algovpn-203-0-113-79");
+        assert_eq!(third.as_deref(), Some("cyg-algovpn-2-3"));
+        let server = Sections::of("[server]\npools = \"10.9.0.0/24\"\n".into());
+        assert_eq!(server.own_interface("srv").as_deref(), Some("cyg-srv-2"));
     }
 
     #[test]

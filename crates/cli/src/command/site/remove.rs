@@ -1,6 +1,6 @@
 //! `cygnet site remove`: what `cygnet site add` wrote here, or the import of its file, is taken away again.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::super::import::sections::Sections;
 use super::super::import::{commit, lock};
@@ -40,12 +40,8 @@ pub(super) fn remove(options: &Remove) -> Result<(), String> {
             folder.display()
         );
     }
-    let handed_over = PathBuf::from(format!("{name}-other-end"));
-    if handed_over.exists() {
-        println!(
-            "{} holds what the other office was given: remove it, too.",
-            handed_over.display()
-        );
+    if let Some(told) = handed_over(name, site.was_added) {
+        println!("{told}");
     }
     println!("A cygnet that runs here forgets the tunnel with: sudo cygnet reload");
     println!(
@@ -58,4 +54,30 @@ and, with a map, on strongSwan and libreswan: nft delete table inet cygnet_site_
         name.replace('-', "_")
     );
     Ok(())
+}
+
+/// What is to be done about the files for the other office, which lie wherever `cygnet site add` was run.
+fn handed_over(name: &str, was_added: bool) -> Option<String> {
+    let folder = format!("{name}-other-end");
+    let remove = "it holds what the other office proves itself with: remove it, too";
+    match (Path::new(&folder).exists(), was_added) {
+        (true, _) => Some(format!("{folder} is still here, and {remove}.")),
+        (false, true) => Some(format!(
+            "If {folder}, which `cygnet site add` wrote in the folder it was run in (or that --out named), still lies \
+             somewhere: {remove}."
+        )),
+        (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_for_the_other_office_are_spoken_of_where_there_were_any() {
+        assert_eq!(handed_over("no-such-office", false), None);
+        let told = handed_over("no-such-office", true).unwrap();
+        assert!(told.starts_with("If no-such-office-other-end, "), "{told}");
+    }
 }
