@@ -89,6 +89,16 @@ pub fn guard_on(config: &Path) -> Result<GuardOn, StartError> {
     supervisor::network::guard::guard_on(config)
 }
 
+/// Puts back the fail-closed rules that were in place before something was tried: of an earlier configuration, where this
+/// one asks for none.
+///
+/// # Errors
+/// They are not known, or a step failed.
+pub fn guard_as_before(config: &Path) -> Result<(), StartError> {
+    keep_keys_in_memory();
+    supervisor::network::guard::guard_as_before(config)
+}
+
 /// Removes the fail-closed rules.
 pub fn guard_off(config: &Path) -> Result<String, StartError> {
     supervisor::network::guard::guard_off(config)

@@ -22,6 +22,8 @@ pub(crate) enum Gateway {
     /// Take back what `gateway setup` did; without it, remove the fail-closed rules: devices of the LAN may pass in
     /// clear from now on
     ///
+    /// The guard is off afterwards in any case. A [gateway] that was written by hand stays, which is told.
+    ///
     /// Exit codes: 0 done; 1 something could not be taken back, which is told; 2 refused, and nothing was changed.
     Off(Off),
     /// How devices come to use this machine as their gateway: each way, with this LAN's addresses

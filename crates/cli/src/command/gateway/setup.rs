@@ -25,8 +25,9 @@ use super::super::{FAILED, fail, refuse};
 use crate::args::gateway::Setup;
 use ask::{Answers, yes_or_no};
 use facts::Facts;
-pub(in super::super) use keep::{Boot, after_reboot, off};
+pub(in super::super) use keep::{Boot, after_reboot, gateway_of, is_set_up, off};
 use record::{Place, new_id};
+pub(super) use snapshot::guard_is_there;
 use wish::{NoWish, Present, Wish};
 use words::Told;
 

@@ -33,10 +33,7 @@ pub struct GuardOn {
 pub(crate) fn guard_on(path: &Path) -> Result<GuardOn, StartError> {
     let found = Found::read(path)?;
     let policies = Policies::read(&found.sections.state_dir);
-    let mut sections = found.sections.clone();
-    if let Some(gateway) = &mut sections.gateway {
-        policies.applied(gateway);
-    }
+    let sections = with_policies(&found.sections, &policies);
     put_in_place(&sections).map_err(StartError::Refused)?;
     let kept = remember(&found.sections).err();
     let unknown = policies.problem().map(str::to_owned);
@@ -59,6 +56,34 @@ pub(crate) fn guard_on(path: &Path) -> Result<GuardOn, StartError> {
         warnings,
         as_configured: found.as_configured && policies.problem().is_none(),
     })
+}
+
+/// The guard that was in place before something was tried and taken back: the one that is configured, or, where none is
+/// any more, the last that was.
+pub(crate) fn guard_as_before(path: &Path) -> Result<(), StartError> {
+    let configured = start::public(path).map(|(config, _)| GuardSections::from(&config));
+    match configured {
+        Ok(sections) if !wants_guard(&sections) => {
+            let last = recall(&sections.state_dir).ok_or_else(|| {
+                StartError::refused(
+                    "no gateway is configured, and no earlier guard is known; `cygnet gateway off` takes away what there is",
+                )
+            })?;
+            let policies = Policies::read(&sections.state_dir);
+            put_in_place(&with_policies(&last.sections(sections), &policies))
+                .map_err(StartError::Refused)
+        }
+        _ => guard_on(path).map(drop),
+    }
+}
+
+/// With what was ordered of devices.
+fn with_policies(sections: &GuardSections, policies: &Policies) -> GuardSections {
+    let mut sections = sections.clone();
+    if let Some(gateway) = &mut sections.gateway {
+        policies.applied(gateway);
+    }
+    sections
 }
 
 /// `cygnet gateway off`

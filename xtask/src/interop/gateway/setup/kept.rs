@@ -35,6 +35,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             by_hand,
         ),
         Scenario::new(
+            "setup-off-beside-hand",
+            "`gateway off` where [gateway] was written, taken out or broken by hand: the guard is off, and what is left is told",
+            beside_hand,
+        ),
+        Scenario::new(
             "setup-twice",
             "a second setup changes the first; not confirmed it goes back there, and `gateway off` to before both",
             twice,
@@ -90,6 +95,8 @@ fn typed(lab: &mut Lab) -> Result<String> {
     )?;
     typist.reads("`the` is no device: expected a MAC address")?;
     typist.answers("Which of them go beside it", "192.168.1.77")?;
+    typist.answers("Which have no internet at all", "192.168.1.77")?;
+    typist.reads("192.168.1.77 cannot be two things at once")?;
     typist.answers("Which have no internet at all", "")?;
     typist.answers("Answer the devices' questions", "perhaps")?;
     typist.reads("expected y or n")?;
@@ -222,6 +229,73 @@ fn by_hand(lab: &mut Lab) -> Result<String> {
     fs::write(&path, before)?;
     machine.is_as_before("but for the broken file")?;
     Ok("taken out, and told".to_owned())
+}
+
+/// Whether the guard's rules are in place.
+fn is_guarded(machine: &Machine) -> Result<bool> {
+    let tables = machine.world.gateway.shell("nft list tables")?;
+    Ok(tables.contains("cygnet_guard"))
+}
+
+fn beside_hand(lab: &mut Lab) -> Result<String> {
+    const STILL: &str = "[gateway] is still in ";
+    let machine = Machine::new(lab)?;
+    let said = machine.expect(&["off"], 0, "this machine is no gateway")?;
+    ensure!(!said.contains("in clear"), "{said}");
+    let path = machine.cygnet.config_path();
+    let tunnel = fs::read_to_string(&path)?;
+    let by_hand = format!("{tunnel}\n[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n");
+    fs::write(&path, &by_hand)?;
+    machine.expect(&["on"], 0, "the guard is on")?;
+    machine.systemctl(&["start", "cygnet.service"])?;
+    let said = machine.expect(&["off"], 0, STILL)?;
+    ensure!(
+        said.contains("may pass in clear") && !is_guarded(&machine)?,
+        "{said}"
+    );
+    // A setup of what was there by hand.
+    machine.expect(&["on"], 0, "the guard is on")?;
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    let said = machine.expect(&["off"], 0, STILL)?;
+    ensure!(
+        said.contains("is taken back") && !said.contains("are offline") && !is_guarded(&machine)?,
+        "{said}"
+    );
+    let now = fs::read_to_string(&path)?;
+    ensure!(now == by_hand, "it is now:\n{now}");
+    let guard = machine.cygnet.directory().join("state/guard.json");
+    ensure!(!guard.exists(), "the next start would put the guard back");
+    // Taken out by hand, with the guard in place.
+    machine.reload()?;
+    ensure!(is_guarded(&machine)?, "no guard after a reload");
+    fs::write(&path, &tunnel)?;
+    machine.reload()?;
+    let mut typist = Typist::start(&machine, &[])?;
+    typist.takes_defaults()?;
+    typist.types("y\n")?;
+    typist.answers("Keep this?", "n")?;
+    typist.reads("Taken back: all is as before.")?;
+    let code = typist.ends()?;
+    ensure!(code == 1 && is_guarded(&machine)?, "it ended with {code}");
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    let said = machine.expect(&["off"], 0, "is taken back")?;
+    ensure!(
+        !said.contains(", but:") && !said.contains(STILL) && !is_guarded(&machine)?,
+        "{said}"
+    );
+    // A file that cannot be read any more, beside a program that ran before.
+    machine.expect(&["setup", "--yes"], 0, "Kept.")?;
+    let broken = fs::read_to_string(&path)?.replace("tunnel = \"home\"", "tunnel = home");
+    fs::write(&path, &broken)?;
+    let said = machine.expect(&["off"], 1, "cygnet runs on as a gateway")?;
+    ensure!(
+        said.contains("is taken back, but:")
+            && said.contains("stays as it is")
+            && !said.contains("quotation")
+            && !is_guarded(&machine)?,
+        "{said}"
+    );
+    Ok("the guard is off each time, and what is left is told".to_owned())
 }
 
 fn twice(lab: &mut Lab) -> Result<String> {

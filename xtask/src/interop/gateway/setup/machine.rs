@@ -301,12 +301,26 @@ impl Machine {
     pub(super) fn restart_machine(&self) -> Result<()> {
         let guard = self.cygnet.directory().join("state/guard.json");
         let kept = fs::read(&guard)?;
-        let stop = Exec::new(["systemctl", "stop", "cygnet.service"]).env("PATH", &self.path);
-        self.world.gateway.place(stop).run()?;
+        self.systemctl(&["stop", "cygnet.service"])?;
         self.expect(&["off", "--guard-only"], 0, "the guard is off")?;
         fs::write(&guard, kept)?;
         fs::remove_file(self.systemd.join("active.cygnet-guard.service"))?;
         Ok(())
+    }
+
+    /// `systemctl …`, as a person types it.
+    pub(super) fn systemctl(&self, arguments: &[&str]) -> Result<()> {
+        let order = [&["systemctl"], arguments].concat();
+        let order = Exec::new(order).env("PATH", &self.path);
+        self.world.gateway.place(order).run().map(drop)
+    }
+
+    /// `cygnet reload`
+    pub(super) fn reload(&self) -> Result<()> {
+        let (program, socket) = (project::cygnet(), self.cygnet.socket());
+        let (program, socket) = (program.to_string_lossy(), socket.to_string_lossy());
+        let order = Exec::new([&*program, "reload", "--socket", &*socket]);
+        self.world.gateway.place(order).run().map(drop)
     }
 
     /// The same, which has to end so.

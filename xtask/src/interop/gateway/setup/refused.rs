@@ -56,6 +56,10 @@ fn refused(lab: &mut Lab) -> Result<String> {
         (daemon.to_owned(), "there is no tunnel in"),
         (good.replace("psk = ", "pks = "), "mend it first"),
         (format!("{good}\n[[["), "mend it first"),
+        (
+            format!("# One line.\npsk = home\n{good}"),
+            ".toml:2:7: text must stand between quotation marks",
+        ),
     ] {
         fs::write(&path, &text)?;
         machine.expect(&["setup", "--yes"], 2, words)?;
@@ -63,7 +67,7 @@ fn refused(lab: &mut Lab) -> Result<String> {
     }
     fs::write(&path, good)?;
     machine.is_as_before("after all of it")?;
-    Ok("eleven of them".to_owned())
+    Ok("twelve of them".to_owned())
 }
 
 fn declined(lab: &mut Lab) -> Result<String> {

@@ -390,6 +390,8 @@ pub(super) struct Back {
     pub(super) text: String,
     /// Somebody has changed it since.
     pub(super) by_hand: bool,
+    /// It cannot be read any more, so nothing was taken out.
+    pub(super) unreadable: bool,
     /// What there is to say of it.
     pub(super) notes: Vec<String>,
 }
@@ -403,12 +405,14 @@ pub(super) fn back(now: &str, before: &str, written: &str) -> Back {
         return Back {
             text: before.to_owned(),
             by_hand: false,
+            unreadable: false,
             notes: Vec::new(),
         };
     }
     let mut back = Back {
         text: now.to_owned(),
         by_hand: true,
+        unreadable: false,
         notes: Vec::new(),
     };
     let sources = (
@@ -417,6 +421,7 @@ pub(super) fn back(now: &str, before: &str, written: &str) -> Back {
         Source::read(written),
     );
     let (Ok(now), Ok(before), Ok(written)) = sources else {
+        back.unreadable = true;
         back.notes.push(UNREADABLE.to_owned());
         return back;
     };
@@ -715,7 +720,7 @@ mod tests {
         let written = with(TUNNEL, &wish()).unwrap();
         let broken = format!("{written}[[[\n");
         let taken = back(&broken, TUNNEL, &written);
-        assert_eq!(taken.text, broken);
+        assert_eq!((taken.text, taken.unreadable), (broken, true));
         assert!(taken.notes[0].contains("by hand"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cygnet_config::GuardSections;
+use cygnet_config::{Gateway, GuardSections};
 
 use super::record::{Place, Record, Stage, Trial};
 use super::snapshot::{Restored, When, guard_is_there};
@@ -214,21 +214,29 @@ pub(in super::super::super) fn off(config: &Path) -> Option<ExitCode> {
             Ok(restored) => {
                 if guard_is_there() == Ok(false) {
                     println!(
-                        "the guard is off; devices that were told to use this machine are offline until they use the router again (in clear, where it forwards packets all the same)"
+                        "{}",
+                        match gateway_of(config).0 {
+                            None =>
+                                "the guard is off; devices that were told to use this machine are offline until they use the \
+                                 router again (in clear, where it forwards packets all the same)",
+                            Some(_) => "the guard is off: devices of the LAN may pass in clear",
+                        }
                     );
                 }
-                for note in &restored.notes {
-                    println!("{note}");
+                let code = match restored.problems.as_slice() {
+                    [] => ExitCode::SUCCESS,
+                    _ => ExitCode::from(FAILED),
+                };
+                match [restored.notes, restored.problems].concat().as_slice() {
+                    [] => println!("what `gateway setup` changed is taken back"),
+                    lines => {
+                        println!("what `gateway setup` changed is taken back, but:");
+                        for line in lines {
+                            println!("  {line}");
+                        }
+                    }
                 }
-                if restored.problems.is_empty() {
-                    println!("what `gateway setup` changed is taken back");
-                    return Some(ExitCode::SUCCESS);
-                }
-                println!("what `gateway setup` changed is taken back, but:");
-                for problem in restored.problems {
-                    println!("  {problem}");
-                }
-                ExitCode::from(FAILED)
+                code
             }
             Err(why) => fail(&why),
         }),
@@ -254,7 +262,7 @@ fn all_off(place: &Place) -> Result<Restored, String> {
         (None, Some(trial)) => (trial.before, trial.written),
         (None, None) => return place.remove().map(|()| Restored::default()),
     };
-    let restored = before.restore(place, &written, When::Now)?;
+    let restored = before.restore(place, &written, When::Off)?;
     if was_trial {
         // For the terminal that waits for an answer.
         place.leave(&restored);
@@ -298,8 +306,7 @@ pub(in super::super::super) fn after_reboot(config: &Path) -> Option<Boot> {
                 eprintln!("cygnet: {line}");
             }
             // A machine that was started puts in place what is configured.
-            let text = std::fs::read_to_string(config).unwrap_or_default();
-            if trial.before.guard || wants_guard(&text) {
+            if trial.before.guard || wants_guard(config) {
                 return Some(Boot::WithGuard);
             }
             if guard_is_there() == Ok(true)
@@ -318,9 +325,23 @@ pub(in super::super::super) fn after_reboot(config: &Path) -> Option<Boot> {
     }
 }
 
-fn wants_guard(config: &str) -> bool {
-    let (sections, _) = GuardSections::read(config);
-    sections.gateway.is_some_and(|gateway| gateway.guard)
+/// Whether something that `gateway off` takes back is left of a setup.
+pub(in super::super::super) fn is_set_up(config: &Path) -> bool {
+    Place::of(config)
+        .read()
+        .is_ok_and(|record| record.is_some())
+}
+
+/// The gateway that is configured, as far as that can be read, and whether all of the text can.
+pub(in super::super::super) fn gateway_of(config: &Path) -> (Option<Gateway>, bool) {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let (sections, whole) = GuardSections::read(&text);
+    (sections.gateway, whole)
+}
+
+fn wants_guard(config: &Path) -> bool {
+    let (gateway, _) = gateway_of(config);
+    gateway.is_some_and(|gateway| gateway.guard)
 }
 
 #[cfg(test)]
@@ -358,9 +379,19 @@ mod tests {
 
     #[test]
     fn a_configuration_without_a_gateway_wants_no_guard() {
+        let (directory, place) = Place::of_test("wanted");
+        std::fs::create_dir(&directory).unwrap();
+        let wanted = |text: &str| {
+            std::fs::write(&place.config, text).unwrap();
+            wants_guard(&place.config)
+        };
         let gateway = "[gateway]\ntunnel = \"home\"\nlan = \"eth0\"\n";
-        assert!(wants_guard(gateway));
-        assert!(!wants_guard(&format!("{gateway}guard = false\n")));
-        assert!(!wants_guard("[tunnel.home]\nremote = \"a\"\n"));
+        let of = [
+            wanted(gateway),
+            wanted(&format!("{gateway}guard = false\n")),
+            wanted("[tunnel.home]\nremote = \"a\"\n"),
+        ];
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(of, [true, false, false]);
     }
 }

@@ -19,7 +19,9 @@ use crate::client;
 use crate::command::systemd::{GUARD, RUN, Systemd, Unit};
 
 /// What only a gateway has in `state_dir`.
-const OF_THE_GATEWAY: [&str; 3] = ["guard.json", "devices.json", "dhcp-leases.json"];
+const OF_THE_GATEWAY: [&str; 3] = [LAST_GUARD, "devices.json", "dhcp-leases.json"];
+/// The guard that is put back where none can be read.
+const LAST_GUARD: &str = "guard.json";
 /// What the running program has there beside: it goes if it was not there, and otherwise tells of more than the gateway.
 const OF_THE_PROGRAM: [&str; 2] = ["history.json", "clock"];
 /// No file of these is larger.
@@ -76,6 +78,8 @@ pub(super) struct Restored {
 pub(super) enum When {
     /// The machine is in use.
     Now,
+    /// The same, and the guard is to be off, whatever it was.
+    Off,
     /// The machine starts: nothing of it is waited for.
     AtBoot,
 }
@@ -192,14 +196,14 @@ impl Snapshot {
         written: &str,
         when: When,
     ) -> Result<Restored, String> {
-        let notes = self.restore_config(place, written)?;
+        let (notes, unreadable) = self.restore_config(place, written)?;
         let systemd = Systemd::find();
-        let mut problems = Vec::from_iter(self.restore_files(place).err());
-        if when == When::Now {
-            problems.extend(self.restore_program(place, systemd).err());
-            problems.extend(self.restore_guard(place).err());
+        let mut problems = Vec::from_iter(self.restore_files(place, when).err());
+        if when != When::AtBoot {
+            problems.extend(self.restore_program(place, systemd, unreadable).err());
+            problems.extend(self.restore_guard(place, when).err());
             // The program has written some of them at its end.
-            problems.extend(self.restore_files(place).err());
+            problems.extend(self.restore_files(place, when).err());
         }
         if let Some(systemd) = systemd {
             problems.extend(self.restore_units(systemd, when));
@@ -210,18 +214,17 @@ impl Snapshot {
         Ok(Restored { notes, problems })
     }
 
-    fn restore_config(&self, place: &Place, written: &str) -> Result<Vec<String>, String> {
+    /// What there is to say of it, and whether it cannot be read any more.
+    fn restore_config(&self, place: &Place, written: &str) -> Result<(Vec<String>, bool), String> {
         let Some(before) = &self.config else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         };
         let path = &place.config;
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(vec![format!(
-                    "{} was removed, and stays so",
-                    path.display()
-                )]);
+                let note = format!("{} was removed, and stays so", path.display());
+                return Ok((vec![note], false));
             }
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
         };
@@ -237,13 +240,15 @@ impl Snapshot {
             .put(path, back.text.as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         let shown = |note: &String| format!("{}: {note}", path.display());
-        Ok(back.notes.iter().map(shown).collect())
+        Ok((back.notes.iter().map(shown).collect(), back.unreadable))
     }
 
-    fn restore_files(&self, place: &Place) -> Result<(), String> {
+    fn restore_files(&self, place: &Place, when: When) -> Result<(), String> {
         for name in OF_THE_GATEWAY {
             let path = place.state_dir.join(name);
-            let done = match self.files.get(name) {
+            // What is taken away on purpose is not to be put back by a later start.
+            let is_gone = when == When::Off && name == LAST_GUARD;
+            let done = match self.files.get(name).filter(|_| !is_gone) {
                 Some(file) => file.put(&path, &file.bytes),
                 None => match fs::remove_file(&path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -255,7 +260,21 @@ impl Snapshot {
         Ok(())
     }
 
-    fn restore_program(&self, place: &Place, systemd: Option<Systemd>) -> Result<(), String> {
+    /// `unreadable`: the configuration cannot be read any more.
+    fn restore_program(
+        &self,
+        place: &Place,
+        systemd: Option<Systemd>,
+        unreadable: bool,
+    ) -> Result<(), String> {
+        let reload = |place: &Place| match unreadable {
+            false => reload(place),
+            true => Err(format!(
+                "cygnet runs on as a gateway, by what it has read before: mend {}, take [gateway] out of it, then `sudo \
+                 cygnet reload`",
+                place.config.display()
+            )),
+        };
         match (is_running(place), self.running) {
             (true, true) => reload(place),
             (true, false) => match systemd.filter(|systemd| systemd.is_active(RUN)) {
@@ -280,18 +299,21 @@ impl Snapshot {
         }
     }
 
-    fn restore_guard(&self, place: &Place) -> Result<(), String> {
+    fn restore_guard(&self, place: &Place, when: When) -> Result<(), String> {
         let config = &place.config;
         let left = match is_running(place) {
             false => cygnet_daemon::clear_leftovers(config).map_err(|error| error.to_string()),
             true => Ok(()),
         };
-        let guard = match self.guard {
-            true => cygnet_daemon::guard_on(config).map(drop),
+        let guard = match self.guard && when != When::Off {
+            true => cygnet_daemon::guard_as_before(config),
             false => cygnet_daemon::guard_off(config).map(drop),
         };
-        let guard = guard.map_err(|error| format!("the guard is not as before: {error}"));
-        left.and(guard)
+        let what = match when {
+            When::Off => "the guard is not off",
+            When::Now | When::AtBoot => "the guard is not as before",
+        };
+        left.and(guard.map_err(|error| format!("{what}: {error}")))
     }
 
     fn restore_units(&self, systemd: Systemd, when: When) -> Vec<String> {
@@ -309,7 +331,9 @@ impl Snapshot {
             }
             match when {
                 // It is a mark that its order was run, and takes nothing away.
-                When::Now if unit == GUARD && !before.active && systemd.is_active(unit) => {
+                When::Now | When::Off
+                    if unit == GUARD && !before.active && systemd.is_active(unit) =>
+                {
                     orders.push(vec!["stop", unit.name]);
                 }
                 // It is this unit that runs this, or one behind it.
@@ -374,7 +398,7 @@ fn wait_for_end(place: &Place) -> Result<(), String> {
 }
 
 /// Whether anything of a guard is in the kernel.
-pub(super) fn guard_is_there() -> Result<bool, String> {
+pub(in super::super) fn guard_is_there() -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -446,7 +470,7 @@ mod tests {
         ] {
             fs::write(path(name), "now").unwrap();
         }
-        before.restore_files(&place).unwrap();
+        before.restore_files(&place, When::Now).unwrap();
         before.remove_new(&place);
         let read = |name: &str| fs::read_to_string(path(name)).ok();
         let now = [

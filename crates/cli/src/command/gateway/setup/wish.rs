@@ -121,6 +121,17 @@ impl Present {
     }
 }
 
+/// A list of devices of which none is something else already.
+fn apart(devices: Vec<String>, others: &[&Vec<String>]) -> Result<Vec<String>, String> {
+    let is_other = |device: &&String| others.iter().any(|list| list.contains(device));
+    match devices.iter().find(is_other) {
+        Some(device) => Err(format!(
+            "{device} cannot be two things at once: through the tunnel, beside it, or blocked"
+        )),
+        None => Ok(devices),
+    }
+}
+
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ', '\t']).filter(|item| !item.is_empty())
 }
@@ -223,43 +234,49 @@ pub(super) fn find<F: std::os::fd::AsFd>(
             ("--direct", options.direct.as_deref()),
             "Which of them go beside it, in clear: none, or a list (an address counts for itself alone, a MAC address for the device)?",
             &shown(&present.direct),
-            |text| present.devices(text),
+            |text| apart(present.devices(text)?, &[&tunnelled]),
         )?,
         _ => match &options.direct {
             Some(text) => present
                 .devices(text)
+                .and_then(|direct| apart(direct, &[&tunnelled]))
                 .map_err(|why| NoWish::Refused(format!("--direct: {why}")))?,
-            None => present.direct.clone(),
+            // Nobody is asked for what is so by default.
+            None => {
+                let direct = present.direct.iter();
+                direct.filter(|it| !tunnelled.contains(it)).cloned().collect()
+            }
         },
     };
     let blocked = asker.find(
         ("--blocked", options.blocked.as_deref()),
         "Which have no internet at all: none, or a list?",
         &shown(&present.blocked),
-        |text| present.devices(text),
+        |text| apart(present.devices(text)?, &[&tunnelled, &direct]),
     )?;
-    let twice = tunnelled
-        .iter()
-        .chain(&direct)
-        .find(|device| blocked.contains(device));
-    if let Some(device) = twice.or_else(|| tunnelled.iter().find(|it| direct.contains(it))) {
-        return Err(NoWish::Refused(format!(
-            "{device} cannot be two things at once: through the tunnel, beside it, or blocked"
-        )));
-    }
 
-    let dns = match options.dns {
-        Some(dns) => dns == YesNo::Yes,
-        None => {
-            let default = gateway.is_some_and(|gateway| gateway.dns.is_some());
-            asker.find(
-                ("--dns", None),
-                "Answer the devices' questions for names here, through the tunnel (section [gateway.dns])?",
-                if default { "y" } else { "n" },
-                yes_or_no,
-            )?
-        }
-    };
+    let answers_names = gateway.is_some_and(|gateway| gateway.dns.is_some());
+    let given = options.dns.map(|dns| match dns {
+        YesNo::Yes => "y",
+        YesNo::No => "n",
+    });
+    let dns = asker.find(
+        ("--dns", given),
+        "Answer the devices' questions for names here, through the tunnel (section [gateway.dns])?",
+        if answers_names { "y" } else { "n" },
+        |text| {
+            let yes = yes_or_no(text)?;
+            let domains = gateway.is_some_and(|it| !it.devices.direct_domains.is_empty());
+            match domains && !yes {
+                true => Err(
+                    "the configuration has `direct_domains`, for which names have to be answered here: yes, or take that key \
+                     out of [gateway] first"
+                        .to_owned(),
+                ),
+                false => Ok(yes),
+            }
+        },
+    )?;
     let dhcp = dhcp(options, facts, present, &lan, &mut asker)?;
     let advertise = advertise(options, facts, present, (&lan, dhcp.is_some()), &mut asker)?;
     Ok(Wish {
@@ -491,6 +508,47 @@ mod tests {
             };
             assert!(told.contains(expected), "{told}");
         }
+    }
+
+    #[test]
+    fn a_device_that_is_two_things_is_asked_for_again() {
+        let typed = "\n\n192.168.1.9\n192.168.1.9\n192.168.1.8\n\n\n";
+        let wish = found(&[], typed).unwrap();
+        assert_eq!(
+            (wish.tunnelled, wish.blocked),
+            (
+                vec!["192.168.1.9".to_owned()],
+                vec!["192.168.1.8".to_owned()]
+            )
+        );
+        let typed = "\n\nall\n192.168.1.9\n192.168.1.9\nnone\n\n\n";
+        let wish = found(&[], typed).unwrap();
+        assert_eq!(wish.direct, ["192.168.1.9"]);
+        assert!(wish.blocked.is_empty());
+    }
+
+    #[test]
+    fn names_that_go_elsewhere_need_somebody_who_answers() {
+        let text = "[tunnel.home]\nremote = \"203.0.113.5\"\npsk = \"k\"\nvirtual_address = true\n\
+            [gateway]\ntunnel = \"home\"\nlan = \"eth0\"\ndirect_domains = [\"example.org\"]\n[gateway.dns]\n";
+        let config = cygnet_config::Config::parse("t", text, &mut |p| Err(format!("no {p}")));
+        let present = Present::of(config.unwrap().gateway.as_ref(), text);
+        let facts = facts(vec![leg("eth0", "192.168.1.2/24")]);
+        let wish = |flags: &[&str], typed: &str| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(typed.as_bytes()).unwrap();
+            drop(writer);
+            find(&options(flags), &facts, &present, &mut Answers::of(reader))
+        };
+        let asked = wish(&[], "\n\n\n\n\nn\ny\n\n");
+        assert!(asked.is_ok_and(|it| it.dns));
+        let Err(NoWish::Refused(told)) = wish(&["--yes", "--dns", "no"], "") else {
+            panic!("taken");
+        };
+        assert!(
+            told.contains("--dns: the configuration has `direct_domains`"),
+            "{told}"
+        );
     }
 
     #[test]
