@@ -17,7 +17,8 @@ pub(crate) enum Device {
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     /// Its name in the configuration, its MAC address, or one of its addresses (which stands for the MAC address
-    /// if the device was seen); or a network
+    /// if the device was seen); or a network. Where devices may go that is no device of the LAN, `direct_networks` in
+    /// [gateway] says
     pub(crate) device: String,
     /// Into the tunnel or nowhere; in clear; nowhere
     #[arg(value_parser = ["tunnelled", "direct", "blocked"])]

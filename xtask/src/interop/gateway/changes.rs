@@ -227,6 +227,18 @@ fn refused(lab: &mut Lab) -> Result<String> {
             "is every device",
         ),
         (
+            vec!["device", "set", "8.8.8.8", "direct"],
+            "in no network of the LAN (",
+        ),
+        (
+            vec!["device", "set", "192.168.1.2", "blocked"],
+            "is this machine itself",
+        ),
+        (
+            vec!["device", "set", "192.168.1.1", "direct"],
+            "is the router",
+        ),
+        (
             vec!["device", "set", "192.168.1.21", "open"],
             "possible values",
         ),
@@ -258,5 +270,5 @@ fn refused(lab: &mut Lab) -> Result<String> {
     {
         return Err(Failure::new(format!("a server lists devices: {none:?}")));
     }
-    Ok("five orders refused".to_owned())
+    Ok("eight orders refused".to_owned())
 }

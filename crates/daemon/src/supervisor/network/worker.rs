@@ -6,6 +6,7 @@ mod failure;
 mod lent;
 pub(super) mod look;
 mod maps;
+mod no_device;
 mod own;
 mod watch;
 

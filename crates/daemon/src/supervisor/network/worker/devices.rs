@@ -184,6 +184,9 @@ impl Worker {
         self.learn().await;
         let given = self.given(order)?;
         let meant = self.meant(&order.device)?;
+        if let Some(policy) = order.policy {
+            self.may_be_devices(&order.device, &meant.devices, policy)?;
+        }
         if order.policy == Some(DevicePolicy::Direct) {
             self.one_device_each(&meant)?;
         }

@@ -1,0 +1,164 @@
+//! Addresses that a person may name as a device's, and that can be no device's of this LAN: a policy of theirs would be
+//! listed and counted, and never obeyed.
+
+use std::net::IpAddr;
+
+use axum::http::StatusCode;
+use cygnet_gateway::{Device, DevicePolicy, overlap};
+use ipnet::IpNet;
+
+use super::Worker;
+use crate::supervisor::control::Refusal;
+use crate::supervisor::network::machine::Machine;
+
+impl Worker {
+    /// Refuses what is no device. Those that the configuration names, and those that were seen, are taken as they are.
+    pub(super) fn may_be_devices(
+        &self,
+        text: &str,
+        devices: &[Device],
+        policy: DevicePolicy,
+    ) -> Result<(), Refusal> {
+        let config = self.config.as_ref().and_then(|it| it.gateway.as_ref());
+        let Some(gateway) = config.filter(|it| !it.devices.names.contains_key(text)) else {
+            return Ok(());
+        };
+        let Some(lan) = self.lan() else { return Ok(()) };
+        let of_legs = self.machine.addresses.iter();
+        let of_legs = of_legs.filter(|(interface, _)| gateway.lan.contains(interface));
+        let mut networks = lan.networks;
+        networks.extend(of_legs.map(|(_, net)| net.trunc()));
+        networks.sort();
+        networks.dedup();
+        for device in devices {
+            if let Device::Network(net) = device
+                && let Some(why) = why_not(net, policy, &networks, &self.machine)
+            {
+                return Err(Refusal::new(StatusCode::CONFLICT, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why what has this address, or is in this network, is no device. `networks`: the LAN's, as far as they are known.
+fn why_not(
+    net: &IpNet,
+    policy: DevicePolicy,
+    networks: &[IpNet],
+    machine: &Machine,
+) -> Option<String> {
+    let one = (net.prefix_len() == net.max_prefix_len()).then(|| net.addr());
+    let is_own = |address: &IpAddr| {
+        machine
+            .addresses
+            .iter()
+            .any(|(_, it)| it.addr() == *address)
+    };
+    if let Some(address) = one.filter(is_own) {
+        return Some(format!(
+            "{address} is this machine itself, which is no device of its LAN; what it may send itself, `own_traffic` in \
+             [gateway] says"
+        ));
+    }
+    if let Some(address) = one.filter(|it| machine.routers.contains(it)) {
+        return Some(format!(
+            "{address} is the router that this machine goes out by: it is no device, and what it sends itself never comes \
+             by here"
+        ));
+    }
+    // A device has addresses of a family that nothing here tells of, and of its link.
+    let known: Vec<&IpNet> = networks.iter().filter(|it| is_alike(it, net)).collect();
+    let is_near = match net.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    if known.is_empty() || is_near || known.iter().any(|it| overlap(it, net)) {
+        return None;
+    }
+    let list: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let destination = match policy {
+        DevicePolicy::Direct => {
+            ": a place that devices are to reach beside the tunnel belongs into `direct_networks` of [gateway], then `cygnet \
+             reload`"
+        }
+        DevicePolicy::Tunnelled | DevicePolicy::Blocked => "",
+    };
+    let device = Device::Network(*net);
+    Some(format!(
+        "{device} can be no device: it is in no network of the LAN ({}){destination}; if devices there send through this \
+         machine, behind a router of the LAN, name their network in `networks` of [gateway] as well",
+        list.join(", ")
+    ))
+}
+
+fn is_alike(a: &IpNet, b: &IpNet) -> bool {
+    a.max_prefix_len() == b.max_prefix_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        match text.parse::<IpAddr>() {
+            Ok(address) => address.into(),
+            Err(_) => text.parse().unwrap(),
+        }
+    }
+
+    fn told(device: &str, policy: DevicePolicy, networks: &[&str]) -> Option<String> {
+        let machine = Machine {
+            addresses: vec![("eth0".into(), "192.168.1.2/24".parse().unwrap())],
+            routers: vec!["192.168.1.1".parse().unwrap()],
+            ..Machine::default()
+        };
+        let networks: Vec<IpNet> = networks.iter().map(|it| net(it)).collect();
+        why_not(&net(device), policy, &networks, &machine)
+    }
+
+    #[test]
+    fn what_is_no_device_is_told_with_what_to_do() {
+        const LAN: &[&str] = &["192.168.1.0/24"];
+        for (device, policy, expected) in [
+            (
+                "8.8.8.8",
+                DevicePolicy::Direct,
+                "8.8.8.8 can be no device: it is in no network of the LAN (192.168.1.0/24): a place that devices are to reach \
+                 beside the tunnel belongs into `direct_networks`",
+            ),
+            (
+                "8.8.8.8",
+                DevicePolicy::Blocked,
+                "(192.168.1.0/24); if devices there",
+            ),
+            ("10.1.0.0/24", DevicePolicy::Direct, "10.1.0.0/24 can be no"),
+            ("192.168.1.2", DevicePolicy::Blocked, "this machine itself"),
+            ("192.168.1.1", DevicePolicy::Direct, "is the router"),
+        ] {
+            let told = told(device, policy, LAN).unwrap();
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_device_is_taken() {
+        for (device, networks) in [
+            ("192.168.1.77", &["192.168.1.0/24"][..]),
+            ("192.168.1.64/26", &["192.168.1.0/24"]),
+            ("192.168.0.0/16", &["192.168.1.0/24"]),
+            // Behind a router of the LAN.
+            ("10.1.0.9", &["192.168.1.0/24", "10.1.0.0/16"]),
+            // Of a family of which nothing is known, or nothing at all is.
+            ("2001:db8::9", &["192.168.1.0/24"]),
+            ("fe80::9", &["192.168.1.0/24", "2001:db8::/64"]),
+            ("8.8.8.8", &[]),
+        ] {
+            assert_eq!(
+                told(device, DevicePolicy::Direct, networks),
+                None,
+                "{device}"
+            );
+        }
+    }
+}
