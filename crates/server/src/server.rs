@@ -434,14 +434,15 @@ impl Server {
         }))
     }
 
-    /// Removes state, published files and `[server]`. Directories that hold something else stay.
-    pub fn uninstall(self, check: Check<'_>) -> Result<()> {
+    /// Removes state, published files and `[server]`; a configuration in which nothing else is goes as a whole.
+    /// Directories that hold something else stay. `reload` lets a daemon that runs read what is left, before the file goes.
+    pub fn uninstall<T>(self, check: Check<'_>, reload: impl FnOnce() -> T) -> Result<T> {
         let mut configuration = Configuration::read(&self.place.config)?;
+        let mut is_empty = false;
         if configuration.is_ours() {
-            match configuration.without_section() {
-                Some(rest) => configuration.replace(rest, check)?,
-                None => configuration.remove()?,
-            }
+            let rest = configuration.without_section();
+            is_empty = rest.is_none();
+            configuration.replace(rest.unwrap_or_default(), check)?;
         }
         let published = self.place.published();
         for path in FILES.iter().map(|name| published.join(name)) {
@@ -454,11 +455,15 @@ impl Server {
         }
         let state = self.place.state();
         fs::remove_file(&state).map_err(Error::file("remove", &state))?;
+        let reloaded = reload();
+        if is_empty {
+            configuration.remove()?;
+        }
         for directory in [&published, &self.place.state_dir] {
             // One that holds something else stays.
             let _ = fs::remove_dir(directory);
         }
-        Ok(())
+        Ok(reloaded)
     }
 
     pub(crate) fn authority_end(&self) -> Result<i64> {
@@ -542,5 +547,42 @@ impl Server {
             .connection
             .execute("UPDATE server SET published = generation", []);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Directory, TestRandom};
+
+    #[test]
+    fn who_runs_reads_a_configuration_without_a_server_before_the_file_goes() {
+        for more in ["", "[daemon]\nlog = \"debug\"\n"] {
+            let directory = Directory::new(&format!("uninstall-{}", more.len()));
+            let place = Place {
+                config: directory.path().join("cygnet.toml"),
+                state_dir: directory.path().join("state"),
+            };
+            if !more.is_empty() {
+                fs::write(&place.config, more).unwrap();
+            }
+            let settings = Settings {
+                addresses: vec!["203.0.113.5".parse().unwrap()],
+                pools: vec!["10.9.0.0/24".parse().unwrap()],
+                dns: Vec::new(),
+                uplink: None,
+                key: Key::default(),
+            };
+            let mut random = TestRandom::new(1);
+            let mut with = Circumstances {
+                now: 1_800_000_000,
+                random: &mut random,
+            };
+            let server = Server::init(&place, &settings, &mut with, &|_| Ok(())).unwrap();
+            let read = server.uninstall(&|_| Ok(()), || fs::read_to_string(&place.config));
+            assert_eq!(read.unwrap().unwrap(), more);
+            assert_eq!(place.config.exists(), !more.is_empty());
+            assert!(!place.state().exists() && !place.published().exists());
+        }
     }
 }

@@ -37,9 +37,14 @@ pub(super) fn known(what: &str, option: &str) -> Result<Zeroizing<String>> {
     prompt(what, &format!("{what}: "), option)
 }
 
-/// Asked for twice, for something new.
-pub(super) fn new(what: &str, option: &str) -> Result<Zeroizing<String>> {
+/// Asked for twice, for something new; one that will not do is not typed again.
+pub(super) fn new(
+    what: &str,
+    option: &str,
+    judge: impl FnOnce(&str) -> Result<()>,
+) -> Result<Zeroizing<String>> {
     let first = prompt(what, &format!("{what}: "), option)?;
+    judge(&first)?;
     let second = prompt(what, "once more: ", option)?;
     if *first != *second {
         return Err(Error::Refused("the two are not the same".into()));

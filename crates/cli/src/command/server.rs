@@ -136,6 +136,7 @@ fn set_address(options: &SetAddress) -> Result<ExitCode> {
     let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     println!("The server's certificate holds: {}.", names.join(", "));
     network::tell_private(&options.addresses);
+    network::tell_elsewhere(&options.addresses);
     if outdated.is_empty() {
         println!("All files that were handed out go on working.");
     } else {

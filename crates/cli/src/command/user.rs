@@ -389,7 +389,7 @@ fn quoted(path: &Path) -> String {
 fn new_password(input: &PasswordInput) -> Result<Option<Zeroizing<[u8; 16]>>> {
     let typed = match (&input.password_file, input.password) {
         (Some(path), _) => secret::of_file(path)?,
-        (None, true) => secret::new("password", "--password-file")?,
+        (None, true) => secret::new("password", "--password-file", password::check_password)?,
         (None, false) => return Ok(None),
     };
     secret::judge(

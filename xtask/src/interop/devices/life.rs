@@ -163,8 +163,11 @@ fn restored(lab: &mut Lab) -> Result<String> {
     fs::set_permissions(&phrase, fs::Permissions::from_mode(0o600))?;
     let (file, phrase) = (file.to_string_lossy(), phrase.to_string_lossy());
     server.cygnet(&["server", "backup", &file, "--passphrase-file", &phrase])?;
-    server.cygnet.stop()?;
+    // One that runs is a server no more.
     server.cygnet(&["server", "uninstall", "--yes"])?;
+    let status = server.cygnet.command(&["status"])?;
+    ensure!(!status.contains("listening"), "{status}");
+    server.cygnet.stop()?;
     for gone in ["server", "state/server.sqlite"] {
         let path = server.cygnet.directory().join(gone);
         ensure!(!path.exists(), "left behind: {}", path.display());

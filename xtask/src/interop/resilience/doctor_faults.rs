@@ -60,7 +60,11 @@ fn second_leg(lab: &mut Lab) -> Result<String> {
     report.good("lan", "it is up, with 10.9.0.1/24")?;
     let mut told = Vec::new();
     for (fault, plant, says) in [
-        ("no address", "ip addr flush dev lan9", "lan9: it has no address"),
+        (
+            "no address",
+            "ip addr flush dev lan9",
+            "lan9: it has no address",
+        ),
         ("down", "ip link set lan9 down", "lan9: it is down"),
         ("gone", "ip link del lan9", "there is no such interface"),
     ] {

@@ -18,7 +18,11 @@ pub(super) fn backup(options: &Backup) -> Result<ExitCode> {
     backup::check_replaceable(&options.file)?;
     let passphrase = match &options.passphrase.passphrase_file {
         Some(path) => secret::of_file(path)?,
-        None => secret::new("passphrase for the backup", "--passphrase-file")?,
+        None => secret::new(
+            "passphrase for the backup",
+            "--passphrase-file",
+            backup::check_passphrase,
+        )?,
     };
     secret::judge(
         backup::check_passphrase(&passphrase),

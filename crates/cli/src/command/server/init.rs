@@ -61,6 +61,7 @@ pub(super) fn init(options: &Init) -> Result<ExitCode> {
         pools.join(" and ")
     );
     network::tell_private(&settings.addresses);
+    network::tell_elsewhere(&settings.addresses);
     if settings.key == Key::Rsa3072 {
         println!(
             "Windows will not connect: it takes signatures by RSA with an outdated hash (SHA-1) alone. If it has to, \

@@ -1,6 +1,6 @@
 //! What this machine and the name service say about addresses.
 
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use cygnet_gateway::overlap;
 use cygnet_linux::{Link, Netlink};
@@ -34,6 +34,65 @@ pub(super) fn tell_private(addresses: &[Address]) {
              internet, forward UDP 500 and 4500 to it in the router, and give the router's public name as --address."
         );
     }
+}
+
+/// Says it where an address leads to another machine: this one hears of a call only if that forwards it.
+pub(super) fn tell_elsewhere(addresses: &[Address]) {
+    let Ok(own) = ask(async |netlink| netlink.addresses().await) else {
+        return;
+    };
+    let own: Vec<IpAddr> = own
+        .iter()
+        .map(|it| it.net.addr())
+        .filter(|it| !it.is_loopback() && !is_link_local(it))
+        .collect();
+    for address in addresses {
+        let leads_to: Vec<IpAddr> = match address {
+            Address::Ip(address) => vec![address.to_canonical()],
+            // One that does not resolve was refused, or is taken as it is.
+            Address::Name(name) => (name.as_str(), 500)
+                .to_socket_addrs()
+                .map(|found| found.map(|it| it.ip()).collect())
+                .unwrap_or_default(),
+        };
+        if let Some(told) = elsewhere(&address.to_string(), &leads_to, &own) {
+            println!("{told}");
+        }
+    }
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// What there is to say of a name or an address that `leads_to` no address of this machine's `own`.
+fn elsewhere(called: &str, leads_to: &[IpAddr], own: &[IpAddr]) -> Option<String> {
+    if leads_to.is_empty() || leads_to.iter().any(|it| own.contains(it)) {
+        return None;
+    }
+    let list = |addresses: &[IpAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(", ")
+    };
+    let what = match leads_to {
+        [one] if one.to_string() == called => format!("{called} is no address"),
+        [_] => format!("{called} leads to {}, which is no address", list(leads_to)),
+        _ => format!(
+            "{called} leads to {}, none of which is an address",
+            list(leads_to)
+        ),
+    };
+    let has = match own {
+        [] => String::new(),
+        own => format!(" (it has {})", list(own)),
+    };
+    Some(format!(
+        "{what} of this machine{has}: that is right only if a router, or the provider, forwards UDP 500 and 4500 from there \
+         to here. If it is a slip, `cygnet server set-address`."
+    ))
 }
 
 /// Networks that this machine has addresses in, and those that it has routes to.
@@ -124,6 +183,43 @@ fn ask<T>(question: impl AsyncFnOnce(Netlink) -> cygnet_linux::Result<T>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_another_machine_is_told_of() {
+        let of = |text: &str| -> Vec<IpAddr> {
+            text.split_whitespace()
+                .map(|it| it.parse().unwrap())
+                .collect()
+        };
+        let own = of("203.0.113.6 2001:db8::6");
+        for (called, leads_to) in [
+            ("203.0.113.6", "203.0.113.6"),
+            ("vpn.example.org", "203.0.113.9 2001:db8::6"),
+            ("not.yet.example.org", ""),
+        ] {
+            assert_eq!(elsewhere(called, &of(leads_to), &own), None, "{called}");
+        }
+        for (called, leads_to, expected) in [
+            (
+                "203.0.113.55",
+                "203.0.113.55",
+                "203.0.113.55 is no address of this machine (it has 203.0.113.6, 2001:db8::6): ",
+            ),
+            (
+                "vpn.example.org",
+                "203.0.113.55",
+                "vpn.example.org leads to 203.0.113.55, which is no address of this machine",
+            ),
+            (
+                "vpn.example.org",
+                "203.0.113.55 203.0.113.56",
+                "leads to 203.0.113.55, 203.0.113.56, none of which is an address of",
+            ),
+        ] {
+            let told = elsewhere(called, &of(leads_to), &own).unwrap();
+            assert!(told.contains(expected), "{told}");
+        }
+    }
 
     #[test]
     fn a_lan_is_where_this_machine_has_an_address() {

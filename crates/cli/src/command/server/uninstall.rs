@@ -26,20 +26,28 @@ pub(super) fn uninstall(options: &Uninstall) -> Result<ExitCode> {
         Some(unit) => unit::disable(unit).map(|()| true)?,
         None => false,
     };
-    server.uninstall(&check)?;
-    let outcome = match disabled {
+    let outcome = server.uninstall(&check, || match disabled {
         true => ReloadOutcome::NotRunning,
         false => context.reload_daemon(),
-    };
-    if matches!(outcome, ReloadOutcome::Failed(_)) {
-        println!("cygnet still runs here, with what it has read before: stop it.");
-    }
+    })?;
     println!("The server is gone: users, keys, certificates and [server].");
+    let has_work = context.place.config.exists();
     match outcome {
         ReloadOutcome::Failed(told) => {
-            println!("(The running cygnet did not take that up: {told}.)");
+            println!(
+                "But cygnet still runs here and serves by what it has read before: `systemctl stop cygnet`, or end `cygnet \
+                 run`. (It did not take that up: {told}.)"
+            );
             Ok(ExitCode::from(super::super::FAILED))
         }
-        _ => Ok(ExitCode::SUCCESS),
+        ReloadOutcome::Done if !has_work => {
+            println!(
+                "cygnet serves nobody any more and runs on with nothing to do; {} is gone, so it cannot start again: \
+                 `systemctl disable --now cygnet`, or end `cygnet run`.",
+                context.place.config.display()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        ReloadOutcome::Done | ReloadOutcome::NotRunning => Ok(ExitCode::SUCCESS),
     }
 }

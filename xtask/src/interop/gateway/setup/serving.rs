@@ -13,17 +13,19 @@ use crate::lab::{Lab, Namespace, Process, Result, wait_for};
 use std::fs;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::new(
-        "setup-dns-dhcp",
-        "typed, with y to names and y to addresses, beside a radvd: a device gets lease, name and both internets by the box, \
+    vec![
+        Scenario::new(
+            "setup-dns-dhcp",
+            "typed, with y to names and y to addresses, beside a radvd: a device gets lease, name and both internets by the box, \
          and `gateway off` leaves all as before",
-        dns_and_dhcp,
-    ),
-    Scenario::new(
-        "setup-beside-a-firewall",
-        "a firewall of the machine's drops what devices ask: setup says so, with the rule that lets it in",
-        beside_a_firewall,
-    )]
+            dns_and_dhcp,
+        ),
+        Scenario::new(
+            "setup-beside-a-firewall",
+            "a firewall of the machine's drops what devices ask: setup says so, with the rule that lets it in",
+            beside_a_firewall,
+        ),
+    ]
 }
 
 fn beside_a_firewall(lab: &mut Lab) -> Result<String> {
