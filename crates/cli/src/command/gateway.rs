@@ -52,7 +52,10 @@ fn off(options: &Off) -> ExitCode {
     // Of a file that cannot be read whoever takes a setup back has said so.
     let by_setup = code.is_some();
     let code = code.unwrap_or_else(|| guard_off(config));
-    if let Some(told) = still_a_gateway(config, by_setup) {
+    let is_off = setup::guard_is_there() == Ok(false);
+    // Nothing is said of what was not done.
+    let is_done = is_off && (options.guard_only || !setup::is_set_up(config));
+    if let Some(told) = still_a_gateway(config, by_setup).filter(|_| is_done) {
         println!("{told}");
     }
     code
