@@ -4,7 +4,7 @@
 //! for what has it as its source. Of several that fit, the MAC address decides, then the narrowest network, then what
 //! is said of all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -258,6 +258,18 @@ impl Devices {
     pub fn way(&self, mac: Option<Mac>, source: IpAddr) -> Way<'_> {
         let (said_of, policy) = self.decision(mac, source);
         self.way_of(said_of.as_ref(), policy)
+    }
+
+    /// Where it may go: one way, or where its MAC address is not known each that is said of any.
+    pub(crate) fn possible_ways(&self, mac: Option<Mac>, source: IpAddr) -> BTreeSet<Way<'_>> {
+        let mut ways = BTreeSet::from([self.way(mac, source)]);
+        if mac.is_none() {
+            let by_mac = self
+                .ways()
+                .filter(|(device, _)| matches!(device, Device::Mac(_)));
+            ways.extend(by_mac.map(|(_, way)| way));
+        }
+        ways
     }
 
     fn way_of(&self, said_of: Option<&Device>, policy: DevicePolicy) -> Way<'_> {

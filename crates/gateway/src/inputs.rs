@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::devices::{Device, DevicePolicy, Devices, Mac, Way};
+use crate::devices::{DevicePolicy, Devices, Way};
 use crate::direct_names::DirectNames;
 use crate::mapping::Mapping;
 use crate::nft;
@@ -245,37 +245,24 @@ pub struct Lan {
 }
 
 impl Lan {
-    /// Where a packet from the LAN to somewhere else may go. `mac`: of its sender, as far as it is known.
-    #[must_use]
-    pub fn way(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> Way<'_> {
-        let names = &self.direct_names;
-        let by_name = names.listed && names.addresses.contains_key(&destination);
-        self.way_to(destination, self.devices.way(mac, source), by_name)
-    }
-
     /// Where a packet of this machine itself to somewhere else may go: where one of a tunnelled device may, unless it may
     /// send what it likes. What devices ask for by name is nothing to it.
-    #[must_use]
-    pub fn own_way(&self, destination: IpAddr) -> Way<'_> {
+    pub(crate) fn own_way(&self, destination: IpAddr) -> Way<'_> {
         match self.own {
             Some(_) => self.way_to(destination, Way::Tunnelled, false),
             None => Way::Direct,
         }
     }
 
-    /// The tunnel that what goes this way enters.
-    #[must_use]
-    pub fn entered<'l>(&'l self, way: Way<'l>) -> Option<&'l str> {
-        match way {
-            Way::Tunnelled => Some(&self.tunnel),
-            Way::Through(tunnel) => Some(tunnel),
-            Way::Direct | Way::Blocked => None,
-        }
-    }
-
-    /// `way`: of its sender. `by_name`: the destination is reached around the tunnel by its name.
-    fn way_to<'l>(&'l self, destination: IpAddr, way: Way<'l>, by_name: bool) -> Way<'l> {
-        if let (true, Some(tunnel)) = (way != Way::Blocked, self.tunnel_to(destination)) {
+    /// Where a packet from the LAN to somewhere else may go. `way`: its sender's. `by_name`: the destination is reached
+    /// around the tunnel by its name.
+    pub(crate) fn way_to<'l>(
+        &'l self,
+        destination: IpAddr,
+        way: Way<'l>,
+        by_name: bool,
+    ) -> Way<'l> {
+        if let (true, Some((_, tunnel))) = (way != Way::Blocked, self.given_to(destination)) {
             return Way::Through(tunnel);
         }
         let mut around = self.direct_networks.iter();
@@ -287,15 +274,14 @@ impl Lan {
         }
     }
 
-    /// The tunnel that this destination was given: by the narrowest network that holds it.
-    fn tunnel_to(&self, destination: IpAddr) -> Option<&str> {
+    /// The narrowest network that holds this destination and was given a tunnel, with that.
+    pub(crate) fn given_to(&self, destination: IpAddr) -> Option<(&IpNet, &str)> {
         let all = self.through.iter().flat_map(|through| {
             let networks = through.networks.iter();
             networks.map(|net| (net, through.tunnel.as_str()))
         });
         let holding = all.filter(|(net, _)| net.contains(&destination));
-        let narrowest = holding.max_by_key(|(net, _)| net.prefix_len());
-        narrowest.map(|(_, tunnel)| tunnel)
+        holding.max_by_key(|(net, _)| net.prefix_len())
     }
 
     /// The other tunnels, each with the mark of what belongs into it and with the table of its routes.
@@ -318,20 +304,6 @@ impl Lan {
         })
     }
 
-    /// Whose packets may go another way now than they might `before`.
-    #[must_use]
-    pub fn since<'l>(&'l self, before: &'l Self) -> Changes<'l> {
-        fn by_mac(lan: &Lan) -> impl Iterator<Item = (Device, Way<'_>)> {
-            let named = lan.devices.ways();
-            named.filter(|(device, _)| matches!(device, Device::Mac(_)))
-        }
-        Changes {
-            now: self,
-            before,
-            by_mac: by_mac(self).ne(by_mac(before)),
-        }
-    }
-
     /// Whether not everything is tunnelled, so that packets are marked.
     pub(crate) fn sorts(&self) -> bool {
         self.lets_out() || self.needs_marks() || !self.through.is_empty()
@@ -349,39 +321,6 @@ impl Lan {
     /// Whether what has no mark must not enter the gateway's tunnel: somebody is blocked, or goes through another.
     pub(crate) fn needs_marks(&self) -> bool {
         self.devices.any(DevicePolicy::Blocked) || self.devices.any_through()
-    }
-}
-
-/// What became of the ways of packets, for a look at many: see [`Lan::since`].
-#[derive(Debug, Clone, Copy)]
-pub struct Changes<'l> {
-    now: &'l Lan,
-    before: &'l Lan,
-    /// Something is said otherwise of a MAC address.
-    by_mac: bool,
-}
-
-impl Changes<'_> {
-    /// Whether such a packet may go another way now. `mac`: of its sender. Of one whose MAC address is not known,
-    /// whatever is said of MAC addresses may be; only those in the LAN are of it.
-    #[must_use]
-    pub fn concern(&self, mac: Option<Mac>, source: IpAddr, destination: IpAddr) -> bool {
-        let inside = |address: IpAddr| self.now.networks.iter().any(|net| net.contains(&address));
-        if (mac.is_none() && !inside(source)) || inside(destination) {
-            return false;
-        }
-        (mac.is_none() && self.by_mac) || self.differ(|lan| lan.way(mac, source, destination))
-    }
-
-    /// Whether such a packet of this machine itself may.
-    #[must_use]
-    pub fn concern_own(&self, destination: IpAddr) -> bool {
-        self.differ(|lan| lan.own_way(destination))
-    }
-
-    fn differ(&self, way: impl Fn(&Lan) -> Way<'_>) -> bool {
-        let (now, before) = (way(self.now), way(self.before));
-        now != before || self.now.entered(now) != self.before.entered(before)
     }
 }
 
@@ -439,7 +378,7 @@ mod tests {
         let all = |lan: &Lan| [web, by_name, given].map(|address| to(lan, address));
         assert_eq!(all(&lan), ["Direct", "Tunnelled", "work"]);
         assert_eq!(
-            lan.way(None, web.parse().unwrap(), by_name.parse().unwrap()),
+            lan.way_to(by_name.parse().unwrap(), Way::Tunnelled, true),
             Way::Direct
         );
         lan.on_failure = OnFailure::Direct { open: true };
@@ -448,49 +387,9 @@ mod tests {
         assert_eq!(all(&lan), ["Direct"; 3]);
     }
 
-    #[test]
-    fn whose_way_changed_is_known_by_address_and_as_far_as_it_is_known_by_mac() {
-        let lan = |devices: &[(&str, DevicePolicy)], direct: &[&str]| Lan {
-            networks: vec!["192.168.1.0/24".parse().unwrap()],
-            devices: Devices {
-                named: (devices.iter().map(|(d, p)| (d.parse().unwrap(), *p))).collect(),
-                ..Devices::default()
-            },
-            direct_networks: direct.iter().map(|n| n.parse().unwrap()).collect(),
-            ..Lan::default()
-        };
-        let mac = |last: u8| Mac::new([2, 0, 0, 0, 0, last]);
-        let changed = |before: &Lan, now: &Lan, mac, source: &str, to: &str| {
-            now.since(before)
-                .concern(mac, source.parse().unwrap(), to.parse().unwrap())
-        };
-        let plain = lan(&[], &[]);
-        let by_mac = lan(&[("02:00:00:00:00:01", DevicePolicy::Blocked)], &[]);
-        for (sender, source, to, expected) in [
-            (mac(1), "192.168.1.9", "198.51.100.1", true),
-            (mac(1), "fd00::9", "2001:db8::1", true),
-            (mac(1), "192.168.1.9", "192.168.1.1", false),
-            (mac(2), "192.168.1.9", "198.51.100.1", false),
-            // Who that is, nobody knows.
-            (None, "192.168.1.9", "198.51.100.1", true),
-            (None, "198.51.100.1", "203.0.113.1", false),
-        ] {
-            for (before, now) in [(&plain, &by_mac), (&by_mac, &plain)] {
-                let told = changed(before, now, sender, source, to);
-                assert_eq!(told, expected, "{sender:?} {source} {to}");
-            }
-            assert!(!changed(&by_mac, &by_mac, sender, source, to));
-        }
-        let by_destination = lan(&[], &["198.51.100.0/24"]);
-        let to = |to| changed(&plain, &by_destination, None, "192.168.1.9", to);
-        assert!(to("198.51.100.1") && !to("203.0.113.1"));
-        // By another tunnel of the gateway, whoever enters that.
-        let by_another = Lan {
-            tunnel: "another".to_owned(),
-            ..by_destination.clone()
-        };
-        let to = |to| changed(&by_destination, &by_another, None, "192.168.1.9", to);
-        assert!(to("203.0.113.1") && !to("198.51.100.1"));
+    fn way<'l>(lan: &'l Lan, source: &str, to: &str) -> Way<'l> {
+        let way = lan.devices.way(None, source.parse().unwrap());
+        lan.way_to(to.parse().unwrap(), way, false)
     }
 
     #[test]
@@ -517,12 +416,7 @@ mod tests {
             let device = device.parse().unwrap();
             lan.devices.give(device, policy, through.map(str::to_owned));
         }
-        let way = |lan: &Lan, source: &str, to: &str| {
-            format!(
-                "{:?}",
-                lan.way(None, source.parse().unwrap(), to.parse().unwrap())
-            )
-        };
+        let way = |lan: &Lan, source: &str, to: &str| format!("{:?}", way(lan, source, to));
         for (source, to, expected) in [
             ("192.168.1.6", "10.20.1.1", "Through(\"work\")"),
             ("192.168.1.6", "198.51.100.1", "Through(\"work\")"),
@@ -538,20 +432,6 @@ mod tests {
         ] {
             assert_eq!(way(&lan, source, to), expected, "{source} {to}");
         }
-        // Another tunnel for a device is another way.
-        let mut other = lan.clone();
-        let device = "192.168.1.7".parse().unwrap();
-        other
-            .devices
-            .give(device, DevicePolicy::Tunnelled, Some("work".to_owned()));
-        other.networks = vec!["192.168.1.0/24".parse().unwrap()];
-        let changed = |source: &str, to: &str| {
-            other
-                .since(&lan)
-                .concern(None, source.parse().unwrap(), to.parse().unwrap())
-        };
-        assert!(changed("192.168.1.7", "203.0.113.1"));
-        assert!(!changed("192.168.1.7", "10.20.1.1") && !changed("192.168.1.6", "203.0.113.1"));
     }
 
     #[test]
@@ -567,10 +447,7 @@ mod tests {
         }
         for (open, unnamed) in [(false, Way::Tunnelled), (true, Way::Direct)] {
             lan.on_failure = OnFailure::Direct { open };
-            let way = |lan: &Lan, source: &str| {
-                let way = lan.way(None, source.parse().unwrap(), "9.9.9.9".parse().unwrap());
-                format!("{way:?}")
-            };
+            let way = |lan: &Lan, source: &str| format!("{:?}", way(lan, source, "9.9.9.9"));
             assert_eq!(way(&lan, "192.168.1.6"), format!("{unnamed:?}"));
             assert_eq!(way(&lan, "fd00::6"), format!("{unnamed:?}"));
             assert_eq!(way(&lan, "192.168.1.7"), "Through(\"us\")");

@@ -32,6 +32,7 @@
 //! ([`Devices`]). Without them (a foreign `nft flush ruleset`) nothing goes direct, and where anybody is blocked or goes
 //! through another tunnel, nothing leaves.
 
+mod bindings;
 mod devices;
 mod direct_names;
 mod error;
@@ -45,11 +46,12 @@ mod plan;
 
 use ipnet::IpNet;
 
+pub use bindings::{Bindings, Connection, Retired, Verdict};
 pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac, Way};
 pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;
 pub use guard::{GuardInputs, GuardPlan};
-pub use inputs::{Changes, Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
+pub use inputs::{Dns, Inputs, InterfaceName, Lan, OnFailure, Server, Through, Tunnel};
 pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use own::OwnNeeds;
@@ -78,7 +80,8 @@ pub const DIRECT_MARK: u32 = 0x0063_7964;
 /// Firewall mark on packets of the LAN that belong into the tunnel: "cyt".
 pub const TUNNELLED_MARK: u32 = 0x0063_7974;
 
-/// Firewall mark on what a guarded box itself sends through the LAN's tunnel, and on its connections: "cyo".
+/// Firewall mark on what a guarded box itself is led into a tunnel with, the LAN's or one that a destination was given, and
+/// on these connections: "cyo".
 pub const OWN_MARK: u32 = 0x0063_796f;
 
 /// The first of the firewall marks on packets of the LAN that belong into other tunnels than the gateway's, one each.

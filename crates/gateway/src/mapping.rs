@@ -51,12 +51,40 @@ impl Mapping {
         self.shown
     }
 
+    /// As the other side knows a host of ours.
+    #[must_use]
+    pub fn shown_of(&self, own: IpAddr) -> Option<IpAddr> {
+        moved(own, &self.own, &self.shown)
+    }
+
+    /// As a host that the other side knows by this address is here.
+    #[must_use]
+    pub fn own_of(&self, shown: IpAddr) -> Option<IpAddr> {
+        moved(shown, &self.shown, &self.own)
+    }
+
     /// A network that `own` could appear as: private, of its size, with as much of its own number as there is room for
     /// (`10.201.1.0/24` for `192.168.1.0/24`), and outside of all in `taken`. `None`: it is too large to be moved.
     #[must_use]
     pub fn propose(own: &IpNet, taken: &[IpNet]) -> Option<IpNet> {
         let free = |candidate: &IpNet| !taken.iter().any(|net| overlap(net, candidate));
         (201..=254).filter_map(|n| candidate(own, n)).find(free)
+    }
+}
+
+/// The host of `from` in the other network.
+fn moved(address: IpAddr, from: &IpNet, to: &IpNet) -> Option<IpAddr> {
+    if !from.contains(&address) {
+        return None;
+    }
+    match (address, from.hostmask(), to.network()) {
+        (IpAddr::V4(address), IpAddr::V4(mask), IpAddr::V4(to)) => {
+            Some((to | (address & mask)).into())
+        }
+        (IpAddr::V6(address), IpAddr::V6(mask), IpAddr::V6(to)) => {
+            Some((to | (address & mask)).into())
+        }
+        _ => None,
     }
 }
 
@@ -95,6 +123,14 @@ mod tests {
         assert!(told("192.168.1.0/24", "fd00::/24").contains("the other IPv6"));
         let good = Mapping::new(net("192.168.1.0/24"), net("10.201.1.0/24")).unwrap();
         assert_eq!(good.shown(), net("10.201.1.0/24"));
+        let [here, there, other] =
+            ["192.168.1.7", "10.201.1.7", "192.168.2.7"].map(|a| a.parse().unwrap());
+        assert_eq!(good.shown_of(here), Some(there));
+        assert_eq!(good.own_of(there), Some(here));
+        assert_eq!((good.shown_of(other), good.own_of(here)), (None, None));
+        let six = Mapping::new(net("fd00:1::/64"), net("fd00:2::/64")).unwrap();
+        let shown = six.shown_of("fd00:1::a:b".parse().unwrap());
+        assert_eq!(shown, Some("fd00:2::a:b".parse().unwrap()));
     }
 
     #[test]

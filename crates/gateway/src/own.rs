@@ -8,6 +8,9 @@ use crate::inputs::{Inputs, InterfaceName, Tunnel};
 use crate::overlap;
 use crate::plan::Family;
 
+/// Where names are asked for, in clear and by TLS (RFC 7858).
+pub(crate) const NAME_PORTS: [u16; 2] = [53, 853];
+
 /// What of it leaves beside the tunnel, besides the tunnels themselves, DHCP, the time, and answers to who called this
 /// machine. All else is a device's traffic: it takes the LAN's tunnel, or is refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

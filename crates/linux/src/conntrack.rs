@@ -4,7 +4,10 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, Tuple};
+use cygnet_gateway::Connection;
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
+};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
@@ -25,21 +28,6 @@ const CTA_ZONE: u16 = 18;
 
 /// The kernel puts no more of a dump into one datagram.
 const DATAGRAM: usize = 64 << 10;
-
-/// Who began a connection, and with whom, before any translation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
-    /// Sender of the first packet.
-    pub source: IpAddr,
-    /// Where it was sent.
-    pub destination: IpAddr,
-    /// Where answers are sent: to the sender, or to the address that its packets leave by.
-    pub answered: IpAddr,
-    /// Who answers: the destination, or whoever its packets were redirected to.
-    pub answers: IpAddr,
-    /// Its mark; 0: none.
-    pub mark: u32,
-}
 
 /// Ends the connections that `which` says, of the network namespace of this thread; how many there were. One that
 /// cannot be ended does not keep the others.
@@ -135,15 +123,18 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
         _ => None,
     })?;
-    let (source, destination) = ends(tuples);
-    let (source, destination) = (source?, destination?);
-    let (answers, answered) = reply.unwrap_or_default();
+    let began = ends(tuples);
+    let (source, destination) = (began.source?, began.destination?);
+    let reply = reply.unwrap_or_default();
     let connection = Connection {
         source,
         destination,
-        answered: answered.unwrap_or(source),
-        answers: answers.unwrap_or(destination),
+        answered: reply.destination.unwrap_or(source),
+        answers: reply.source.unwrap_or(destination),
         mark: mark.unwrap_or_default(),
+        source_port: began.source_port,
+        port: began.destination_port,
+        answering_port: reply.source_port,
     };
     let family = match connection.source {
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
@@ -157,19 +148,40 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
 }
 
 /// Sender and receiver of a direction.
-fn ends(tuples: &[Tuple]) -> (Option<IpAddr>, Option<IpAddr>) {
-    let (mut source, mut destination) = (None, None);
+#[derive(Default)]
+struct Ends {
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    source_port: Option<u16>,
+    destination_port: Option<u16>,
+}
+
+fn ends(tuples: &[Tuple]) -> Ends {
+    let mut ends = Ends::default();
     for part in tuples {
-        let Tuple::Ip(addresses) = part else { continue };
-        for address in addresses {
-            match address {
-                IPTuple::SourceAddress(address) => source = Some(*address),
-                IPTuple::DestinationAddress(address) => destination = Some(*address),
-                _ => {}
+        match part {
+            Tuple::Ip(addresses) => {
+                for address in addresses {
+                    match address {
+                        IPTuple::SourceAddress(address) => ends.source = Some(*address),
+                        IPTuple::DestinationAddress(address) => ends.destination = Some(*address),
+                        _ => {}
+                    }
+                }
             }
+            Tuple::Proto(ports) => {
+                for port in ports {
+                    match port {
+                        ProtoTuple::SourcePort(port) => ends.source_port = Some(*port),
+                        ProtoTuple::DestinationPort(port) => ends.destination_port = Some(*port),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    (source, destination)
+    ends
 }
 
 /// A socket to the kernel's connection tracking.

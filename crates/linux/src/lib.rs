@@ -27,7 +27,7 @@ mod tun;
 mod udp;
 
 pub use apply::{GuardState, Network};
-pub use conntrack::{Connection, end_connections};
+pub use conntrack::end_connections;
 pub use error::{Error, Result};
 pub use file::{keep_file, replace_file};
 pub use marked::unconnected_tcp;

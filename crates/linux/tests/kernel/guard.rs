@@ -566,7 +566,7 @@ fn connections_in_a_zone_end_as_well() {
     world.canaries();
     let laptop: IpAddr = "192.168.50.10".parse().unwrap();
     let end = || {
-        let of_laptop = |c: cygnet_linux::Connection| c.source == laptop;
+        let of_laptop = |c: cygnet_gateway::Connection| c.source == laptop;
         world.gateway.run(|| end_connections(of_laptop)).unwrap()
     };
     assert!(end() > 0, "none was ended");

@@ -337,6 +337,7 @@ pub(super) fn remember_of(config: &Config) {
 }
 
 /// The devices of the guard that was last in place.
+#[cfg(test)]
 pub(super) fn last_devices(state_dir: &str) -> Option<LanDevices> {
     recall(state_dir).map(|last| last.devices())
 }

@@ -1,22 +1,19 @@
 //! The thread that changes the kernel.
 
+mod connections;
 mod devices;
 mod direct_names;
 mod failure;
-mod lent;
 pub(super) mod look;
-mod maps;
 mod no_device;
-mod own;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cygnet_config::Config;
-use cygnet_gateway::{GuardPlan, Lan, Mac, NetworkPlan, PlanError};
+use cygnet_gateway::{GuardPlan, Inputs, Lan, Mac, NetworkPlan, PlanError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -37,6 +34,7 @@ use crate::ipc::ToSupervisor;
 use crate::supervisor::Done;
 use crate::supervisor::control::{DeviceOrder, Refusal};
 use crate::supervisor::dns::Event;
+use connections::Tracked;
 use failure::Failure;
 
 /// What is asked of the thread; done in order.
@@ -79,21 +77,10 @@ pub(super) struct Worker {
     written: Option<Arc<Config>>,
     policies: Policies,
     seen: Neighbourhood,
-    /// The LAN that running connections are in keeping with.
-    in_force: Option<Lan>,
     /// The LAN that the kernel was last told of.
     arranged: Option<Lan>,
-    /// Why running connections could not be ended.
-    not_ended: Option<String>,
-    /// When what this machine itself began in clear is to be ended.
-    own_ends: Option<Instant>,
-    /// The LAN's tunnel carried when that was last looked at.
-    own_carried: bool,
+    tracked: Tracked,
     live: BTreeMap<String, Live>,
-    /// Addresses that tunnels had, by which connections may still leave.
-    given_back: BTreeSet<IpAddr>,
-    /// A tunnel has addresses that it had not.
-    lent_anew: bool,
     machine: Machine,
     /// Where devices are answered that ask for names.
     listeners: Listeners,
@@ -169,14 +156,9 @@ impl Worker {
             written: None,
             policies: Policies::default(),
             seen: Neighbourhood::default(),
-            in_force: None,
             arranged: None,
-            not_ended: None,
-            own_ends: None,
-            own_carried: false,
+            tracked: Tracked::default(),
             live: BTreeMap::new(),
-            given_back: BTreeSet::new(),
-            lent_anew: false,
             machine: Machine::default(),
             listeners: Listeners::default(),
             held: Held::default(),
@@ -216,12 +198,8 @@ impl Worker {
                             }
                         }
                     }
-                    let other = self.follow_failure();
+                    self.follow_failure();
                     self.apply().await;
-                    if other {
-                        // It warns of its errors, and the next look tries again.
-                        let _ = self.end_changed().await;
-                    }
                     self.follow_ways().await;
                 }
                 Job::AllDown => {
@@ -307,7 +285,6 @@ impl Worker {
         let around = (&machine, &self.listeners, &self.failure);
         let (plan, clashes) = plan(&config, &self.live, around, &kept)?;
         if self.written.is_none() {
-            self.in_force = devices::last_in_force(&written, &policies, &machine);
             closed.extend(direct_names::left_over());
         }
         let before = std::mem::replace(&mut self.held, kept);
@@ -322,7 +299,6 @@ impl Worker {
             return Err(error);
         }
         self.end_connections_to(&closed);
-        let was_held = self.written.is_some() && self.lan().is_some();
         if written
             .gateway
             .as_ref()
@@ -338,17 +314,13 @@ impl Worker {
         self.listeners.let_go(&config, &machine);
         self.machine = machine;
         self.clashes = clashes;
-        maps::end_changed(self.config.as_deref(), &config);
         self.config = Some(config);
         self.written = Some(written);
         self.policies = policies;
         self.follow_failure();
         self.arranged = self.lan();
-        if !was_held {
-            self.end_own_soon();
-        }
         // Of those that cannot be ended it warns, and tries again.
-        let _ = self.end_changed().await;
+        let _ = self.end_stale().await;
         self.follow_ways().await;
         self.look().await;
         Ok(())
@@ -356,6 +328,7 @@ impl Worker {
 
     /// Guard and plan as they were before a configuration that could not be obeyed.
     async fn restore(&mut self, guarded: bool, machine: &Machine) {
+        self.doubt_connections();
         let old = self.config.clone();
         let restored = match (&old, guarded) {
             (_, false) => self.network.remove_guard().await.map_err(|e| e.to_string()),
@@ -434,11 +407,10 @@ impl Worker {
                 if let Some(not_taken) = &not_taken {
                     tracing::warn!("{not_taken}");
                 }
-                let live = self.live.entry(connection.clone()).or_default();
-                let before = std::mem::replace(&mut live.addresses, taken);
+                let live = self.live.entry(connection).or_default();
+                live.addresses = taken;
                 live.not_taken = not_taken;
                 live.dns = dns;
-                self.lent(&connection, before);
             }
             ToSupervisor::Reach {
                 connection,
@@ -483,11 +455,13 @@ impl Worker {
             Err(error) => Err(error),
         };
         match applied {
-            Ok(()) => {
-                self.end_misled().await;
-                self.follow_carrying();
+            // Of those that cannot be ended it warns, and the next look tries again.
+            Ok(()) => drop(self.end_stale().await),
+            Err(error) => {
+                tracing::error!("cannot set routes and addresses: {error}");
+                // What begins until they can be begins otherwise.
+                self.doubt_connections();
             }
-            Err(error) => tracing::error!("cannot set routes and addresses: {error}"),
         }
     }
 
@@ -506,20 +480,32 @@ pub(super) fn interfaces(config: &Config) -> impl Iterator<Item = &str> {
     connections.filter_map(|c| config.interface_of(&c.name))
 }
 
-/// The plan, and what of it is not as one may expect.
-fn plan(
+/// What the plan is made from, but for what goes direct by its name.
+fn inputs_of(
     config: &Config,
     live: &BTreeMap<String, Live>,
     (machine, listeners, failure): (&Machine, &Listeners, &Failure),
-    held: &Held,
-) -> Result<(NetworkPlan, Vec<String>), String> {
-    let mut inputs = cygnet_gateway::Inputs {
+) -> Result<Inputs, String> {
+    let mut inputs = Inputs {
         dns: listeners.plan(config),
         ..inputs::inputs(config, live, machine)?
     };
     if let Some(lan) = &mut inputs.lan {
-        lan.direct_names.addresses = held.left(Instant::now());
         failure.applied(config, lan);
+    }
+    Ok(inputs)
+}
+
+/// The plan, and what of it is not as one may expect.
+fn plan(
+    config: &Config,
+    live: &BTreeMap<String, Live>,
+    around: (&Machine, &Listeners, &Failure),
+    held: &Held,
+) -> Result<(NetworkPlan, Vec<String>), String> {
+    let mut inputs = inputs_of(config, live, around)?;
+    if let Some(lan) = &mut inputs.lan {
+        lan.direct_names.addresses = held.left(Instant::now());
     }
     let (inputs, left_out) = inputs.without_overlaps();
     let plan = NetworkPlan::new(&inputs).map_err(|e| e.to_string())?;
@@ -531,6 +517,7 @@ fn plan(
     });
     let not_around = inputs.not_around();
     let not_around = not_around.iter().map(ToString::to_string);
+    let (machine, ..) = around;
     let not_the_lans = lan::claimed_by_tunnels(config, machine);
     let told = left_out.chain(not_around).chain(not_the_lans);
     Ok((plan, told.collect()))

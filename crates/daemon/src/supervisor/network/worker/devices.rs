@@ -1,4 +1,4 @@
-//! Devices of the LAN: which there are, what is ordered of them, and that running connections keep to it.
+//! Devices of the LAN: which there are, and what is ordered of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use cygnet_config::{Config, Gateway};
-use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac, OnFailure};
+use cygnet_gateway::{Device, DevicePolicy, Devices, Family, Lan, Mac};
 use ipnet::IpNet;
 
-use super::{Worker, guard, lan, own, plan};
+use super::{Worker, lan, plan};
 use crate::api::{DeviceChanged, DeviceNow, DeviceStatus, DevicesStatus, PolicySource};
 use crate::supervisor::control::{DeviceOrder, Refusal};
-use crate::supervisor::network::machine::Machine;
 use crate::supervisor::network::neighbourhood::Sign;
 use crate::supervisor::network::policies::{Order, Policies};
 
@@ -27,24 +26,6 @@ pub(super) fn effective(written: &Config, policies: &Policies) -> Arc<Config> {
         policies.applied(gateway);
     }
     Arc::new(config)
-}
-
-/// The LAN that the guard was last made for, before this start.
-pub(super) fn last_in_force(
-    written: &Config,
-    policies: &Policies,
-    machine: &Machine,
-) -> Option<Lan> {
-    let mut gateway = written.gateway.clone()?;
-    gateway.devices = guard::last_devices(&written.daemon.state_dir)?;
-    policies.applied(&mut gateway);
-    let mut lan = lan::lan(&gateway, &written.into(), machine).ok()?;
-    let on_failure = written.gateway.as_ref()?.devices.direct_on_failure;
-    if on_failure {
-        // Perhaps they had been let out, which nobody wrote down.
-        lan.on_failure = OnFailure::Direct { open: true };
-    }
-    Some(lan)
 }
 
 impl Worker {
@@ -429,76 +410,20 @@ impl Worker {
         let applied = self.network.apply(&plan).await;
         applied.map_err(|error| error.to_string())?;
         self.arranged = self.lan();
-        Ok(self.end_changed().await)
+        Ok(self.end_stale().await)
     }
 
     /// Learns of devices, and finishes what could not be done before.
     pub(super) async fn watch_devices(&mut self) {
         self.learn().await;
-        let now = self.lan();
-        let outdated = |before: &Option<Lan>| {
-            let both = before.as_ref().zip(now.as_ref());
-            both.is_some_and(|(before, now)| is_another(before, now))
-        };
-        if outdated(&self.arranged) {
+        let both = self.arranged.as_ref().zip(self.lan());
+        if both.is_some_and(|(before, now)| is_another(before, &now)) {
             if let Err(error) = self.rearrange().await {
                 tracing::error!("policies of devices are not in force: {error}");
             }
-        } else if outdated(&self.in_force) {
+        } else {
             // It warns of its errors.
-            let _ = self.end_changed().await;
-        }
-    }
-
-    /// Ends running connections that may go another way now than when they began: else their packets would
-    /// keep the address of the other way. How many; on an error it is to be tried again.
-    pub(super) async fn end_changed(&mut self) -> Result<usize, String> {
-        let now = self.lan();
-        let both = self.in_force.clone().zip(now.clone());
-        let Some((before, wanted)) = both.filter(|(before, now)| is_another(before, now)) else {
-            self.in_force = now;
-            return Ok(0);
-        };
-        self.learn().await;
-        let owners = self.seen.owners();
-        let own = self.machine.addresses.iter();
-        let own: BTreeSet<IpAddr> = own.map(|(_, net)| net.addr()).collect();
-        let answers = self.gateway().is_ok_and(|gateway| gateway.dns.is_some());
-        if own::may_be_held(&before, &wanted) {
-            self.end_own_soon();
-        }
-        let changes = wanted.since(&before);
-        let changed = |from: IpAddr, to: IpAddr| {
-            let mac = owners.get(&from).copied();
-            // What it asks us goes on to where its other traffic goes.
-            let to = match answers && own.contains(&to) {
-                true => Family::of(to).default_route().addr(),
-                false => to,
-            };
-            !own.contains(&from) && changes.concern(mac, from, to)
-        };
-        let ended = cygnet_linux::end_connections(|connection| {
-            let (source, destination) = (connection.source, connection.destination);
-            changed(source, destination)
-                || changed(destination, source)
-                || own::belongs_elsewhere(&changes, connection)
-        });
-        match ended {
-            Ok(ended) => {
-                (self.in_force, self.not_ended) = (now, None);
-                Ok(ended)
-            }
-            Err(error) => {
-                let error = format!(
-                    "devices may go another way than before, but not all of their running connections could be \
-                     ended: these hang instead ({error})"
-                );
-                if self.not_ended.as_ref() != Some(&error) {
-                    tracing::warn!("{error}");
-                }
-                self.not_ended = Some(error.clone());
-                Err(error)
-            }
+            let _ = self.end_stale().await;
         }
     }
 }

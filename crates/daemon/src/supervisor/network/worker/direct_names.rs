@@ -73,15 +73,26 @@ impl Worker {
         true
     }
 
+    /// The tables that were there at the last look.
+    pub(super) fn tables(&self) -> &'static [&'static str] {
+        match self.guard {
+            Guard::On => &[PLAN_TABLE, GUARD_NFT_TABLE],
+            Guard::NotConfigured | Guard::Missing => &[PLAN_TABLE],
+        }
+    }
+
     /// One transaction for the tables that are there.
     fn tell_kernel(&mut self, change: &Change) -> bool {
         let held = Vec::from_iter(change.held.iter().copied());
         let gone = Vec::from_iter(change.gone.iter().copied());
-        let tables = match self.guard {
-            Guard::On => [PLAN_TABLE, GUARD_NFT_TABLE].as_slice(),
-            Guard::NotConfigured | Guard::Missing => [PLAN_TABLE].as_slice(),
-        };
-        let text: String = (tables.iter())
+        if self.guard != Guard::On && !gone.is_empty() {
+            // Its table may be there nevertheless. One that is not, or knows no names, lets nothing out by them.
+            let closed = nft::apply(&DirectNames::change(GUARD_NFT_TABLE, &[], &gone));
+            if let Err(error) = closed {
+                tracing::debug!("cannot close in the guard what goes direct by its name: {error}");
+            }
+        }
+        let text: String = (self.tables().iter())
             .map(|table| DirectNames::change(table, &held, &gone))
             .collect();
         let mut tried = Ok(());

@@ -10,7 +10,6 @@ use cygnet_linux::nft;
 use tokio::time::Instant;
 
 use super::Worker;
-use crate::api::Guard;
 use crate::supervisor::Done;
 
 /// So long a tunnel is down before anybody is let out: a server that is called again, or another of the list, mostly
@@ -89,9 +88,9 @@ impl Failure {
 }
 
 impl Worker {
-    /// Lets tunnelled devices out or closes them in, as the tunnel is; whether one of the two was done. Running connections
-    /// are left to [`Worker::end_changed`].
-    pub(super) fn follow_failure(&mut self) -> bool {
+    /// Lets tunnelled devices out or closes them in, as the tunnel is. Running connections are left to
+    /// [`Worker::end_stale`].
+    pub(super) fn follow_failure(&mut self) {
         let config = self.config.as_ref();
         let gateway = config.and_then(|config| config.gateway.as_ref());
         let (tunnel, direct) = gateway.map_or(("", false), |gateway| {
@@ -101,14 +100,15 @@ impl Worker {
         let (tunnel, now) = (tunnel.to_owned(), Instant::now());
         let was_open = self.failure.is_open();
         match self.failure.look(&tunnel, up, direct, now) {
-            Say::Nothing => return false,
+            Say::Nothing => return,
             Say::Open | Say::Again => {
-                let text = self.filters().map(|table| OnFailure::change(table, true));
+                let text = self.tables().iter();
+                let text = text.map(|table| OnFailure::change(table, true));
                 if let Err(error) = nft::apply(&text.collect::<String>()) {
                     // A table that somebody took away is put back, with this, by the next look.
                     tracing::debug!("cannot let devices out while the tunnel is down: {error}");
                     self.heard.doubt();
-                    return false;
+                    return;
                 }
                 self.failure.let_out = Some(now);
             }
@@ -116,7 +116,7 @@ impl Worker {
         }
         let open = self.failure.is_open();
         if open == was_open {
-            return false;
+            return;
         }
         match open {
             true => tracing::warn!(
@@ -129,14 +129,14 @@ impl Worker {
         let _ = self.done.send(Done::OnFailure { tunnel, open });
         // The tables say so already.
         self.arranged = self.lan();
-        true
     }
 
     /// Closes tunnelled devices in, by each table for itself. Where that fails it is tried again, and what says otherwise
     /// ends by itself.
     pub(super) fn close_in(&mut self) {
         self.failure.doubtful = false;
-        for table in self.filters() {
+        // Whether the guard's is there was seen at the last look, and may be otherwise.
+        for table in [PLAN_TABLE, GUARD_NFT_TABLE] {
             let closed = nft::apply(&OnFailure::change(table, false));
             // Of a table without that set, or that is not there, nobody is let out.
             let there = || nft::list_table(table).is_ok_and(|t| t.is_some_and(|t| has_set(&t)));
@@ -145,12 +145,6 @@ impl Worker {
             }
         }
         self.failure.let_out = None;
-    }
-
-    /// The tables that are there.
-    fn filters(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let guard = (self.guard == Guard::On).then_some(GUARD_NFT_TABLE);
-        std::iter::once(PLAN_TABLE).chain(guard)
     }
 }
 

@@ -110,7 +110,7 @@ impl Worker {
         if (seen.changed || listens) && !seen.tuns_missing {
             self.apply().await;
         }
-        self.follow_own(&config);
+        self.end_in_clear();
         self.follow_ways().await;
         seen
     }
@@ -162,6 +162,7 @@ impl Worker {
             tokio::time::sleep(OFF_MAX).await;
             if self.guard_is_partial(config).await {
                 tracing::warn!("another program changed the guard: putting it back");
+                self.doubt_connections();
                 self.renew_guard(config).await;
             }
         }
@@ -178,6 +179,7 @@ impl Worker {
             && !(routing && table)
         {
             tracing::warn!("another program removed rules or routes of ours: putting them back");
+            self.doubt_connections();
             self.apply().await;
         }
     }

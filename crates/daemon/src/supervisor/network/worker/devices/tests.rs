@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::alone::alone;
-use crate::supervisor::network::Network;
+use crate::supervisor::network::{Network, guard};
 
 const SETUP: &str = "ip link set lo up; ip link add eth0 type veth peer name far0; ip link set far0 addrgenmode none up; ip addr add 192.168.1.2/24 dev eth0; \
     ip link set eth0 up; ip neigh add 192.168.1.77 lladdr 02:00:00:00:00:77 dev eth0 nud reachable; \

@@ -1,0 +1,138 @@
+//! Running connections that belong elsewhere now, or by another address ([`Bindings`] judges each): they are ended after
+//! whatever changed what they are judged by, and their next packets begin them anew.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cygnet_gateway::{Bindings, Connection, Mac, Retired, Verdict};
+use tokio::time::Instant;
+
+use super::{Worker, inputs_of};
+
+/// The last answer to what was sent in clear comes within this time.
+const ANSWERED: Duration = Duration::from_secs(2);
+
+/// How far the kernel's connections are in keeping with what is.
+#[derive(Debug, Default)]
+pub(super) struct Tracked {
+    /// What all of them were last judged by.
+    judged: Option<Bindings>,
+    /// What some of them may have, and nothing else has any more.
+    retired: Retired,
+    /// Some may be stale though nothing changed: not all could be ended, or they began while a table was away.
+    doubtful: bool,
+    /// When what this machine itself began in clear is ended.
+    in_clear_ends: Option<Instant>,
+    /// Why not all could be ended.
+    not_ended: Option<String>,
+}
+
+impl Worker {
+    /// Some connections may have begun while other things were in force than what is known here.
+    pub(super) fn doubt_connections(&mut self) {
+        self.tracked.doubtful = true;
+    }
+
+    /// Ends stale connections, if they may be others than before; how many. On an error, of which it warns, it is tried
+    /// again by the next look.
+    pub(super) async fn end_stale(&mut self) -> Result<usize, String> {
+        let Some(now) = self.bindings() else {
+            return Ok(0);
+        };
+        let before = self.tracked.judged.take();
+        let retired = std::mem::take(&mut self.tracked.retired);
+        let retired = match &before {
+            Some(before) => now.retired(before, &retired),
+            None => retired,
+        };
+        let as_before = before.as_ref() == Some(&now) && !self.tracked.doubtful;
+        let judges = now.judges() || before.is_some_and(|before| before.judges());
+        if retired.is_empty() && (as_before || !judges) {
+            self.tracked.judged = Some(now);
+            return Ok(0);
+        }
+        // Who goes direct by a MAC address is known by it alone.
+        self.learn().await;
+        let owners = self.seen.owners();
+        let named = self.held.left(Instant::now());
+        let ended = cygnet_linux::end_connections(|connection| {
+            let judged = verdict(&now, &owners, &named, &connection);
+            judged == Verdict::Stale || retired.concern(&connection)
+        });
+        self.tracked.judged = Some(now);
+        match ended {
+            Ok(ended) => {
+                self.tracked.doubtful = false;
+                self.tracked.not_ended = None;
+                if judges {
+                    self.end_in_clear_soon();
+                }
+                Ok(ended)
+            }
+            Err(error) => {
+                (self.tracked.doubtful, self.tracked.retired) = (true, retired);
+                Err(self.not_ended(&error))
+            }
+        }
+    }
+
+    fn end_in_clear_soon(&mut self) {
+        let at = Instant::now() + ANSWERED;
+        self.tracked.in_clear_ends = Some(at);
+        self.heard.look_at(at);
+    }
+
+    /// Ends what this machine itself began in clear and may not send so, when no answer to it is on its way any more. A
+    /// program whose TCP connection is refused begins another; what has no connection goes on from the same port, and would
+    /// be refused as long as it does.
+    pub(super) fn end_in_clear(&mut self) {
+        let Some(at) = self.tracked.in_clear_ends else {
+            return;
+        };
+        if at > Instant::now() {
+            return self.heard.look_at(at);
+        }
+        let Some(now) = self.bindings() else { return };
+        self.tracked.in_clear_ends = None;
+        let ended = cygnet_linux::end_connections(|connection| {
+            now.judge(&connection, None, false) == Verdict::InClear
+        });
+        if let Err(error) = ended {
+            self.not_ended(&error);
+            self.end_in_clear_soon();
+        }
+    }
+
+    /// Warns of it, once.
+    fn not_ended(&mut self, error: &cygnet_linux::Error) -> String {
+        let error = format!(
+            "connections may go another way than before, but not all of the running ones could be ended: these hang \
+             instead ({error})"
+        );
+        if self.tracked.not_ended.as_ref() != Some(&error) {
+            tracing::warn!("{error}");
+        }
+        self.tracked.not_ended = Some(error.clone());
+        error
+    }
+
+    /// For what is in force; `None`: that cannot be told.
+    fn bindings(&self) -> Option<Bindings> {
+        let config = self.config.as_ref()?;
+        let around = (&self.machine, &self.listeners, &self.failure);
+        let inputs = inputs_of(config, &self.live, around).ok()?;
+        let (inputs, _) = inputs.without_overlaps();
+        Some(Bindings::new(&inputs))
+    }
+}
+
+fn verdict(
+    now: &Bindings,
+    owners: &BTreeMap<IpAddr, Mac>,
+    named: &BTreeMap<IpAddr, Duration>,
+    connection: &Connection,
+) -> Verdict {
+    let mac = owners.get(&connection.source).copied();
+    now.judge(connection, mac, named.contains_key(&connection.destination))
+}
