@@ -350,9 +350,13 @@ impl Bindings {
 
     fn own_place<'b>(&'b self, lan: &'b Lan, connection: &Connection) -> Place<'b> {
         let to = connection.destination;
+        // A tunnel's own packets, or by the tunnel what else is asked of a peer.
         let is_outer = self.peers.contains(&to)
             || (connection.source_port).is_some_and(|port| self.ports.contains(&port));
-        if self.is_own(to) || stays(to) || is_outer {
+        if is_outer {
+            return Place::Unknown;
+        }
+        if self.is_own(to) || stays(to) {
             return Place::Near;
         }
         let needs = lan.own.as_ref();

@@ -416,9 +416,10 @@ pub(crate) fn guard(inputs: &GuardInputs) -> String {
             },
         ),
         ("errors".into(), "", own::errors(inputs)),
-        // The same, for flows that a tunnel had translated, wherever in the LAN they begin: only
-        // after the translation does an error show the address that belongs to the tunnel. Errors
-        // of others, which come in somewhere, pass by.
+        // Where all has its last address, and its last interface: what goes direct by a binding of a tunnel's; of what the
+        // machine itself sends, what belongs into a tunnel; and errors, as in `errors`, about flows that a tunnel had
+        // translated, wherever in the LAN they begin: only after the translation do they show the tunnel's address.
+        // Errors of others, which come in somewhere, pass by.
         (
             "leaving".into(),
             "type filter hook postrouting priority 110; policy accept;",
@@ -558,6 +559,14 @@ fn set<T: Display>(items: &[T]) -> String {
 fn names<'a>(names: impl IntoIterator<Item = &'a InterfaceName>) -> String {
     let quoted: Vec<String> = names.into_iter().map(|n| format!("\"{n}\"")).collect();
     set(&quoted)
+}
+
+/// What a rule begins with that is for all but these interfaces.
+fn not_by(tunnels: &[&InterfaceName]) -> String {
+    match tunnels {
+        [] => String::new(),
+        tunnels => format!("oifname != {} ", names(tunnels.iter().copied())),
+    }
 }
 
 /// Name, hook (or nothing) and rules.

@@ -356,6 +356,7 @@ fn the_machines_own_is_led_where_it_may_not_send_what_it_likes() {
     all(&plain, InClear, &[to(WEB)]);
     // What it needs, whom it talks to, and who calls.
     let needed = [
+        led(&format!("{BOX} 203.0.113.5 {HOME}")),
         to("203.0.113.5"),
         to("192.168.1.21"),
         to_port(123, to(WEB)),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Chain, direct_names, failure, names, per_family, set};
+use super::{Chain, direct_names, failure, names, not_by, per_family, set};
 use crate::devices::{Device, Devices, Mac, Way};
 use crate::guard::GuardInputs;
 use crate::inputs::{InterfaceName, Lan, Through};
@@ -199,10 +199,7 @@ fn sites(inputs: &GuardInputs) -> Vec<String> {
     let inside = |net: &IpNet| owned.iter().any(|own| own != net && own.contains(net));
     let local: BTreeSet<IpNet> = inputs.local.iter().map(IpNet::trunc).collect();
     let local: Vec<IpNet> = local.into_iter().filter(inside).collect();
-    let elsewhere = match inputs.tunnels.as_slice() {
-        [] => String::new(),
-        tunnels => format!("oifname != {} ", names(tunnels)),
-    };
+    let elsewhere = not_by(&inputs.tunnels.iter().collect::<Vec<_>>());
     let lengths = owned.iter().chain(&local).map(IpNet::prefix_len);
     let lengths: BTreeSet<u8> = lengths.collect();
     let mut rules = Vec::new();
@@ -238,10 +235,7 @@ fn sites(inputs: &GuardInputs) -> Vec<String> {
 /// What goes direct by a connection that began otherwise, and is known by the tunnel's inner address: nobody knows that
 /// where it would go. (Where another program overwrites connections' marks, the address alone tells.)
 pub(super) fn begun_otherwise(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<String> {
-    let elsewhere = match tunnels {
-        [] => String::new(),
-        tunnels => format!("oifname != {} ", names(tunnels.iter().copied())),
-    };
+    let elsewhere = not_by(tunnels);
     lan.lets_out().then(|| {
         format!(
             "meta mark {DIRECT_MARK:#010x} {elsewhere}ct direction original ct mark != {DIRECT_MARK:#010x} \
@@ -253,10 +247,7 @@ pub(super) fn begun_otherwise(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<S
 /// What goes direct gets this machine's address: else the router would see one half of each connection and
 /// this machine the other, or would have no way back at all.
 pub(super) fn translation(lan: &Lan, tunnels: &[&InterfaceName]) -> Option<String> {
-    let elsewhere = match tunnels {
-        [] => String::new(),
-        tunnels => format!("oifname != {} ", names(tunnels.iter().copied())),
-    };
+    let elsewhere = not_by(tunnels);
     lan.lets_out()
         .then(|| format!("meta mark {DIRECT_MARK:#010x} {elsewhere}masquerade"))
 }

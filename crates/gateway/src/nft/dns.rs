@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::devices::sorted;
-use super::{Chain, FAMILIES, failure, names, of_family, per_family, set};
+use super::{Chain, FAMILIES, failure, keyword, names, of_family, per_family, protocol, set};
 use crate::devices::Way;
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan};
 use crate::plan::Family;
@@ -62,13 +62,14 @@ fn turned(lan: &Lan, dns: &Dns, elsewhere: &[String]) -> Vec<Chain> {
         let rules = places.iter();
         let rules = rules.map(|(interface, address)| {
             let family = Family::of(*address);
-            let from = format!("iifname \"{interface}\" {}", protocol(family));
+            let from = format!("iifname \"{interface}\" meta nfproto {}", protocol(family));
             rule(&from, family, *address)
         });
         rules.collect()
     };
-    let into_us =
-        |from: &str, family, address| format!("{from} dnat {} to {address}", keyword(family));
+    let into_us = |from: &str, _, address| {
+        format!("{from} dnat {} to {address}", keyword(IpNet::from(address)))
+    };
     let mut tunnelled = match dns.direct {
         // Let out, it is answered as those are who go direct.
         true => failure::rule(lan, "goto question_direct"),
@@ -96,7 +97,7 @@ fn turned(lan: &Lan, dns: &Dns, elsewhere: &[String]) -> Vec<Chain> {
     ];
     if dns.direct {
         let to_us = each(&|from, family, address| {
-            let keyword = keyword(family);
+            let keyword = keyword(IpNet::from(address));
             let at = std::net::SocketAddr::new(address, Dns::DIRECT_PORT);
             let ours = ours(dns);
             let ours = ours.iter().filter(|net| Family::of_net(**net) == family);
@@ -163,7 +164,7 @@ pub(super) fn refused(inputs: &Inputs) -> (Vec<String>, Vec<Chain>) {
     }
     let rules = places.iter().map(|(interface, address)| {
         let protocol = protocol(Family::of(*address));
-        format!("iifname \"{interface}\" {protocol} {ANY} th dport 853 jump encrypted")
+        format!("iifname \"{interface}\" meta nfproto {protocol} {ANY} th dport 853 jump encrypted")
     });
     let encrypted = sorted(&lan.devices, |way| match way {
         Way::Tunnelled => "goto encrypted_tunnelled".to_owned(),
@@ -205,18 +206,4 @@ fn ours(dns: &Dns) -> Vec<IpNet> {
     addresses
         .map(|(_, address)| IpNet::from(*address))
         .collect()
-}
-
-fn protocol(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "meta nfproto ipv4",
-        Family::V6 => "meta nfproto ipv6",
-    }
-}
-
-fn keyword(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
-    }
 }

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Chain, ERRORS, devices, failure, inside, keyword, names, ours, per_family, set};
+use super::{
+    Chain, ERRORS, devices, failure, inside, keyword, names, not_by, ours, per_family, set,
+};
 use crate::guard::GuardInputs;
 use crate::inputs::{Inputs, InterfaceName, Lan};
 use crate::own::{self, OwnNeeds, OwnWay};
@@ -58,10 +60,7 @@ pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
 /// In the guard, where packets of this machine leave: what is led into a tunnel, and what began in one, leaves by none of
 /// the others, whatever this machine may send now.
 pub(super) fn led_elsewhere(inputs: &GuardInputs) -> [String; 2] {
-    let elsewhere = match inside(inputs) {
-        tunnels if tunnels.is_empty() => String::new(),
-        tunnels => format!("oifname != {} ", names(tunnels)),
-    };
+    let elsewhere = not_by(&inside(inputs));
     let rule = |which: &str| {
         format!("oifname != \"lo\" {which}mark {OWN_MARK:#010x} {elsewhere}counter drop")
     };

@@ -1,6 +1,7 @@
 //! The box on the LAN and its devices: who goes through the tunnel, who beside it, who nowhere.
 
 mod changes;
+mod connections;
 mod failure;
 mod hairpin;
 mod lasting;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<Scenario> {
     [
         policies::scenarios(),
         changes::scenarios(),
+        connections::scenarios(),
         hairpin::scenarios(),
         lasting::scenarios(),
         on_demand::scenarios(),

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 
 /// The other server, a strongSwan that lends IPv4 alone.
-const OTHER: &str = "192.0.2.34";
+pub(super) const OTHER: &str = "192.0.2.34";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -54,8 +54,8 @@ fn setup(remote: &str, identity: &str, section: &str) -> Setup {
     gateway_setup(QUICK, &format!("{section}{work}"))
 }
 
-/// The other server, running.
-fn other(lab: &Lab, home: &mut Home) -> Result<StrongSwan> {
+/// Where the other server is.
+pub(super) fn elsewhere(lab: &Lab, home: &mut Home) -> Result<Namespace> {
     let host = lab.router("other")?;
     let internet = &home.world.internet;
     wire(
@@ -65,6 +65,12 @@ fn other(lab: &Lab, home: &mut Home) -> Result<StrongSwan> {
     host.default_route("192.0.2.33")?;
     nat::masquerade(&host, "eth0")?;
     home.world.provider.add_ends(&[], &[OTHER])?;
+    Ok(host)
+}
+
+/// The other server, running.
+fn other(lab: &Lab, home: &mut Home) -> Result<StrongSwan> {
+    let host = elsewhere(lab, home)?;
     let connection = Connection::new("clients", OTHER, "%any")
         .local(Auth::shared_key("other.lab"))
         .remote(Auth::shared_key("work.lab"))

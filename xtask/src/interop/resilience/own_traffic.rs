@@ -12,6 +12,7 @@ use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
 use crate::lab::{Lab, Namespace, Process, Result, wait_for};
 use crate::{ensure, project};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -25,6 +26,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "guard-own-resolver",
             "a resolver of the box itself asks through the tunnel while it is up, and in clear while it is down, from one port",
             own_resolver,
+        ),
+        Scenario::new(
+            "guard-own-resolver-changed",
+            "resolv.conf names the box itself, and a host outside again: what is asked from one port all the time goes where it belongs",
+            resolver_changed,
         ),
     ]
 }
@@ -223,6 +229,26 @@ fn own_resolver(lab: &mut Lab) -> Result<String> {
     Ok("there and back".to_owned())
 }
 
+fn resolver_changed(lab: &mut Lab) -> Result<String> {
+    let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
+    let (box_, web) = (&home.world.gateway, &home.world.web);
+    let outside = [WEB, WEB6];
+    let mut running = start_asking(lab, &home.gateway, &outside)?;
+    home.online(&home.world.laptop)?;
+    let asker = Asker::start_at(box_, web, 53)?;
+    let (clear, inside) = seen_as()?;
+    let (here, there): (&[&str], &[&str]) = (&["127.0.0.1"], &outside);
+    for (named, seen) in [(there, clear), (here, inside), (there, clear)] {
+        name_resolvers(lab, named)?;
+        asker
+            .answered_since(Instant::now(), seen, SOON)
+            .map_err(|failure| failure.while_doing(format!("with {named:?}")))?;
+    }
+    drop(asker);
+    ensure!(running.stop(), "cygnet did not end");
+    Ok("there and back".to_owned())
+}
+
 /// As whom the web host sees the box: in clear, and by the tunnel.
 fn seen_as() -> Result<([IpAddr; 2], [IpAddr; 2])> {
     Ok((
@@ -233,15 +259,21 @@ fn seen_as() -> Result<([IpAddr; 2], [IpAddr; 2])> {
 
 /// Starts cygnet on a box that asks these for names.
 fn start_asking(lab: &Lab, gateway: &Cygnet, resolvers: &[&str]) -> Result<Process> {
-    let file = lab.directory().join("resolv.conf");
-    let named = resolvers.iter();
-    let named: String = named.map(|one| format!("nameserver {one}\n")).collect();
-    std::fs::write(&file, named)?;
+    let file = name_resolvers(lab, resolvers)?;
     let mount = format!(
         "mount --bind {} /etc/resolv.conf; exec \"$@\"",
         file.display()
     );
     start_behind(&mount, gateway)
+}
+
+/// Writes whom that box asks for names.
+fn name_resolvers(lab: &Lab, resolvers: &[&str]) -> Result<PathBuf> {
+    let file = lab.directory().join("resolv.conf");
+    let named = resolvers.iter();
+    let named: String = named.map(|one| format!("nameserver {one}\n")).collect();
+    std::fs::write(&file, named)?;
+    Ok(file)
 }
 
 /// Fails unless TCP is refused at once and UDP to these ports is not taken, over both families.
