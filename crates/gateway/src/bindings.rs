@@ -6,12 +6,12 @@
 //! entry lets the next packet begin it anew. What is where it belongs stays, so that a look at all of them is allowed
 //! whenever anything changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::devices::{Mac, Way};
+use crate::devices::{Device, Mac, Way};
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan, Tunnel};
 use crate::mapping::Mapping;
 use crate::own::NAME_PORTS;
@@ -31,12 +31,25 @@ pub struct Connection {
     pub answers: IpAddr,
     /// Its mark; 0: none.
     pub mark: u32,
+    /// It is one of TCP.
+    pub is_tcp: bool,
     /// Port of the source.
     pub source_port: Option<u16>,
     /// Port of the destination.
     pub port: Option<u16>,
     /// Port of who answers.
     pub answering_port: Option<u16>,
+}
+
+/// Who sends a connection's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The neighbour with this MAC address.
+    Known(Mac),
+    /// Nobody knows, and nothing is said otherwise of any MAC address: what may be right is.
+    Unknown,
+    /// Nobody knows, and of its MAC address something else may be said than when it began: who is silent loses nothing.
+    PerhapsChanged,
 }
 
 /// What is to become of a connection.
@@ -46,7 +59,7 @@ pub enum Verdict {
     Kept,
     /// It belongs elsewhere, or by another address.
     Stale,
-    /// This machine itself began it in clear, and belongs into a tunnel with it. An answer that comes when the entry is
+    /// This machine itself began it in clear, and belongs into a tunnel with it; it is none of TCP. An answer that comes when the entry is
     /// gone would begin a connection, and whoever calls is answered in clear: it is ended when none is on its way.
     InClear,
 }
@@ -98,7 +111,8 @@ enum Kind {
 /// What nothing has any more that connections may still have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retired {
-    lent: BTreeSet<IpAddr>,
+    /// Each with the tunnel that had it.
+    lent: BTreeMap<IpAddr, InterfaceName>,
     places: BTreeSet<IpAddr>,
     shown: BTreeSet<IpNet>,
 }
@@ -114,7 +128,7 @@ impl Retired {
     #[must_use]
     pub fn concern(&self, connection: &Connection) -> bool {
         let is_question = connection.port == Some(DNS_PORT);
-        self.lent.contains(&connection.answered)
+        self.lent.contains_key(&connection.answered)
             || is_question && self.places.contains(&connection.answers)
             || (self.shown.iter()).any(|net| {
                 net.contains(&connection.destination) || net.contains(&connection.answered)
@@ -165,16 +179,56 @@ impl Bindings {
     #[must_use]
     pub fn retired(&self, before: &Self, retired: &Retired) -> Retired {
         let mut all = retired.clone();
-        all.lent.extend(before.lent());
+        for tunnel in &before.tunnels {
+            let lent = tunnel.lent.iter();
+            all.lent
+                .extend(lent.map(|address| (*address, tunnel.interface.clone())));
+        }
         all.places.extend(before.places());
         all.shown.extend(before.shown());
         let (lent, places): (BTreeSet<_>, BTreeSet<_>) =
             (self.lent().collect(), self.places().collect());
         let shown: BTreeSet<IpNet> = self.shown().collect();
-        all.lent.retain(|address| !lent.contains(address));
+        all.lent.retain(|address, _| !lent.contains(address));
         all.places.retain(|address| !places.contains(address));
         all.shown.retain(|net| !shown.contains(net));
         all
+    }
+
+    /// What of it is gone for certain, and what a tunnel of the LAN that is down may be lent again.
+    #[must_use]
+    pub fn gone(&self, mut retired: Retired) -> (Retired, Retired) {
+        let lent = std::mem::take(&mut retired.lent);
+        let (waiting, gone) = lent.into_iter().partition(|(_, of)| self.waits(of));
+        retired.lent = gone;
+        let waiting = Retired {
+            lent: waiting,
+            ..Retired::default()
+        };
+        (retired, waiting)
+    }
+
+    /// Whether that is a tunnel of the LAN that will be lent an address.
+    fn waits(&self, interface: &InterfaceName) -> bool {
+        let lan = self.lan.as_ref();
+        let is_given = lan.is_some_and(|lan| {
+            let mut through = lan.through.iter();
+            through.any(|through| through.interface == *interface)
+        });
+        self.tunnels.iter().any(|tunnel| {
+            let of_lan = matches!(tunnel.kind, Kind::Lan { .. }) || is_given;
+            tunnel.interface == *interface && of_lan && tunnel.client && tunnel.lent.is_empty()
+        })
+    }
+
+    /// Whether something is said otherwise of a MAC address.
+    #[must_use]
+    pub fn differs_by_mac(&self, before: &Self) -> bool {
+        fn by_mac(bindings: &Bindings) -> impl Iterator<Item = (Device, Way<'_>)> {
+            let ways = bindings.lan.iter().flat_map(|lan| lan.devices.ways());
+            ways.filter(|(device, _)| matches!(device, Device::Mac(_)))
+        }
+        by_mac(self).ne(by_mac(before))
     }
 
     /// Whether any connection may be stale by it.
@@ -183,10 +237,9 @@ impl Bindings {
         self.lan.is_some() || self.shown().next().is_some()
     }
 
-    /// What is to become of a connection. `mac`: of its sender, as far as it is known. `by_name`: its destination is
-    /// reached around the tunnel by its name.
+    /// What is to become of a connection. `by_name`: its destination is reached around the tunnel by its name.
     #[must_use]
-    pub fn judge(&self, connection: &Connection, mac: Option<Mac>, by_name: bool) -> Verdict {
+    pub fn judge(&self, connection: &Connection, sender: Sender, by_name: bool) -> Verdict {
         let stale = |stale: bool| match stale {
             true => Verdict::Stale,
             false => Verdict::Kept,
@@ -205,7 +258,7 @@ impl Bindings {
             // It began in the tunnel that lent the address.
             return Verdict::Kept;
         }
-        stale(self.is_devices(lan, connection, mac, by_name))
+        stale(self.is_devices(lan, connection, sender, by_name))
     }
 
     fn lent(&self) -> impl Iterator<Item = IpAddr> {
@@ -234,7 +287,10 @@ impl Bindings {
             answers,
             ..
         } = *connection;
-        let from = (self.tunnels.iter()).filter(|tunnel| holds(&tunnel.networks, source).is_some());
+        let from = self
+            .tunnels
+            .iter()
+            .filter(|tunnel| self.leads_to(tunnel, source));
         for map in from.flat_map(|tunnel| &tunnel.maps) {
             if let Some(own) = map.own_of(destination) {
                 return Some(answers != own);
@@ -246,10 +302,20 @@ impl Bindings {
         None
     }
 
+    /// Whether an address is in a network behind the tunnel, and in no network here that is as narrow.
+    fn leads_to(&self, tunnel: &Carrier, address: IpAddr) -> bool {
+        let local = holds(&self.local, address);
+        holds(&tunnel.networks, address)
+            .is_some_and(|length| local.is_none_or(|local| local < length))
+    }
+
     /// What goes to another office by another address than its network has there.
     fn is_shown_otherwise(&self, connection: &Connection) -> bool {
         let to = connection.destination;
-        let to = (self.tunnels.iter()).filter(|tunnel| holds(&tunnel.networks, to).is_some());
+        let to = self
+            .tunnels
+            .iter()
+            .filter(|tunnel| self.leads_to(tunnel, to));
         let mapped: Vec<&Carrier> = to.filter(|tunnel| !tunnel.maps.is_empty()).collect();
         !mapped.is_empty() && self.is_translated_otherwise(&mapped, connection)
     }
@@ -342,6 +408,9 @@ impl Bindings {
             Place::Tunnel(_) | Place::Nowhere => true,
         };
         match stale {
+            // Its next packet is refused, whoever speaks first, and the program begins another. Without the entry an answer
+            // would begin a connection.
+            true if in_clear && connection.is_tcp => Verdict::Kept,
             true if in_clear => Verdict::InClear,
             true => Verdict::Stale,
             false => Verdict::Kept,
@@ -404,14 +473,14 @@ impl Bindings {
         tunnels.any(|tunnel| tunnel.kind == Kind::Lan { carries: true })
     }
 
-    /// Whether a device's connection is stale. Of one whose MAC address is not known whatever is said of MAC addresses may
-    /// be. In the LAN only who is silent is not known, and loses nothing; behind a router of the LAN nobody is, and keeps what
-    /// may be right.
+    /// Whether a device's connection is stale. Beyond the LAN's networks who is known in the LAN is a device; others this
+    /// machine forwards for as its operator likes. Of one in the LAN whose MAC address is not known whatever is said of MAC
+    /// addresses may be.
     fn is_devices(
         &self,
         lan: &Lan,
         connection: &Connection,
-        mac: Option<Mac>,
+        sender: Sender,
         by_name: bool,
     ) -> bool {
         let (from, to) = (connection.source, connection.destination);
@@ -420,7 +489,11 @@ impl Bindings {
             let elsewhere = self.untranslated(from).is_some();
             elsewhere || holds(&self.local, from).is_some() || stays(from)
         };
-        if stays(to) || (!inside && is_others()) {
+        let mac = match sender {
+            Sender::Known(mac) => Some(mac),
+            Sender::Unknown | Sender::PerhapsChanged => None,
+        };
+        if stays(to) || (!inside && (mac.is_none() || is_others())) {
             return false;
         }
         let mut ways = lan.devices.possible_ways(mac, from).into_iter();
@@ -428,9 +501,9 @@ impl Bindings {
             let mut names = [false, true].into_iter().filter(|name| by_name || !name);
             names.all(|name| self.is_stale_on(lan, connection, way, name))
         };
-        match inside {
-            true => ways.any(is_stale),
-            false => ways.all(is_stale),
+        match sender {
+            Sender::Unknown => ways.all(is_stale),
+            Sender::Known(_) | Sender::PerhapsChanged => ways.any(is_stale),
         }
     }
 

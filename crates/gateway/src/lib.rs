@@ -46,7 +46,7 @@ mod plan;
 
 use ipnet::IpNet;
 
-pub use bindings::{Bindings, Connection, Retired, Verdict};
+pub use bindings::{Bindings, Connection, Retired, Sender, Verdict};
 pub use devices::{Device, DeviceError, DevicePolicy, Devices, Mac, Way};
 pub use direct_names::{DirectNames, is_public};
 pub use error::PlanError;

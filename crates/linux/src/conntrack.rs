@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use cygnet_gateway::Connection;
 use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
@@ -132,6 +132,7 @@ fn connection(message: NetfilterMessage) -> Option<Found> {
         answered: reply.destination.unwrap_or(source),
         answers: reply.source.unwrap_or(destination),
         mark: mark.unwrap_or_default(),
+        is_tcp: began.is_tcp,
         source_port: began.source_port,
         port: began.destination_port,
         answering_port: reply.source_port,
@@ -154,6 +155,7 @@ struct Ends {
     destination: Option<IpAddr>,
     source_port: Option<u16>,
     destination_port: Option<u16>,
+    is_tcp: bool,
 }
 
 fn ends(tuples: &[Tuple]) -> Ends {
@@ -172,6 +174,7 @@ fn ends(tuples: &[Tuple]) -> Ends {
             Tuple::Proto(ports) => {
                 for port in ports {
                     match port {
+                        ProtoTuple::Protocol(protocol) => ends.is_tcp = *protocol == Protocol::Tcp,
                         ProtoTuple::SourcePort(port) => ends.source_port = Some(*port),
                         ProtoTuple::DestinationPort(port) => ends.destination_port = Some(*port),
                         _ => {}

@@ -194,8 +194,11 @@ impl Configuration {
         Ok(())
     }
 
-    /// Removes the file.
+    /// Removes the file, unless somebody else has written it meanwhile.
     pub(crate) fn remove(&self) -> Result<()> {
+        if content(&self.path)?.is_some_and(|now| now != self.text) {
+            return Ok(());
+        }
         fs::remove_file(&self.path).map_err(Error::file("remove", &self.path))
     }
 

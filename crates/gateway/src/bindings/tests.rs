@@ -86,6 +86,7 @@ fn flow(text: &str) -> Connection {
         answered,
         answers: destination,
         mark: 0,
+        is_tcp: false,
         source_port: Some(40_000),
         port: Some(443),
         answering_port: Some(443),
@@ -114,8 +115,12 @@ fn to_port(port: u16, connection: Connection) -> Connection {
     }
 }
 
+fn known(last: u8) -> Sender {
+    Sender::Known(Mac::new([2, 0, 0, 0, 0, last]).unwrap())
+}
+
 fn judge(inputs: &Inputs, connection: Connection) -> Verdict {
-    Bindings::new(inputs).judge(&connection, Mac::new([2, 0, 0, 0, 0, 1]), false)
+    Bindings::new(inputs).judge(&connection, known(1), false)
 }
 
 #[track_caller]
@@ -313,12 +318,12 @@ fn what_goes_direct_has_an_address_of_this_machine() {
     let bindings = Bindings::new(&listed);
     for (address, verdict) in [(HOME, Kept), (BOX, Kept), (WORK, Stale)] {
         assert_eq!(
-            bindings.judge(&by(address), None, true),
+            bindings.judge(&by(address), Sender::Unknown, true),
             verdict,
             "{address}"
         );
     }
-    assert_eq!(bindings.judge(&by(BOX), None, false), Stale);
+    assert_eq!(bindings.judge(&by(BOX), Sender::Unknown, false), Stale);
 }
 
 #[test]
@@ -330,20 +335,49 @@ fn whose_mac_address_is_not_known_loses_nothing_or_keeps_what_may_be_right() {
         };
     });
     let bindings = Bindings::new(&inputs);
-    let judge = |source: &str, address: &str, mac| {
-        bindings.judge(&flow(&format!("{source} {WEB} {address}")), mac, false)
+    let judge = |source: &str, address: &str, sender| {
+        bindings.judge(&flow(&format!("{source} {WEB} {address}")), sender, false)
     };
-    let other = Mac::new([2, 0, 0, 0, 0, 2]);
-    // Who is in the LAN and not known is silent; nobody behind a router of the LAN is known.
-    for (source, address, mac, verdict) in [
-        (LAPTOP, HOME, other, Kept),
-        (LAPTOP, HOME, None, Stale),
-        ("192.168.7.7", HOME, None, Kept),
-        ("192.168.7.7", BOX, None, Kept),
-        ("192.168.7.7", "10.99.0.3", None, Stale),
-        ("192.168.7.7", "192.168.7.7", None, Stale),
+    let behind = "192.168.7.7";
+    for (source, address, sender, verdict) in [
+        (LAPTOP, HOME, known(2), Kept),
+        (LAPTOP, HOME, Sender::PerhapsChanged, Stale),
+        (LAPTOP, HOME, Sender::Unknown, Kept),
+        (LAPTOP, "10.99.0.3", Sender::Unknown, Stale),
+        // Beyond the LAN's networks: a device that is known there, or anybody.
+        (behind, "10.99.0.3", known(2), Stale),
+        (behind, "10.99.0.3", Sender::PerhapsChanged, Kept),
+        (behind, behind, Sender::Unknown, Kept),
     ] {
-        assert_eq!(judge(source, address, mac), verdict, "{source} {address}");
+        let told = judge(source, address, sender);
+        assert_eq!(told, verdict, "{source} {address} {sender:?}");
+    }
+}
+
+#[test]
+fn an_address_is_gone_when_its_tunnel_has_another_or_is_none_of_the_lans() {
+    let lent = |name: &str, addresses: &[&str]| {
+        let inputs = with(|inputs| inputs.tunnels = vec![tunnel(name, addresses)]);
+        Bindings::new(&inputs)
+    };
+    let up = lent("home", &[HOME]);
+    let by_home = flow(&format!("{LAPTOP} {WEB} {HOME}"));
+    let after = |now: &Bindings, before: &Bindings, retired: &Retired| {
+        now.gone(now.retired(before, retired))
+    };
+    // The server that comes back may lend it again, or another one.
+    let down = lent("home", &[]);
+    let (gone, waiting) = after(&down, &up, &Retired::default());
+    assert!(gone.is_empty() && waiting.concern(&by_home));
+    let (gone, waiting_on) = after(&up, &down, &waiting);
+    assert!(gone.is_empty() && waiting_on.is_empty());
+    let other = lent("home", &["10.99.0.3"]);
+    let (gone, waiting) = after(&other, &down, &waiting);
+    assert!(gone.concern(&by_home) && waiting.is_empty());
+    // A tunnel that is no more, or carries nothing of the LAN's.
+    for now in [lent("work", &[]), Bindings::new(&Inputs::default())] {
+        let (gone, waiting) = after(&now, &up, &Retired::default());
+        assert!(gone.concern(&by_home) && waiting.is_empty());
     }
 }
 
@@ -354,6 +388,12 @@ fn the_machines_own_is_led_where_it_may_not_send_what_it_likes() {
     all(&plain, Kept, &[led(&format!("{BOX} {WEB} {HOME}"))]);
     all(&plain, Stale, &[led(&format!("{BOX} {WEB} {BOX}"))]);
     all(&plain, InClear, &[to(WEB)]);
+    // Refused by its next packet.
+    let tcp = Connection {
+        is_tcp: true,
+        ..to(WEB)
+    };
+    all(&plain, Kept, &[tcp]);
     // What it needs, whom it talks to, and who calls.
     let needed = [
         led(&format!("{BOX} 203.0.113.5 {HOME}")),

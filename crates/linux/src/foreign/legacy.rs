@@ -64,7 +64,7 @@ pub(super) fn ruleset() -> Result<Vec<Value>, String> {
 
 /// The new iptables' programs, and their table.
 const NEW: [(&str, &str); 2] = [("ip", "iptables-nft"), ("ip6", "ip6tables-nft")];
-const NEW_TABLE: &str = "filter";
+pub(super) const NEW_TABLE: &str = "filter";
 
 /// The objects of a ruleset, with what is opaque in tables of the new iptables told by it, where it is there.
 pub(super) fn told_by_iptables(mut objects: Vec<Value>) -> Vec<Value> {
@@ -401,6 +401,17 @@ mod tests {
         assert_eq!(
             shut[0].remedy,
             ["nft insert rule ip filter INPUT udp dport 4500 accept"]
+        );
+        // What iptables would not know again it makes itself.
+        let answers = Paths {
+            sent: vec![4500],
+            answered: vec![cygnet_gateway::Family::V4],
+            ..Paths::default()
+        };
+        let shut = blockages_of(&translate("ip", NEW_TABLE, "-P INPUT DROP\n"), &answers);
+        assert_eq!(
+            shut[0].remedy,
+            ["iptables -I INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"]
         );
     }
 

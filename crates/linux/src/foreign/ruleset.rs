@@ -34,6 +34,7 @@ pub(super) struct Ruleset<'a> {
     chains: Vec<&'a Value>,
     rules: Vec<&'a Value>,
     sets: Vec<&'a Value>,
+    maps: Vec<&'a Value>,
 }
 
 impl<'a> Ruleset<'a> {
@@ -43,6 +44,7 @@ impl<'a> Ruleset<'a> {
             chains: all("chain"),
             rules: all("rule"),
             sets: all("set"),
+            maps: all("map"),
         }
     }
 
@@ -116,7 +118,7 @@ impl<'a> Ruleset<'a> {
                 return false;
             }
             let mapped = rule.iter().filter_map(|e| e.get("vmap"));
-            let mapped = mapped.flat_map(|vmap| verdicts(vmap, packet));
+            let mapped = mapped.flat_map(|vmap| self.verdicts(like, vmap, packet));
             let verdicts: Vec<&Value> = rule.iter().chain(mapped).collect();
             verdicts.into_iter().any(|verdict| {
                 let jump = verdict.get("jump").or_else(|| verdict.get("goto"));
@@ -157,16 +159,34 @@ impl<'a> Ruleset<'a> {
             }
             None => right.get("set").unwrap_or(right).as_array(),
         };
-        let value = |element: &'v Value| match element.get("elem") {
-            // With a comment, or a timeout.
-            Some(inner) => inner.get("val").unwrap_or(inner),
-            None => element,
-        };
         match (elements, named) {
-            (Some(elements), _) => elements.iter().map(value).collect(),
+            (Some(elements), _) => elements.iter().map(bare).collect(),
             (None, Some(_)) => Vec::new(),
             (None, None) => vec![right],
         }
+    }
+
+    /// What a map of verdicts, which may have a name, has for the packet.
+    fn verdicts(&self, like: &Value, vmap: &'a Value, packet: &Packet<'_>) -> Vec<&'a Value> {
+        let data = vmap.get("data");
+        let named = data
+            .and_then(Value::as_str)
+            .and_then(|name| name.strip_prefix('@'));
+        let pairs = match named {
+            Some(name) => {
+                let mut maps = self.maps.iter().filter(|map| is_beside(map, like));
+                let map = maps.find(|map| text(map, "name") == name);
+                map.and_then(|map| map.get("elem"))
+            }
+            None => data.and_then(|data| data.get("set")),
+        };
+        let pairs = pairs.and_then(Value::as_array).into_iter().flatten();
+        let met = pairs.filter_map(|pair| {
+            let (value, verdict) = (pair.get(0)?, pair.get(1)?);
+            let met = packet.meets(vmap.get("key")?, &[bare(value)], false);
+            met.then_some(verdict)
+        });
+        met.collect()
     }
 }
 
@@ -194,6 +214,16 @@ impl Packet<'_> {
         }
         if not {
             return false;
+        }
+        if let Some(parts) = left.get("concat").and_then(Value::as_array) {
+            return any(&|value| {
+                let values = value.get("concat").and_then(Value::as_array);
+                values.is_some_and(|values| {
+                    let mut pairs = parts.iter().zip(values);
+                    parts.len() == values.len()
+                        && pairs.all(|(part, value)| self.meets(part, &[value], false))
+                })
+            });
         }
         match (key("meta"), key("ct")) {
             (Some("l4proto"), _) => return any(&|value| self.is_protocol(value)),
@@ -249,16 +279,12 @@ impl Packet<'_> {
     }
 }
 
-/// What a map of verdicts has for the packet.
-fn verdicts<'v>(vmap: &'v Value, packet: &Packet<'_>) -> impl Iterator<Item = &'v Value> {
-    let pairs = vmap
-        .get("data")
-        .and_then(|data| data.get("set")?.as_array());
-    pairs.into_iter().flatten().filter_map(move |pair| {
-        let (value, verdict) = (pair.get(0)?, pair.get(1)?);
-        let met = packet.meets(vmap.get("key")?, &[value], false);
-        met.then_some(verdict)
-    })
+/// An element of a set without a comment, or a timeout.
+fn bare(element: &Value) -> &Value {
+    match element.get("elem") {
+        Some(inner) => inner.get("val").unwrap_or(inner),
+        None => element,
+    }
 }
 
 /// Everything in a rule that a packet has to meet: matches, and whatever else is neither a

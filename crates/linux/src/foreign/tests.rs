@@ -341,6 +341,19 @@ fn what_lets_in_the_questions_of_all_devices_is_seen_in_many_forms() {
         json!({"set": {"family": "inet", "table": "mine", "name": "lans", "elem": [element]}}),
     );
     assert_eq!(find_of(named, &both), []);
+    // By several things at once, in a map that has a name or not.
+    let key = json!({"concat": [field("ip", "protocol"), field("th", "dport")]});
+    let of = |protocol: &str| json!([{"concat": [protocol, 53]}, {"accept": null}]);
+    let by = |data: Value| json!([{"vmap": {"key": key, "data": data}}]);
+    assert!(open(&[by(json!({"set": [of("udp"), of("tcp")]}))]));
+    assert!(!open(&[by(json!({"set": [of("udp")]}))]));
+    let mut named = dropping_but(&[by(json!("@ports"))]);
+    assert_eq!(find_of(named.clone(), &both).len(), 1);
+    let elements = [of("udp"), of("tcp")];
+    named.push(
+        json!({"map": {"family": "inet", "table": "mine", "name": "ports", "map": "verdict", "elem": elements}}),
+    );
+    assert_eq!(find_of(named, &both), []);
 }
 
 #[test]

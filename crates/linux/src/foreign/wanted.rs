@@ -168,7 +168,7 @@ impl<'a> Wanted<'a> {
         chain: &Value,
         firewall: Firewall,
     ) -> Vec<String> {
-        let insert = |target: &str, legacy: &[String], rule: &str| match legacy_program(chain) {
+        let insert = |target: &str, legacy: &[String], rule: &str| match self.iptables(chain) {
             Some(program) => {
                 let each = legacy.iter();
                 each.map(|rule| format!("{program} -I {target} {rule} -j ACCEPT"))
@@ -225,9 +225,10 @@ impl<'a> Wanted<'a> {
                 insert(name, &[legacy], "ct state established,related")
             }
             (Self::Asked(Asked { interface, service }), _) => match (service, firewall) {
-                (Service::Names { port, .. }, Firewall::Firewalld) => {
-                    firewalld(&format!("--add-port={port}/udp --add-port={port}/tcp"))
-                }
+                (Service::Names { port, .. }, Firewall::Firewalld) => firewalld(&format!(
+                    "{} --add-port={port}/udp --add-port={port}/tcp",
+                    zone_of(interface)
+                )),
                 (Service::Names { port, .. }, Firewall::Ufw) => {
                     vec![format!("ufw allow in on {interface} to any port {port}")]
                 }
@@ -240,7 +241,7 @@ impl<'a> Wanted<'a> {
                     insert(name, &legacy, &rule)
                 }
                 (Service::Addresses, Firewall::Firewalld) => {
-                    firewalld(&format!("--add-port={DHCP}/udp"))
+                    firewalld(&format!("{} --add-port={DHCP}/udp", zone_of(interface)))
                 }
                 (Service::Addresses, Firewall::Ufw) => vec![format!(
                     "ufw allow in on {interface} to any port {DHCP} proto udp"
@@ -259,13 +260,22 @@ impl<'a> Wanted<'a> {
             },
         }
     }
+
+    /// The program of iptables that has to make the rule, if nft cannot: it does not know the chain, or the program would
+    /// not know the rule, and leave it out where it saves its own.
+    fn iptables(&self, chain: &Value) -> Option<&'static str> {
+        let is_beyond_it = matches!(self, Self::Answers(..) | Self::Asked(..));
+        match (text(chain, "table"), text(chain, "family")) {
+            (legacy::TABLE, "ip") => Some("iptables-legacy"),
+            (legacy::TABLE, _) => Some("ip6tables-legacy"),
+            (legacy::NEW_TABLE, "ip") if is_beyond_it => Some("iptables"),
+            (legacy::NEW_TABLE, "ip6") if is_beyond_it => Some("ip6tables"),
+            _ => None,
+        }
+    }
 }
 
-/// The program that knows this chain, if nft does not.
-fn legacy_program(chain: &Value) -> Option<&'static str> {
-    match (text(chain, "table"), text(chain, "family")) {
-        (legacy::TABLE, "ip") => Some("iptables-legacy"),
-        (legacy::TABLE, _) => Some("ip6tables-legacy"),
-        _ => None,
-    }
+/// The zone that firewalld has an interface in: without it the port is opened in the default one.
+fn zone_of(interface: &str) -> String {
+    format!("--zone=\"$(firewall-cmd --get-zone-of-interface={interface})\"")
 }

@@ -219,15 +219,18 @@ fn by_hand(lab: &mut Lab) -> Result<String> {
     machine.is_as_before("but for what was changed by hand")?;
     // A file that cannot be read any more stays, and all else is taken back.
     machine.expect(&["setup", "--yes"], 0, "Kept.")?;
-    let broken = format!("{}\n[[[\n", fs::read_to_string(&path)?);
+    let written = fs::read_to_string(&path)?;
+    let broken = format!("{written}\n[[[\n");
     fs::write(&path, &broken)?;
-    machine.expect(&["off"], 0, "cannot be read any more, so it stays as it is")?;
+    machine.expect(&["off"], 1, "cannot be read any more, so it stays as it is")?;
     ensure!(
         fs::read_to_string(&path)? == broken,
         "a broken file was changed"
     );
-    fs::write(&path, before)?;
-    machine.is_as_before("but for the broken file")?;
+    // When it is mended the rest is done.
+    fs::write(&path, &written)?;
+    machine.expect(&["off"], 0, "is taken back")?;
+    machine.is_as_before("after the broken file was mended")?;
     Ok("taken out, and told".to_owned())
 }
 

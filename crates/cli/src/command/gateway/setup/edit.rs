@@ -449,7 +449,10 @@ pub(super) fn back(now: &str, before: &str, written: &str) -> Back {
     }
     match edit.done() {
         Some(text) => back.text = text,
-        None => back.notes = vec![UNREADABLE.to_owned()],
+        None => {
+            back.unreadable = true;
+            back.notes = vec![UNREADABLE.to_owned()];
+        }
     }
     back
 }

@@ -262,13 +262,20 @@ fn all_off(place: &Place) -> Result<Restored, String> {
         (None, Some(trial)) => (trial.before, trial.written),
         (None, None) => return place.remove().map(|()| Restored::default()),
     };
-    let restored = before.restore(place, &written, When::Off)?;
+    let mut restored = before.restore(place, &written, When::Off)?;
+    if restored.unreadable {
+        let again =
+            "or mend that file: `cygnet gateway off` then takes out of it what the setup wrote";
+        restored.problems.push(again.to_owned());
+    }
     if was_trial {
         // For the terminal that waits for an answer.
         place.leave(&restored);
     }
-    place.remove()?;
-    before.remove_state_dir(place);
+    if !restored.unreadable {
+        place.remove()?;
+        before.remove_state_dir(place);
+    }
     Ok(restored)
 }
 

@@ -71,6 +71,8 @@ pub(super) struct Restored {
     pub(super) notes: Vec<String>,
     /// What could not be done, a sentence each.
     pub(super) problems: Vec<String>,
+    /// The configuration cannot be read any more, and stays as it is: what is to be taken out of it is still to be known.
+    pub(super) unreadable: bool,
 }
 
 /// When something is taken back.
@@ -196,9 +198,13 @@ impl Snapshot {
         written: &str,
         when: When,
     ) -> Result<Restored, String> {
-        let (notes, unreadable) = self.restore_config(place, written)?;
+        let (mut notes, unreadable) = self.restore_config(place, written)?;
         let systemd = Systemd::find();
-        let mut problems = Vec::from_iter(self.restore_files(place, when).err());
+        let mut problems = match unreadable {
+            true => std::mem::take(&mut notes),
+            false => Vec::new(),
+        };
+        problems.extend(self.restore_files(place, when).err());
         if when != When::AtBoot {
             problems.extend(self.restore_program(place, systemd, unreadable).err());
             problems.extend(self.restore_guard(place, when).err());
@@ -211,7 +217,11 @@ impl Snapshot {
         if !is_running(place) {
             self.remove_new(place);
         }
-        Ok(Restored { notes, problems })
+        Ok(Restored {
+            notes,
+            problems,
+            unreadable,
+        })
     }
 
     /// What there is to say of it, and whether it cannot be read any more.

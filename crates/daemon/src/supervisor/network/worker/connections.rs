@@ -1,11 +1,9 @@
 //! Running connections that belong elsewhere now, or by another address ([`Bindings`] judges each): they are ended after
 //! whatever changed what they are judged by, and their next packets begin them anew.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use cygnet_gateway::{Bindings, Connection, Mac, Retired, Verdict};
+use cygnet_gateway::{Bindings, Retired, Sender, Verdict};
 use tokio::time::Instant;
 
 use super::{Worker, inputs_of};
@@ -46,23 +44,32 @@ impl Worker {
             Some(before) => now.retired(before, &retired),
             None => retired,
         };
+        let (gone, waiting) = now.gone(retired.clone());
         let as_before = before.as_ref() == Some(&now) && !self.tracked.doubtful;
-        let judges = now.judges() || before.is_some_and(|before| before.judges());
-        if retired.is_empty() && (as_before || !judges) {
+        let judges = now.judges() || before.as_ref().is_some_and(Bindings::judges);
+        if gone.is_empty() && (as_before || !judges) {
             self.tracked.judged = Some(now);
+            self.tracked.retired = waiting;
             return Ok(0);
         }
         // Who goes direct by a MAC address is known by it alone.
         self.learn().await;
         let owners = self.seen.owners();
+        let unknown = match before.is_none_or(|before| now.differs_by_mac(&before)) {
+            true => Sender::PerhapsChanged,
+            false => Sender::Unknown,
+        };
         let named = self.held.left(Instant::now());
         let ended = cygnet_linux::end_connections(|connection| {
-            let judged = verdict(&now, &owners, &named, &connection);
-            judged == Verdict::Stale || retired.concern(&connection)
+            let sender = owners.get(&connection.source);
+            let sender = sender.map_or(unknown, |mac| Sender::Known(*mac));
+            let by_name = named.contains_key(&connection.destination);
+            now.judge(&connection, sender, by_name) == Verdict::Stale || gone.concern(&connection)
         });
         self.tracked.judged = Some(now);
         match ended {
             Ok(ended) => {
+                self.tracked.retired = waiting;
                 self.tracked.doubtful = false;
                 self.tracked.not_ended = None;
                 if judges {
@@ -78,8 +85,9 @@ impl Worker {
     }
 
     fn end_in_clear_soon(&mut self) {
-        let at = Instant::now() + ANSWERED;
-        self.tracked.in_clear_ends = Some(at);
+        // What changes all the time does not postpone it.
+        let soon = Instant::now() + ANSWERED;
+        let at = *self.tracked.in_clear_ends.get_or_insert(soon);
         self.heard.look_at(at);
     }
 
@@ -96,7 +104,7 @@ impl Worker {
         let Some(now) = self.bindings() else { return };
         self.tracked.in_clear_ends = None;
         let ended = cygnet_linux::end_connections(|connection| {
-            now.judge(&connection, None, false) == Verdict::InClear
+            now.judge(&connection, Sender::Unknown, false) == Verdict::InClear
         });
         if let Err(error) = ended {
             self.not_ended(&error);
@@ -125,14 +133,4 @@ impl Worker {
         let (inputs, _) = inputs.without_overlaps();
         Some(Bindings::new(&inputs))
     }
-}
-
-fn verdict(
-    now: &Bindings,
-    owners: &BTreeMap<IpAddr, Mac>,
-    named: &BTreeMap<IpAddr, Duration>,
-    connection: &Connection,
-) -> Verdict {
-    let mac = owners.get(&connection.source).copied();
-    now.judge(connection, mac, named.contains_key(&connection.destination))
 }

@@ -1,5 +1,5 @@
-//! Addresses that a person may name as a device's, and that can be no device's of this LAN: a policy of theirs would be
-//! listed and counted, and never obeyed.
+//! Addresses that a person may name as a device's, and that are none's of this LAN: this machine's, its router's, and
+//! places in the internet that are to be reached in clear, which is said elsewhere.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,8 @@ use crate::supervisor::control::Refusal;
 use crate::supervisor::network::machine::Machine;
 
 impl Worker {
-    /// Refuses what is no device. Those that the configuration names, and those that were seen, are taken as they are.
+    /// Refuses what is no device. Those that the configuration names, those of which something is said already, and those
+    /// that were seen, are taken as they are.
     pub(super) fn may_be_devices(
         &self,
         text: &str,
@@ -32,6 +33,7 @@ impl Worker {
         networks.dedup();
         for device in devices {
             if let Device::Network(net) = device
+                && !gateway.devices.policies.named.contains_key(device)
                 && let Some(why) = why_not(net, policy, &networks, &self.machine)
             {
                 return Err(Refusal::new(StatusCode::CONFLICT, why));
@@ -61,33 +63,32 @@ fn why_not(
              [gateway] says"
         ));
     }
-    if let Some(address) = one.filter(|it| machine.routers.contains(it)) {
+    // A device on another link may have the router's link-local address.
+    let is_near = match net.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    if let Some(address) = one.filter(|it| machine.routers.contains(it) && !is_near) {
         return Some(format!(
             "{address} is the router that this machine goes out by: it is no device, and what it sends itself never comes \
              by here"
         ));
     }
-    // A device has addresses of a family that nothing here tells of, and of its link.
+    // What is closed in, or out, may be behind a router of the LAN; nobody is let out by mistake so.
+    if policy != DevicePolicy::Direct || is_near {
+        return None;
+    }
+    // A device has addresses of a family that nothing here tells of.
     let known: Vec<&IpNet> = networks.iter().filter(|it| is_alike(it, net)).collect();
-    let is_near = match net.addr() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    if known.is_empty() || is_near || known.iter().any(|it| overlap(it, net)) {
+    if known.is_empty() || known.iter().any(|it| overlap(it, net)) {
         return None;
     }
     let list: Vec<String> = known.iter().map(ToString::to_string).collect();
-    let destination = match policy {
-        DevicePolicy::Direct => {
-            ": a place that devices are to reach beside the tunnel belongs into `direct_networks` of [gateway], then `cygnet \
-             reload`"
-        }
-        DevicePolicy::Tunnelled | DevicePolicy::Blocked => "",
-    };
-    let device = Device::Network(*net);
     Some(format!(
-        "{device} can be no device: it is in no network of the LAN ({}){destination}; if devices there send through this \
-         machine, behind a router of the LAN, name their network in `networks` of [gateway] as well",
+        "{} is in no network of the LAN ({}), so it is no device that is known here: a place that devices are to reach beside \
+         the tunnel belongs into `direct_networks` of [gateway], then `cygnet reload`; if it is a device (behind a router of \
+         the LAN, or by another prefix of IPv6), name its network in `networks` of [gateway], or its MAC address here",
+        Device::Network(*net),
         list.join(", ")
     ))
 }
@@ -124,15 +125,14 @@ mod tests {
             (
                 "8.8.8.8",
                 DevicePolicy::Direct,
-                "8.8.8.8 can be no device: it is in no network of the LAN (192.168.1.0/24): a place that devices are to reach \
-                 beside the tunnel belongs into `direct_networks`",
+                "8.8.8.8 is in no network of the LAN (192.168.1.0/24), so it is no device that is known here: a place that \
+                 devices are to reach beside the tunnel belongs into `direct_networks`",
             ),
             (
-                "8.8.8.8",
-                DevicePolicy::Blocked,
-                "(192.168.1.0/24); if devices there",
+                "10.1.0.0/24",
+                DevicePolicy::Direct,
+                "name its network in `networks`",
             ),
-            ("10.1.0.0/24", DevicePolicy::Direct, "10.1.0.0/24 can be no"),
             ("192.168.1.2", DevicePolicy::Blocked, "this machine itself"),
             ("192.168.1.1", DevicePolicy::Direct, "is the router"),
         ] {
@@ -160,5 +160,7 @@ mod tests {
                 "{device}"
             );
         }
+        let closed_in = told("10.1.0.9", DevicePolicy::Blocked, &["192.168.1.0/24"]);
+        assert_eq!(closed_in, None);
     }
 }
