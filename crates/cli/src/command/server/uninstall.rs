@@ -30,24 +30,27 @@ pub(super) fn uninstall(options: &Uninstall) -> Result<ExitCode> {
         true => ReloadOutcome::NotRunning,
         false => context.reload_daemon(),
     })?;
-    println!("The server is gone: users, keys, certificates and [server].");
+    const GONE: &str = "The server is gone: users, keys, certificates and [server].";
     let has_work = context.place.config.exists();
     match outcome {
         ReloadOutcome::Failed(told) => {
             println!(
-                "But cygnet still runs here and serves by what it has read before: `systemctl stop cygnet`, or end `cygnet \
-                 run`. (It did not take that up: {told}.)"
+                "cygnet still runs here, and serves by what it has read before: `systemctl stop cygnet`, or end `cygnet run`. \
+                 (It did not take up what is left: {told}.)\n{GONE}"
             );
             Ok(ExitCode::from(super::super::FAILED))
         }
         ReloadOutcome::Done if !has_work => {
             println!(
-                "cygnet serves nobody any more and runs on with nothing to do; {} is gone, so it cannot start again: \
+                "{GONE}\ncygnet serves nobody any more and runs on with nothing to do; {} is gone, so it cannot start again: \
                  `systemctl disable --now cygnet`, or end `cygnet run`.",
                 context.place.config.display()
             );
             Ok(ExitCode::SUCCESS)
         }
-        ReloadOutcome::Done | ReloadOutcome::NotRunning => Ok(ExitCode::SUCCESS),
+        ReloadOutcome::Done | ReloadOutcome::NotRunning => {
+            println!("{GONE}");
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
