@@ -245,11 +245,13 @@ impl Cygnet {
         Ok(all.filter(|child| child.state == "up").collect())
     }
 
-    /// What its data path has dropped so far; what no tunnel is for (`no-policy`), such as the
-    /// kernel's own multicast, is not counted.
+    /// What its data path has dropped so far; what no tunnel is for (`no-policy`), and the kernel's own
+    /// `multicast`, is not counted.
     pub fn drops(&self) -> Result<u64> {
         let drops = self.status()?.engine.unwrap_or_default().drops;
-        let of_tunnels = drops.iter().filter(|drop| drop.name != "no-policy");
+        let of_tunnels = drops
+            .iter()
+            .filter(|drop| !["no-policy", "multicast"].contains(&drop.name.as_str()));
         Ok(of_tunnels.map(|drop| drop.count).sum())
     }
 
