@@ -15,7 +15,7 @@ use crate::devices::{Device, Mac, Way};
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan, Tunnel};
 use crate::mapping::Mapping;
 use crate::own::NAME_PORTS;
-use crate::plan::Family;
+use crate::plan::{Family, is_never_forwarded};
 use crate::{DIRECT_MARK, OWN_MARK};
 
 /// A connection that the kernel tracks. Of one without ports (a ping) these are `None`.
@@ -59,8 +59,9 @@ pub enum Verdict {
     Kept,
     /// It belongs elsewhere, or by another address.
     Stale,
-    /// This machine itself began it in clear, and belongs into a tunnel with it; it is none of TCP. An answer that comes when the entry is
-    /// gone would begin a connection, and whoever calls is answered in clear: it is ended when none is on its way.
+    /// This machine itself began it in clear, and belongs into a tunnel with it; it is none of TCP. An answer that comes
+    /// when the entry is gone would begin a connection, and whoever calls is answered in clear: it is ended when none is on
+    /// its way.
     InClear,
 }
 
@@ -237,6 +238,12 @@ impl Bindings {
         self.lan.is_some() || self.shown().next().is_some()
     }
 
+    /// Whether a connection of this machine itself may be.
+    #[must_use]
+    pub fn judges_own(&self) -> bool {
+        self.lan.is_some()
+    }
+
     /// What is to become of a connection. `by_name`: its destination is reached around the tunnel by its name.
     #[must_use]
     pub fn judge(&self, connection: &Connection, sender: Sender, by_name: bool) -> Verdict {
@@ -262,7 +269,7 @@ impl Bindings {
     }
 
     fn lent(&self) -> impl Iterator<Item = IpAddr> {
-        self.tunnels.iter().flat_map(|tunnel| tunnel.lent.clone())
+        self.tunnels.iter().flat_map(|tunnel| &tunnel.lent).copied()
     }
 
     fn places(&self) -> impl Iterator<Item = IpAddr> {
@@ -381,7 +388,10 @@ impl Bindings {
             let is_own = connection.mark == OWN_MARK && self.own.contains(&answered);
             return !is_own && self.is_translated_otherwise(&[tunnel], connection);
         }
-        let mut lent = tunnel.lent.iter().filter(|a| same_family(**a, answered));
+        let mut lent = tunnel
+            .lent
+            .iter()
+            .filter(|a| Family::of(**a) == Family::of(answered));
         match lent.clone().next() {
             Some(_) => !lent.any(|lent| *lent == answered),
             // Perhaps it gets the one again that it had.
@@ -425,7 +435,7 @@ impl Bindings {
         if is_outer {
             return Place::Unknown;
         }
-        if self.is_own(to) || stays(to) {
+        if self.is_own(to) || is_never_forwarded(to) {
             return Place::Near;
         }
         let needs = lan.own.as_ref();
@@ -487,13 +497,13 @@ impl Bindings {
         let inside = holds(&lan.networks, from).is_some();
         let is_others = || {
             let elsewhere = self.untranslated(from).is_some();
-            elsewhere || holds(&self.local, from).is_some() || stays(from)
+            elsewhere || holds(&self.local, from).is_some() || is_never_forwarded(from)
         };
         let mac = match sender {
             Sender::Known(mac) => Some(mac),
             Sender::Unknown | Sender::PerhapsChanged => None,
         };
-        if stays(to) || (!inside && (mac.is_none() || is_others())) {
+        if is_never_forwarded(to) || (!inside && (mac.is_none() || is_others())) {
             return false;
         }
         let mut ways = lan.devices.possible_ways(mac, from).into_iter();
@@ -624,19 +634,6 @@ fn carrier(tunnel: &Tunnel) -> Carrier {
 fn holds(nets: &[IpNet], address: IpAddr) -> Option<u8> {
     let holding = nets.iter().filter(|net| net.contains(&address));
     holding.map(IpNet::prefix_len).max()
-}
-
-fn same_family(a: IpAddr, b: IpAddr) -> bool {
-    Family::of(a) == Family::of(b)
-}
-
-/// What no router passes on.
-fn stays(address: IpAddr) -> bool {
-    let special = match address {
-        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
-        IpAddr::V6(a) => a.is_unicast_link_local(),
-    };
-    special || address.is_multicast() || address.is_loopback() || address.is_unspecified()
 }
 
 #[cfg(test)]

@@ -224,8 +224,6 @@ impl OnFailure {
 /// The guarded LAN.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lan {
-    /// Name of the gateway's tunnel, which what is tunnelled enters unless it was given another.
-    pub tunnel: String,
     /// Its interfaces; one of them is the uplink as well on a box with one leg.
     pub interfaces: Vec<InterfaceName>,
     /// Its networks, which every device reaches.

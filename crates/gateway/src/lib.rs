@@ -56,7 +56,8 @@ pub use mapping::Mapping;
 pub use mtu::{EspFraming, inner_mtu, tcp_mss};
 pub use own::OwnNeeds;
 pub use plan::{
-    Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl, is_private,
+    Around, Family, LinkPlan, NetworkPlan, Route, RouteKind, Rule, RuleAction, Sysctl,
+    is_link_local, is_never_forwarded, is_private,
 };
 
 /// Whether two networks have an address in common.

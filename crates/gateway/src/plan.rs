@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) use local::PRIVATE;
-pub use local::{Around, is_private};
+pub use local::{Around, is_link_local, is_never_forwarded, is_private};
 
 /// Everything `cygnet run` sets and takes back, the guard excepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

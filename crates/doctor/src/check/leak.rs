@@ -162,10 +162,7 @@ fn is_own(facts: &Facts, address: &IpAddr) -> bool {
 }
 
 fn is_in_the_lan(facts: &Facts, address: &IpAddr) -> bool {
-    let link_local = match address {
-        IpAddr::V4(a) => a.is_link_local(),
-        IpAddr::V6(a) => a.is_unicast_link_local(),
-    };
+    let link_local = cygnet_gateway::is_link_local(*address);
     let mut networks = facts.network.lan.iter().flat_map(|lan| &lan.networks);
     link_local || networks.any(|net| net.contains(address))
 }

@@ -50,7 +50,6 @@ fn gateway() -> Inputs {
     Inputs {
         tunnels: vec![tunnel("home", &[HOME])],
         lan: Some(Lan {
-            tunnel: "home".to_owned(),
             interfaces: vec!["eth0".parse().unwrap()],
             networks: nets(&["192.168.1.0/24"]),
             own: Some(OwnNeeds {

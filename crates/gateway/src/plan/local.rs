@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -134,6 +134,26 @@ const fn v6(first: u16, prefix_len: u8) -> IpNet {
 #[must_use]
 pub fn is_private(net: &IpNet) -> bool {
     PRIVATE.iter().any(|private| private.contains(net))
+}
+
+/// Whether an address is of a link alone.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Whether no router passes on what is for this address: it is of a link, of this machine alone, a group's, or nobody's.
+#[must_use]
+pub fn is_never_forwarded(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    is_link_local(address)
+        || is_broadcast
+        || address.is_multicast()
+        || address.is_loopback()
+        || address.is_unspecified()
 }
 
 /// Routes that end the lookup for what is reached around tunnels that claim more, and for what is closed.

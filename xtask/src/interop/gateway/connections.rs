@@ -14,7 +14,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new(
             "gateway-site-changed",
-            "a tunnel between sites that a reload adds and removes takes over a ping that never ends, and gives it back; no other is ended",
+            "a tunnel between sites that a reload adds and removes takes over a ping that never ends, and gives it back; no other is ended, nor any when the gateway's tunnel comes back",
             site_changed,
         ),
         Scenario::new(
@@ -109,6 +109,12 @@ fn site_changed(lab: &mut Lab) -> Result<String> {
         Ok(())
     };
     began(1, "at first")?;
+    // The server lends the same addresses again.
+    home.gateway.down("home")?;
+    wait_for_state(&home.gateway, "home", "down")?;
+    home.gateway.up("home")?;
+    answered(&home, "laptop_home")?;
+    began(1, "after `down` and `up`")?;
     for (setup, by) in [
         (&with_branch, "laptop_branch"),
         (&plain, "laptop_home"),

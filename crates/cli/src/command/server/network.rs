@@ -44,7 +44,7 @@ pub(super) fn tell_elsewhere(addresses: &[Address]) {
     let own: Vec<IpAddr> = own
         .iter()
         .map(|it| it.net.addr())
-        .filter(|it| !it.is_loopback() && !is_link_local(it))
+        .filter(|it| !it.is_loopback() && !cygnet_gateway::is_link_local(*it))
         .collect();
     for address in addresses {
         let leads_to: Vec<IpAddr> = match address {
@@ -58,13 +58,6 @@ pub(super) fn tell_elsewhere(addresses: &[Address]) {
         if let Some(told) = elsewhere(&address.to_string(), &leads_to, &own) {
             println!("{told}");
         }
-    }
-}
-
-fn is_link_local(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

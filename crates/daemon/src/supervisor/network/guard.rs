@@ -215,7 +215,7 @@ where
 
 /// The guard that was last in place, as its file holds it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Last {
+pub(super) struct Last {
     lan: Vec<String>,
     networks: Option<Vec<ipnet::IpNet>>,
     ways_out: Vec<String>,
@@ -266,7 +266,7 @@ impl Last {
 
     /// Without the names, which nobody needs who does not ask, and without what becomes of devices while the tunnel is
     /// down, which is for who runs.
-    fn devices(&self) -> LanDevices {
+    pub(super) fn devices(&self) -> LanDevices {
         LanDevices {
             policies: self.devices.clone(),
             direct_networks: self.direct_networks.clone(),
@@ -336,14 +336,8 @@ pub(super) fn remember_of(config: &Config) {
     }
 }
 
-/// The devices of the guard that was last in place.
-#[cfg(test)]
-pub(super) fn last_devices(state_dir: &str) -> Option<LanDevices> {
-    recall(state_dir).map(|last| last.devices())
-}
-
 /// What was kept, unless somebody else could have written it.
-fn recall(state_dir: &str) -> Option<Last> {
+pub(super) fn recall(state_dir: &str) -> Option<Last> {
     let path = file(state_dir);
     let metadata = std::fs::symlink_metadata(&path).ok()?;
     let own = rustix::process::geteuid().as_raw();

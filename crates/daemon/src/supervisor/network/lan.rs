@@ -59,7 +59,6 @@ pub(super) fn lan(
         })
     });
     Ok(Lan {
-        tunnel: gateway.tunnel.clone(),
         through: through.collect::<Result<Vec<_>, String>>()?,
         // Whether they are let out by whoever knows whether the tunnel is down.
         on_failure: match gateway.devices.direct_on_failure {

@@ -47,10 +47,7 @@ impl Machine {
             .filter_map(|a| {
                 let link = links.iter().find(|l| l.index == a.index)?;
                 let addr = a.net.addr();
-                let link_local = match addr {
-                    IpAddr::V4(a) => a.is_link_local(),
-                    IpAddr::V6(a) => a.is_unicast_link_local(),
-                };
+                let link_local = cygnet_gateway::is_link_local(addr);
                 let foreign = !ours.contains(&link.name.as_str());
                 (foreign && !addr.is_loopback() && !link_local).then(|| (link.name.clone(), a.net))
             })
@@ -110,14 +107,8 @@ impl Machine {
     /// gateway of. A server that lends an address of these would have what is meant for that device, or
     /// for the router, come to us, and what we say pass for its word.
     fn why_not_lent(&self, address: IpAddr, lan: &[IpNet]) -> Option<String> {
-        let special = match address {
-            IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
-            IpAddr::V6(a) => a.is_unicast_link_local(),
-        };
         let own = self.addresses.iter().any(|(_, net)| net.addr() == address);
-        let special =
-            special || address.is_unspecified() || address.is_loopback() || address.is_multicast();
-        if special {
+        if cygnet_gateway::is_never_forwarded(address) {
             Some("no host can have it".to_owned())
         } else if own {
             Some("this machine has it already".to_owned())

@@ -66,13 +66,14 @@ impl Worker {
             let by_name = named.contains_key(&connection.destination);
             now.judge(&connection, sender, by_name) == Verdict::Stale || gone.concern(&connection)
         });
+        let judges_own = now.judges_own();
         self.tracked.judged = Some(now);
         match ended {
             Ok(ended) => {
                 self.tracked.retired = waiting;
                 self.tracked.doubtful = false;
                 self.tracked.not_ended = None;
-                if judges {
+                if judges_own {
                     self.end_in_clear_soon();
                 }
                 Ok(ended)

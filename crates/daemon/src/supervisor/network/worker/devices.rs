@@ -512,8 +512,7 @@ fn shared(mac: Mac, addresses: &[String]) -> String {
 
 /// Whether other things are said of devices, or of whether this machine itself may send what it likes.
 fn is_another(before: &Lan, now: &Lan) -> bool {
-    before.tunnel != now.tunnel
-        || before.devices != now.devices
+    before.devices != now.devices
         || before.direct_networks != now.direct_networks
         || before.direct_names.listed != now.direct_names.listed
         || before.through != now.through

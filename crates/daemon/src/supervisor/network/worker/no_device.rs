@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::http::StatusCode;
-use cygnet_gateway::{Device, DevicePolicy, overlap};
+use cygnet_gateway::{Device, DevicePolicy, Family, is_link_local, overlap};
 use ipnet::IpNet;
 
 use super::Worker;
@@ -64,10 +64,7 @@ fn why_not(
         ));
     }
     // A device on another link may have the router's link-local address.
-    let is_near = match net.addr() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
+    let is_near = is_link_local(net.addr());
     if let Some(address) = one.filter(|it| machine.routers.contains(it) && !is_near) {
         return Some(format!(
             "{address} is the router that this machine goes out by: it is no device, and what it sends itself never comes \
@@ -79,7 +76,9 @@ fn why_not(
         return None;
     }
     // A device has addresses of a family that nothing here tells of.
-    let known: Vec<&IpNet> = networks.iter().filter(|it| is_alike(it, net)).collect();
+    let family = Family::of_net(*net);
+    let known = networks.iter().filter(|it| Family::of_net(**it) == family);
+    let known: Vec<&IpNet> = known.collect();
     if known.is_empty() || known.iter().any(|it| overlap(it, net)) {
         return None;
     }
@@ -91,10 +90,6 @@ fn why_not(
         Device::Network(*net),
         list.join(", ")
     ))
-}
-
-fn is_alike(a: &IpNet, b: &IpNet) -> bool {
-    a.max_prefix_len() == b.max_prefix_len()
 }
 
 #[cfg(test)]

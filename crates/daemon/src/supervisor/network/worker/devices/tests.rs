@@ -171,7 +171,7 @@ async fn obeyed() {
     assert_eq!(told(&network).await, ordered);
     assert_eq!(verdicts(mac), ["drop", "return", "return"]);
     // The guard that is kept for a broken configuration is of the configuration, not of orders.
-    let last = guard::last_devices(&config.daemon.state_dir).unwrap();
+    let last = guard::recall(&config.daemon.state_dir).unwrap().devices();
     assert_eq!(last.policies, config.gateway.unwrap().devices.policies);
     let forgotten = order(&network, mac, None).await.unwrap();
     assert_eq!(forgotten.policy, DevicePolicy::Tunnelled);
@@ -373,7 +373,7 @@ async fn refused_reload() {
         before,
         "the guard of the configuration that was refused"
     );
-    let last = guard::last_devices(&config.daemon.state_dir).unwrap();
+    let last = guard::recall(&config.daemon.state_dir).unwrap().devices();
     assert_eq!(last, cygnet_config::LanDevices::default());
     std::fs::create_dir_all(place.run_dir()).unwrap();
     network.obey(&place.config(SECTIONS)).await.unwrap();
