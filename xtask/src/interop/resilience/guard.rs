@@ -547,7 +547,9 @@ fn broken_configuration(lab: &mut Lab) -> Result<String> {
 }
 
 fn no_guard(lab: &mut Lab) -> Result<String> {
-    let mut home = Home::start(lab, &gateway_setup(QUICK, "guard = false\n"))?;
+    let mut home = Home::prepare(lab, &gateway_setup(QUICK, "guard = false\n"))?;
+    home.gateway.restart()?;
+    home.up_before_online(&home.world.laptop)?;
     ensure!(
         !home.state()?.has("nft", "cygnet_guard"),
         "there is a guard although the configuration says `guard = false`"

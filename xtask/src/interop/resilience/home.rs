@@ -163,6 +163,16 @@ impl Home {
         self.gateway.status().map(drop)
     }
 
+    /// The same where no guard keeps `device` in: a page asked for before the tunnel is up goes
+    /// past it, and the web host, which then never hears the end of it, repeats itself in clear.
+    pub(in crate::interop) fn up_before_online(&self, device: &Namespace) -> Result<()> {
+        wait_for("the tunnel is up", SOON, || {
+            let state = self.gateway.connection(TUNNEL)?.state;
+            Ok((state == "up").then_some(()))
+        })?;
+        self.online(device)
+    }
+
     /// What has left the home (or came to it) and is not the tunnel's own; ICMP errors between the
     /// two ends about the tunnel's packets are counted apart.
     pub(in crate::interop) fn leaked(&self) -> Result<u64> {

@@ -236,7 +236,7 @@ fn reauthenticates(lab: &mut Lab) -> Result<String> {
     let mut home = Home::prepare(lab, &setup)?;
     home.gateway.restart()?;
     let client = &home.world.gateway;
-    home.online(client)?;
+    home.up_before_online(client)?;
     home.world.provider.reset()?;
     let traffic = Restless::start(client)?;
     traffic.flows()?;
