@@ -21,8 +21,9 @@ const SILENCE: Duration = Duration::from_millis(1500);
 const ANSWER: Duration = Duration::from_millis(1500);
 /// How far apart two reports of data are at most that goes all the time.
 const REPORTS: Duration = Duration::from_millis(1200);
-/// Between two questions; after each twice as long, until data comes again.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Between two questions; after each twice as long, until data comes again. No longer than it takes to notice a
+/// silence: the next one may begin as soon as the first is over.
+const PAUSE: Duration = Duration::from_secs(2);
 /// The longest time between two.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a question may be unanswered, if it was sent three times by then.

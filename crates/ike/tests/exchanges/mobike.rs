@@ -316,6 +316,44 @@ fn another_mapping_of_the_nat_is_found_out_by_a_sign_of_life() {
     assert_eq!((spis(&world), calls(&world)), (before, 1));
 }
 
+#[test]
+fn a_mapping_of_before_is_found_out_although_the_server_followed_the_one_between() {
+    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
+    world.nat = Some((third(), 1000));
+    world.seconds(20);
+    let before = spis(&world);
+    let of_a = world.a.sending("one").unwrap().params.id;
+    let of_b = world.b.sending("one").unwrap().params.id;
+    // A asks, and knows how it is seen.
+    let silence = |world: &mut World| {
+        for _ in 0..4 {
+            world.data(A, DataEvent::LastOutbound { child: of_a });
+            world.seconds(1);
+        }
+    };
+    silence(&mut world);
+    world.data(A, DataEvent::LastInbound { child: of_a });
+    world.seconds(15);
+    let another = ip("203.0.113.99");
+    world.nat = Some((another, 2000));
+    let seen = path(
+        SocketAddr::new(B.address(), 4500),
+        SocketAddr::new(another, 6500),
+    );
+    let moves = DataEvent::PeerMoved {
+        child: of_b,
+        path: seen,
+    };
+    world.data(B, moves);
+    world.seconds(1);
+    assert_between(&mut world, A.address(), another, B.address());
+    // Two lines, and the first is there again: before B looks once more where ESP comes from.
+    world.nat = Some((third(), 1000));
+    silence(&mut world);
+    assert_between(&mut world, A.address(), third(), B.address());
+    assert_eq!((spis(&world), calls(&world)), (before, 1));
+}
+
 /// A request of A with its source altered: A's own is lost, and this one arrives in its place.
 fn alter_source(world: &mut World, source: SocketAddr) -> Flight {
     let caught = Rc::new(RefCell::new(None));

@@ -167,6 +167,22 @@ fn data_that_nobody_answers_inside_costs_a_question_now_and_then() {
 }
 
 #[test]
+fn a_silence_right_after_another_is_asked_about_as_soon() {
+    let mut world = up_with(caller(), connection(B));
+    let child = child_of_a(&world);
+    for silence in 1..=4 {
+        // What is reported is up to a second old.
+        for _ in 0..3 {
+            world.data(A, DataEvent::LastOutbound { child });
+            world.seconds(1);
+        }
+        assert_eq!(asked(&world), silence, "{}", world.tail());
+        world.data(A, DataEvent::LastInbound { child });
+    }
+    world.assert_in_step(&["one"]);
+}
+
+#[test]
 fn nothing_is_asked_where_liveness_is_off_or_data_is_answered_or_nothing_flows() {
     let off = Connection {
         liveness: Duration::ZERO,
