@@ -75,6 +75,8 @@ struct Sending {
     sought: bool,
     /// How often it has gone after the peer.
     followed: u32,
+    /// The peer has checked meanwhile whether we are where it sees us: what the response says of that may be older.
+    checked: bool,
 }
 
 /// INFORMATIONAL about ways, in flight: UPDATE_SA_ADDRESSES by who called, a return routability check
@@ -348,6 +350,9 @@ impl Established {
         }
         mobility.told = None;
         self.observe_nat(channel, cx, contents);
+        if channel.mobility.sending.checked {
+            channel.mobility.mapping = None;
+        }
         if from != path {
             cx.event(self.event(channel, EventKind::Moved { from }));
         }

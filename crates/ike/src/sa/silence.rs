@@ -21,8 +21,8 @@ const SILENCE: Duration = Duration::from_millis(1500);
 const ANSWER: Duration = Duration::from_millis(1500);
 /// How far apart two reports of data are at most that goes all the time.
 const REPORTS: Duration = Duration::from_millis(1200);
-/// Between two questions; after each twice as long, until data comes again. No longer than it takes to notice a
-/// silence: the next one may begin as soon as the first is over.
+/// Between two questions; after each twice as long, until data comes again. About what it takes to notice a silence, as
+/// the next one may begin when the first has just ended.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The longest time between two.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -37,6 +37,8 @@ pub(crate) struct Silence {
     asked: Option<Instant>,
     /// How long after that it is asked again.
     pause: Duration,
+    /// The next question is the first since data came.
+    first: bool,
     /// It is being called anew.
     calls: bool,
 }
@@ -48,6 +50,7 @@ impl Silence {
             unanswered: now,
             asked: None,
             pause: PAUSE,
+            first: true,
             calls: false,
         }
     }
@@ -71,6 +74,7 @@ impl Established {
     pub(crate) fn data_heard(&mut self, channel: &Channel, cx: &mut Context) {
         self.heard = cx.boot();
         self.silence.pause = PAUSE;
+        self.silence.first = true;
         self.end_silence(channel, cx);
     }
 
@@ -126,7 +130,7 @@ impl Established {
         }
         if self.ask_at(channel).is_some_and(|at| at <= now) {
             let silence = &mut self.silence;
-            if silence.asked.is_some() {
+            if !std::mem::take(&mut silence.first) {
                 silence.pause = (2 * silence.pause).min(LONGEST_PAUSE);
             }
             silence.asked = Some(now);

@@ -316,42 +316,101 @@ fn another_mapping_of_the_nat_is_found_out_by_a_sign_of_life() {
     assert_eq!((spis(&world), calls(&world)), (before, 1));
 }
 
-#[test]
-fn a_mapping_of_before_is_found_out_although_the_server_followed_the_one_between() {
+/// Both up for a while, A behind a NAT.
+fn behind_nat() -> World {
     let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
     world.nat = Some((third(), 1000));
     world.seconds(20);
-    let before = spis(&world);
-    let of_a = world.a.sending("one").unwrap().params.id;
-    let of_b = world.b.sending("one").unwrap().params.id;
-    // A asks, and knows how it is seen.
-    let silence = |world: &mut World| {
-        for _ in 0..4 {
-            world.data(A, DataEvent::LastOutbound { child: of_a });
-            world.seconds(1);
-        }
-    };
-    silence(&mut world);
-    world.data(A, DataEvent::LastInbound { child: of_a });
-    world.seconds(15);
-    let another = ip("203.0.113.99");
-    world.nat = Some((another, 2000));
+    world
+}
+
+/// A sends, and nothing comes.
+fn silence(world: &mut World) {
+    let child = world.a.sending("one").unwrap().params.id;
+    for _ in 0..4 {
+        world.data(A, DataEvent::LastOutbound { child });
+        world.seconds(1);
+    }
+}
+
+/// The NAT sees A elsewhere, and so does B by A's ESP.
+fn seen_elsewhere(world: &mut World, address: IpAddr, shift: u16) {
+    world.nat = Some((address, shift));
     let seen = path(
         SocketAddr::new(B.address(), 4500),
-        SocketAddr::new(another, 6500),
+        SocketAddr::new(address, 4500 + shift),
     );
-    let moves = DataEvent::PeerMoved {
-        child: of_b,
-        path: seen,
-    };
-    world.data(B, moves);
+    let child = world.b.sending("one").unwrap().params.id;
+    world.data(B, DataEvent::PeerMoved { child, path: seen });
+}
+
+/// How many INFORMATIONAL exchanges A has begun, or repeated.
+fn asked(world: &World) -> usize {
+    let asks = |line: &&String| line.contains("A -> INFORMATIONAL") && line.contains(" request ");
+    world.log.iter().filter(asks).count()
+}
+
+#[test]
+fn a_mapping_of_before_is_found_out_although_the_server_followed_the_one_between() {
+    let mut world = behind_nat();
+    let before = spis(&world);
+    // A asks, and tells B what it then knows.
+    silence(&mut world);
+    assert_eq!(asked(&world), 3, "{}", world.tail());
+    let child = world.a.sending("one").unwrap().params.id;
+    world.data(A, DataEvent::LastInbound { child });
+    world.seconds(15);
+    let another = ip("203.0.113.99");
+    seen_elsewhere(&mut world, another, 2000);
     world.seconds(1);
     assert_between(&mut world, A.address(), another, B.address());
     // Two lines, and the first is there again: before B looks once more where ESP comes from.
     world.nat = Some((third(), 1000));
     silence(&mut world);
     assert_between(&mut world, A.address(), third(), B.address());
+    // B has checked, so A has told it once more; now two questions are asked, and that is the end of it.
+    let told = asked(&world);
+    assert_eq!(told, 7, "{}", world.tail());
+    world.data(A, DataEvent::LastInbound { child });
+    silence(&mut world);
+    assert_eq!(asked(&world), told + 2, "{}", world.tail());
     assert_eq!((spis(&world), calls(&world)), (before, 1));
+}
+
+#[test]
+fn what_an_old_answer_says_of_the_mapping_does_not_count_when_the_server_followed_meanwhile() {
+    let mut world = behind_nat();
+    let (one, two, three) = (third(), ip("203.0.113.99"), ip("203.0.113.77"));
+    seen_elsewhere(&mut world, two, 2000);
+    world.seconds(1);
+    assert_between(&mut world, A.address(), two, B.address());
+    // A asks, and the answer to what it then tells is lost.
+    world.nat = Some((one, 1000));
+    let answers = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&answers);
+    lose(&mut world, move |flight| {
+        let answer = flight.to == A && flight.is(INFORMATIONAL, true);
+        seen.set(seen.get() + u32::from(answer));
+        answer && seen.get() == 2
+    });
+    let child = world.a.sending("one").unwrap().params.id;
+    for step in 0..400 {
+        if step % 100 == 0 {
+            world.data(A, DataEvent::LastOutbound { child });
+        }
+        world.run(Duration::from_millis(10));
+        if answers.get() == 2 {
+            break;
+        }
+    }
+    assert_eq!(answers.get(), 2, "{}", world.tail());
+    // It is repeated, and answered as before, after B has followed to a third place.
+    seen_elsewhere(&mut world, three, 3000);
+    world.seconds(2);
+    assert_between(&mut world, A.address(), three, B.address());
+    world.nat = Some((one, 1000));
+    silence(&mut world);
+    assert_between(&mut world, A.address(), one, B.address());
 }
 
 /// A request of A with its source altered: A's own is lost, and this one arrives in its place.

@@ -170,15 +170,24 @@ fn data_that_nobody_answers_inside_costs_a_question_now_and_then() {
 fn a_silence_right_after_another_is_asked_about_as_soon() {
     let mut world = up_with(caller(), connection(B));
     let child = child_of_a(&world);
-    for silence in 1..=4 {
-        // What is reported is up to a second old.
-        for _ in 0..3 {
+    let silent = |world: &mut World, seconds| {
+        for _ in 0..seconds {
             world.data(A, DataEvent::LastOutbound { child });
             world.seconds(1);
         }
+    };
+    for silence in 1..=4 {
+        silent(&mut world, 2);
         assert_eq!(asked(&world), silence, "{}", world.tail());
         world.data(A, DataEvent::LastInbound { child });
     }
+    // The second question of one silence comes as soon, too, and then they become rarer.
+    silent(&mut world, 4);
+    assert_eq!(asked(&world), 6, "{}", world.tail());
+    silent(&mut world, 3);
+    assert_eq!(asked(&world), 6, "{}", world.tail());
+    silent(&mut world, 1);
+    assert_eq!(asked(&world), 7, "{}", world.tail());
     world.assert_in_step(&["one"]);
 }
 

@@ -107,17 +107,22 @@ pub fn smoke() -> Result<Vec<(&'static str, Option<String>)>> {
     Ok(judged.collect())
 }
 
-/// Plays `jobs` events at a time and prints a line as each is over; the rows are in the order of the events.
+/// Plays `jobs` events at a time, the long ones first where there are several, and prints a line as each is over; the
+/// rows are in the order of the events.
 fn play_all(events: &[Event], rounds: u32, jobs: usize, keep: Option<&Path>) -> Result<Vec<Row>> {
+    let mut order: Vec<(usize, Event)> = events.iter().copied().enumerate().collect();
+    if jobs > 1 {
+        order.sort_by_key(|(_, event)| !event.is_long());
+    }
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     let mut rows = thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, events.len().max(1)) {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, order) = (sender.clone(), &next, &order);
             scope.spawn(move || {
                 while interrupt::check().is_ok() {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(&event) = events.get(place) else {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&(place, event)) = order.get(turn) else {
                         break;
                     };
                     let rounds = if event.is_long() { 1 } else { rounds };

@@ -43,6 +43,7 @@ impl Established {
             // It goes where it has seen us, which the next sign of life is to find out: a NAT may see us again
             // as it did when that was last heard.
             channel.mobility.mapping = None;
+            channel.mobility.sending.checked = true;
         }
         let updates = contents.has(NotifyType::UPDATE_SA_ADDRESSES);
         let lists = contents.has(NotifyType::NO_ADDITIONAL_ADDRESSES)
