@@ -14,6 +14,8 @@ use crate::ipc::{Changed, Channel, MESSAGE_MAX, Setup, ToEngine, ToSupervisor};
 /// Wait before it is started again, at first and at most.
 pub(super) const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MOST: Duration = Duration::from_secs(10);
+/// The same of one that was ready: it can do its work, and the LAN is offline until it does.
+const RESTART_MOST_READY: Duration = Duration::from_secs(1);
 /// One that lived this long did not fail at once.
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,7 @@ pub(super) struct Engine {
     process: Companion,
     pub(super) started: Instant,
     pub(super) last_heard: Instant,
+    ready: bool,
 }
 
 impl Engine {
@@ -54,6 +57,7 @@ impl Engine {
             process,
             started: now,
             last_heard: now,
+            ready: false,
         };
         if let Err(error) = engine.send(&ToEngine::Setup(Box::new(setup)), fds) {
             engine.kill();
@@ -144,11 +148,11 @@ impl Supervisor {
                 message,
             } if generation == self.generation => return self.message(message),
             EngineEvent::Gone { generation, how } if generation == self.generation => {
-                self.engine = None;
+                let ready = self.engine.take().is_some_and(|engine| engine.ready);
                 if self.ending {
                     return true;
                 }
-                self.engine_gone(&how);
+                self.engine_gone(&how, ready);
             }
             // Of an engine that is not the present one.
             EngineEvent::Message { .. } | EngineEvent::Gone { .. } => {}
@@ -156,12 +160,16 @@ impl Supervisor {
         false
     }
 
-    fn engine_gone(&mut self, how: &str) {
+    fn engine_gone(&mut self, how: &str, ready: bool) {
         self.restarts = self.restarts.saturating_add(1);
         self.leases.release_all();
         self.questions = 0;
-        let wait = self.restart_wait;
-        self.restart_wait = (wait * 2).min(RESTART_MOST);
+        let most = match ready {
+            true => RESTART_MOST_READY,
+            false => RESTART_MOST,
+        };
+        let wait = self.restart_wait.min(most);
+        self.restart_wait = (2 * self.restart_wait).min(RESTART_MOST);
         tracing::error!(
             "the engine ended ({how}): starting it again in {:.1} s",
             wait.as_secs_f32()
@@ -189,6 +197,9 @@ impl Supervisor {
     fn message(&mut self, message: ToSupervisor) -> bool {
         match message {
             ToSupervisor::Ready => {
+                if let Some(engine) = &mut self.engine {
+                    engine.ready = true;
+                }
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 tracing::info!("ready");
             }
