@@ -14,7 +14,7 @@ use crate::ipc::{Changed, Channel, MESSAGE_MAX, Setup, ToEngine, ToSupervisor};
 /// Wait before it is started again, at first and at most.
 pub(super) const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MOST: Duration = Duration::from_secs(10);
-/// The same of one that was ready: it can do its work, and the LAN is offline until it does.
+/// The same of one that was ready: the LAN is offline until the next one is. What ends each of them ends one a second.
 const RESTART_MOST_READY: Duration = Duration::from_secs(1);
 /// One that lived this long did not fail at once.
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
@@ -100,6 +100,16 @@ fn listen(generation: u64, channel: &Channel, child: Child, events: &Sender<Engi
     let _ = events.blocking_send(EngineEvent::Gone { generation, how });
 }
 
+/// How long the next engine waits after one that ended, where `wait` was to be waited, and the one after that.
+fn waits(wait: Duration, ready: bool) -> (Duration, Duration) {
+    let most = match ready {
+        true => RESTART_MOST_READY,
+        false => RESTART_MOST,
+    };
+    let wait = wait.min(most);
+    (wait, (2 * wait).min(most))
+}
+
 impl Supervisor {
     pub(super) fn start_engine(&mut self) -> Result<(), String> {
         self.generation += 1;
@@ -164,12 +174,8 @@ impl Supervisor {
         self.restarts = self.restarts.saturating_add(1);
         self.leases.release_all();
         self.questions = 0;
-        let most = match ready {
-            true => RESTART_MOST_READY,
-            false => RESTART_MOST,
-        };
-        let wait = self.restart_wait.min(most);
-        self.restart_wait = (2 * self.restart_wait).min(RESTART_MOST);
+        let (wait, next) = waits(self.restart_wait, ready);
+        self.restart_wait = next;
         tracing::error!(
             "the engine ended ({how}): starting it again in {:.1} s",
             wait.as_secs_f32()
@@ -241,5 +247,40 @@ impl Supervisor {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is waited after engines that ended one after the other, in milliseconds.
+    fn waited(ready: &[bool]) -> Vec<u128> {
+        let mut next = RESTART_FIRST;
+        let all = ready.iter().map(|ready| {
+            let wait;
+            (wait, next) = waits(next, *ready);
+            wait.as_millis()
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn an_engine_that_was_ready_is_started_again_within_a_second() {
+        let expected = [100, 200, 400, 800, 1000, 1000, 1000, 1000];
+        assert_eq!(waited(&[true; 8]), expected);
+    }
+
+    #[test]
+    fn one_that_never_gets_ready_waits_for_up_to_ten() {
+        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000];
+        assert_eq!(waited(&[false; 9]), expected);
+    }
+
+    #[test]
+    fn ends_of_ready_ones_cost_one_that_is_not_ready_a_second() {
+        let ready = [true, true, true, true, true, true, false, false, true];
+        let expected = [100, 200, 400, 800, 1000, 1000, 1000, 2000, 1000];
+        assert_eq!(waited(&ready), expected);
     }
 }
