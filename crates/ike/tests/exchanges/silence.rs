@@ -43,17 +43,6 @@ fn ends(world: &World) -> Vec<Reason> {
     down.collect()
 }
 
-fn calls(world: &World) -> usize {
-    let connecting = |kind: &EventKind| matches!(kind, EventKind::Connecting { .. });
-    world.a.count(connecting)
-}
-
-/// How often A has asked something, repetitions included.
-fn asked(world: &World) -> usize {
-    let asks = |line: &&String| line.contains("A -> INFORMATIONAL") && line.contains(" request ");
-    world.log.iter().filter(asks).count()
-}
-
 /// B is killed, and is there again a second later without any memory.
 fn restart(world: &mut World) {
     world.fate = Box::new(|_| Fate::Drop);
@@ -160,9 +149,9 @@ fn data_that_nobody_answers_inside_costs_a_question_now_and_then() {
         world.data(A, DataEvent::LastOutbound { child });
         world.seconds(1);
     }
-    let asked = asked(&world);
+    let asked = world.asked();
     assert!((18..=25).contains(&asked), "{asked}: {}", world.tail());
-    assert_eq!(calls(&world), 1);
+    assert_eq!(world.calls(), 1);
     world.assert_in_step(&["one"]);
 }
 
@@ -178,16 +167,16 @@ fn a_silence_right_after_another_is_asked_about_as_soon() {
     };
     for silence in 1..=4 {
         silent(&mut world, 2);
-        assert_eq!(asked(&world), silence, "{}", world.tail());
+        assert_eq!(world.asked(), silence, "{}", world.tail());
         world.data(A, DataEvent::LastInbound { child });
     }
     // The second question of one silence comes as soon, too, and then they become rarer.
     silent(&mut world, 4);
-    assert_eq!(asked(&world), 6, "{}", world.tail());
+    assert_eq!(world.asked(), 6, "{}", world.tail());
     silent(&mut world, 3);
-    assert_eq!(asked(&world), 6, "{}", world.tail());
+    assert_eq!(world.asked(), 6, "{}", world.tail());
     silent(&mut world, 1);
-    assert_eq!(asked(&world), 7, "{}", world.tail());
+    assert_eq!(world.asked(), 7, "{}", world.tail());
     world.assert_in_step(&["one"]);
 }
 
@@ -203,7 +192,7 @@ fn nothing_is_asked_where_liveness_is_off_or_data_is_answered_or_nothing_flows()
         world.data(A, DataEvent::LastOutbound { child });
         world.seconds(1);
     }
-    assert_eq!(asked(&world), 0, "{}", world.tail());
+    assert_eq!(world.asked(), 0, "{}", world.tail());
 
     // An answer that is reported a second later, as the data path may.
     let mut world = up_with(caller(), connection(B));
@@ -214,7 +203,7 @@ fn nothing_is_asked_where_liveness_is_off_or_data_is_answered_or_nothing_flows()
         world.data(A, DataEvent::LastInbound { child });
         world.seconds(9);
     }
-    assert_eq!(asked(&world), 0, "{}", world.tail());
+    assert_eq!(world.asked(), 0, "{}", world.tail());
 
     // Each half minute, as ever, where the peer asks nothing.
     let silent = Connection {
@@ -223,7 +212,7 @@ fn nothing_is_asked_where_liveness_is_off_or_data_is_answered_or_nothing_flows()
     };
     let mut world = up_with(caller(), silent);
     world.seconds(600);
-    let asked = asked(&world);
+    let asked = world.asked();
     assert!((18..=20).contains(&asked), "{asked}: {}", world.tail());
 }
 
@@ -248,7 +237,7 @@ fn an_outage_without_a_restart_ends_with_one_ike_sa_whenever_it_ends() {
         );
         kept += u64::from(ends.is_empty());
         if quarters <= 12 {
-            assert_eq!((calls(&world), ends.len()), (1, 0), "{}", world.tail());
+            assert_eq!((world.calls(), ends.len()), (1, 0), "{}", world.tail());
         }
     }
     // The data alone says soon that it is over.

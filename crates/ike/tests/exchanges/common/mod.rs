@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::Random;
+use cygnet_ike::event::EventKind;
 use cygnet_ike::io::{Ask, Command, DataEvent, Output};
 use cygnet_ike::policy::Policy;
 use cygnet_ike::time::{Instant, Now, UtcTime};
@@ -329,6 +330,19 @@ impl World {
                 panic!("after {most} s still not: {what}\n{}", self.tail());
             }
         }
+    }
+
+    /// How often A has asked something by an INFORMATIONAL exchange, repetitions included.
+    pub fn asked(&self) -> usize {
+        let asks =
+            |line: &&String| line.contains("A -> INFORMATIONAL") && line.contains(" request ");
+        self.log.iter().filter(asks).count()
+    }
+
+    /// How often A has begun to call.
+    pub fn calls(&self) -> usize {
+        let connecting = |kind: &EventKind| matches!(kind, EventKind::Connecting { .. });
+        self.a.count(connecting)
     }
 
     pub fn tail(&self) -> String {
