@@ -41,18 +41,14 @@ pub(super) fn refused(inputs: &GuardInputs) -> Option<(String, [Chain; 2])> {
     rules.extend(any_lan(lan, needs));
     rules.extend(needed(needs));
     if needs.resolvers.is_none() {
-        rules.push(NAMES.to_owned());
+        rules.push(format!("{NAMES} return"));
     }
     rules.extend(devices::around(lan, "return"));
     rules.extend(failure::rule(lan, "return"));
     rules.push("goto refused".to_owned());
-    let refused = [
-        "meta l4proto tcp counter reject with tcp reset",
-        "counter reject with icmpx admin-prohibited",
-    ];
     let chains = [
         ("own".into(), "", rules),
-        ("refused".into(), "", refused.map(str::to_owned).to_vec()),
+        ("refused".into(), "", REFUSED.map(str::to_owned).to_vec()),
     ];
     Some((format!("meta mark != {OUTER_MARK:#010x} jump own"), chains))
 }
@@ -85,26 +81,30 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
     ];
     marked.extend(near(lan, needs));
     marked.extend(never_led(lan, needs));
-    // A connection is translated as it begins. One that began elsewhere would get no answer by the tunnel, and is refused.
-    marked.push(format!(
-        "ct status & (confirmed | snat) == confirmed ct mark != {OWN_MARK:#010x} return"
-    ));
-    let (given, of_lan): (Vec<&OwnWay<'_>>, _) = ways.iter().partition(|way| way.given);
-    marked.extend(given.into_iter().flat_map(into));
-    marked.extend(per_family(&devices::given(lan), |keyword, nets| {
-        format!("{keyword} daddr {nets} return")
-    }));
-    marked.extend(any_lan(lan, needs));
-    marked.extend(needed(needs));
+    let (given, of_lan): (Vec<&OwnWay<'_>>, Vec<_>) = ways.iter().partition(|way| way.given);
+    let beside = around(lan, needs);
     // A resolver of this machine that asks on asks through the tunnel while it carries: before, it finds the server.
+    let asks_on = needs.resolvers.is_none() && !of_lan.is_empty();
     let is_called = of_lan.iter().any(|way| way.tunnel.reached.is_empty());
-    if needs.resolvers.is_none() && is_called {
-        marked.push(NAMES.to_owned());
+    // A connection is translated as it begins. One that began elsewhere would get no answer by the tunnel, and is refused: by
+    // the guard, but for a resolver's questions, of which that does not know whether the tunnel carries.
+    let began_elsewhere =
+        format!("ct status & (confirmed | snat) == confirmed ct mark != {OWN_MARK:#010x}");
+    let mut chains = Vec::new();
+    if asks_on && !is_called {
+        marked.push(format!("{began_elsewhere} goto own_elsewhere"));
+        chains.extend(names_refused(&beside, &of_lan));
+    } else {
+        marked.push(format!("{began_elsewhere} return"));
     }
-    marked.extend(devices::around(lan, "return"));
+    marked.extend(given.into_iter().flat_map(into));
+    marked.extend(beside);
+    if asks_on && is_called {
+        marked.push(format!("{NAMES} return"));
+    }
     marked.extend(of_lan.into_iter().flat_map(into));
     let clamped = |direction: &str| ways.iter().map(|way| clamp(way, direction)).collect();
-    vec![
+    chains.extend([
         (
             "own".into(),
             "type route hook output priority -150; policy accept;",
@@ -120,20 +120,50 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
             "type filter hook input priority -150; policy accept;",
             clamped("iifname"),
         ),
+    ]);
+    chains
+}
+
+/// What asks for names by a connection that began elsewhere, and is led into these now.
+fn names_refused(beside: &[String], ways: &[&OwnWay<'_>]) -> [Chain; 2] {
+    let led = ways.iter().flat_map(|way| reached(way));
+    let refused = led.map(|to| format!("{to} {NAMES} goto own_refused"));
+    let rules = beside.iter().cloned().chain(refused);
+    [
+        ("own_elsewhere".into(), "", rules.collect()),
+        (
+            "own_refused".into(),
+            "",
+            REFUSED.map(str::to_owned).to_vec(),
+        ),
     ]
 }
 
 fn into(way: &OwnWay<'_>) -> Vec<String> {
     let mark = format!("ct mark set {OWN_MARK:#010x} meta mark set {OWN_MARK:#010x}");
+    let to = reached(way).into_iter();
+    to.map(|to| format!("{to} {mark}")).collect()
+}
+
+/// What a packet to where it leads is told by.
+fn reached(way: &OwnWay<'_>) -> Vec<String> {
     if way.reached.iter().any(|net| net.prefix_len() == 0) {
-        return vec![format!(
-            "meta nfproto {} {mark}",
-            super::protocol(way.family)
-        )];
+        return vec![format!("meta nfproto {}", super::protocol(way.family))];
     }
     per_family(&way.reached, |keyword, nets| {
-        format!("{keyword} daddr {nets} {mark}")
+        format!("{keyword} daddr {nets}")
     })
+}
+
+/// In the plan: rules that return for what does not take the LAN's tunnel.
+fn around(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
+    let mut rules = per_family(&devices::given(lan), |keyword, nets| {
+        format!("{keyword} daddr {nets} return")
+    });
+    rules.extend(any_lan(lan, needs));
+    rules.extend(needed(needs));
+    rules.extend(devices::around(lan, "return"));
+    rules
 }
 
 fn clamp(way: &OwnWay<'_>, direction: &str) -> String {
@@ -180,7 +210,13 @@ fn to_ours<'i>(tuns: impl Iterator<Item = &'i InterfaceName>) -> String {
 }
 
 /// Names, in clear and by TLS (RFC 7858).
-const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 } return";
+const NAMES: &str = "meta l4proto { tcp, udp } th dport { 53, 853 }";
+
+/// At once, so that a program sees it.
+const REFUSED: [&str; 2] = [
+    "meta l4proto tcp counter reject with tcp reset",
+    "counter reject with icmpx admin-prohibited",
+];
 
 /// Rules that return for answers, for what is not outside, and for what a link needs.
 fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
@@ -245,7 +281,8 @@ fn needed(needs: &OwnNeeds) -> Vec<String> {
         .map(str::to_owned)
         .to_vec();
     if needs.resolvers.is_some() {
-        let asked = RESOLVERS.map(|(_, keyword, _, set)| format!("{keyword} daddr @{set} {NAMES}"));
+        let asked =
+            RESOLVERS.map(|(_, keyword, _, set)| format!("{keyword} daddr @{set} {NAMES} return"));
         rules.extend(asked);
     }
     if let Some(user) = needs.user {

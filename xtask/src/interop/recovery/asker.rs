@@ -4,6 +4,7 @@
 use super::super::resilience::home::WEB6;
 use crate::lab::world::WEB;
 use crate::lab::{Context, Namespace, Result, interrupt, join, on_host, wait_for};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 7;
 /// Between two questions of one family.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long the host waits for a question before it looks whether it is to stop.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Asks, and answers, until it is dropped. Each family has one flow that goes on all the time: whatever befalls the
 /// tunnel, the device begins nothing anew.
@@ -35,20 +38,21 @@ struct Answer {
 impl Asker {
     /// `device` asks `host`, which has the lab's two addresses of a web host.
     pub(in crate::interop) fn start(device: &Namespace, host: &Namespace) -> Result<Self> {
-        Self::start_at(device, host, PORT)
+        Self::start_at(device, host, PORT, Duration::ZERO)
     }
 
-    /// The same at this port.
+    /// The same at this port. The host thinks about each question for so long: answers are under way all the time.
     pub(in crate::interop) fn start_at(
         device: &Namespace,
         host: &Namespace,
         port: u16,
+        thinks: Duration,
     ) -> Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let mut all = Self {
             stop: Arc::clone(&stop),
             answers: Default::default(),
-            threads: vec![on_host(host, move || answer(port, &stop))],
+            threads: vec![on_host(host, move || answer(port, thinks, &stop))],
         };
         for (address, answers) in [WEB, WEB6].into_iter().zip(&all.answers) {
             let whom = SocketAddr::new(address.parse().context(address)?, port);
@@ -77,15 +81,21 @@ impl Asker {
             Ok(first(0).zip(first(1)).map(|(v4, v6)| v4.max(v6)))
         });
         found.map_err(|failure| {
-            let last = [0, 1].map(|family| self.last_seen(family));
-            failure.while_doing(format!("to {seen:?}; the last answers were to {last:?}"))
+            let last = [0, 1].map(|family| self.last_answer(family));
+            failure.while_doing(format!(
+                "to {seen:?}; the last answers: {}",
+                last.join(", ")
+            ))
         })
     }
 
-    fn last_seen(&self, family: usize) -> Option<IpAddr> {
+    fn last_answer(&self, family: usize) -> String {
         let answers = self.answers[family].lock();
         let answers = answers.unwrap_or_else(PoisonError::into_inner);
-        answers.last().map(|answer| answer.seen)
+        match answers.last() {
+            Some(Answer { came, seen, .. }) => format!("to {seen} {:.1?} ago", came.elapsed()),
+            None => "none".to_owned(),
+        }
     }
 
     /// Forgets the answers so far.
@@ -149,17 +159,26 @@ fn understood(answer: &[u8], begun: Instant) -> Option<Answer> {
 }
 
 /// The host of the internet.
-fn answer(port: u16, stop: &AtomicBool) -> Result<()> {
+fn answer(port: u16, thinks: Duration, stop: &AtomicBool) -> Result<()> {
     let socket = UdpSocket::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut buffer = [0; 64];
+    let mut thought_of = VecDeque::<(Instant, Vec<u8>, SocketAddr)>::new();
     while !stop.load(Ordering::Relaxed) {
         interrupt::check()?;
+        let now = Instant::now();
+        let due = thought_of.partition_point(|(due, ..)| *due <= now);
+        for (_, answer, to) in thought_of.drain(..due) {
+            let _ = socket.send_to(&answer, to);
+        }
+        let next = thought_of.front().map(|(due, ..)| *due - now);
+        let patience = next.unwrap_or(IDLE).clamp(Duration::from_millis(1), IDLE);
+        socket.set_read_timeout(Some(patience))?;
         if let Ok((length, from)) = socket.recv_from(&mut buffer)
             && let Some(number) = buffer.get(..length.min(8))
         {
             let seen = from.ip().to_canonical().to_string();
-            let _ = socket.send_to(&[number, seen.as_bytes()].concat(), from);
+            let answer = [number, seen.as_bytes()].concat();
+            thought_of.push_back((Instant::now() + thinks, answer, from));
         }
     }
     Ok(())

@@ -9,11 +9,11 @@ use super::home::{
 use crate::lab::cygnet::Cygnet;
 use crate::lab::link::counter;
 use crate::lab::world::{HOME_PUBLIC, SERVER, WEB};
-use crate::lab::{Lab, Namespace, Process, Result, wait_for};
+use crate::lab::{Lab, Namespace, Process, Result, interrupt, wait_for};
 use crate::{ensure, project};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -24,7 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new(
             "guard-own-resolver",
-            "a resolver of the box itself asks through the tunnel while it is up, and in clear while it is down, from one port",
+            "a resolver of the box itself asks through the tunnel while it is up, and in clear while it is down, from one port; its TLS connection of before is reset",
             own_resolver,
         ),
         Scenario::new(
@@ -40,6 +40,13 @@ const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:80::53"];
 
 /// What the server lends.
 const LENT: [&str; 2] = ["10.99.0.2", "fd99::2"];
+
+/// How long who is asked for names thinks.
+const THINKS: Duration = Duration::from_millis(200);
+
+/// From a change to just before what was in clear until then is ended: the change is seen after 0.2 s, and answers are
+/// waited for 2 s.
+const SETTLING: Duration = Duration::from_millis(2100);
 
 /// Counts what is sent to it, and says so.
 const SINK: &str = "import socket\n\
@@ -57,6 +64,21 @@ const POUR: &str = "import socket, sys\n\
     to.sendall(bytes(300000))\n\
     to.shutdown(socket.SHUT_WR)\n\
     print(to.recv(64).decode())\n";
+
+/// Says on and on what takes no answer, until it is reset.
+const DOT: &str = "import socket, sys, time\n\
+    to = socket.create_connection((sys.argv[1], 853), timeout=20)\n\
+    print('begun', flush=True)\n\
+    try:\n\
+    \x20   while True: to.sendall(b'?'); time.sleep(.05)\n\
+    except ConnectionResetError: print('reset', flush=True)\n";
+
+/// Takes it.
+const DOT_SINK: &str = "import socket, threading\n\
+    listener = socket.create_server(('::', 853), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+    def take(one):\n\
+    \x20   while one.recv(65536): pass\n\
+    while True: threading.Thread(target=take, args=(listener.accept()[0],), daemon=True).start()\n";
 
 fn own_traffic(lab: &mut Lab) -> Result<String> {
     let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
@@ -211,7 +233,12 @@ fn own_resolver(lab: &mut Lab) -> Result<String> {
     let (box_, web) = (&home.world.gateway, &home.world.web);
     let mut running = start_asking(lab, &home.gateway, &["127.0.0.1"])?;
     home.online(&home.world.laptop)?;
-    let asker = Asker::start_at(box_, web, 53)?;
+    let asker = Asker::start_at(box_, web, 53, THINKS)?;
+    let _sink = web.spawn(["python3", "-c", DOT_SINK])?;
+    wait_for("somebody takes TCP", SOON, || {
+        Ok(web.listens_tcp(853)?.then_some(()))
+    })?;
+    let mut by_tls = Vec::new();
     let (clear, inside) = seen_as()?;
     for order in ["", "down", "up", "down"] {
         match order {
@@ -223,6 +250,14 @@ fn own_resolver(lab: &mut Lab) -> Result<String> {
         asker
             .answered_since(Instant::now(), seen, SOON)
             .map_err(|failure| failure.while_doing(format!("after `{order}`")))?;
+        if order == "down" && by_tls.is_empty() {
+            for host in [WEB, WEB6] {
+                by_tls.push(box_.spawn(["python3", "-c", DOT, host])?);
+            }
+            all_say(&by_tls, "begun")?;
+        } else if order == "up" {
+            all_say(&by_tls, "reset")?;
+        }
     }
     drop(asker);
     ensure!(running.stop(), "cygnet did not end");
@@ -235,10 +270,14 @@ fn resolver_changed(lab: &mut Lab) -> Result<String> {
     let outside = [WEB, WEB6];
     let mut running = start_asking(lab, &home.gateway, &outside)?;
     home.online(&home.world.laptop)?;
-    let asker = Asker::start_at(box_, web, 53)?;
+    let asker = Asker::start_at(box_, web, 53, THINKS)?;
     let (clear, inside) = seen_as()?;
     let (here, there): (&[&str], &[&str]) = (&["127.0.0.1"], &outside);
-    for (named, seen) in [(there, clear), (here, inside), (there, clear)] {
+    let named = [(there, clear), (here, inside), (there, clear)];
+    for ((named, seen), last) in named.into_iter().zip(1..) {
+        // What an earlier change ends in clear is ended just as this one is seen, with answers under way.
+        box_.ip(&format!("addr add 198.18.0.{last}/32 dev lo"))?;
+        interrupt::pause(SETTLING)?;
         name_resolvers(lab, named)?;
         asker
             .answered_since(Instant::now(), seen, SOON)
@@ -247,6 +286,16 @@ fn resolver_changed(lab: &mut Lab) -> Result<String> {
     drop(asker);
     ensure!(running.stop(), "cygnet did not end");
     Ok("there and back".to_owned())
+}
+
+/// Waits until each of these has said it.
+fn all_say(programs: &[Process], word: &str) -> Result<()> {
+    for program in programs {
+        wait_for(&format!("a program says `{word}`"), SOON, || {
+            Ok(program.log().contains(word).then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 /// As whom the web host sees the box: in clear, and by the tunnel.

@@ -201,6 +201,7 @@ fn a_resolver_of_its_own_asks_through_the_tunnel_while_it_carries() {
     assert!(!led(&inputs).contains(NAMES));
     let reached = std::mem::take(&mut inputs.tunnels[0].reached);
     assert!(led(&inputs).contains(NAMES));
+    assert!(!led(&inputs).contains("own_elsewhere"), "it goes on");
     inputs.tunnels[0].reached = reached;
     lan_of(&mut inputs).own = Some(OwnNeeds {
         resolvers: Some(vec!["9.9.9.9".parse().unwrap()]),
@@ -208,6 +209,33 @@ fn a_resolver_of_its_own_asks_through_the_tunnel_while_it_carries() {
     });
     let named = format!("ip daddr @resolvers4 {NAMES}");
     assert!(led(&inputs).contains(&named), "it finds the server");
+    assert!(!led(&inputs).contains("own_elsewhere"), "and goes on to");
+}
+
+#[test]
+fn what_it_asked_in_clear_does_not_go_on_so_while_the_tunnel_carries() {
+    let mut inputs = held();
+    lan_of(&mut inputs).direct_networks = vec![net("198.51.0.0/16")];
+    lan_of(&mut inputs).through = vec![Through {
+        tunnel: "work".to_owned(),
+        interface: name("cyg-work"),
+        networks: vec![net("10.20.0.0/16")],
+    }];
+    let nft = NetworkPlan::new(&inputs).unwrap().nft;
+    for part in [
+        "\t\tct status & (confirmed | snat) == confirmed ct mark != 0x0063796f goto own_elsewhere\n",
+        // What does not take the tunnel goes on.
+        "\tchain own_elsewhere {\n\t\tip daddr { 10.20.0.0/16 } return\n\t\tudp dport 123 return\n\
+         \t\ttcp dport 4460 return\n\t\tip daddr { 198.51.0.0/16 } return\n\
+         \t\tmeta nfproto ipv4 meta l4proto { tcp, udp } th dport { 53, 853 } goto own_refused\n\t}\n",
+        "\tchain own_refused {\n\t\tmeta l4proto tcp counter reject with tcp reset\n\
+         \t\tcounter reject with icmpx admin-prohibited\n\t}\n",
+    ] {
+        assert!(nft.contains(part), "{part}\nnot in\n{nft}");
+    }
+    inputs.tunnels[0].reached.clear();
+    let down = NetworkPlan::new(&inputs).unwrap().nft;
+    assert!(!down.contains("own_elsewhere"), "{down}");
 }
 
 #[test]

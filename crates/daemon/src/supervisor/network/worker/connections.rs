@@ -85,11 +85,12 @@ impl Worker {
         }
     }
 
+    /// Each change postpones it: answers may be on their way to what may be sent in clear no more since this one. As long as
+    /// changes go on, what waits is refused.
     fn end_in_clear_soon(&mut self) {
-        // What changes all the time does not postpone it.
         let soon = Instant::now() + ANSWERED;
-        let at = *self.tracked.in_clear_ends.get_or_insert(soon);
-        self.heard.look_at(at);
+        self.tracked.in_clear_ends = Some(soon);
+        self.heard.look_at(soon);
     }
 
     /// Ends what this machine itself began in clear and may not send so, when no answer to it is on its way any more. A
