@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::devices::{Device, Mac, Way};
 use crate::inputs::{Dns, Inputs, InterfaceName, Lan, Tunnel};
 use crate::mapping::Mapping;
-use crate::own::NAME_PORTS;
+use crate::own::{self, NAME_PORTS};
 use crate::plan::{Family, is_never_forwarded};
 use crate::{DIRECT_MARK, OWN_MARK};
 
@@ -39,6 +39,28 @@ pub struct Connection {
     pub port: Option<u16>,
     /// Port of who answers.
     pub answering_port: Option<u16>,
+}
+
+impl Connection {
+    /// What an answer to a question for a name answers, where it began a connection: the question's was forgotten when it
+    /// came. Nobody calls anything else from there.
+    fn asked(&self) -> Option<Self> {
+        let is_late = !self.is_tcp && is_name(self.source_port) && !is_name(self.port);
+        is_late.then_some(Self {
+            source: self.destination,
+            destination: self.source,
+            answered: self.answers,
+            answers: self.answered,
+            source_port: self.port,
+            port: self.source_port,
+            answering_port: self.source_port,
+            ..*self
+        })
+    }
+}
+
+fn is_name(port: Option<u16>) -> bool {
+    port.is_some_and(|port| NAME_PORTS.contains(&port))
 }
 
 /// Who sends a connection's packets.
@@ -81,6 +103,8 @@ pub struct Bindings {
     peers: BTreeSet<IpAddr>,
     /// Ports that this machine talks to them from.
     ports: Vec<u16>,
+    /// Where a resolver of this machine itself asks by the LAN's tunnel.
+    asked_through: Vec<IpNet>,
     dns: Option<Dns>,
 }
 
@@ -103,8 +127,8 @@ enum Kind {
     Site,
     /// This machine's own traffic takes it.
     Own,
-    /// The gateway's. `carries`: anything can pass.
-    Lan { carries: bool },
+    /// The gateway's.
+    Lan,
     /// Devices may be given it, or it is down.
     Other,
 }
@@ -164,6 +188,9 @@ impl Bindings {
         let local = inputs.local_networks.iter().chain(&inputs.named);
         let local = local.chain(&inputs.closed).map(IpNet::trunc);
         let peers = inputs.tunnels.iter().flat_map(|tunnel| &tunnel.endpoints);
+        let ways = own::ways(inputs).into_iter();
+        // One that is called by what enters it is down: who asks for its server's name would call it.
+        let asked_through = ways.filter(|way| !way.given && !way.tunnel.reached.is_empty());
         Self {
             lan,
             own: inputs.local_networks.iter().map(IpNet::addr).collect(),
@@ -172,6 +199,7 @@ impl Bindings {
             pools: inputs.server.iter().flat_map(|s| s.pools.clone()).collect(),
             peers: peers.copied().collect(),
             ports: inputs.ports.clone(),
+            asked_through: asked_through.flat_map(|way| way.reached).collect(),
             dns: inputs.dns.clone(),
         }
     }
@@ -217,7 +245,7 @@ impl Bindings {
             through.any(|through| through.interface == *interface)
         });
         self.tunnels.iter().any(|tunnel| {
-            let of_lan = matches!(tunnel.kind, Kind::Lan { .. }) || is_given;
+            let of_lan = matches!(tunnel.kind, Kind::Lan) || is_given;
             tunnel.interface == *interface && of_lan && tunnel.client && tunnel.lent.is_empty()
         })
     }
@@ -260,6 +288,12 @@ impl Bindings {
         };
         if self.own.contains(&connection.source) {
             return self.own(lan, connection);
+        }
+        if let Some(question) = connection
+            .asked()
+            .filter(|it| self.own.contains(&it.source))
+        {
+            return self.own(lan, &question);
         }
         if self.is_own(connection.source) {
             // It began in the tunnel that lent the address.
@@ -367,7 +401,7 @@ impl Bindings {
         let mut tunnels = self.tunnels.iter();
         match way {
             Way::Tunnelled => {
-                Place::Tunnel(tunnels.find(|tunnel| matches!(tunnel.kind, Kind::Lan { .. })))
+                Place::Tunnel(tunnels.find(|tunnel| matches!(tunnel.kind, Kind::Lan)))
             }
             Way::Through(name) => {
                 let through = lan.through.iter().find(|through| through.tunnel == name);
@@ -430,7 +464,8 @@ impl Bindings {
     fn own_place<'b>(&'b self, lan: &'b Lan, connection: &Connection) -> Place<'b> {
         let to = connection.destination;
         // A tunnel's own packets, or by the tunnel what else is asked of a peer.
-        let is_outer = self.peers.contains(&to)
+        let is_name = is_name(connection.port);
+        let is_outer = (self.peers.contains(&to) && !is_name)
             || (connection.source_port).is_some_and(|port| self.ports.contains(&port));
         if is_outer {
             return Place::Unknown;
@@ -464,23 +499,15 @@ impl Bindings {
         let Some(needs) = needs else {
             return Place::Direct;
         };
-        let port = connection.port.unwrap_or_default();
-        let is_name = NAME_PORTS.contains(&port);
-        let is_needed = NEEDED.contains(&port)
+        let is_needed = (connection.port).is_some_and(|port| NEEDED.contains(&port))
             || match &needs.resolvers {
                 Some(resolvers) => is_name && resolvers.contains(&to),
-                None => is_name && !self.carries(),
+                None => is_name && holds(&self.asked_through, to).is_none(),
             };
         match lan.own_way(to) {
             Way::Tunnelled if is_needed => Place::Direct,
             way => self.into(lan, way),
         }
-    }
-
-    /// Whether anything can pass by the gateway's tunnel.
-    fn carries(&self) -> bool {
-        let mut tunnels = self.tunnels.iter();
-        tunnels.any(|tunnel| tunnel.kind == Kind::Lan { carries: true })
     }
 
     /// Whether a device's connection is stale. Beyond the LAN's networks who is known in the LAN is a device; others this
@@ -610,9 +637,7 @@ fn carrier(tunnel: &Tunnel) -> Carrier {
     let kind = match (tunnel.own_traffic, tunnel.client, tunnel.carries_lan) {
         (true, false, _) => Kind::Site,
         (true, true, _) => Kind::Own,
-        (false, _, true) => Kind::Lan {
-            carries: !tunnel.reached.is_empty(),
-        },
+        (false, _, true) => Kind::Lan,
         (false, _, false) => Kind::Other,
     };
     Carrier {
@@ -623,8 +648,8 @@ fn carrier(tunnel: &Tunnel) -> Carrier {
         networks: match kind {
             Kind::Site => tunnel.remote.clone(),
             Kind::Own => tunnel.reached.clone(),
-            Kind::Lan { .. } if !tunnel.client => tunnel.remote.clone(),
-            Kind::Lan { .. } | Kind::Other => Vec::new(),
+            Kind::Lan if !tunnel.client => tunnel.remote.clone(),
+            Kind::Lan | Kind::Other => Vec::new(),
         },
         maps: tunnel.maps.clone(),
     }

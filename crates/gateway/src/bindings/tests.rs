@@ -450,6 +450,28 @@ fn a_resolver_of_the_machine_itself_asks_through_the_tunnel_while_that_carries()
     }
     // What is no question waits in the tunnel.
     all(&asks_on(false), Kept, &[led(22)]);
+    // Also whom the tunnel leads to.
+    let server = to_port(53, flow(&format!("{BOX} 203.0.113.5 {BOX}")));
+    all(&asks_on(true), InClear, &[server]);
+    // Where it does not lead, one is asked in clear.
+    let some = with(|inputs| {
+        lan(inputs).own.as_mut().unwrap().resolvers = None;
+        inputs.tunnels[0].reached = nets(&["10.0.0.0/8", "fd00::/8"]);
+    });
+    all(&some, Kept, &[asked(53)]);
+    all(
+        &some,
+        InClear,
+        &[to_port(53, flow(&format!("{BOX} 10.1.1.1 {BOX}")))],
+    );
+    let v6 = with(|inputs| {
+        lan(inputs).own.as_mut().unwrap().resolvers = None;
+        inputs.local_networks.extend(nets(&["2001:db8:1::2/64"]));
+        inputs.tunnels[0].reached = nets(&["0.0.0.0/0", "::/0"]);
+    });
+    let by_v6 = to_port(53, flow("2001:db8:1::2 2001:db8:80::80 2001:db8:1::2"));
+    all(&v6, Kept, &[by_v6]);
+    all(&v6, InClear, &[asked(53)]);
     // One outside is asked in clear.
     let outside = to_port(
         53,
@@ -459,6 +481,28 @@ fn a_resolver_of_the_machine_itself_asks_through_the_tunnel_while_that_carries()
         },
     );
     all(&gateway(), Stale, &[outside]);
+}
+
+#[test]
+fn an_answer_that_began_a_connection_is_where_its_question_is() {
+    let asks_on = with(|inputs| lan(inputs).own.as_mut().unwrap().resolvers = None);
+    let late = |from: &str| Connection {
+        source_port: Some(53),
+        port: Some(40_000),
+        answering_port: Some(40_000),
+        ..flow(&format!("{from} {BOX} {from}"))
+    };
+    all(&asks_on, InClear, &[late(WEB)]);
+    all(&asks_on, Kept, &[late("192.168.1.21")]);
+    // Its resolver's.
+    all(&gateway(), Kept, &[late("203.0.113.53")]);
+    // A resolver calls the machine's own server, and what is TCP began with a call.
+    let calls = to_port(53, late(WEB));
+    let tcp = Connection {
+        is_tcp: true,
+        ..late(WEB)
+    };
+    all(&asks_on, Kept, &[calls, tcp]);
 }
 
 #[test]

@@ -128,7 +128,10 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
 fn names_refused(beside: &[String], ways: &[&OwnWay<'_>]) -> [Chain; 2] {
     let led = ways.iter().flat_map(|way| reached(way));
     let refused = led.map(|to| format!("{to} {NAMES} goto own_refused"));
-    let rules = beside.iter().cloned().chain(refused);
+    // What a firewall of the operator's turned goes to whom it says.
+    let turned = ["ct status & dnat == dnat return".to_owned()];
+    let rules = turned.into_iter().chain(beside.iter().cloned());
+    let rules = rules.chain(refused);
     [
         ("own_elsewhere".into(), "", rules.collect()),
         (
@@ -221,9 +224,12 @@ const REFUSED: [&str; 2] = [
 /// Rules that return for answers, for what is not outside, and for what a link needs.
 fn near(lan: &Lan, needs: &OwnNeeds) -> Vec<String> {
     let mut rules = vec![
-        // Who called is answered, also by connections that began before any were tracked: no program but a server has these
-        // ports (clients with a port of the system's begin at 512, as rresvport(3) does).
-        "ct direction reply return".to_owned(),
+        // Who called is answered; an answer for a name that came late did not call.
+        "ct direction reply meta l4proto != udp return".to_owned(),
+        "ct direction reply udp dport != { 53, 853 } return".to_owned(),
+        "ct direction reply udp sport { 53, 853 } return".to_owned(),
+        // Also by connections that began before any were tracked: no program but a server has these ports (clients with a port
+        // of the system's begin at 512, as rresvport(3) does).
         "tcp sport 1-511 tcp flags & (syn | ack) != syn return".to_owned(),
         // Who goes on with a connection that nobody knows any more is told so, else he does for minutes: by the kernel, which
         // acknowledges nothing (RFC 9293 §3.5.2). What a program resets does, and may have been in a tunnel.

@@ -289,7 +289,7 @@ impl Established {
             Ok(contents) => contents,
             Err(error) => return self.refuse_syntax(channel, cx, inbound.exchange, path, &error),
         };
-        if !contents.has(NotifyType::UPDATE_SA_ADDRESSES) {
+        if inbound.exchange != ExchangeType::INFORMATIONAL {
             self.seen_by(channel, cx, path);
         }
         if let Life::Provisional { of, .. } = self.life

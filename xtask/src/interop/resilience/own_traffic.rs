@@ -28,6 +28,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             own_resolver,
         ),
         Scenario::new(
+            "guard-own-resolver-late",
+            "the same where answers come after what was asked in clear is forgotten",
+            late_resolver,
+        ),
+        Scenario::new(
             "guard-own-resolver-changed",
             "resolv.conf names the box itself, and a host outside again: what is asked from one port all the time goes where it belongs",
             resolver_changed,
@@ -43,6 +48,7 @@ const LENT: [&str; 2] = ["10.99.0.2", "fd99::2"];
 
 /// How long who is asked for names thinks.
 const THINKS: Duration = Duration::from_millis(200);
+const THINKS_LONG: Duration = Duration::from_millis(2500);
 
 /// From a change to just before what was in clear until then is ended: the change is seen after 0.2 s, and answers are
 /// waited for 2 s.
@@ -229,11 +235,19 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
 }
 
 fn own_resolver(lab: &mut Lab) -> Result<String> {
+    resolver_asks(lab, THINKS)
+}
+
+fn late_resolver(lab: &mut Lab) -> Result<String> {
+    resolver_asks(lab, THINKS_LONG)
+}
+
+fn resolver_asks(lab: &mut Lab, thinks: Duration) -> Result<String> {
     let home = Home::prepare(lab, &gateway_setup(QUICK, ""))?;
     let (box_, web) = (&home.world.gateway, &home.world.web);
     let mut running = start_asking(lab, &home.gateway, &["127.0.0.1"])?;
     home.online(&home.world.laptop)?;
-    let asker = Asker::start_at(box_, web, 53, THINKS)?;
+    let asker = Asker::start_at(box_, web, 53, thinks)?;
     let _sink = web.spawn(["python3", "-c", DOT_SINK])?;
     wait_for("somebody takes TCP", SOON, || {
         Ok(web.listens_tcp(853)?.then_some(()))

@@ -140,7 +140,9 @@ fn the_guard_refuses_what_is_not_needed() {
         "\t\tmeta mark != 0x00637967 jump own\n",
         "\t\toifname { \"cyg0\", \"cyg1\", \"lo\" } return\n\t\tmeta mark 0x0063796f return\n\
          \t\tct direction original ct mark 0x0063796f goto refused\n\
-         \t\tct direction reply return\n\
+         \t\tct direction reply meta l4proto != udp return\n\
+         \t\tct direction reply udp dport != { 53, 853 } return\n\
+         \t\tct direction reply udp sport { 53, 853 } return\n\
          \t\ttcp sport 1-511 tcp flags & (syn | ack) != syn return\n\
          \t\tct state invalid tcp flags & (rst | ack) == rst return\n",
         "\t\toifname { \"eth0\" } ip daddr { 192.168.1.0/24 } return\n",
@@ -225,7 +227,7 @@ fn what_it_asked_in_clear_does_not_go_on_so_while_the_tunnel_carries() {
     for part in [
         "\t\tct status & (confirmed | snat) == confirmed ct mark != 0x0063796f goto own_elsewhere\n",
         // What does not take the tunnel goes on.
-        "\tchain own_elsewhere {\n\t\tip daddr { 10.20.0.0/16 } return\n\t\tudp dport 123 return\n\
+        "\tchain own_elsewhere {\n\t\tct status & dnat == dnat return\n\t\tip daddr { 10.20.0.0/16 } return\n\t\tudp dport 123 return\n\
          \t\ttcp dport 4460 return\n\t\tip daddr { 198.51.0.0/16 } return\n\
          \t\tmeta nfproto ipv4 meta l4proto { tcp, udp } th dport { 53, 853 } goto own_refused\n\t}\n",
         "\tchain own_refused {\n\t\tmeta l4proto tcp counter reject with tcp reset\n\

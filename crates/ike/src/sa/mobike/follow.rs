@@ -112,9 +112,11 @@ impl Established {
         self.peer_moved(channel, cx, from);
     }
 
-    /// Authenticated ESP of the peer, or a request, came by `path`. RFC 4555 §3.8 lets us follow it; who
-    /// called decides by itself. A NAT's other port is followed at once, another address when the peer has
-    /// shown that it receives there: the source of a packet can be forged.
+    /// Authenticated ESP of the peer, or a request about the keys, came by `path`; who called decides by itself.
+    /// RFC 4555 §3.8 lets us follow ESP, and no IKE, so that a path may be tested by an INFORMATIONAL exchange:
+    /// none of these comes here. Nobody tests a path by new keys, and behind a NAT that forgot its mapping the
+    /// peer would not hear what we ask meanwhile. A NAT's other port is followed at once, another address
+    /// when the peer has shown that it receives there: the source of a packet can be forged.
     pub(crate) fn seen_by(&mut self, channel: &mut Channel, cx: &mut Context, path: Path) {
         let now = cx.boot();
         let follows = channel.mobility.enabled && !self.peering.dialed && channel.nat.remote;

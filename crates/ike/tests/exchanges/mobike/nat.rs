@@ -227,3 +227,33 @@ fn a_rebound_nat_is_followed_when_the_peer_asks_for_anything() {
     world.assert_in_step(&["one"]);
     assert_eq!(world.calls(), 1);
 }
+
+#[test]
+fn a_path_that_the_peer_tests_changes_nothing() {
+    let mut world = behind_nat();
+    let before = esp(&mut world, B);
+    for (address, shift) in [(third(), 2000), (ip("203.0.113.99"), 3000)] {
+        // A question about nothing but whether there is an answer (RFC 4555 §3.8), which does not come.
+        world.nat = Some((address, shift));
+        lose(&mut world, |flight| flight.to == A);
+        let asked = world.asked();
+        let child = world.a.sending("one").unwrap().params.id;
+        for _ in 0..300 {
+            world.data(A, DataEvent::LastOutbound { child });
+            world.run(Duration::from_millis(10));
+            if world.asked() > asked {
+                break;
+            }
+        }
+        assert!(world.asked() > asked, "{}", world.tail());
+        world.run(Duration::from_millis(300));
+        assert_eq!(esp(&mut world, B), before, "{}", world.tail());
+        assert_eq!(world.b.established(world.now)[0].path, before);
+        world.nat = Some((third(), 1000));
+        nothing_is_lost(&mut world);
+        world.seconds(15);
+        assert_eq!(esp(&mut world, B), before);
+    }
+    assert_eq!((moved(&world, A), moved(&world, B)), (0, 0));
+    assert_eq!(world.calls(), 1);
+}

@@ -20,10 +20,17 @@ pub(super) struct Tracked {
     retired: Retired,
     /// Some may be stale though nothing changed: not all could be ended, or they began while a table was away.
     doubtful: bool,
-    /// When what this machine itself began in clear is ended.
-    in_clear_ends: Option<Instant>,
+    in_clear: Option<InClear>,
     /// Why not all could be ended.
     not_ended: Option<String>,
+}
+
+/// When what this machine itself began in clear is ended.
+#[derive(Debug, Clone, Copy)]
+struct InClear {
+    at: Instant,
+    /// It is ended once more so long after: an answer may have come later still.
+    again: bool,
 }
 
 impl Worker {
@@ -45,7 +52,8 @@ impl Worker {
             None => retired,
         };
         let (gone, waiting) = now.gone(retired.clone());
-        let as_before = before.as_ref() == Some(&now) && !self.tracked.doubtful;
+        let changed = before.as_ref() != Some(&now);
+        let as_before = !changed && !self.tracked.doubtful;
         let judges = now.judges() || before.as_ref().is_some_and(Bindings::judges);
         if gone.is_empty() && (as_before || !judges) {
             self.tracked.judged = Some(now);
@@ -74,7 +82,7 @@ impl Worker {
                 self.tracked.doubtful = false;
                 self.tracked.not_ended = None;
                 if judges_own {
-                    self.end_in_clear_soon();
+                    self.end_in_clear_soon(changed);
                 }
                 Ok(ended)
             }
@@ -85,32 +93,49 @@ impl Worker {
         }
     }
 
-    /// Each change postpones it: answers may be on their way to what may be sent in clear no more since this one. As long as
-    /// changes go on, what waits is refused.
-    fn end_in_clear_soon(&mut self) {
-        let soon = Instant::now() + ANSWERED;
-        self.tracked.in_clear_ends = Some(soon);
-        self.heard.look_at(soon);
+    /// What has `changed` postpones it: answers may be on their way to what may be sent in clear no more. As long as changes
+    /// go on, what waits is refused.
+    fn end_in_clear_soon(&mut self, changed: bool) {
+        let soon = InClear {
+            at: Instant::now() + ANSWERED,
+            again: true,
+        };
+        let waiting = self.tracked.in_clear.filter(|_| !changed);
+        self.end_in_clear_at(waiting.unwrap_or(soon));
+    }
+
+    fn end_in_clear_at(&mut self, when: InClear) {
+        self.tracked.in_clear = Some(when);
+        self.heard.look_at(when.at);
     }
 
     /// Ends what this machine itself began in clear and may not send so, when no answer to it is on its way any more. A
     /// program whose TCP connection is refused begins another; what has no connection goes on from the same port, and would
     /// be refused as long as it does.
     pub(super) fn end_in_clear(&mut self) {
-        let Some(at) = self.tracked.in_clear_ends else {
+        let Some(due) = self.tracked.in_clear else {
             return;
         };
-        if at > Instant::now() {
-            return self.heard.look_at(at);
+        if due.at > Instant::now() {
+            return self.heard.look_at(due.at);
         }
         let Some(now) = self.bindings() else { return };
-        self.tracked.in_clear_ends = None;
+        self.tracked.in_clear = None;
         let ended = cygnet_linux::end_connections(|connection| {
             now.judge(&connection, Sender::Unknown, false) == Verdict::InClear
         });
-        if let Err(error) = ended {
-            self.not_ended(&error);
-            self.end_in_clear_soon();
+        let later = Instant::now() + ANSWERED;
+        match ended {
+            Ok(0) => {}
+            Ok(_) if !due.again => {}
+            Ok(_) => self.end_in_clear_at(InClear {
+                at: later,
+                again: false,
+            }),
+            Err(error) => {
+                self.not_ended(&error);
+                self.end_in_clear_at(InClear { at: later, ..due });
+            }
         }
     }
 
