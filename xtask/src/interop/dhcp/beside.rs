@@ -47,6 +47,8 @@ pub(super) fn dnsmasq_with(host: &Namespace, interface: &str, more: &[&str]) -> 
         "--user=root",
         "--leasefile-ro",
         "--dhcp-authoritative",
+        // Else an address is tried for three seconds before it is offered.
+        "--no-ping",
         &interface,
         "--dhcp-range=192.168.1.20,192.168.1.29,1h",
     ];

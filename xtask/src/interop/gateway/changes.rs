@@ -100,7 +100,7 @@ fn change(lab: &mut Lab) -> Result<String> {
     );
 
     ordered(&home, &["device", "set", &of_phone, "tunnelled"])?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     busy.flows()?;
     busy.tries_on()?;
     home.nothing_leaked("a second after `tunnelled`, of connections that had been direct")?;
@@ -130,7 +130,7 @@ fn change(lab: &mut Lab) -> Result<String> {
     })?;
     let back = begun.elapsed();
     ordered(&home, &["device", "forget", &of_phone])?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     busy.flows()?;
     home.nothing_leaked("a second after `forget`")?;
     let listed = told(&home, &of_phone)?;
@@ -162,7 +162,7 @@ fn by_reload(lab: &mut Lab) -> Result<String> {
     busy.flows()?;
     home.gateway.write(&setup("tunnelled")?)?;
     ordered(&home, &["reload"])?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     busy.flows()?;
     busy.tries_on()?;
     home.nothing_leaked("after the reload, of connections that had been direct")?;
@@ -174,7 +174,7 @@ fn by_reload(lab: &mut Lab) -> Result<String> {
     home.gateway.write(&setup("tunnelled")?)?;
     home.gateway.restart()?;
     home.online(&home.world.laptop)?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     busy.flows()?;
     home.nothing_leaked("after a start with another policy")?;
     Ok(format!("{} datagrams in two flows", busy.datagrams()))
@@ -199,7 +199,7 @@ fn destination(lab: &mut Lab) -> Result<String> {
         direct(&laptop)?;
         home.gateway.write(&gateway_setup(QUICK, ""))?;
         ordered(&home, &["reload"])?;
-        home.world.provider.reset()?;
+        home.count_anew()?;
         busy.tries_on()?;
         home.nothing_leaked("a second after the networks were taken out")?;
         home.online(&laptop)?;

@@ -117,7 +117,7 @@ fn flush(lab: &mut Lab) -> Result<String> {
         Ok((home.state()? == clean).then_some(()))
     })?;
     direct(&phone)?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     box_.shell(FLUSH_RULES)?;
     no_leak(&home, "with the guard's rules removed")?;
     // The guard's table is made anew with them, so it stands elsewhere in the listing.
@@ -130,7 +130,7 @@ fn flush(lab: &mut Lab) -> Result<String> {
     // By the filter alone; then by the rules alone, when the direct device is closed in as well.
     box_.shell(FLUSH_RULES)?;
     direct(&phone)?;
-    home.world.provider.reset()?;
+    home.count_anew()?;
     no_leak(&home, "with the guard's rules removed and no cygnet")?;
     guard(&home.gateway, "on")?;
     box_.exec(["nft", "flush", "ruleset"])?;

@@ -223,7 +223,7 @@ fn direct_networks(lab: &mut Lab) -> Result<String> {
         seen[0].ends_with(HOME_PUBLIC) && seen[1] != SERVER6 && seen[1] != GATEWAY6,
         "with the tunnel down the web host sees {seen:?}"
     );
-    home.world.provider.reset()?;
+    home.count_anew()?;
     for elsewhere in ["192.0.2.17", WEB6] {
         let told = laptop.finish(["ping", "-n", "-c3", "-i0.2", "-W1", elsewhere])?;
         ensure!(!told.success(), "{elsewhere} answers with the tunnel down");

@@ -32,7 +32,7 @@ const UNPLUGGED: Duration = Duration::from_secs(5);
 /// How long a box sleeps.
 const ASLEEP: Duration = Duration::from_secs(15);
 /// How long the clock goes on being behind.
-const CLOCK_BEHIND: i64 = 10;
+const CLOCK_BEHIND: i64 = 20;
 /// How long a server stays away once it is missed: until its client calls as seldom as it will in the first minutes.
 const AWAY: Duration = Duration::from_secs(8);
 /// Each round it stays away a little longer: at another moment between two calls.

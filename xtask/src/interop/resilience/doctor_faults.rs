@@ -216,7 +216,7 @@ fn replay(lab: &mut Lab) -> Result<String> {
 }
 
 /// Seconds for which the certificate is good: enough to connect on a busy machine.
-const LIVES: i64 = 30;
+const LIVES: i64 = 60;
 
 fn ends(lab: &mut Lab) -> Result<String> {
     let now = || -> Result<i64> {

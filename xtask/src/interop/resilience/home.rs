@@ -4,7 +4,7 @@
 use super::state::State;
 use crate::lab::cygnet::{Cygnet, Setup};
 use crate::lab::process::last_lines;
-use crate::lab::world::{GATEWAY, SERVER, WEB, World};
+use crate::lab::world::{GATEWAY, HOME_PUBLIC, SERVER, WEB, World};
 use crate::lab::{Exec, Failure, Finished, Lab, Namespace, Process, Result, wait_for};
 use crate::{ensure, project};
 use rustix::process::{Pid, Signal, kill_process};
@@ -190,6 +190,25 @@ impl Home {
             counted.tunnel
         );
         Ok(())
+    }
+
+    /// Waits until the web host has nothing more to say to the home in clear: what it repeats there, and what the box answers
+    /// to that, is of connections that were let out.
+    pub(in crate::interop) fn web_is_done(&self) -> Result<()> {
+        let connected = ["ss", "-Htn", "state", "connected", "exclude", "time-wait"];
+        wait_for("the web host is done with what was in clear", SOON, || {
+            let open = self.world.web.exec(connected)?;
+            let in_clear = [HOME_PUBLIC, GATEWAY6]
+                .iter()
+                .any(|home| open.contains(home));
+            Ok((!in_clear).then_some(()))
+        })
+    }
+
+    /// Counts anew what leaves in clear, after some was allowed to.
+    pub(in crate::interop) fn count_anew(&self) -> Result<()> {
+        self.web_is_done()?;
+        self.world.provider.reset()
     }
 
     /// The same of what the home sent: nobody has told the web host that a connection is over.

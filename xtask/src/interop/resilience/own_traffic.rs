@@ -108,6 +108,7 @@ fn own_traffic(lab: &mut Lab) -> Result<String> {
 
     // Before cygnet runs, by the guard alone.
     ensure!(reaches_web(box_)?, "without the guard the box is offline");
+    home.web_is_done()?;
     guard(&home.gateway, "on")?;
     home.world.provider.reset()?;
     refused(box_, &[9])?;

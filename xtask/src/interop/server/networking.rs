@@ -81,6 +81,9 @@ fn networking(lab: &mut Lab) -> Result<String> {
         server.write(&setup(lines))?;
         server.reload()?;
         if lines.starts_with("networks") {
+            wait_for("the SA of before ends", SOON, || {
+                Ok(swan.sas()?.is_empty().then_some(()))
+            })?;
             swan.initiate(super::NET)?;
         }
         check(lines.trim(), open)?;
