@@ -43,9 +43,10 @@ pub struct Connection {
 
 impl Connection {
     /// What an answer to a question for a name answers, where it began a connection: the question's was forgotten when it
-    /// came. Nobody calls anything else from there.
+    /// came. Nobody calls anything else from there, but what a firewall passes on is none.
     fn asked(&self) -> Option<Self> {
-        let is_late = !self.is_tcp && is_name(self.source_port) && !is_name(self.port);
+        let is_here = self.answers == self.destination && self.answered == self.source;
+        let is_late = is_here && !self.is_tcp && is_name(self.source_port) && !is_name(self.port);
         is_late.then_some(Self {
             source: self.destination,
             destination: self.source,

@@ -502,7 +502,12 @@ fn an_answer_that_began_a_connection_is_where_its_question_is() {
         is_tcp: true,
         ..late(WEB)
     };
-    all(&asks_on, Kept, &[calls, tcp]);
+    // One that is passed on to a device is the device's.
+    let forwarded = Connection {
+        answers: ip(LAPTOP),
+        ..late(WEB)
+    };
+    all(&asks_on, Kept, &[calls, tcp, forwarded]);
 }
 
 #[test]

@@ -128,10 +128,7 @@ pub(super) fn led(inputs: &Inputs) -> Vec<Chain> {
 fn names_refused(beside: &[String], ways: &[&OwnWay<'_>]) -> [Chain; 2] {
     let led = ways.iter().flat_map(|way| reached(way));
     let refused = led.map(|to| format!("{to} {NAMES} goto own_refused"));
-    // What a firewall of the operator's turned goes to whom it says.
-    let turned = ["ct status & dnat == dnat return".to_owned()];
-    let rules = turned.into_iter().chain(beside.iter().cloned());
-    let rules = rules.chain(refused);
+    let rules = beside.iter().cloned().chain(refused);
     [
         ("own_elsewhere".into(), "", rules.collect()),
         (

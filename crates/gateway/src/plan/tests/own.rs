@@ -227,7 +227,7 @@ fn what_it_asked_in_clear_does_not_go_on_so_while_the_tunnel_carries() {
     for part in [
         "\t\tct status & (confirmed | snat) == confirmed ct mark != 0x0063796f goto own_elsewhere\n",
         // What does not take the tunnel goes on.
-        "\tchain own_elsewhere {\n\t\tct status & dnat == dnat return\n\t\tip daddr { 10.20.0.0/16 } return\n\t\tudp dport 123 return\n\
+        "\tchain own_elsewhere {\n\t\tip daddr { 10.20.0.0/16 } return\n\t\tudp dport 123 return\n\
          \t\ttcp dport 4460 return\n\t\tip daddr { 198.51.0.0/16 } return\n\
          \t\tmeta nfproto ipv4 meta l4proto { tcp, udp } th dport { 53, 853 } goto own_refused\n\t}\n",
         "\tchain own_refused {\n\t\tmeta l4proto tcp counter reject with tcp reset\n\
