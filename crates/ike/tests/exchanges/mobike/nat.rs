@@ -2,11 +2,17 @@
 
 use super::*;
 
-#[test]
-fn a_client_behind_a_nat_moves_behind_another() {
+/// Both up for a while, A behind a NAT.
+fn behind_nat() -> World {
     let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
     world.nat = Some((third(), 1000));
     world.seconds(20);
+    world
+}
+
+#[test]
+fn a_client_behind_a_nat_moves_behind_another() {
+    let mut world = behind_nat();
     let before = spis(&world);
     // Another router, which has given A the same address as the one before.
     let another = ip("203.0.113.99");
@@ -27,9 +33,8 @@ fn a_client_behind_a_nat_moves_behind_another() {
 
 #[test]
 fn another_mapping_of_the_nat_is_found_out_by_a_sign_of_life() {
-    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
-    world.nat = Some((third(), 1000));
-    world.seconds(40);
+    let mut world = behind_nat();
+    world.seconds(20);
     let before = spis(&world);
     let another = ip("203.0.113.99");
     world.nat = Some((another, 2000));
@@ -37,14 +42,6 @@ fn another_mapping_of_the_nat_is_found_out_by_a_sign_of_life() {
     world.seconds(35);
     assert_between(&mut world, A.address(), another, B.address());
     assert_eq!((spis(&world), world.calls()), (before, 1));
-}
-
-/// Both up for a while, A behind a NAT.
-fn behind_nat() -> World {
-    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
-    world.nat = Some((third(), 1000));
-    world.seconds(20);
-    world
 }
 
 /// A sends, and nothing comes.
@@ -132,9 +129,7 @@ fn what_an_old_answer_says_of_the_mapping_does_not_count_when_the_server_followe
 
 #[test]
 fn a_nats_other_port_is_followed_at_once_and_another_address_when_it_is_the_peers() {
-    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
-    world.nat = Some((third(), 1000));
-    world.seconds(20);
+    let mut world = behind_nat();
     let child = world.b.sending("one").unwrap().params.id;
     let from = |ip: IpAddr, port| {
         path(
@@ -187,9 +182,7 @@ fn a_nats_other_port_is_followed_at_once_and_another_address_when_it_is_the_peer
 
 #[test]
 fn a_rebound_nat_is_followed_though_a_request_of_the_server_is_in_flight() {
-    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
-    world.nat = Some((third(), 1000));
-    world.seconds(20);
+    let mut world = behind_nat();
     let another = ip("203.0.113.99");
     world.nat = Some((another, 2000));
     world.command(B, rekey_child("one"));
@@ -209,9 +202,7 @@ fn a_rebound_nat_is_followed_though_a_request_of_the_server_is_in_flight() {
 
 #[test]
 fn a_rebound_nat_is_followed_when_the_peer_asks_for_anything() {
-    let mut world = World::new(policy(mobile(A)), policy(mobile(B)));
-    world.nat = Some((third(), 1000));
-    world.seconds(20);
+    let mut world = behind_nat();
     let another = ip("203.0.113.99");
     world.nat = Some((another, 2000));
     // B asks in vain at the old mapping.
